@@ -1,0 +1,96 @@
+# zerotune: `make quickstart` runs the main job, `make test` the tests. Python 3.11, gcc and make are enough.
+.DEFAULT_GOAL := help
+SHELL := /usr/bin/env bash -euo pipefail
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# The environment is rebuilt when what it was made of changes.
+STAMP  := $(VENV)/.installed-$(shell cat requirements/uv.txt requirements/dev.txt operator/pyproject.toml trainer/pyproject.toml | sha256sum | cut -c1-16)
+
+# One compute thread a process unless a job says otherwise: ranks share the cores.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: setup
+setup: $(STAMP) ## Make the environment in .venv
+
+$(STAMP):
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
+	$(UV) pip install --quiet --require-hashes --no-build-isolation-package deepspeed -r requirements/dev.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation -e trainer -e operator
+	touch $@
+
+.PHONY: quickstart
+quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, sft, inference
+	$(BIN)/python examples/quickstart/quickstart.py
+
+.PHONY: test
+test: $(STAMP) lint types layers generated ## All checks and all tests
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/pytest -m slow
+
+.PHONY: check
+check: $(STAMP) lint types layers generated ## The fast subset: no ranks are started
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+
+.PHONY: lint
+lint: $(STAMP) ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: layers
+layers: $(STAMP) ## import-linter: who may import what
+	$(BIN)/lint-imports
+
+.PHONY: generated
+generated: $(STAMP) ## Generated files are what generating gives
+	$(BIN)/zerotune generate --check
+
+.PHONY: generate
+generate: $(STAMP) ## Write the generated files anew: crds/, the table of TrainingArguments
+	$(BIN)/python -m zerotune_trainer.argument_table
+	$(BIN)/zerotune generate
+
+.PHONY: format
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench-startup
+bench-startup: $(STAMP) ## Process start to first optimizer step, against torchrun + Trainer + DeepSpeed
+	$(BIN)/python benchmarks/bench_startup.py $(BENCH_ARGUMENTS)
+
+.PHONY: bench-train
+bench-train: $(STAMP) ## Tokens per second and memory, against TRL's SFTTrainer
+	$(BIN)/python benchmarks/bench_train.py $(BENCH_ARGUMENTS)
+
+COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
+.PHONY: requirements
+requirements: ## Pin requirements/*.in anew; UPGRADE=1 takes the newest versions
+	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet uv; }
+	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
+	for name in trainer operator uv; do $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt; done
+
+.PHONY: clean
+clean: ## Remove what building and testing left in the checkout
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: cluster
+cluster: $(STAMP) ## A Kubernetes for tests: the one KUBECONFIG names, kind, or a test bed built from source (Linux, root)
+	$(BIN)/python tests/cluster/cluster.py up
+
+.PHONY: cluster-down
+cluster-down: $(STAMP) ## Take down what `make cluster` started
+	$(BIN)/python tests/cluster/cluster.py down

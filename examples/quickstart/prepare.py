@@ -1,0 +1,131 @@
+"""Makes what the quick start trains on: texts, questions with answers, a tokenizer, a small model with random weights.
+
+python examples/quickstart/prepare.py build/quickstart
+
+data/cpt-train.jsonl  data/cpt-validation.jsonl    {"text": ...}      one weakness a line
+data/sft-train.jsonl  data/sft-validation.jsonl    {"messages": ...}  one question with its answer a line
+data/questions.jsonl                               {"question": ..., "reference": ...}, of weaknesses held out
+data/NOTICE                                        the terms under which MITRE gives the catalogue
+model/                                             a Llama of 1.4 million parameters, and its tokenizer
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from catalogue import LONGEST_ANSWER, Weakness, as_text, questions, read_catalogue, split, terms_of_use
+
+HELD_OUT = 60
+CONTEXT = 512
+"""Tokens."""
+VOCABULARY = 4096
+PAD, END = "<|pad|>", "<|end|>"
+ROLES = ["<|system|>", "<|user|>", "<|assistant|>"]
+
+# {% generation %} marks the tokens that `loss: assistant` counts.
+CHAT_TEMPLATE = """\
+{% for message in messages %}\
+{{ '<|' + message['role'] + '|>' }}\
+{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}\
+{% else %}{{ message['content'] + '<|end|>' }}{% endif %}\
+{% endfor %}\
+{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
+
+
+def prepare(work: Path) -> None:
+    """Write data and model into `work`, unless they are there."""
+    if (work / "model").is_dir():
+        return
+    train, held_out = split(read_catalogue(), HELD_OUT)
+    data = work / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "NOTICE").write_text(terms_of_use(), encoding="utf-8")
+    write_jsonl(data / "cpt-train.jsonl", texts(train))
+    write_jsonl(data / "cpt-validation.jsonl", texts(held_out))
+    write_jsonl(data / "sft-train.jsonl", conversations(train))
+    write_jsonl(data / "sft-validation.jsonl", conversations(held_out))
+    write_jsonl(data / "questions.jsonl", held_out_questions(held_out))
+    save_model(work / "model.partial", [as_text(weakness) for weakness in train])
+    (work / "model.partial").rename(work / "model")
+
+
+def texts(weaknesses: list[Weakness]) -> Iterable[dict[str, Any]]:
+    """Records for `cpt`."""
+    for weakness in weaknesses:
+        yield {"text": as_text(weakness)}
+
+
+def conversations(weaknesses: list[Weakness]) -> Iterable[dict[str, Any]]:
+    """Records for `sft`."""
+    for question, answer in short_questions(weaknesses):
+        yield {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def held_out_questions(weaknesses: list[Weakness]) -> Iterable[dict[str, Any]]:
+    """Records for the InferenceJob."""
+    for question, answer in short_questions(weaknesses):
+        yield {"question": question, "reference": answer}
+
+
+def short_questions(weaknesses: list[Weakness]) -> Iterable[tuple[str, str]]:
+    """The questions whose answers are short enough for a small model."""
+    for weakness in weaknesses:
+        yield from ((ask, answer) for ask, answer in questions(weakness) if len(answer) <= LONGEST_ANSWER)
+
+
+def save_model(folder: Path, corpus: list[str]) -> None:
+    """A byte-level BPE trained on `corpus`, and a Llama with random weights that reads it."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, END, *ROLES],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(corpus, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=ROLES,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=CONTEXT,
+    )
+    torch.manual_seed(42)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    disable_progress_bar()
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """One JSON object a line."""
+    with path.open("w", encoding="utf-8") as lines:
+        for record in records:
+            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    prepare(Path(sys.argv[1]))

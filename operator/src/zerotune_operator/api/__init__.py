@@ -1,0 +1,1 @@
+"""THE schema: spec and status of both kinds. The CRDs are generated from it."""

@@ -1,0 +1,127 @@
+"""The two kinds, as a user writes them: FineTuneJob and InferenceJob."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from zerotune_operator.api.rules import FINE_TUNE_RULES, INFERENCE_RULES
+from zerotune_operator.api.topology import Adapter, Backend, Parallelism, RunPolicy, Topology
+from zerotune_trainer.config.base import Rule, Settings
+from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
+from zerotune_trainer.config.sources import Data, JsonObject, Model, Output
+from zerotune_trainer.config.training import Checkpoint, Evaluation, Method, Precision, Preference, Training, Zero
+
+GROUP = "zerotune.dev"
+VERSION = "v1alpha1"
+
+
+class Metadata(Settings):
+    """The part of ObjectMeta that zerotune reads; the rest is kept as it is."""
+
+    model_config = Settings.model_config | {"extra": "allow"}
+
+    name: str = Field(min_length=1, max_length=52, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Name of the job. At most 52 characters, so that the names of its pods fit into a DNS label."""
+    namespace: str = "default"
+    """Namespace of the job."""
+    uid: str = ""
+    """Set by the API server; the local backend makes one."""
+
+
+class FineTuneJobSpec(Settings):
+    """A model, data, a method, and where to run."""
+
+    rules: ClassVar[tuple[Rule, ...]] = FINE_TUNE_RULES
+
+    method: Method
+    """cpt: continued pre-training on text; sft: supervised fine-tuning; dpo, orpo, kto: preference optimization."""
+    model: Model
+    """The model to start from."""
+    data: Data
+    """What to train and evaluate on."""
+    training: Training = Training()
+    """Hyperparameters."""
+    preference: Preference | None = None
+    """Options of the methods dpo, orpo and kto."""
+    adapter: Adapter | None = None
+    """Train an adapter instead of all parameters."""
+    parallelism: Parallelism = Parallelism()
+    """How one model replica is split over ranks."""
+    zero: Zero = Zero()
+    """DeepSpeed ZeRO."""
+    deepspeed: JsonObject = Field(default={}, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+    """DeepSpeed configuration merged last over the generated one; values may be `auto`."""
+    topology: Topology = Topology()
+    """Nodes and ranks."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When to save, how much to keep, where to resume."""
+    evaluation: Evaluation = Evaluation()
+    """When to evaluate."""
+    output: Output = Output()
+    """Where the trained model goes."""
+    backend: Backend = Backend()
+    """What runs the job."""
+    run_policy: RunPolicy = RunPolicy()
+    """Restarts, deadlines, queues."""
+
+
+class InferenceJobSpec(Settings):
+    """A model, records, generation options, and where to run."""
+
+    rules: ClassVar[tuple[Rule, ...]] = INFERENCE_RULES
+
+    model: Model
+    """The model to run."""
+    engine: Engine = "auto"
+    """What generates. transformers: one copy a rank; deepspeed: tensor parallel; zero: ZeRO-Inference."""
+    data: InferenceData
+    """Records to run the model over."""
+    generation: Generation = Generation()
+    """Generation options."""
+    precision: Precision = "auto"
+    """Number format of the weights. `auto`: bf16 on GPUs, fp32 on CPU."""
+    global_batch_size: int | None = Field(default=None, ge=1)
+    """Records all ranks generate for at once; must be a multiple of the ranks."""
+    per_device_batch_size: int | None = Field(default=None, ge=1)
+    """Records a rank generates for at once. Default: `globalBatchSize` / ranks, else 8."""
+    parallelism: Parallelism = Parallelism()
+    """How one model replica is split over ranks."""
+    zero: Zero = Zero()
+    """Offload for the engine `zero`."""
+    topology: Topology = Topology()
+    """Nodes and ranks."""
+    output: Output = Output()
+    """Where the results go."""
+    output_format: InferenceOutputFormat = InferenceOutputFormat()
+    """Shape of the output files."""
+    backend: Backend = Backend()
+    """What runs the job."""
+    run_policy: RunPolicy = RunPolicy()
+    """Restarts, deadlines, queues."""
+
+
+class FineTuneJob(Settings):
+    """Full-parameter fine-tuning of a language model."""
+
+    api_version: Literal["zerotune.dev/v1alpha1"]
+    kind: Literal["FineTuneJob"]
+    metadata: Metadata
+    """Name, namespace, labels and annotations."""
+    spec: FineTuneJobSpec
+    """What is asked for."""
+
+
+class InferenceJob(Settings):
+    """Batch inference of a language model over files of records."""
+
+    api_version: Literal["zerotune.dev/v1alpha1"]
+    kind: Literal["InferenceJob"]
+    metadata: Metadata
+    """Name, namespace, labels and annotations."""
+    spec: InferenceJobSpec
+    """What is asked for."""
+
+
+Job = FineTuneJob | InferenceJob

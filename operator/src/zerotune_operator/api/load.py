@@ -1,0 +1,137 @@
+"""Manifests in, jobs out; or everything that is wrong with them, at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from zerotune_operator.api.fields import without_empty
+from zerotune_operator.api.jobs import GROUP, VERSION, FineTuneJob, InferenceJob, Job
+from zerotune_operator.api.manifest_yaml import Document, Problem, read_documents
+from zerotune_operator.api.problems import find_changes, find_problems, validate
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+
+KINDS: dict[str, type[FineTuneJob] | type[InferenceJob]] = {"FineTuneJob": FineTuneJob, "InferenceJob": InferenceJob}
+"""The kinds by name."""
+
+
+class InvalidManifestError(ConfigurationError):
+    """A manifest that breaks the schema or one of its rules; `problems` says where and how."""
+
+    def __init__(self, message: str, hint: str = "", problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.problems = problems
+
+
+def load_jobs(path: Path) -> list[Job]:
+    """The jobs of a YAML or JSON file, in its order; documents of other groups (a Secret, a volume) are left alone.
+
+    Raises:
+        InputMissingError: there is no such file.
+        InvalidManifestError: it holds no job, or anything is wrong with one.
+    """
+    return [job for job in load_documents(path) if isinstance(job, FineTuneJob | InferenceJob)]
+
+
+def load_documents(path: Path) -> list[Job | dict[str, Any]]:
+    """Like `load_jobs`, with the documents of other groups as they are.
+
+    Raises:
+        InputMissingError: there is no such file.
+        InvalidManifestError: it holds no job, or anything is wrong with one.
+    """
+    documents = list(read_documents(_read(path)))
+    problems = [problem for document in documents for problem in _problems(document)]
+    if problems:
+        raise _invalid(str(path), problems)
+    if not any(_is_ours(document.value) for document in documents):
+        raise InvalidManifestError(
+            f"{path} holds no FineTuneJob and no InferenceJob", "see crds/examples for one of each kind"
+        )
+    return [_job(document.value) if _is_ours(document.value) else document.value for document in documents]
+
+
+def parse_job(manifest: dict[str, Any]) -> Job:
+    """The job that a resource describes, as the API server hands it out; `status` is not looked at.
+
+    Raises:
+        InvalidManifestError: anything is wrong with it.
+    """
+    problems = _schema_problems(manifest)
+    if problems:
+        raise _invalid(f"{manifest.get('kind')} {(manifest.get('metadata') or {}).get('name')}", problems)
+    return _job(manifest)
+
+
+def check_update(old: Job, new: Job) -> None:
+    """See that `old` may become `new`.
+
+    Raises:
+        InvalidManifestError: a field changes that cannot change on a job that exists.
+    """
+    problems = list(find_changes(type(new.spec), new.spec, old.spec, ("spec",)))
+    if problems:
+        raise _invalid(f"{new.kind} {new.metadata.name}", problems)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputMissingError(f"{path} is not there", "name a file with a FineTuneJob or an InferenceJob") from error
+    except UnicodeDecodeError as error:
+        raise InvalidManifestError(f"{path} is not UTF-8: byte {error.start}", "save it as UTF-8") from error
+    except OSError as error:
+        raise InputMissingError(f"{path} cannot be read: {error.strerror}", "name a file that you can read") from error
+
+
+def _is_ours(value: Any) -> bool:
+    """Whether a document means to be one of our kinds, be it misspelt."""
+    if not isinstance(value, dict):
+        return True
+    version, kind = str(value.get("apiVersion", "")), value.get("kind")
+    return not version or not kind or kind in KINDS or version.partition("/")[0] == GROUP
+
+
+def _problems(document: Document) -> list[Problem]:
+    found = document.problems or (_schema_problems(document.value) if _is_ours(document.value) else [])
+    placed = [problem if problem.line else replace(problem, line=_line(document, problem)) for problem in found]
+    return sorted(placed, key=lambda problem: problem.line or 0)
+
+
+def _line(document: Document, problem: Problem) -> int | None:
+    """The line of the field, or of the nearest part around it that is there."""
+    for length in range(len(problem.path), -1, -1):
+        if problem.path[:length] in document.lines:
+            return document.lines[problem.path[:length]]
+    return None
+
+
+def _schema_problems(value: Any) -> list[Problem]:
+    if not isinstance(value, dict):
+        return [
+            Problem((), f"a manifest is a group of fields (apiVersion, kind, metadata, spec), this is {value!r:.80}")
+        ]
+    kind = value.get("kind")
+    if kind not in KINDS:
+        close = get_close_matches(str(kind), KINDS, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"{GROUP}/{VERSION} has {' and '.join(KINDS)}"
+        return [Problem(("kind",), f"is missing: {remedy}" if kind is None else f"is {kind!r}: {remedy}")]
+    return find_problems(KINDS[kind], _desired(value))
+
+
+def _desired(value: dict[str, Any]) -> Any:
+    return without_empty(KINDS[value["kind"]], {name: part for name, part in value.items() if name != "status"})
+
+
+def _job(value: dict[str, Any]) -> Job:
+    job = validate(KINDS[value["kind"]], _desired(value))
+    assert isinstance(job, FineTuneJob | InferenceJob)
+    return job
+
+
+def _invalid(where: str, problems: list[Problem]) -> InvalidManifestError:
+    lines = [f"{where}:{problem.line}: {problem}" if problem.line else f"{where}: {problem}" for problem in problems]
+    return InvalidManifestError("\n".join(lines), "", tuple(problems))

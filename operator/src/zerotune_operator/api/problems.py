@@ -1,0 +1,205 @@
+"""What pydantic and the rules find wrong with a manifest, in words: the value, the rule, the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from zerotune_operator.api.cel import broken_rules
+from zerotune_operator.api.fields import all_fields, field_at, fields_of, part_of
+from zerotune_operator.api.manifest_yaml import Path, Problem, path_text
+from zerotune_trainer.config.base import Rule, Settings
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a group of fields",
+    "model_type": "a group of fields",
+}
+
+_BOUNDS = {
+    "greater_than_equal": ("at least {ge}", "ge"),
+    "greater_than": ("more than {gt}", "gt"),
+    "less_than_equal": ("at most {le}", "le"),
+    "less_than": ("less than {lt}", "lt"),
+    "string_too_long": ("at most {max_length} characters", "max_length"),
+    "string_too_short": ("at least {min_length} characters", "min_length"),
+    "too_long": ("a list of at most {max_length}", "max_length"),
+    "too_short": ("a list of at least {min_length}", "min_length"),
+}
+
+
+def validate(model: type[Settings], value: Any) -> Settings:
+    """The part that `value` describes, types as strict as the API server's.
+
+    Raises:
+        ValidationError: it describes none.
+    """
+    return model.model_validate(value, strict=True, by_alias=True, by_name=False)
+
+
+def find_problems(model: type[Settings], value: Any, path: Path = ()) -> list[Problem]:
+    """Everything wrong with a part: types and names first, then the rules of every part that is otherwise right."""
+    try:
+        validate(model, value)
+        found = []
+    except ValidationError as error:
+        found = _translate(model, value, path, error)
+    return found + list(_broken_rules(model, value, path, [problem.path for problem in found]))
+
+
+def find_changes(model: type[Settings], value: Settings, old: Settings, path: Path = ()) -> Iterator[Problem]:
+    """The rules about change that going from `old` to `value` breaks."""
+    yield from _evaluate(model, _plain(value), path, _plain(old))
+
+
+def _plain(part: Settings) -> dict[str, Any]:
+    return part.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _broken_rules(model: type[Settings], value: Any, path: Path, bad: list[Path]) -> Iterator[Problem]:
+    if not isinstance(value, dict):
+        return
+    for name, info in fields_of(model).items():
+        part = part_of(info)
+        if part and name in value:
+            yield from _broken_rules(part, value[name], (*path, name), bad)
+    if not any(place[: len(path)] == path for place in bad):
+        yield from _evaluate(model, _plain(validate(model, value)), path)
+
+
+def _evaluate(
+    model: type[Settings], value: dict[str, Any], path: Path, old: dict[str, Any] | None = None
+) -> Iterator[Problem]:
+    for rule in broken_rules(model.rules, value, old):
+        yield _broken(rule, value, path)
+
+
+def _broken(rule: Rule, value: dict[str, Any], path: Path) -> Problem:
+    found: Any = value
+    for name in rule.field.split(".") if rule.field else ():
+        found = found.get(name) if isinstance(found, Mapping) else None
+    shown = f"is {found!r}: " if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
+    place = (*path, *rule.field.split(".")) if rule.field else path
+    return Problem(place, f"{shown}{rule.message}" if shown else f"is refused: {rule.message}")
+
+
+def _translate(model: type[Settings], value: Any, path: Path, error: ValidationError) -> list[Problem]:
+    found: dict[Path, str] = {}
+    for details in error.errors(include_url=False):
+        for place, message in _describe(model, value, details):
+            known = found.get((*path, *place))
+            # The alternatives of a union complain one by one about the same value.
+            found[(*path, *place)] = f"{known}, or {message.partition('must be ')[2]}" if known else message
+    return [Problem(place, message) for place, message in found.items()]
+
+
+def _describe(model: type[Settings], value: Any, details: ErrorDetails) -> Iterator[tuple[Path, str]]:
+    place = _place(value, details)
+    context = details.get("ctx", {})
+    if details["type"] == "training_arguments":
+        for name, complaint in context["complaints"].items():
+            yield (*place, name), complaint
+        return
+    yield place, _message(model, place, details, context)
+
+
+def _place(value: Any, details: ErrorDetails) -> Path:
+    """Where the error is in the document: pydantic also names the alternative of a union that it tried."""
+    place: list[str | int] = []
+    for part in details["loc"]:
+        inside = isinstance(value, list) if isinstance(part, int) else isinstance(value, dict) and part in value
+        if inside:
+            value = value[part]
+        elif details["type"] != "missing":
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _message(model: type[Settings], place: Path, details: ErrorDetails, context: dict[str, Any]) -> str:
+    kind, found = details["type"], details["input"]
+    if kind == "extra_forbidden":
+        return f"is not a field of {path_text(place[:-1]) or model.__name__}: {_suggest_field(model, place)}"
+    description = _description(model, place)
+    if kind == "missing":
+        return f"is missing: {description}"
+    if kind == "literal_error":
+        return _choice_message(found, context)
+    if kind in _WANTED:
+        return f"is {_shown(found)}, must be {_WANTED[kind]}{_quoting(kind, found)}"
+    if kind in _BOUNDS:
+        return f"is {_shown(found)}, must be {_BOUNDS[kind][0].format(**context)}: {description}"
+    if kind == "string_pattern_mismatch":
+        return f"is {_shown(found)}, must match {context['pattern']}: {description}"
+    return f"is {_shown(found)}: {details['msg']}"
+
+
+def _choice_message(found: Any, context: dict[str, Any]) -> str:
+    choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
+    close = get_close_matches(str(found), choices, n=1)
+    return f"is {_shown(found)}, must be one of {', '.join(choices)}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (true or false)"
+    kind = next(name for types, name in _KINDS if isinstance(value, types))
+    text = repr(value) if isinstance(value, str) else str(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({kind})"
+
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (str, "text"),
+    ((int, float), "a number"),
+    (list, "a list"),
+    (dict, "a group of fields"),
+    (object, "something else"),
+)
+
+
+def _quoting(kind: str, found: Any) -> str:
+    if found is None:
+        return ": give a value, or leave the field out"
+    if kind == "string_type" and isinstance(found, bool):
+        return ": write it in quotes (YAML reads yes, no, on and off as true and false)"
+    if kind == "string_type" and isinstance(found, int | float):
+        return ": write it in quotes"
+    if isinstance(found, str) and kind in ("int_type", "float_type", "bool_type"):
+        return ": write it without quotes"
+    return ""
+
+
+def _description(model: type[Settings], place: Path) -> str:
+    info = field_at(model, place)
+    return " ".join((info.description if info and info.description else "see `zerotune explain`").split())
+
+
+def _suggest_field(model: type[Settings], place: Path) -> str:
+    parent = field_at(model, place[:-1])
+    part = model if len(place) == 1 else part_of(parent) if parent else None
+    names = fields_of(part) if part else {}
+    name = str(place[-1])
+    close = {_bare(known): known for known in names}
+    matches = get_close_matches(_bare(name), close, n=1)
+    if matches:
+        return f"did you mean {close[matches[0]]}?"
+    elsewhere = [path_text(path) for path in all_fields(model) if path[-1] == name]
+    if elsewhere:
+        return f"did you mean {elsewhere[0]}?"
+    return f"it has {', '.join(sorted(names))}"
+
+
+def _bare(name: str) -> str:
+    """A name without its way of writing: `learning_rate` is `learningRate`."""
+    return name.replace("_", "").lower()

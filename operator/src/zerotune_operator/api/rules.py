@@ -1,0 +1,278 @@
+"""Rules between the parts of a spec. Rules within one part stand in that part's own model."""
+
+from __future__ import annotations
+
+from zerotune_operator.api.unavailable import UNAVAILABLE_FOR_INFERENCE, UNAVAILABLE_FOR_TRAINING
+from zerotune_trainer.config.base import Rule
+
+_PACKED = "(has(self.data.packing) ? self.data.packing != 'none' : self.method == 'cpt')"
+_STAGE = "string(self.zero.stage)"
+_ARGUMENTS = "self.training.arguments"
+
+
+def unchanging(kind: str, always: tuple[str, ...], optional: tuple[str, ...] = ()) -> tuple[Rule, ...]:
+    """Rules that keep fields of a spec as they were created; `optional` ones may be absent."""
+    same = {name: f"self.{name} == oldSelf.{name}" for name in always} | {
+        name: f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+        for name in optional
+    }
+    return tuple(
+        Rule(
+            cel,
+            f"{name} of {kind} cannot change, only runPolicy can: delete the job and create it anew",
+            name,
+        )
+        for name, cel in same.items()
+    )
+
+
+_BACKENDS = (
+    Rule(
+        "has(self.output.uri) || !has(self.backend.kubernetes) && !has(self.backend.sagemaker)",
+        "output.uri is required but for the local backend: name the folder that receives the result",
+        "output.uri",
+    ),
+    Rule(
+        "!has(self.backend.sagemaker) || !has(self.model.uri) || self.model.uri.matches('^(hf|s3)://')",
+        "SageMaker reads a model from hf:// or s3://",
+        "model.uri",
+    ),
+    Rule(
+        "!has(self.backend.sagemaker) || !has(self.output.uri) || self.output.uri.startsWith('s3://')",
+        "SageMaker writes results to s3://",
+        "output.uri",
+    ),
+    Rule(
+        "!has(self.backend.local) || !has(self.model.uri) || !self.model.uri.startsWith('pvc://')",
+        "pvc:// names a volume of a Kubernetes cluster: on the local backend use file://",
+        "model.uri",
+    ),
+    Rule(
+        "!has(self.backend.local) || !has(self.output.uri) || !self.output.uri.startsWith('pvc://')",
+        "pvc:// names a volume of a Kubernetes cluster: on the local backend use file://",
+        "output.uri",
+    ),
+    Rule(
+        "!has(self.model.uri) || !has(self.output.uri) || self.model.uri != self.output.uri",
+        "output.uri must not be the model's own folder: name another one",
+        "output.uri",
+    ),
+    Rule(
+        "self.model.attnImplementation != 'flash_attention_2' || self.topology.gpusPerNode > 0",
+        "flash_attention_2 needs GPUs: set topology.gpusPerNode, or use auto, sdpa or eager",
+        "model.attnImplementation",
+    ),
+)
+"""What both kinds have in common."""
+
+
+def _uris(data: str, where: str, pattern: str, message: str) -> Rule:
+    return Rule(f"!has({where}) || {data}.uris.all(uri, {pattern})", message, f"{data.removeprefix('self.')}.uris")
+
+
+_METHODS = (
+    Rule(
+        "self.method != 'cpt' || !has(self.data.columns.messages) && !has(self.data.columns.prompt)",
+        "method cpt trains on plain text: name the column text, or use method sft",
+        "data.columns",
+    ),
+    Rule(
+        "self.method != 'cpt' || !has(self.data.loss) || self.data.loss == 'all'",
+        "method cpt learns every token: leave loss out, or use method sft",
+        "data.loss",
+    ),
+    Rule(
+        "self.method in ['dpo', 'orpo'] || !has(self.data.columns.chosen)",
+        "columns.chosen and columns.rejected are for methods dpo and orpo",
+        "data.columns.chosen",
+    ),
+    Rule(
+        "self.method == 'kto' || !has(self.data.columns.label)",
+        "columns.label is for method kto",
+        "data.columns.label",
+    ),
+    Rule(
+        "!(self.method in ['dpo', 'orpo', 'kto']) || !has(self.data.packing) || self.data.packing == 'none'",
+        "preferences are not packed: leave packing out, or use method cpt or sft",
+        "data.packing",
+    ),
+    Rule(
+        "self.method in ['dpo', 'orpo', 'kto'] || !has(self.preference)",
+        "preference is for methods dpo, orpo and kto: leave it out",
+        "preference",
+    ),
+)
+
+_PACKING = (
+    Rule(
+        f"!{_PACKED} || self.data.overflow == 'error'",
+        "overflow has no effect on packed records: set packing: none, or leave overflow out",
+        "data.overflow",
+    ),
+    Rule(
+        f"!{_PACKED} || !has({_ARGUMENTS}.train_sampling_strategy) "
+        f"|| !({_ARGUMENTS}.train_sampling_strategy in ['group_by_length', 'batch_rebalance'])",
+        "train_sampling_strategy sorts rows by length, and packed rows all have one length: set data.packing: none, or "
+        "leave train_sampling_strategy out",
+        "training.arguments.train_sampling_strategy",
+    ),
+)
+
+_ZERO = (
+    Rule(
+        f"!has(self.adapter) || self.adapter.type != 'qlora' || {_STAGE} in ['0', '1', '2']",
+        "ZeRO stage 3 cannot partition a quantized base (bitsandbytes): set zero.stage to 0, 1 or 2, "
+        "or adapter.type: lora",
+        "zero.stage",
+    ),
+    Rule(
+        f"!has({_ARGUMENTS}.optim) || !{_ARGUMENTS}.optim.matches('bnb|[48]bit|paged|32bit|ademamix') "
+        f"|| {_STAGE} in ['0', '1', '2']",
+        "ZeRO stage 3 cannot partition the state of a quantized or paged optimizer (bitsandbytes): set zero.stage "
+        "to 0, 1 or 2, or leave optim out",
+        "training.arguments.optim",
+    ),
+    Rule(
+        f"self.parallelism.tensor == 1 || {_STAGE} in ['auto', '0', '1', '2']",
+        "parallelism.tensor goes with ZeRO stage 0, 1 or 2: set zero.stage to one of them or auto",
+        "zero.stage",
+    ),
+    Rule(
+        f"self.parallelism.sequence == 1 || {_STAGE} in ['auto', '3']",
+        "parallelism.sequence needs ZeRO stage 3: set zero.stage to 3 or auto",
+        "zero.stage",
+    ),
+    Rule(
+        f"self.parallelism.pipeline == 1 || {_STAGE} in ['auto', '0', '1']",
+        "parallelism.pipeline goes with ZeRO stage 0 or 1: set zero.stage to one of them or auto",
+        "zero.stage",
+    ),
+)
+
+_EVALUATION = (
+    Rule(
+        "!self.evaluation.loadBestModelAtEnd || has(self.data.validation) || self.data.validationFraction > 0.0",
+        "loadBestModelAtEnd needs records to evaluate on: give data.validation or data.validationFraction",
+        "evaluation.loadBestModelAtEnd",
+    ),
+    Rule(
+        "!self.evaluation.loadBestModelAtEnd || self.evaluation.evalStrategy != 'no' "
+        "&& self.evaluation.evalStrategy == self.checkpoint.saveStrategy",
+        "loadBestModelAtEnd needs a checkpoint for every evaluation: set evaluation.evalStrategy and "
+        "checkpoint.saveStrategy both to steps, or both to epoch",
+        "evaluation.loadBestModelAtEnd",
+    ),
+    Rule(
+        "!self.evaluation.loadBestModelAtEnd || self.evaluation.evalStrategy != 'steps' "
+        "|| self.checkpoint.saveSteps % self.evaluation.evalSteps == 0",
+        "loadBestModelAtEnd needs checkpoint.saveSteps to be a multiple of evaluation.evalSteps",
+        "checkpoint.saveSteps",
+    ),
+)
+
+_DEVICES = (
+    Rule(
+        "!self.training.useLigerKernel || self.topology.gpusPerNode > 0",
+        "the Liger kernels need GPUs: set topology.gpusPerNode, or useLigerKernel: false",
+        "training.useLigerKernel",
+    ),
+    Rule(
+        "!has(self.backend.sagemaker) || !self.backend.sagemaker.spot || self.checkpoint.saveStrategy != 'no'",
+        "spot instances are taken away at any time: set checkpoint.saveStrategy to steps or epoch, or spot: false",
+        "checkpoint.saveStrategy",
+    ),
+    Rule(
+        "!has(self.backend.sagemaker) || !has(self.checkpoint.uri) || self.checkpoint.uri.startsWith('s3://')",
+        "SageMaker writes checkpoints to s3://",
+        "checkpoint.uri",
+    ),
+    _uris(
+        "self.data.train",
+        "self.backend.sagemaker",
+        "uri.matches('^(hf|s3)://')",
+        "SageMaker reads data from hf:// or s3://",
+    ),
+    _uris(
+        "self.data.train",
+        "self.backend.local",
+        "!uri.startsWith('pvc://')",
+        "pvc:// names a volume of a Kubernetes cluster: on the local backend use file://",
+    ),
+)
+
+FINE_TUNE_RULES = (
+    *_METHODS,
+    *_PACKING,
+    *_ZERO,
+    *_EVALUATION,
+    *_DEVICES,
+    *_BACKENDS,
+    *UNAVAILABLE_FOR_TRAINING,
+    *unchanging(
+        "a FineTuneJob",
+        (
+            "method",
+            "model",
+            "data",
+            "training",
+            "parallelism",
+            "zero",
+            "deepspeed",
+            "topology",
+            "checkpoint",
+            "evaluation",
+            "output",
+            "backend",
+        ),
+        ("adapter", "preference"),
+    ),
+)
+"""Of a FineTuneJob's spec."""
+
+INFERENCE_RULES = (
+    Rule(
+        "self.engine == 'zero' || string(self.zero.stage) == 'auto' && self.zero.offloadParam == 'auto' "
+        "&& self.zero.offloadOptimizer == 'auto'",
+        "zero is for engine: zero: set that engine, or leave zero out",
+        "zero",
+    ),
+    Rule(
+        "self.engine != 'zero' || string(self.zero.stage) in ['auto', '3']",
+        "engine zero runs ZeRO stage 3: set zero.stage to 3 or auto",
+        "zero.stage",
+    ),
+    Rule(
+        "self.zero.offloadOptimizer in ['auto', 'none']",
+        "inference has no optimizer: leave offloadOptimizer out",
+        "zero.offloadOptimizer",
+    ),
+    _uris(
+        "self.data", "self.backend.sagemaker", "uri.matches('^(hf|s3)://')", "SageMaker reads data from hf:// or s3://"
+    ),
+    _uris(
+        "self.data",
+        "self.backend.local",
+        "!uri.startsWith('pvc://')",
+        "pvc:// names a volume of a Kubernetes cluster: on the local backend use file://",
+    ),
+    *_BACKENDS,
+    *UNAVAILABLE_FOR_INFERENCE,
+    *unchanging(
+        "an InferenceJob",
+        (
+            "model",
+            "engine",
+            "data",
+            "generation",
+            "precision",
+            "parallelism",
+            "zero",
+            "topology",
+            "output",
+            "outputFormat",
+            "backend",
+        ),
+        ("globalBatchSize", "perDeviceBatchSize"),
+    ),
+)
+"""Of an InferenceJob's spec."""

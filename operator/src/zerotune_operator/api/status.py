@@ -1,0 +1,199 @@
+"""Status of both kinds: what the operator found out, never what the user asked for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.progress import Progress
+
+Phase = Literal["Pending", "Planned", "Queued", "Running", "Restarting", "Suspended", "Succeeded", "Failed"]
+"""Where a job is in its life. Succeeded and Failed are final."""
+
+
+class Condition(Settings):
+    """The standard Condition of the Kubernetes API conventions."""
+
+    type: str = Field(max_length=316, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$")
+    """What is true or not: `Planned`, `Running`, `Succeeded`, `Failed`, ..."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it is."""
+    observed_generation: int | None = Field(default=None, ge=0)
+    """Generation of the spec that this was found for."""
+    last_transition_time: AwareDatetime
+    """When `status` last changed."""
+    reason: str = Field(min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+    """Why, in one CamelCase word."""
+    message: str = Field(default="", max_length=32768)
+    """Why, for a person."""
+
+
+class PlanSummary(Settings):
+    """What the plan settled on."""
+
+    backend: Literal["kubernetes", "sagemaker", "local"]
+    """What runs the job."""
+    nodes: int
+    """Hosts of the hostfile."""
+    world_size: int
+    """Ranks in all."""
+    global_batch_size: int
+    """Rows an optimizer step sees, or records all ranks generate for at once."""
+    per_device_batch_size: int
+    """Rows or records a rank takes at once."""
+    gradient_accumulation_steps: int | None = None
+    """Micro batches an optimizer step sums up."""
+    zero_stage: int | None = None
+    """ZeRO stage taken."""
+    offload_optimizer: Literal["none", "cpu", "nvme"] | None = None
+    """Where optimizer state lives."""
+    offload_param: Literal["none", "cpu", "nvme"] | None = None
+    """Where parameters live."""
+    device_bytes: int | None = None
+    """Estimated peak memory of a GPU, in bytes."""
+    node_bytes: int | None = None
+    """Estimated peak memory of a node, in bytes."""
+    config_digest: str | None = None
+    """sha256 of what determines the result."""
+
+
+class NodeTopology(Settings):
+    """A node as it really runs: proven by its ranks once the process group is up."""
+
+    host: str
+    """Name in the hostfile."""
+    hostname: str
+    """What the machine calls itself."""
+    node: str | None = None
+    """Kubernetes node the pod is on."""
+    first_rank: int
+    """First global rank of the host; the others follow."""
+    ranks: int
+    """Ranks the host runs."""
+    device: str
+    """Device of the first rank: `cpu`, or the GPU's name."""
+
+
+class Attempt(Settings):
+    """One start of all ranks."""
+
+    number: int
+    """0, 1, 2, ..."""
+    start_time: AwareDatetime | None = None
+    """When its ranks were started."""
+    end_time: AwareDatetime | None = None
+    """When the last of them ended."""
+    outcome: Literal["Running", "Succeeded", "Failed", "Stopped", "Preempted"] = "Running"
+    """How it ended. Stopped and Preempted do not count against `runPolicy.maxRestarts`."""
+    failure_class: str | None = None
+    """Class of the failure, as in `rootCause`."""
+    exit_code: int | None = None
+    """Exit code of the host that failed first."""
+    first_step: int | None = None
+    """Step it resumed from."""
+    last_step: int | None = None
+    """Last step it reported."""
+
+
+class RootCause(Settings):
+    """The first failure, and where it happened."""
+
+    failure_class: str = Field(alias="class")
+    """Configuration, Data, InputMissing, PeerLost, Internal, OutOfMemory, Hang, Temporary or Stopped."""
+    message: str
+    """What was found, and the rule it breaks."""
+    hint: str = ""
+    """What to do about it."""
+    rank: int | None = None
+    """Global rank that failed."""
+    host: str | None = None
+    """Name in the hostfile."""
+    node: str | None = None
+    """Kubernetes node, or instance."""
+    pod: str | None = None
+    """Pod whose container failed."""
+    step: int | None = None
+    """Step it was at."""
+    exit_code: int | None = None
+    """Exit code of the container or process."""
+
+
+class OutputSummary(Settings):
+    """The result, as its manifest describes it."""
+
+    uri: str
+    """Folder of the result."""
+    step: int | None = None
+    """Last optimizer step."""
+    files: int
+    """How many files it has."""
+    bytes: int
+    """Their size together."""
+
+
+class Display(Settings):
+    """Progress as `kubectl get` prints it."""
+
+    step: str
+    """Steps (records) done and in all: `120/500`."""
+    loss: str | None = None
+    """Loss of the last log record."""
+    tokens_per_second: str | None = None
+    """Tokens of all ranks per second."""
+    eta: str | None = None
+    """Time to go: `1h12m0s`."""
+
+
+class JobStatus(Settings):
+    """Status of a FineTuneJob or InferenceJob."""
+
+    observed_generation: int | None = Field(default=None, ge=0)
+    """Generation of the spec that this status is about."""
+    phase: Phase | None = None
+    """Where the job is in its life."""
+    conditions: list[Condition] = Field(
+        default=[], json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+    )
+    """What is known about the job, each with reason and time."""
+    start_time: AwareDatetime | None = None
+    """When the first attempt started."""
+    completion_time: AwareDatetime | None = None
+    """When the job succeeded or failed for good."""
+    plan: PlanSummary | None = None
+    """What the plan settled on."""
+    progress: Progress | None = None
+    """How far the job is."""
+    display: Display | None = None
+    """`progress` as `kubectl get` prints it."""
+    topology: list[NodeTopology] = Field(default=[], max_length=4096)
+    """The nodes as they really run."""
+    attempts: list[Attempt] = Field(default=[], max_length=16)
+    """The last attempts, newest last."""
+    restarts: int = Field(default=0, ge=0)
+    """Attempts that count against `runPolicy.maxRestarts`."""
+    root_cause: RootCause | None = None
+    """Why the job failed, or why it restarted last."""
+    output: OutputSummary | None = None
+    """The result."""
+
+
+def display(progress: Progress) -> Display:
+    """Progress in the words of `kubectl get` and `zerotune status`."""
+    return Display(
+        step=f"{progress.step}/{progress.total}",
+        loss=None if progress.loss is None else f"{progress.loss:.4g}",
+        tokens_per_second=None if progress.tokens_per_second is None else f"{progress.tokens_per_second:.0f}",
+        eta=None if progress.eta_seconds is None else duration(timedelta(seconds=progress.eta_seconds)),
+    )
+
+
+def duration(span: timedelta) -> str:
+    """A span of time as Go's time.Duration prints it, in whole seconds: `45s`, `12m5s`, `1h0m3s`."""
+    minutes, seconds = divmod(round(span.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{seconds}s"
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

@@ -1,0 +1,1 @@
+"""Backends: the same plan on Kubernetes, on SageMaker, or on this machine."""

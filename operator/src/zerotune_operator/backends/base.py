@@ -1,0 +1,66 @@
+"""The seam between a job and what runs it: `plan > render (pure) > apply > observe > status`.
+
+A backend turns a Plan into what it starts (`render`), makes that be (`apply`), and says what is there (`observe`).
+It decides nothing: whether a job failed, restarts or is done is for `zerotune_operator.status` to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol, TypeVar
+
+from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.plan import Plan
+from zerotune_trainer.errors import Failure
+from zerotune_trainer.progress import NodeProgress, Progress
+
+NodeState = Literal["waiting", "running", "ended"]
+
+
+@dataclass(frozen=True)
+class NodeObservation:
+    """One node of an attempt: a pod, an instance, a process."""
+
+    host: str
+    """Its name in the hostfile."""
+    state: NodeState
+    exit_code: int | None = None
+    """Of a node that ended; minus the number of the signal that killed it."""
+    ended_at: datetime | None = None
+    failure: Failure | None = None
+    """Its termination message, where it left one."""
+    progress: NodeProgress | None = None
+    """Its last answer at `/progress`."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a backend sees of one attempt of a job."""
+
+    attempt: int
+    nodes: tuple[NodeObservation, ...]
+    """In hostfile order."""
+    output: OutputSummary | None = None
+    """The result, once every node has ended: only where its completion marker is there and is this job's."""
+    final: Progress | None = None
+    """The last figures of a complete result: the end of a job may come between two looks at its nodes."""
+
+
+RenderedT = TypeVar("RenderedT")
+
+
+class Backend(Protocol[RenderedT]):
+    """What runs jobs."""
+
+    def render(self, plan: Plan) -> RenderedT:
+        """What there should be, as data. Pure: no clock, no clients, no files."""
+
+    async def apply(self, rendered: RenderedT) -> None:
+        """Make it be. Applying the same twice changes nothing."""
+
+    async def observe(self, rendered: RenderedT) -> Observation:
+        """What there is."""
+
+    async def stop(self, rendered: RenderedT) -> None:
+        """Ask the nodes to save a checkpoint and end. They are observed until they have."""

@@ -1,0 +1,56 @@
+"""Whether a job may run under its name: a new one, the same again, or another one that would mix with what is there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.local.state import JobFolder
+from zerotune_trainer.errors import ConfigurationError
+
+_FREE = ("runPolicy", "backend")
+"""Parts of the spec that may change between runs: they do not touch the result."""
+
+
+def admit(job: Job, folder: JobFolder, now: datetime) -> Job:
+    """The job with its uid: that of the job of this name, or a new one.
+
+    A changed spec is taken over while the job has made no step; afterwards it would mix two jobs in one output.
+
+    Raises:
+        ConfigurationError: the spec changed, and there is something to lose.
+    """
+    if not (folder.path / "job.yaml").is_file():
+        return _with_identity(job, str(uuid.uuid4()), now)
+    known = folder.read_job()
+    progress = folder.read_status().progress
+    changes = list(_changes(_result_spec(known), _result_spec(job), ""))
+    if changes and progress is not None and progress.step > 0:
+        raise ConfigurationError(
+            f"{job.kind} {job.metadata.name!r} has run with another spec before: {'; '.join(changes)}",
+            "give the new job another name (`--name`), or start over with `--fresh`, which puts the old one aside",
+        )
+    return job.model_copy(update={"metadata": known.metadata})
+
+
+def _with_identity(job: Job, uid: str, now: datetime) -> Job:
+    """The job as an API server would store it."""
+    stored = {"uid": uid, "creationTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    given = job.metadata.model_dump(by_alias=True, exclude_unset=True)
+    return job.model_copy(update={"metadata": type(job.metadata).model_validate(given | stored)})
+
+
+def _result_spec(job: Job) -> dict[str, Any]:
+    spec = job.spec.model_dump(mode="json", by_alias=True)
+    return {field: value for field, value in spec.items() if field not in _FREE}
+
+
+def _changes(old: object, new: object, path: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif old != new:
+        yield f"{path} was {old!r}, is {new!r}"

@@ -1,0 +1,81 @@
+"""Whether a result is complete, whose it is, and what it says of itself: by the files a run leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.backends.local.store import read_remote
+from zerotune_trainer.errors import InputMissingError
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from zerotune_trainer.progress import Progress
+from zerotune_trainer.results import RESULTS_NAME
+
+
+class _Results(BaseModel):
+    """What `results.json` of both kinds has that progress shows."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
+
+    steps: int | None = None
+    records: int | None = None
+    eval_loss: float | None = None
+    perplexity: float | None = None
+    failed_records: int | None = None
+
+
+def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | None:
+    """The result at `uri`, where all of it is there and the job `uid` made it with this configuration."""
+    manifest = _manifest(uri)
+    if manifest is None or manifest.job.uid != uid or manifest.config_digest != config_digest:
+        return None
+    return OutputSummary(
+        uri=uri, step=manifest.step, files=len(manifest.files), bytes=sum(entry.size for entry in manifest.files)
+    )
+
+
+def final_progress(output: OutputSummary) -> Progress | None:
+    """The last figures of a complete result: a job may end between two looks at `/progress`."""
+    content = _read(output.uri, RESULTS_NAME)
+    if content is None:
+        return None
+    results = _Results.model_validate_json(content)
+    done = results.steps or results.records or 0
+    figures = {"eval_loss", "perplexity", "failed_records"}
+    return Progress(step=done, total=done, **results.model_dump(include=figures))
+
+
+def _manifest(uri: str) -> Manifest | None:
+    content = _read(uri, MANIFEST_NAME)
+    if content is None:
+        return None
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError:
+        return None  # one that cannot be read makes the folder incomplete
+    return manifest if all(_is_there(uri, entry) for entry in manifest.files) else None
+
+
+def _read(uri: str, name: str) -> bytes | None:
+    if not uri.startswith("file://"):
+        try:
+            return read_remote(f"{uri.rstrip('/')}/{name}")
+        except InputMissingError:
+            return None
+    path = _folder(uri) / name
+    return path.read_bytes() if path.is_file() else None
+
+
+def _is_there(uri: str, entry: ManifestFile) -> bool:
+    """Whether a file has its size; what a store holds is believed."""
+    if not uri.startswith("file://"):
+        return True
+    path = _folder(uri) / entry.path
+    return path.is_file() and path.stat().st_size == entry.size
+
+
+def _folder(uri: str) -> Path:
+    return Path(uri.removeprefix("file://"))

@@ -1,0 +1,191 @@
+"""Where a job runs on this machine: loopback addresses, free ports, its share of cores, memory and GPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.backends.local.store import read_remote
+from zerotune_operator.model_config import model_shape
+from zerotune_operator.plan import Placement, Plan, plan_job
+from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.shape import ModelShape, read_shape
+
+_MOST_NODES = 254
+_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits")
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A CUDA device of this machine."""
+
+    device: str
+    """As `CUDA_VISIBLE_DEVICES` names it."""
+    memory_bytes: int
+
+
+def plan_here(job: Job, folder: JobFolder, home: Home, attempt: int) -> Plan:
+    """The plan of an attempt of `job` on this machine, with ports that are free at this moment.
+
+    Raises:
+        ZerotuneError: it cannot run here, or not at all.
+    """
+    identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid, attempt=attempt)
+    placement = place(job, folder, home, gpus_for(job))
+    return plan_job(job, shape_here(placement.model_uri, job.spec.model.revision), placement, identity)
+
+
+def shape_here(uri: str, revision: str | None) -> ModelShape:
+    """The shape of the model that an attempt starts from.
+
+    Raises:
+        ZerotuneError: it cannot be read.
+    """
+    if not uri.startswith("s3://"):
+        return model_shape(uri, revision)
+    where = f"{uri.rstrip('/')}/config.json"
+    try:
+        return read_shape(json.loads(read_remote(where)), where)
+    except ValueError as error:
+        raise ConfigurationError(f"{where} is not JSON: {error}", "write the model's folder again") from error
+
+
+def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> Placement:
+    """Where the next attempt of `job` runs. The ports are free at this moment; another process may still take them.
+
+    Raises:
+        ConfigurationError: the machine has too few GPUs, or the spec names what only a cluster has.
+        InputMissingError, TemporaryError: `model.fromFineTuneJob` has no output (yet).
+    """
+    topology = job.spec.topology
+    nodes = topology.nodes
+    if nodes > _MOST_NODES:
+        raise ConfigurationError(
+            f"topology.nodes is {nodes}, but the local backend has {_MOST_NODES} addresses", "use fewer nodes"
+        )
+    ranks = nodes * (topology.gpus_per_node or topology.processes_per_node or 1)
+    master_port, progress_port = free_ports(2)
+    output = output_uri(job, folder)
+    return Placement(
+        hosts=tuple(f"127.0.0.{node}" for node in range(1, nodes + 1)),
+        resolve=resolve,
+        model_uri=model_uri(job, home),
+        output_uri=output,
+        checkpoint_uri=checkpoint_uri(job, output),
+        cache_dir=str(home.cache),
+        master_port=master_port,
+        progress_port=progress_port,
+        threads_per_rank=max(1, len(os.sched_getaffinity(0)) // ranks),
+        device_bytes=min((gpu.memory_bytes for gpu in gpus), default=None),
+        node_bytes=psutil.virtual_memory().available // nodes,
+    )
+
+
+def gpus_for(job: Job) -> list[Gpu]:
+    """The GPUs that the job's ranks run on, in rank order; none for a job on CPU.
+
+    Raises:
+        ConfigurationError: the machine has fewer.
+    """
+    wanted = job.spec.topology.nodes * job.spec.topology.gpus_per_node
+    if not wanted:
+        return []
+    found = visible_gpus()
+    if len(found) < wanted:
+        raise ConfigurationError(
+            f"topology asks for {wanted} GPUs (nodes x gpusPerNode), this machine has {len(found)}",
+            "lower them, or set gpusPerNode to 0 to run on CPU",
+        )
+    return found[:wanted]
+
+
+def visible_gpus() -> list[Gpu]:
+    """The CUDA devices that a process may use here, as nvidia-smi lists them; none where there is no driver."""
+    try:
+        listing = subprocess.run(_NVIDIA_SMI, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return []
+    rows = [line.split(", ") for line in listing.splitlines()]
+    gpus = [Gpu(device=uuid, memory_bytes=int(memory) * _MIB) for uuid, memory in rows]
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is None:
+        return gpus
+    by_name = {str(index): gpu for index, gpu in enumerate(gpus)} | {gpu.device: gpu for gpu in gpus}
+    return [by_name[name] for name in allowed.split(",") if name in by_name]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing on this machine listens on, at any of its addresses."""
+    sockets = [socket.create_server(("", 0)) for _ in range(count)]
+    ports = [int(open_socket.getsockname()[1]) for open_socket in sockets]
+    for open_socket in sockets:
+        open_socket.close()
+    return ports
+
+
+def resolve(uri: str) -> str:
+    """A URI of the spec as processes of this machine read it: a relative `file://` path counts from the current folder.
+
+    Raises:
+        ConfigurationError: a `pvc://` URI: claims exist on a cluster only.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "pvc":
+        raise ConfigurationError(
+            f"{uri!r} names a volume claim, which only Kubernetes has", "use file:///PATH for a job on this machine"
+        )
+    return f"file://{Path(rest).expanduser().absolute()}" if scheme == "file" else uri
+
+
+def output_uri(job: Job, folder: JobFolder) -> str:
+    """Where the result goes: `spec.output.uri`, else the job's own folder."""
+    given = job.spec.output.uri
+    return resolve(given) if given else folder.output.as_uri()
+
+
+def checkpoint_uri(job: Job, output: str) -> str:
+    """Where checkpoints go: `spec.checkpoint.uri`, else `checkpoints` in the output."""
+    given = job.spec.checkpoint.uri if isinstance(job, FineTuneJob) else None
+    return resolve(given) if given else f"{output.rstrip('/')}/checkpoints"
+
+
+def model_uri(job: Job, home: Home) -> str:
+    """The model to start from: `model.uri`, or the output of the local job that `model.fromFineTuneJob` names.
+
+    Raises:
+        InputMissingError: there is no such job, or it did not succeed.
+        TemporaryError: it is still running.
+    """
+    model = job.spec.model
+    if model.from_fine_tune_job is None:
+        assert model.uri is not None, "validation asks for one of the two"
+        return resolve(model.uri)
+    return _output_of(home.job("FineTuneJob", model.from_fine_tune_job), home)
+
+
+def _output_of(source: JobFolder, home: Home) -> str:
+    field = f"model.fromFineTuneJob: {source.name!r}"
+    if not (source.path / "job.yaml").is_file():
+        names = ", ".join(folder.name for folder in home.jobs() if folder.kind == "FineTuneJob") or "none"
+        raise InputMissingError(
+            f"{field} is no FineTuneJob in {home.path} (there are: {names})", "run that job first, or correct the name"
+        )
+    if source.is_running():
+        raise TemporaryError(f"{field} is still running", f"wait for it: `zerotune logs {source.name} -f`")
+    status = source.read_status()
+    if status.phase != "Succeeded" or status.output is None:
+        cause = f": {status.root_cause.message}" if status.root_cause else ""
+        raise InputMissingError(
+            f"{field} has not succeeded, its phase is {status.phase}{cause}", "run that job to its end first"
+        )
+    return status.output.uri

@@ -1,0 +1,231 @@
+"""What the local backend remembers: one folder a job, readable by a person.
+
+$ZEROTUNE_HOME (default ~/.zerotune)
+  cache/                        fetched models and tokenized data, shared by all jobs
+  replaced/                     what `zerotune run --fresh` put aside
+  finetunejob/NAME/             (or inferencejob/NAME/)
+    job.yaml                    the resource, with the uid it got here
+    status.json                 its status, in the shape Kubernetes would show
+    lock                        held while the job runs, by the runner and its nodes
+    attempt-0/                  what a pod would get: config.json, hostfile, deepspeed.json
+    attempt-0/node-0.log        what the node printed
+    attempt-0/node-0.termination.json
+    output/                     the result, unless `spec.output.uri` says otherwise
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from zerotune_operator.api.jobs import FineTuneJob, InferenceJob, Job
+from zerotune_operator.api.status import JobStatus
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+
+KINDS: dict[str, type[FineTuneJob] | type[InferenceJob]] = {"FineTuneJob": FineTuneJob, "InferenceJob": InferenceJob}
+"""Kinds by name; a kind's folder is its name in lower case."""
+
+_LOCK_PATIENCE_SECONDS = 1.0
+_ATTEMPT = re.compile(r"^attempt-(\d+)$")
+
+
+@dataclass(frozen=True)
+class AttemptFolder:
+    """What the nodes of one attempt get and leave."""
+
+    path: Path
+
+    def log(self, node: int) -> Path:
+        """What a node printed."""
+        return self.path / f"node-{node}.log"
+
+    def termination_message(self, node: int) -> Path:
+        """Why a node ended, where it failed."""
+        return self.path / f"node-{node}.termination.json"
+
+
+@dataclass(frozen=True)
+class JobFolder:
+    """Everything known about one local job."""
+
+    path: Path
+
+    @property
+    def kind(self) -> str:
+        """`FineTuneJob` or `InferenceJob`."""
+        return next(kind for kind in KINDS if kind.lower() == self.path.parent.name)
+
+    @property
+    def name(self) -> str:
+        """The job's name."""
+        return self.path.name
+
+    @property
+    def output(self) -> Path:
+        """Where the result goes unless the spec says otherwise."""
+        return self.path / "output"
+
+    def attempt(self, number: int) -> AttemptFolder:
+        """The folder of one attempt."""
+        return AttemptFolder(self.path / f"attempt-{number}")
+
+    def attempts(self) -> list[int]:
+        """Numbers of the attempts there were, ascending."""
+        found = (_ATTEMPT.match(path.name) for path in self.path.iterdir())
+        return sorted(int(match[1]) for match in found if match)
+
+    def read_job(self) -> Job:
+        """The resource as it was last run.
+
+        Raises:
+            InputMissingError: there is no such job.
+        """
+        path = self.path / "job.yaml"
+        if not path.is_file():
+            raise InputMissingError(
+                f"there is no local {self.kind} {self.name!r}", "`zerotune status` lists those there are"
+            )
+        return KINDS[self.kind].model_validate(yaml.safe_load(path.read_text()))
+
+    def write_job(self, job: Job) -> None:
+        """Keep the resource, with only those fields that were given."""
+        given = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        _replace(self.path / "job.yaml", yaml.safe_dump(given, sort_keys=False, allow_unicode=True))
+
+    def read_status(self) -> JobStatus:
+        """The last status that was written; an empty one before the first run."""
+        path = self.path / "status.json"
+        return JobStatus.model_validate_json(path.read_bytes()) if path.is_file() else JobStatus()
+
+    def write_status(self, status: JobStatus) -> None:
+        """Replace the status as a whole: a reader sees the old one or the new one."""
+        text = status.model_dump_json(by_alias=True, exclude_none=True, indent=2)
+        _replace(self.path / "status.json", text + "\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Hold the job for this process and for those that inherit the yielded file descriptor.
+
+        Raises:
+            TemporaryError: another process runs this job.
+        """
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._acquire(descriptor)
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def is_running(self) -> bool:
+        """Whether a runner, or a node it left behind, is still at work: the kernel frees a dead process's lock."""
+        path = self.path / "lock"
+        if not path.is_file():
+            return False
+        with path.open() as file:
+            return not _lock(file.fileno(), fcntl.LOCK_SH)
+
+    def _acquire(self, descriptor: int) -> None:
+        # `zerotune status` holds the lock for an instant when it looks: hence the patience.
+        deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+        while not _lock(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                runner = (self.path / "lock").read_text().strip()
+                raise TemporaryError(
+                    f"{self.kind} {self.name!r} is running already (started by process {runner})",
+                    f"follow it with `zerotune logs {self.name} -f`, or wait until it has stopped",
+                )
+            time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder of all local jobs."""
+
+    path: Path
+
+    @classmethod
+    def of_environment(cls) -> Home:
+        """`$ZEROTUNE_HOME`, else `~/.zerotune`."""
+        given = os.environ.get("ZEROTUNE_HOME")
+        return cls(Path(given).expanduser().absolute() if given else Path.home() / ".zerotune")
+
+    @property
+    def cache(self) -> Path:
+        """Fetched models and tokenized data."""
+        return self.path / "cache"
+
+    def job(self, kind: str, name: str) -> JobFolder:
+        """The folder of a job, whether it is there or not."""
+        return JobFolder(self.path / kind.lower() / name)
+
+    def create(self, kind: str, name: str) -> JobFolder:
+        """The folder of a job, made where it is not there.
+
+        Raises:
+            ConfigurationError: it cannot be written.
+        """
+        folder = self.job(kind, name)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            self.cache.mkdir(exist_ok=True)
+            with (folder.path / "lock").open("a"):
+                pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"local jobs keep their state in {self.path}, which cannot be written: {error.strerror}",
+                "set ZEROTUNE_HOME to a folder that you can write",
+            ) from error
+        return folder
+
+    def jobs(self) -> list[JobFolder]:
+        """All jobs, FineTuneJobs first, by name."""
+        folders = (self.path / kind.lower() for kind in KINDS)
+        found = (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()))
+        return [JobFolder(path) for path in found if (path / "job.yaml").is_file()]
+
+    def find(self, name: str) -> list[JobFolder]:
+        """The jobs of that name: at most one of each kind.
+
+        Raises:
+            InputMissingError: there is none.
+        """
+        found = [folder for folder in self.jobs() if folder.name == name]
+        if not found:
+            names = ", ".join(sorted({folder.name for folder in self.jobs()})) or "none"
+            raise InputMissingError(
+                f"there is no local job {name!r} in {self.path} (there are: {names})",
+                "give one of these names, or set ZEROTUNE_HOME to the folder that holds the job",
+            )
+        return found
+
+    def put_aside(self, folder: JobFolder, now: datetime) -> Path:
+        """Move a job out of the way, whole; the place it went to."""
+        target = self.path / "replaced" / f"{folder.path.parent.name}-{folder.name}-{now:%Y%m%dT%H%M%S}"
+        target.parent.mkdir(exist_ok=True)
+        folder.path.rename(target)
+        return target
+
+
+def _lock(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text)
+    draft.replace(path)

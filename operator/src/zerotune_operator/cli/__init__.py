@@ -1,0 +1,72 @@
+"""The command line `zerotune`: one module a command, imported when that command is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from zerotune_trainer.errors import ZerotuneError
+
+COMMANDS = {
+    "validate": "Check manifests against the schema and its rules; nothing is started.",
+    "explain": "Describe a field of a FineTuneJob or InferenceJob.",
+    "plan": "Show what a job would do: ranks, batch, ZeRO stage, memory.",
+    "run": "Run a job on this machine.",
+    "status": "Show the local jobs.",
+    "logs": "Print what the ranks of a local job wrote.",
+    "generate": "Write the CRDs from the schema.",
+}
+"""Each command and its line of help; `zerotune_operator.cli.NAME` holds its function `command`."""
+
+HIDDEN = {"generate"}
+"""Commands for those who work on zerotune."""
+
+
+class LazyCommand(TyperCommand):
+    """A command whose module is imported only when the command is called: `zerotune --help` imports none of them."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Import the command, and hand on to it."""
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(self.name, help=COMMANDS[str(self.name)])(
+            import_module(f"zerotune_operator.cli.{self.name}").command
+        )
+        return get_command(app).make_context(info_name, args, parent, **extra)
+
+
+_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"zerotune {version('zerotune-operator')}")
+        raise typer.Exit
+
+
+@_app.callback()
+def _zerotune(show: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True)) -> None:
+    """Full-parameter fine-tuning and batch inference of language models with DeepSpeed."""
+
+
+def build() -> TyperGroup:
+    """The group `zerotune` with all of `COMMANDS`."""
+    group = get_command(_app)
+    assert isinstance(group, TyperGroup)
+    for name, line in COMMANDS.items():
+        group.add_command(LazyCommand(name, help=line, rich_markup_mode=None, hidden=name in HIDDEN))
+    return group
+
+
+def main() -> None:
+    """Run `zerotune`. An error meant for the user is printed with its hint and ends with its own exit code."""
+    try:
+        build().main(prog_name="zerotune")
+    except ZerotuneError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

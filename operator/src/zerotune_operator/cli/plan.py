@@ -1,0 +1,113 @@
+"""`zerotune plan FILE`: what the jobs of a file would do, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.load import load_jobs
+from zerotune_operator.backends.kubernetes import placement as kubernetes
+from zerotune_operator.backends.local import placement as local
+from zerotune_operator.backends.local.state import Home
+from zerotune_operator.cli.plan_table import show
+from zerotune_operator.model_config import model_shape, shape_of_file
+from zerotune_operator.plan import Placement, Plan, plan_job
+from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.shape import ModelShape
+
+
+class Format(StrEnum):
+    """How the plan is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class Target(StrEnum):
+    """Where the job is planned for."""
+
+    KUBERNETES = "kubernetes"
+    LOCAL = "local"
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="Manifest with one job or several.")],
+    output: Annotated[
+        Format, typer.Option("-o", "--output", help="Table, or data with the files of the pods.")
+    ] = Format.TABLE,
+    backend: Annotated[Target | None, typer.Option(help="Plan for this backend instead of the spec's.")] = None,
+    model_config: Annotated[Path | None, typer.Option(help="The model's config.json, where it cannot be read.")] = None,
+) -> None:
+    """Show what the jobs of a file would do: ranks, batch, ZeRO stage, memory. Of models only config.json is read."""
+    plans: list[Plan] = []
+    for job in load_jobs(file):
+        plans.append(_plan(job, backend or _target(job), model_config, plans))
+    _write(plans, output)
+
+
+def _write(plans: list[Plan], output: Format) -> None:
+    data = [plan.data() for plan in plans]
+    if output is Format.TABLE:
+        for plan in plans:
+            show(plan)
+    elif output is Format.JSON:
+        typer.echo(json.dumps(data[0] if len(data) == 1 else data, indent=2))
+    else:
+        typer.echo(yaml.safe_dump_all(data, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _target(job: Job) -> Target:
+    """The backend of the spec. Where it names none: only the local one does without `output.uri`."""
+    backend = job.spec.backend
+    if backend.sagemaker is not None:
+        raise ConfigurationError(
+            "plans for backend.sagemaker are not made by this version", "use --backend kubernetes or local"
+        )
+    if backend.local is not None:
+        return Target.LOCAL
+    return Target.KUBERNETES if backend.kubernetes is not None or job.spec.output.uri is not None else Target.LOCAL
+
+
+def _plan(job: Job, target: Target, config: Path | None, earlier: list[Plan]) -> Plan:
+    identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid)
+    base = ("FineTuneJob", job.spec.model.from_fine_tune_job)
+    source = next((plan for plan in earlier if (plan.config.job.kind, plan.config.job.name) == base), None)
+    if source is not None:
+        job = _starting_from(job, str(source.config.output.uri))
+    placement = _place(job, target)
+    # A path in a pod means nothing here, so the shape is read where the spec says the model is.
+    uri = placement.model_uri if target is Target.LOCAL else str(job.spec.model.uri)
+    return plan_job(job, _shape(uri, job.spec.model.revision, config, source), placement, identity)
+
+
+def _starting_from(job: Job, uri: str) -> Job:
+    model = job.spec.model.model_copy(update={"uri": uri, "from_fine_tune_job": None})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"model": model})})
+
+
+def _place(job: Job, target: Target) -> Placement:
+    if target is Target.LOCAL:
+        home = Home.of_environment()
+        return local.place(job, home.job(job.kind, job.metadata.name), home, local.gpus_for(job))
+    if job.spec.model.uri is None:
+        name = job.spec.model.from_fine_tune_job
+        raise ConfigurationError(
+            f"model.fromFineTuneJob: {name!r} is no job of this file",
+            "put that FineTuneJob into the file, before this one",
+        )
+    return kubernetes.place(job, 0, job.spec.model.uri)
+
+
+def _shape(uri: str, revision: str | None, config: Path | None, source: Plan | None) -> ModelShape:
+    """Fine-tuning keeps the shape, so that of the model a job of this file starts from will do."""
+    if config is not None:
+        return shape_of_file(config)
+    return source.shape if source is not None else model_shape(uri, revision)

@@ -1,0 +1,137 @@
+"""`zerotune run FILE`: run the jobs of a file on this machine, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zerotune_operator.api.jobs import Job, Metadata
+from zerotune_operator.api.load import load_jobs
+from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.backends.local.admission import admit
+from zerotune_operator.backends.local.backend import LocalBackend
+from zerotune_operator.backends.local.output import complete_output
+from zerotune_operator.backends.local.placement import gpus_for, plan_here
+from zerotune_operator.backends.local.runner import Runner
+from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.backends.local.support import require_local
+from zerotune_operator.cli.live import view_for
+from zerotune_operator.plan import Plan
+from zerotune_operator.status import abandoned, next_attempt, refused
+from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="Manifest with one job or several.")],
+    name: Annotated[str | None, typer.Option(help="Run the file's only job under this name.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Start over: put what is there of the job aside, whole.")] = False,
+) -> None:
+    """Run the jobs of a file on this machine, in order; each goes on where an earlier run of it stopped."""
+    home = Home.of_environment()
+    for job in _named(load_jobs(file), name):
+        exit_code = run_job(job, home, fresh)
+        if exit_code:
+            raise typer.Exit(exit_code)
+
+
+def run_job(job: Job, home: Home, fresh: bool) -> int:
+    """Run one job to its end, and say how it ended; the exit code that says so too.
+
+    Raises:
+        ZerotuneError: it cannot be started.
+    """
+    require_local(job)
+    if job.spec.run_policy.suspend:
+        raise ConfigurationError(f"{job.metadata.name}: runPolicy.suspend is true", "set it to false to run the job")
+    folder = home.create(job.kind, job.metadata.name)
+    if fresh and (folder.path / "job.yaml").is_file():
+        _put_aside(folder, home)
+        folder = home.create(job.kind, job.metadata.name)
+    with folder.locked() as lock:
+        now = datetime.now(UTC)
+        job = admit(job, folder, now)
+        status = abandoned(folder.read_status(), now)
+        if _finished(job, status):
+            return 0
+        return _run(job, folder, home, status, lock)
+
+
+def _put_aside(folder: JobFolder, home: Home) -> None:
+    with folder.locked():
+        place = home.put_aside(folder, datetime.now(UTC))
+    typer.echo(f"{folder.name}: what was there is now in {place}")
+
+
+def _finished(job: Job, status: JobStatus) -> bool:
+    if status.phase != "Succeeded" or status.output is None or status.plan is None:
+        return False
+    if complete_output(status.output.uri, job.metadata.uid, status.plan.config_digest or "") is None:
+        return False
+    typer.echo(f"{job.metadata.name}: finished already, there is nothing to do; its output is {status.output.uri}")
+    return True
+
+
+def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) -> int:
+    plan_attempt = partial(plan_here, job, folder, home)
+    plan_attempt(next_attempt(status))  # what cannot be carried out is refused before anything is written
+    folder.write_job(job)
+    backend = LocalBackend(folder, [gpu.device for gpu in gpus_for(job)], lock)
+    view = view_for(job.metadata.name)
+    try:
+        status = asyncio.run(_watched(Runner(job, folder, backend, view), status, plan_attempt))
+    except ZerotuneError as error:
+        folder.write_status(refused(folder.read_status(), _cause(error), datetime.now(UTC)))
+        raise
+    finally:
+        view.close()
+    return conclude(status, folder)
+
+
+async def _watched(runner: Runner, status: JobStatus, plan_attempt: Callable[[int], Plan]) -> JobStatus:
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, runner.ask_to_stop)
+    return await runner.run(status, plan_attempt)
+
+
+def _cause(error: ZerotuneError) -> RootCause:
+    return RootCause(
+        failure_class=error.failure_class, message=error.message, hint=error.hint, exit_code=error.exit_code
+    )
+
+
+def conclude(status: JobStatus, folder: JobFolder) -> int:
+    """Say how a run ended; the exit code that says so too."""
+    if status.phase == "Succeeded":
+        assert status.output is not None
+        typer.echo(f"{folder.name}: succeeded; the output is {status.output.uri}")
+        return 0
+    cause, log = status.root_cause, folder.path / f"attempt-{status.attempts[-1].number}"
+    if status.phase == "Suspended":
+        message = next(condition.message for condition in status.conditions if condition.type == "Suspended")
+        said = f": {message}" if message else ""
+        typer.echo(f"{folder.name}: stopped{said}; run it again to go on from its last checkpoint")
+        return StoppedError.exit_code
+    assert cause is not None
+    where = f" on rank {cause.rank}" if cause.rank is not None else ""
+    typer.echo(f"error: {folder.name} failed{where} ({cause.failure_class}): {cause.message}", err=True)
+    typer.echo(f"  hint: {cause.hint}\n  logs: {log}" if cause.hint else f"  logs: {log}", err=True)
+    return cause.exit_code or 1
+
+
+def _named(jobs: list[Job], name: str | None) -> list[Job]:
+    if name is None:
+        return jobs
+    if len(jobs) != 1:
+        raise ConfigurationError(f"--name is for a file with one job, this one has {len(jobs)}", "leave --name out")
+    metadata = jobs[0].metadata.model_dump(by_alias=True, exclude_unset=True) | {"name": name}
+    return [jobs[0].model_copy(update={"metadata": Metadata.model_validate(metadata)})]

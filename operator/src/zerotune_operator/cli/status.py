@@ -1,0 +1,149 @@
+"""`zerotune status [NAME]`: the local jobs, as `kubectl get` and `kubectl describe` would show them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import typer
+import yaml
+
+from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, duration
+from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.status import abandoned
+
+_COLUMNS = ("NAME", "KIND", "METHOD", "NODES", "PHASE", "STEP", "LOSS", "TOKENS/S", "ETA", "AGE")
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(help="Name of a job. Default: all.")] = None,
+    output: Annotated[
+        Literal["text", "json", "yaml"], typer.Option("--output", "-o", help="As what to print.")
+    ] = "text",
+) -> None:
+    """Show the local jobs, or all that is known about one."""
+    home, now = Home.of_environment(), datetime.now(UTC)
+    folders = home.jobs() if name is None else home.find(name)
+    found = [(folder, folder.read_job(), true_status(folder, now)) for folder in folders]
+    if output != "text":
+        resources = [_resource(job, status) for _, job, status in found]
+        typer.echo(_data(resources[0] if name and len(resources) == 1 else _list(resources), output))
+    elif name is None:
+        typer.echo(_table(_COLUMNS, [_row(job, status, now) for _, job, status in found]) if found else _none(home))
+    else:
+        typer.echo("\n\n".join(_describe(*entry) for entry in found))
+
+
+def true_status(folder: JobFolder, now: datetime) -> JobStatus:
+    """The status that was written last, corrected where whoever wrote it is gone."""
+    running = folder.is_running()  # asked before the status is read: a job that ends in between has written it
+    status = folder.read_status()
+    return status if running else abandoned(status, now)
+
+
+def _none(home: Home) -> str:
+    return f"no jobs in {home.path}"
+
+
+def _row(job: Job, status: JobStatus, now: datetime) -> tuple[str, ...]:
+    shown = status.display
+    created = datetime.fromisoformat(str(job.metadata.model_dump(by_alias=True)["creationTimestamp"]))
+    return (
+        job.metadata.name,
+        job.kind,
+        job.spec.method if isinstance(job, FineTuneJob) else job.spec.engine,
+        str(job.spec.topology.nodes),
+        status.phase or "Pending",
+        (shown and shown.step) or "",
+        (shown and shown.loss) or "",
+        (shown and shown.tokens_per_second) or "",
+        (shown and shown.eta) or "",
+        duration(now - created),
+    )
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    )
+
+
+def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
+    facts = {
+        "Name": job.metadata.name,
+        "Kind": job.kind,
+        "Phase": status.phase or "Pending",
+        "Folder": str(folder.path),
+        "Step": status.display.step if status.display else "",
+        "Loss": (status.display and status.display.loss) or "",
+        "Output": _output(status.output) if status.output else "",
+        "Root cause": _cause(status.root_cause) if status.root_cause else "",
+    }
+    lines = [f"{fact + ':':<12} {value}" for fact, value in facts.items() if value]
+    return "\n".join([*lines, *_topology(status), *_attempts(status)])
+
+
+def _output(output: OutputSummary) -> str:
+    return f"{output.uri} ({output.files} files, {output.bytes} bytes)"
+
+
+def _cause(cause: RootCause) -> str:
+    place = ", ".join(
+        part
+        for part in (
+            f"rank {cause.rank}" if cause.rank is not None else "",
+            f"host {cause.host}" if cause.host else "",
+            f"step {cause.step}" if cause.step is not None else "",
+        )
+        if part
+    )
+    hint = f"\n{'':13}hint: {cause.hint}" if cause.hint else ""
+    return f"{cause.failure_class}{f' ({place})' if place else ''}: {cause.message}{hint}"
+
+
+def _topology(status: JobStatus) -> list[str]:
+    rows = [
+        (node.host, node.hostname, f"{node.first_rank}-{node.first_rank + node.ranks - 1}", node.device)
+        for node in status.topology
+    ]
+    return ["", _table(("HOST", "HOSTNAME", "RANKS", "DEVICE"), rows)] if rows else []
+
+
+def _attempts(status: JobStatus) -> list[str]:
+    rows = [
+        (
+            str(attempt.number),
+            attempt.outcome,
+            attempt.failure_class or "",
+            _steps(attempt.first_step, attempt.last_step),
+            attempt.start_time.isoformat(timespec="seconds") if attempt.start_time else "",
+            duration(attempt.end_time - attempt.start_time) if attempt.start_time and attempt.end_time else "",
+        )
+        for attempt in status.attempts
+    ]
+    return ["", _table(("ATTEMPT", "OUTCOME", "CLASS", "STEPS", "STARTED", "TOOK"), rows)] if rows else []
+
+
+def _steps(first: int | None, last: int | None) -> str:
+    if last is None:
+        return ""
+    return str(last) if first is None else f"{first}-{last}"
+
+
+def _resource(job: Job, status: JobStatus) -> dict[str, Any]:
+    given = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return given | {"status": status.model_dump(mode="json", by_alias=True, exclude_none=True)}
+
+
+def _list(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "List", "items": resources}
+
+
+def _data(value: dict[str, Any], output: str) -> str:
+    if output == "json":
+        return json.dumps(value, indent=2, ensure_ascii=False)
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip("\n")

@@ -1,0 +1,122 @@
+"""`config.json`: the spec with everything settled that a rank would otherwise have to guess."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
+from zerotune_operator.api.topology import RunPolicy
+from zerotune_operator.plan.batch import Batch
+from zerotune_operator.plan.placement import Placement
+from zerotune_operator.plan.topology import PlannedTopology
+from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
+from zerotune_trainer.config.sources import Data, Model, Output, Processing, Records
+from zerotune_trainer.config.training import Training
+from zerotune_trainer.sizing import Precision
+
+RecordsT = TypeVar("RecordsT", bound=Records)
+
+
+def train_config(
+    spec: FineTuneJobSpec, training: Training, topology: PlannedTopology, placement: Placement, identity: JobIdentity
+) -> TrainConfig:
+    """A FineTuneJob as its ranks read it.
+
+    Args:
+        spec: What is asked for.
+        training: Its hyperparameters with batch and precision settled.
+        topology: The ranks.
+        placement: Where they run.
+        identity: Which job and attempt this is.
+    """
+    return TrainConfig(
+        job=identity,
+        launch=_launch(spec.run_policy, topology, placement),
+        model=_model(spec.model, placement),
+        method=spec.method,
+        data=_data(spec, placement),
+        training=training,
+        checkpoint=spec.checkpoint.model_copy(update={"uri": placement.checkpoint_uri}),
+        evaluation=spec.evaluation,
+        output=_output(spec.output, placement),
+    )
+
+
+def infer_config(
+    spec: InferenceJobSpec,
+    precision: Precision,
+    batch: Batch,
+    topology: PlannedTopology,
+    placement: Placement,
+    identity: JobIdentity,
+) -> InferConfig:
+    """An InferenceJob as its ranks read it."""
+    processing = _processing(spec.data.processing, placement)
+    data = _records(spec.data, placement).model_copy(update={"processing": processing})
+    return InferConfig(
+        job=identity,
+        launch=_launch(spec.run_policy, topology, placement),
+        model=_model(spec.model, placement),
+        engine="transformers" if spec.engine == "auto" else spec.engine,
+        precision=precision,
+        data=data,
+        generation=spec.generation,
+        output=_output(spec.output, placement),
+        output_format=spec.output_format,
+        per_device_batch_size=batch.micro,
+    )
+
+
+def settle_training(training: Training, batch: Batch, precision: Precision) -> Training:
+    """Hyperparameters with nothing left open."""
+    return training.model_copy(
+        update={
+            "global_batch_size": batch.global_size,
+            "per_device_train_batch_size": batch.micro,
+            "gradient_accumulation_steps": batch.accumulation,
+            "per_device_eval_batch_size": training.per_device_eval_batch_size or batch.micro,
+            "precision": precision,
+        }
+    )
+
+
+def _launch(policy: RunPolicy, topology: PlannedTopology, placement: Placement) -> Launch:
+    return Launch(
+        master_port=placement.master_port,
+        progress_port=placement.progress_port,
+        hang_timeout_seconds=policy.hang_timeout_seconds,
+        accelerator=topology.accelerator,
+        threads_per_rank=placement.threads_per_rank,
+        cache_dir=placement.cache_dir,
+    )
+
+
+def _model(model: Model, placement: Placement) -> Model:
+    return model.model_copy(update={"uri": placement.model_uri, "from_fine_tune_job": None})
+
+
+def _output(output: Output, placement: Placement) -> Output:
+    return output.model_copy(update={"uri": placement.output_uri})
+
+
+def _data(spec: FineTuneJobSpec, placement: Placement) -> Data:
+    data = spec.data
+    packing = data.packing or ("wrapped" if spec.method == "cpt" else "none")
+    return data.model_copy(
+        update={
+            "train": _records(data.train, placement),
+            "validation": _records(data.validation, placement) if data.validation else None,
+            "packing": packing,
+            "processing": _processing(data.processing, placement),
+        }
+    )
+
+
+def _records(records: RecordsT, placement: Placement) -> RecordsT:
+    return records.model_copy(update={"uris": [placement.resolve(uri) for uri in records.uris]})
+
+
+def _processing(processing: Processing | None, placement: Placement) -> Processing | None:
+    if processing is None:
+        return None
+    return processing.model_copy(update={"file": placement.resolve(processing.file)})

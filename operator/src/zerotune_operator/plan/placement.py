@@ -1,0 +1,37 @@
+"""What only a backend knows of where a job runs: names, folders, ports, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a job runs. A backend makes one; the plan is made of it and the spec, and of nothing else."""
+
+    hosts: tuple[str, ...]
+    """Name of each node as the others resolve it, in rank order: `topology.nodes` of them."""
+    resolve: Callable[[str], str]
+    """A URI of the spec as the ranks read it: `pvc://CLAIM/PATH` where the claim is mounted, the rest as it is."""
+    model_uri: str
+    """The model's folder as the ranks read it, also where the spec names a FineTuneJob."""
+    output_uri: str
+    """Folder that receives the result."""
+    checkpoint_uri: str
+    """Folder of the checkpoints."""
+    cache_dir: str
+    """Folder for tokenized data and fetched models, on every node."""
+    backend: Literal["kubernetes", "sagemaker", "local"] = "local"
+    """What runs the job."""
+    master_port: int = 29500
+    """Port on the first host where the process group meets."""
+    progress_port: int = 9400
+    """Port of every host's launcher."""
+    threads_per_rank: int = 1
+    """CPU threads a rank computes with."""
+    device_bytes: int | None = None
+    """Memory of one accelerator, where the backend knows better than the spec."""
+    node_bytes: int | None = None
+    """Memory of one node that its ranks may fill, where the backend knows better than the spec."""

@@ -1,0 +1,75 @@
+"""Which of a job's failures came first: pure, from the termination messages and exit codes of its nodes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from zerotune_operator.api.status import RootCause
+from zerotune_operator.backends.base import NodeObservation
+from zerotune_trainer.errors import Failure, InternalError, PeerLostError, StoppedError, ZerotuneError
+
+_FOLLOWS = {PeerLostError.failure_class: 1, StoppedError.failure_class: 2}
+"""Failures that another one causes: they are the root cause only where there is nothing before them."""
+_LATEST = datetime.max.replace(tzinfo=UTC)
+_CLASSES = {error.exit_code: error.failure_class for error in ZerotuneError.__subclasses__()}
+_SIGNAL_HINTS = {
+    signal.SIGKILL: "somebody sent it, or the kernel did for want of memory (`dmesg` tells): then lower the batch or "
+    "raise the node's memory",
+}
+
+
+def root_cause(nodes: Iterable[NodeObservation]) -> RootCause | None:
+    """The failure that explains the others: not a lost peer's, and the earliest of the rest. None: nobody failed."""
+    failed = [node for node in nodes if node.state == "ended" and node.exit_code != 0]
+    if not failed:
+        return None
+    causes = [(_cause(node), node.ended_at or _LATEST) for node in failed]
+    return min(causes, key=lambda pair: (_FOLLOWS.get(pair[0].failure_class, 0), pair[1]))[0]
+
+
+def without_manifest(host: str) -> RootCause:
+    """Every rank ended well, but the completion marker is missing: that is a failure."""
+    return RootCause(
+        failure_class=InternalError.failure_class,
+        message="every rank ended with exit code 0, but the output has no manifest of this job",
+        hint="the output is not complete; look into the node's log",
+        host=host,
+        exit_code=InternalError.exit_code,
+    )
+
+
+def _cause(node: NodeObservation) -> RootCause:
+    failure = node.failure or (node.progress.failure if node.progress else None) or _unspoken(node)
+    return RootCause(
+        failure_class=failure.failure_class,
+        message=failure.message,
+        hint=failure.hint,
+        rank=failure.rank,
+        host=failure.host or node.host,
+        step=failure.step,
+        exit_code=failure.exit_code,
+    )
+
+
+def _unspoken(node: NodeObservation) -> Failure:
+    """What an exit code says of a node that left no message."""
+    assert node.exit_code is not None
+    if node.exit_code < 0:
+        return _killed(node.host, signal.Signals(-node.exit_code))
+    return Failure(
+        failure_class=_CLASSES.get(node.exit_code, InternalError.failure_class),
+        message=f"zerotune-launch on {node.host} ended with exit code {node.exit_code} and left no message",
+        hint="look into the node's log",
+        exit_code=node.exit_code,
+    )
+
+
+def _killed(host: str, number: signal.Signals) -> Failure:
+    return Failure(
+        failure_class="Killed",
+        message=f"zerotune-launch on {host} was killed by {number.name}",
+        hint=_SIGNAL_HINTS.get(number, ""),
+        exit_code=128 + number,
+    )

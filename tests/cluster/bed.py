@@ -1,0 +1,206 @@
+"""The test bed: a real Kubernetes of one node, started and stopped as one process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import components
+import pki
+import settings
+
+NODE_SCRIPT = Path(__file__).with_name("node.py")
+INTERFACE = "zerotune-bed"
+READY_TIMEOUT_SECONDS = 120
+PAUSE_SOURCE = Path(__file__).parent / "components" / "pause.c"
+
+
+class Bed:
+    """A test bed whose state lies below one folder."""
+
+    def __init__(self) -> None:
+        self.folders = settings.Folders(components.cache_folder() / "test-bed")
+        self._pid_file = self.folders.root / "pid"
+
+    def up(self) -> Path:
+        """Start what does not run; returns the kubeconfig. A bed that runs but does not answer is started anew.
+
+        Raises:
+            TimeoutError: the node did not become Ready; the message names the folder of the logs.
+        """
+        if self._pid() and self._ready():
+            return self.folders.kubeconfig
+        self.down()
+        programs = components.build()
+        self._write_files()
+        self._start(programs)
+        self._wait_until_ready()
+        return self.folders.kubeconfig
+
+    def down(self) -> None:
+        """Stop everything and remove its state; the cached programs stay. Does nothing where nothing runs."""
+        if pid := self._pid():
+            os.kill(pid, signal.SIGKILL)
+            _wait_for_end(pid)
+        _remove_cgroups()
+        if self.folders.root.exists():
+            shutil.rmtree(self.folders.root)
+
+    def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
+        """kubectl against this bed; its standard output."""
+        command = [components.cache_folder() / "bin" / "kubectl", "--kubeconfig", self.folders.kubeconfig, *arguments]
+        return subprocess.run(command, check=check, capture_output=True, text=True, input=stdin).stdout
+
+    def load_image(self, archive: Path) -> None:
+        """Give the node an image from a docker or OCI archive."""
+        command = ["ctr", "--address", self.folders.socket, "--namespace", "k8s.io", "images", "import", archive]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def _pid(self) -> int | None:
+        """The node's first process, if it is alive and ours."""
+        if not self._pid_file.is_file():
+            return None
+        pid = int(self._pid_file.read_text())
+        command_line = Path(f"/proc/{pid}/cmdline")
+        alive = command_line.exists() and str(NODE_SCRIPT).encode() in command_line.read_bytes()
+        return pid if alive else None
+
+    def _write_files(self) -> None:
+        folders = self.folders
+        for folder in (folders.logs, folders.root / "cni", folders.root / "pids", folders.root / "volumes"):
+            folder.mkdir(parents=True)
+        _issue_certificates(folders)
+        texts = {
+            "containerd.toml": settings.containerd(folders),
+            "cni/10-pods.conflist": settings.network(),
+            "kubelet.json": settings.kubelet(folders),
+            "Corefile": settings.coredns(folders),
+            "resolv.conf": f"nameserver {settings.NODE_ADDRESS}\n",
+        }
+        for name, text in texts.items():
+            (folders.root / name).write_text(text)
+
+    def _start(self, programs: Path) -> None:
+        unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        log = (self.folders.logs / "node.log").open("ab")
+        outer = subprocess.Popen(
+            [*unshare, sys.executable, NODE_SCRIPT, self.folders.root, programs],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+        inner = _only_child(outer.pid)
+        self._pid_file.write_text(str(inner))
+        _connect(inner)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+        self._load_pause_image(deadline)
+        while not self._ready():
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"the test bed is not Ready after {READY_TIMEOUT_SECONDS} s; see {self.folders.logs}"
+                )
+            time.sleep(0.5)
+
+    def _ready(self) -> bool:
+        answer = self.kubectl("get", "node", settings.NODE_NAME, "-o", "json", "--request-timeout=5s", check=False)
+        conditions = json.loads(answer)["status"].get("conditions", []) if answer else []
+        return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+    def _load_pause_image(self, deadline: float) -> None:
+        archive = _pause_archive(self.folders.root)
+        while True:
+            try:
+                return self.load_image(archive)
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.3)
+
+
+def _issue_certificates(folders: settings.Folders) -> None:
+    authority = pki.Authority(folders.pki)
+    server_names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.96.0.1", "127.0.0.1"]
+    authority.issue("kube-apiserver", "kube-apiserver", [], [*server_names, settings.NODE_ADDRESS])
+    authority.issue("admin", "admin", ["system:masters"])
+    authority.issue("kubelet", f"system:node:{settings.NODE_NAME}", ["system:nodes"])
+    for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
+        authority.issue(name, f"system:{name}", [])
+    for name in ("admin", "kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy"):
+        authority.kubeconfig(name, settings.SERVER)
+
+
+def _only_child(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while not (text := children.read_text().split()):
+        time.sleep(0.02)
+    return int(text[0])
+
+
+def _connect(pid: int) -> None:
+    """A cable between this machine and the node's network namespace; it goes when the namespace goes."""
+    inside = ["nsenter", "--net", "--target", str(pid)]
+    for command in (
+        ["ip", "link", "add", INTERFACE, "type", "veth", "peer", "name", "eth0", "netns", str(pid)],
+        ["ip", "address", "add", f"{settings.HOST_ADDRESS}/30", "dev", INTERFACE],
+        ["ip", "link", "set", INTERFACE, "up"],
+        [*inside, "ip", "address", "add", f"{settings.NODE_ADDRESS}/30", "dev", "eth0"],
+        [*inside, "ip", "link", "set", "eth0", "up"],
+        [*inside, "ip", "route", "add", "default", "via", settings.HOST_ADDRESS],
+    ):
+        subprocess.run(command, check=True)
+
+
+def _wait_for_end(pid: int) -> None:
+    while Path(f"/proc/{pid}").exists():
+        with contextlib.suppress(ChildProcessError):  # Somebody else's child: /proc tells when it is gone.
+            os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.05)
+
+
+def _remove_cgroups() -> None:
+    for folder in sorted(Path("/sys/fs/cgroup").glob("**/kubepods*"), reverse=True):
+        for child in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+            child.rmdir()
+        if folder.is_dir():
+            folder.rmdir()
+
+
+def _pause_archive(root: Path) -> Path:
+    """The image of the process that holds a pod's namespaces: one static program."""
+    program = root / "pause"
+    subprocess.run(["gcc", "-static", "-Os", "-o", program, PAUSE_SOURCE], check=True)
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tar:
+        tar.add(program, arcname="pause")
+    config = {"architecture": "amd64", "os": "linux", "config": {"Entrypoint": ["/pause"]}}
+    manifest = [{"Config": "config.json", "RepoTags": [settings.PAUSE_IMAGE], "Layers": ["layer.tar"]}]
+    files = {
+        "layer.tar": layer.getvalue(),
+        "config.json": json.dumps(config | {"rootfs": _root_file_system(layer.getvalue())}).encode(),
+        "manifest.json": json.dumps(manifest).encode(),
+    }
+    archive = root / "pause.tar"
+    with tarfile.open(archive, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive
+
+
+def _root_file_system(layer: bytes) -> dict[str, object]:
+    return {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]}

@@ -1,0 +1,251 @@
+"""A tiny Llama with a BPE learnt from the CWE catalogue, and records from that catalogue."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", DS_ACCELERATOR="cpu")
+
+import torch
+from cwe2.database import Database
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from zerotune_trainer.config import InferConfig, Launch
+from zerotune_trainer.config.sources import Model
+from zerotune_trainer.errors import Failure
+from zerotune_trainer.forkserver import start_imports, start_rank
+from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.model import load_tokenizer
+from zerotune_trainer.progress import Beat, Progress
+from zerotune_trainer.worker import run_rank
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CONTEXT = 256
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A tiny model is faster with one; and torch's threads do not survive a fork."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def weaknesses() -> list[dict[str, Any]]:
+    """Entries of the CWE catalogue: a numeric id, name, description."""
+    numbers = [22, 59, 77, 78, 79, 89, 94, 119, 120, 125, 190, 200, 269, 287, 306, 311, 327, 352, 362, 400, 416, 434]
+    entries = [dataclasses.asdict(Database().get(number)) for number in numbers]
+    return [{"id": int(e["cwe_id"]), "name": e["name"], "description": e["description"]} for e in entries]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory, weaknesses: list[dict[str, Any]]) -> Path:
+    """A Hugging Face folder. The weights are random and large, so that greedy texts are long and all different."""
+    folder = tmp_path_factory.mktemp("model")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    bpe.train_from_iterator((entry["description"] for entry in weaknesses), trainer)
+    bpe.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.4,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(model_folder: Path) -> Any:
+    return load_tokenizer(Model(uri=model_folder.as_uri()), model_folder)
+
+
+@pytest.fixture
+def model(model_folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How the ranks of a job ended and what they said."""
+
+    exit_codes: list[int | None]
+    beats: list[list[Beat]]
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure of the lowest rank that has one."""
+        return next((beats[-1].failure for beats in self.beats if beats and beats[-1].failure), None)
+
+    @property
+    def progress(self) -> Progress | None:
+        """What rank 0 said last of the whole job."""
+        return next((beat.progress for beat in reversed(self.beats[0]) if beat.progress), None)
+
+
+class Ranks:
+    """The ranks of a job, started."""
+
+    def __init__(self, started: list[tuple[BaseProcess, Connection]]) -> None:
+        self.processes = [process for process, _ in started]
+        self.beats: list[list[Beat]] = [[] for _ in started]
+        self._pipes = [pipe for _, pipe in started]
+
+    def listen(self) -> None:
+        """Take in what the ranks have said."""
+        for pipe, beats in zip(self._pipes, self.beats, strict=True):
+            try:
+                while not pipe.closed and pipe.poll():
+                    beats.append(Beat.model_validate_json(pipe.recv_bytes()))
+            except (EOFError, OSError):
+                pipe.close()
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        """Until it holds, or all ranks have ended."""
+        deadline = time.monotonic() + seconds
+        while not condition() and any(process.is_alive() for process in self.processes):
+            assert time.monotonic() < deadline, "the ranks do not come to an end"
+            self.listen()
+            time.sleep(0.01)
+        self.listen()
+
+    def end(self) -> Outcome:
+        """Wait for all ranks; as a launcher does, stop the others once one has failed."""
+        self.wait_until(lambda: any(process.exitcode for process in self.processes))
+        for process in self.processes:
+            process.join(5)
+        self.kill()
+        self.listen()
+        return Outcome([process.exitcode for process in self.processes], self.beats)
+
+    def kill(self) -> None:
+        """SIGKILL for every rank that runs."""
+        for process in self.processes:
+            process.kill()
+            process.join()
+
+
+@pytest.fixture(scope="session")
+def warm_ranks() -> None:
+    """Start importing what ranks need, once for all tests that fork ranks."""
+    start_imports(["zerotune_trainer.infer", "zerotune_trainer.train"], Launch(cache_dir="/nowhere"))
+
+
+@pytest.fixture
+def job(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
+    """Writes the folder of a job: `job(data={...}, ranks=2)`; the output goes to `tmp_path/output`."""
+
+    def write(*, ranks: int = 2, name: str = "answers", **parts: Any) -> Path:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        config = {
+            "job": {"kind": "InferenceJob", "name": name, "uid": f"uid-of-{name}"},
+            "launch": {"masterPort": port, "cacheDir": str(tmp_path / "cache")},
+            "model": {"uri": model_folder.as_uri()},
+            "output": {"uri": (tmp_path / "output").as_uri()},
+            "engine": "transformers",
+            "generation": {"maxNewTokens": 6},
+            "outputFormat": {},
+            "perDeviceBatchSize": 4,
+        }
+        folder = tmp_path / "job"
+        folder.mkdir(exist_ok=True)
+        whole = InferConfig.model_validate(config | parts)
+        (folder / "config.json").write_text(whole.model_dump_json(by_alias=True))
+        (folder / "hostfile").write_text(f"127.0.0.1 slots={ranks}\n")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def start_ranks(warm_ranks: None) -> Iterator[Callable[[Path], Ranks]]:
+    """Starts the ranks of a job's folder as a launcher does; kills what is left of them at the end."""
+    started: list[Ranks] = []
+
+    def start(folder: Path) -> Ranks:
+        hosts = Hostfile.parse((folder / "hostfile").read_text()).hosts
+        places = [(host.name, local_rank) for host in hosts for local_rank in range(host.slots)]
+        started.append(Ranks([start_rank(run_rank, folder, host, local_rank) for host, local_rank in places]))
+        return started[-1]
+
+    yield start
+    for ranks in started:
+        ranks.kill()
+
+
+@pytest.fixture
+def run_job(start_ranks: Callable[[Path], Ranks]) -> Callable[[Path], Outcome]:
+    """Runs all ranks of a job's folder to their end."""
+    return lambda folder: start_ranks(folder).end()
+
+
+@pytest.fixture
+def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a file of input: records, or lines as they are."""
+
+    def write(rows: Sequence[dict[str, Any] | str], name: str = "input.jsonl") -> Path:
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        path = tmp_path / name
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def output_rows(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
+    """Reads all rows of the output, in the order of its files."""
+
+    def read() -> list[dict[str, Any]]:
+        parts = sorted((tmp_path / "output").glob("part-*.jsonl"))
+        return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+
+    return read
+
+
+@pytest.fixture
+def watch_ranks() -> Iterator[Callable[[list[tuple[BaseProcess, Connection]]], Ranks]]:
+    """Watches ranks that a test has started itself; kills what is left of them at the end."""
+    watched: list[Ranks] = []
+
+    def watch(started: list[tuple[BaseProcess, Connection]]) -> Ranks:
+        watched.append(Ranks(started))
+        return watched[-1]
+
+    yield watch
+    for ranks in watched:
+        ranks.kill()

@@ -1,0 +1,138 @@
+"""What an InferenceJob cannot be done with: the failure has class, value, rule and remedy, and nothing is lost."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def refused(job: Any, run_job: Any) -> Callable[..., str]:
+    """Runs a job that must fail with this exit code on rank 0, and gives what it said."""
+
+    def run(exit_code: int, **parts: Any) -> str:
+        outcome = run_job(job(ranks=1, **parts))
+        assert outcome.exit_codes == [exit_code]
+        assert outcome.failure is not None
+        assert outcome.failure.hint, "every error has a remedy"
+        return str(outcome.failure.message)
+
+    return run
+
+
+@pytest.fixture
+def question(write_jsonl: Any) -> dict[str, Any]:
+    return {"uris": [write_jsonl([{"prompt": "What is XSS?"}] * 3).as_uri()]}
+
+
+def test_column_that_no_record_has(tmp_path: Path, write_jsonl: Any, refused: Any) -> None:
+    data = {"uris": [write_jsonl([{"promt": "a"}, {"other": 1}]).as_uri()], "columns": {"prompt": "prompt"}}
+    assert refused(66, data=data) == "the records have no column 'prompt'"
+    assert not list((tmp_path / "output").glob("part-*"))
+
+
+def test_template_with_an_unknown_variable(question: dict[str, Any], refused: Any) -> None:
+    assert "'descripton' is undefined" in refused(66, data=question | {"template": "Explain {{ descripton }}"})
+
+
+def test_template_that_cannot_be_read(question: dict[str, Any], refused: Any) -> None:
+    assert "data.template" in refused(64, data=question | {"template": "{% if %}"})
+
+
+def test_template_may_not_reach_into_python(question: dict[str, Any], job: Any, run_job: Any, output_rows: Any) -> None:
+    template = "{{ prompt.__class__.__mro__ }}"
+    assert run_job(job(data=question | {"template": template}, ranks=1)).exit_codes == [0]
+    assert all("unsafe" in row["error"] for row in output_rows())
+
+
+def test_system_prompt_without_conversations(question: dict[str, Any], refused: Any) -> None:
+    assert "holds plain text" in refused(64, data=question | {"systemPrompt": "be brief"})
+
+
+def test_missing_input(tmp_path: Path, refused: Any) -> None:
+    assert "is not there" in refused(66, data={"uris": [(tmp_path / "nothing.jsonl").as_uri()]})
+
+
+def test_empty_input(write_jsonl: Any, refused: Any) -> None:
+    assert "no record" in refused(65, data={"uris": [write_jsonl([]).as_uri()]})
+
+
+def test_truncated_parquet(tmp_path: Path, refused: Any) -> None:
+    path = tmp_path / "input.parquet"
+    pq.write_table(pa.table({"prompt": ["a"] * 1000}), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert str(path) in refused(65, data={"uris": [path.as_uri()]})
+
+
+def test_truncated_gzip(tmp_path: Path, refused: Any) -> None:
+    path = tmp_path / "input.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"prompt": "a"}\n' * 1000, mtime=0)[:-30])
+    assert "gzip data is cut off" in refused(65, data={"uris": [path.as_uri()]})
+
+
+def test_model_folder_without_weights(
+    tmp_path: Path, model_folder: Path, question: dict[str, Any], refused: Any
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    message = refused(66, data=question, model={"uri": (tmp_path / "model").as_uri()})
+    assert "holds no weights" in message
+
+
+def test_prompt_and_generation_longer_than_the_context(question: dict[str, Any], refused: Any) -> None:
+    message = refused(64, data=question, generation={"maxNewTokens": 256})
+    assert "maxNewTokens 256 do not fit into the model's context of 256 tokens" in message
+
+
+def test_column_that_the_output_needs(write_jsonl: Any, refused: Any) -> None:
+    data = {"uris": [write_jsonl([{"prompt": "a", "generation": "earlier"}]).as_uri()]}
+    assert "has a column 'generation'" in refused(64, data=data)
+
+
+def test_output_folder_of_another_job(
+    tmp_path: Path, question: dict[str, Any], refused: Any, run_job: Any, job: Any
+) -> None:
+    assert run_job(job(data=question, ranks=1)).exit_codes == [0]
+    before = {path: path.read_bytes() for path in (tmp_path / "output").iterdir()}
+    message = refused(64, name="another", data=question)
+    assert "belongs to InferenceJob answers (uid-of-answers)" in message
+    message = refused(64, data=question, generation={"maxNewTokens": 5})
+    assert "with another configuration" in message
+    assert {path: path.read_bytes() for path in (tmp_path / "output").iterdir()} == before
+
+
+def test_folder_with_files_of_nobody(tmp_path: Path, question: dict[str, Any], refused: Any) -> None:
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "thesis.txt").write_text("do not lose me")
+    assert "thesis.txt" in refused(64, data=question)
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["thesis.txt"]
+
+
+def test_input_that_changes_between_two_attempts(
+    tmp_path: Path, write_jsonl: Any, refused: Any, job: Any, start_ranks: Any
+) -> None:
+    data = {"uris": [write_jsonl([{"prompt": "a"}] * 200).as_uri()]}
+    options = {"data": data, "generation": {"maxNewTokens": 40}, "outputFormat": {"rowsPerFile": 2}}
+    ranks = start_ranks(job(ranks=1, **options))
+    ranks.wait_until(lambda: bool(list((tmp_path / "output" / "work").glob("part-*.json"))))
+    ranks.kill()
+    write_jsonl([{"prompt": "b"}] * 201)
+    assert "the input has changed since the job began" in refused(64, **options)
+
+
+def test_output_that_cannot_be_written(tmp_path: Path, question: dict[str, Any], refused: Any) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    uri = (tmp_path / "file" / "output").as_uri()
+    assert uri in refused(66, data=question, output={"uri": uri})
+
+
+def test_engine_that_is_not_there_yet(question: dict[str, Any], refused: Any) -> None:
+    assert "engine zero is not there yet" in refused(64, data=question, engine="zero")

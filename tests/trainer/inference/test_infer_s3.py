@@ -1,0 +1,110 @@
+"""Two hosts that share nothing but a bucket: all their output is in it when the job ends, also after a crash."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from zerotune_trainer.worker import run_rank
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A bucket of an S3 server of this machine, which is a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with (tmp_path / "moto.log").open("wb") as log:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert time.monotonic() < deadline, "moto did not start"
+            time.sleep(0.1)
+        made = boto3.resource("s3").Bucket("answers")
+        made.create()
+        yield made
+    finally:
+        server.kill()
+        server.wait()
+
+
+def names(bucket: Any) -> set[str]:
+    return {item.key for item in bucket.objects.filter(Prefix="out/")}
+
+
+def start_hosts(tmp_path: Path, job: Any, watch_ranks: Any, options: dict[str, Any], attempt: int) -> Any:
+    """A rank on each of two hosts, with folders and caches of their own.
+
+    They are forked from this process, as the warm one of the other tests does not know of the S3 server.
+    """
+    folder = job(**options)
+    config = json.loads((folder / "config.json").read_text())
+    context = multiprocessing.get_context("fork")
+    started = []
+    for host in ("127.0.0.1", "127.0.0.2"):
+        own = tmp_path / f"{host}-attempt-{attempt}"
+        own.mkdir()
+        config["launch"]["cacheDir"] = str(own / "cache")
+        (own / "config.json").write_text(json.dumps(config))
+        (own / "hostfile").write_text("127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=run_rank, args=(own, host, 0, theirs))
+        process.start()
+        theirs.close()
+        started.append((process, ours))
+    return watch_ranks(started)
+
+
+def test_all_output_is_in_the_store_when_the_job_ends(
+    tmp_path: Path, weaknesses: list[dict[str, Any]], bucket: Any, job: Any, watch_ranks: Any
+) -> None:
+    lines = "".join(json.dumps(entry | {"copy": copy}) + "\n" for copy in range(6) for entry in weaknesses)
+    bucket.put_object(Key="in/questions.jsonl", Body=lines.encode())
+    options = {
+        "data": {"uris": ["s3://answers/in"], "columns": {"prompt": "name"}},
+        "output": {"uri": "s3://answers/out"},
+        "generation": {"maxNewTokens": 24},
+        "outputFormat": {"rowsPerFile": 4},
+    }
+    first = start_hosts(tmp_path, job, watch_ranks, options, 1)
+    first.wait_until(lambda: len([name for name in names(bucket) if name.startswith("out/work/part-")]) >= 4)
+    first.kill()
+    kept = {name for name in names(bucket) if name.startswith("out/part-")}
+    assert "out/manifest.json" not in names(bucket)
+    assert kept
+
+    second = start_hosts(tmp_path, job, watch_ranks, options, 2)
+    outcome = second.end()
+    assert outcome.exit_codes == [0, 0], outcome.failure
+    parts = sorted(name for name in names(bucket) if name.startswith("out/part-"))
+    assert len(parts) == 33
+    rows = [json.loads(line) for name in parts for line in bucket.Object(name).get()["Body"].read().splitlines()]
+    assert [(row["copy"], row["id"]) for row in rows] == [(c, e["id"]) for c in range(6) for e in weaknesses]
+    assert all(row["generation"] for row in rows)
+    manifest = json.loads(bucket.Object("out/manifest.json").get()["Body"].read())
+    assert {f"out/{file['path']}" for file in manifest["files"]} == {
+        *parts,
+        "out/metrics.jsonl",
+        "out/results.json",
+    }
+    assert not [name for name in names(bucket) if name.startswith("out/work/")]
+    metrics = bucket.Object("out/metrics.jsonl").get()["Body"].read().decode()
+    assert sum(json.loads(line)["records"] for line in metrics.splitlines()) == len(rows)

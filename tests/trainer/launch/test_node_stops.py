@@ -1,0 +1,78 @@
+"""SIGTERM, SIGINT and the end of standard input, in every phase of a launcher."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def test_while_names_are_waited_for(make_job: Callable) -> None:
+    [node, *_] = make_job({"127.0.0.1": 1, "never.invalid": 1}).start_toys("step")[:1]
+    node.until_logged("waiting up to")
+    _stops_within(3, node, signal.SIGTERM)
+    assert node.failure.message == "stopped on request before the ranks ran: there was nothing to save"
+
+
+def test_while_torch_is_imported(make_job: Callable) -> None:
+    [node] = make_job().start_real()
+    node.until_logged("host 127.0.0.1 of 1")
+    time.sleep(0.5)
+    node.note_processes()
+    _stops_within(3, node, signal.SIGTERM)
+    assert node.left_behind() == []
+
+
+def test_while_data_is_prepared_by_code_that_does_not_look(make_job: Callable) -> None:
+    [node] = make_job({"127.0.0.1": 2}).start_toys("data")
+    node.until(lambda progress: all(rank.phase == "data" for rank in progress.ranks))
+    _stops_within(5, node, signal.SIGTERM)
+    assert node.failure.message == "stopped on request before the first step: nothing to save"
+    assert node.left_behind() == []
+
+
+def test_while_a_rank_waits_in_c_code(make_job: Callable) -> None:
+    [node] = make_job().start_toys("in_c_code")
+    node.until(lambda progress: progress.ranks[0].phase == "rendezvous")
+    _stops_within(5, node, signal.SIGTERM)
+
+
+def test_a_rank_may_end_its_workers_without_being_stopped_itself(make_job: Callable) -> None:
+    [node] = make_job().start_toys("workers")
+    assert node.end() == 0, node.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_while_it_trains_the_ranks_save_first(make_job: Callable, number: signal.Signals) -> None:
+    [node] = make_job({"127.0.0.1": 2}).start_toys("steps_until_stopped")
+    node.until(lambda progress: all(rank.step > 3 for rank in progress.ranks))
+    _stops_within(10, node, number)
+    assert node.failure.message.startswith("stopped on request after step")
+
+
+def test_a_rank_that_is_stopped_alone_stops_the_others(make_job: Callable) -> None:
+    [node] = make_job({"127.0.0.1": 2}).start_toys("data")
+    node.until(lambda progress: all(rank.phase == "data" for rank in progress.ranks))
+    os.kill(node.rank_pid(0), signal.SIGTERM)
+    assert node.end() == 143
+
+
+def test_the_end_of_input_stops_it_where_asked(make_job: Callable) -> None:
+    job = make_job({"127.0.0.1": 1, "never.invalid": 1})
+    job.write()
+    node = job.launch("127.0.0.1", "--stop-on-eof")
+    node.until_logged("waiting up to")
+    assert node.process.poll() is None
+    node.process.stdin.close()
+    assert node.end() == 143
+
+
+def _stops_within(seconds: float, node, number: signal.Signals) -> None:
+    node.process.send_signal(number)
+    assert node.end(seconds) == 143
+    assert node.failure.failure_class == "Stopped"

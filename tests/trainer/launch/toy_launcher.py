@@ -1,0 +1,137 @@
+"""`toy_launcher.py TOY FOLDER [launcher options]`: the launcher with ranks that import no torch, so they start at once.
+
+A toy is told what to do by the files of the job's folder, and tells its launcher what a real rank would.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from zerotune_trainer.config import load_config
+from zerotune_trainer.errors import DataError, PeerLostError, StoppedError, ZerotuneError
+from zerotune_trainer.failures import describe
+from zerotune_trainer.forkserver import start_imports
+from zerotune_trainer.heartbeat import Heartbeat
+from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.launch import StopRequest, launch
+from zerotune_trainer.logs import set_up_log
+from zerotune_trainer.processes import adopt_orphans, exit_now
+from zerotune_trainer.progress import Progress
+
+STEPS = 3
+
+
+def step(rank: int, report: Heartbeat) -> None:
+    """Makes its steps and is done."""
+    report.phase("training")
+    for number in range(1, STEPS + 1):
+        report.progress(Progress(step=number, total=STEPS, loss=1 / number))
+
+
+def steps_until_stopped(rank: int, report: Heartbeat) -> None:
+    """Makes steps until it is asked to stop, then takes a moment to save."""
+    report.phase("training")
+    number = 0
+    while not report.stop.wait(0.05):
+        report.step(number := number + 1)
+    time.sleep(1)
+    raise StoppedError(f"stopped on request after step {number}")
+
+
+def data(rank: int, report: Heartbeat) -> None:
+    """Prepares data for ever, with a worker process, in code that looks at no event."""
+    report.phase("data")
+    subprocess.run(["sleep", "1000"])
+
+
+def in_c_code(rank: int, report: Heartbeat) -> None:
+    """Waits in C, where Python runs no signal handler, as gloo does for a peer: locks a mutex twice."""
+    report.phase("rendezvous")
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+
+def workers(rank: int, report: Heartbeat) -> None:
+    """Ends worker processes with SIGTERM, as `datasets` does."""
+    report.phase("data")
+    running = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,)) for _ in range(20)]
+    for worker in running:
+        worker.start()
+        worker.terminate()
+        worker.join(10)
+    time.sleep(0.5)
+    if [worker.exitcode for worker in running] != [-15] * 20 or report.stop.is_set():
+        raise DataError(f"workers ended with {[worker.exitcode for worker in running]}, stop is {report.stop.is_set()}")
+
+
+def waits(rank: int, report: Heartbeat) -> None:
+    """Makes a step and then none, but its heart beats."""
+    report.phase("training")
+    report.step(7)
+    time.sleep(1000)
+
+
+def fails(rank: int, report: Heartbeat) -> None:
+    """Rank 1 finds a bad record; the others then lose a peer, rank 2 without noticing."""
+    report.phase("training")
+    report.step(5)
+    if rank == 1:
+        time.sleep(0.5)
+        raise DataError("part-1.jsonl:3: not JSON", "mend the line")
+    time.sleep(1000 if rank == 2 else 0.8)
+    raise PeerLostError("Connection reset by peer")
+
+
+def loses_peer(rank: int, report: Heartbeat) -> None:
+    """Loses a peer on another host."""
+    report.phase("training")
+    raise PeerLostError("Connection reset by peer")
+
+
+def leaves(rank: int, report: Heartbeat) -> None:
+    """Exits with 0 in the middle of its work, as a library may."""
+    report.phase("training")
+    os._exit(0)
+
+
+TOYS: dict[str, Callable[[int, Heartbeat], None]] = {
+    toy.__name__: toy for toy in (step, steps_until_stopped, data, in_c_code, workers, waits, fails, loses_peer, leaves)
+}
+
+
+def run_toy(folder: Path, host: str, local_rank: int, pipe: Connection) -> None:
+    """What `worker.run_rank` is to real ranks."""
+    rank = Hostfile.parse((folder / "hostfile").read_text()).host(host).first_rank + local_rank
+    report = Heartbeat(rank, pipe)
+    report.start()
+    try:
+        TOYS[(folder / "toy").read_text()](rank, report)
+    except ZerotuneError as error:
+        report.finish(describe(error))
+        exit_now(error.exit_code)
+    report.finish(None)
+    exit_now(0)
+
+
+def main() -> None:
+    folder, host, termination_log = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    set_up_log(host)
+    adopt_orphans()
+    stop = StopRequest()
+    stop.catch_signals()
+    if (folder / "config.json").is_file():
+        start_imports([], load_config(folder).launch)
+    exit_now(launch(folder, host, termination_log, stop=stop, target=run_toy))
+
+
+if __name__ == "__main__":
+    main()

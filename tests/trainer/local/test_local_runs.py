@@ -1,0 +1,137 @@
+"""`zerotune run`, `status` and `logs` with real launchers, ranks and training, and everything that may befall them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+import yaml
+
+from zerotune_operator.api.status import JobStatus
+from zerotune_trainer.results import TrainRecord, read_metrics
+
+if TYPE_CHECKING:
+    from conftest import Workplace
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+STEPS = 300
+
+
+def _manifest(folder: Path, material: Path) -> Path:
+    """Continued pre-training on two nodes with ZeRO-2, then a batch inference with its result."""
+    header = {"apiVersion": "zerotune.dev/v1alpha1"}
+    training = {
+        "method": "cpt",
+        "model": {"uri": (material / "model").as_uri()},
+        "data": {"train": {"uris": [(material / "train.jsonl").as_uri()]}, "maxLength": 64},
+        "training": {"globalBatchSize": 4, "maxSteps": STEPS, "learningRate": 1e-3},
+        "zero": {"stage": 2},
+        "checkpoint": {"saveSteps": 100},
+        "topology": {"nodes": 2},
+    }
+    inference = {
+        "model": {"fromFineTuneJob": "cwe"},
+        "data": {"uris": [(material / "questions.jsonl").as_uri()]},
+        "generation": {"maxNewTokens": 4},
+        "topology": {"nodes": 1},
+    }
+    jobs = [
+        header | {"kind": "FineTuneJob", "metadata": {"name": "cwe"}, "spec": training},
+        header | {"kind": "InferenceJob", "metadata": {"name": "answers"}, "spec": inference},
+    ]
+    path = folder / "jobs.yaml"
+    path.write_text(yaml.safe_dump_all(jobs))
+    return path
+
+
+def _beyond(step: int, attempt: int) -> Callable[[JobStatus], bool]:
+    """Whether an attempt has made steps."""
+
+    def reached(status: JobStatus) -> bool:
+        newest = status.attempts[-1] if status.attempts else None
+        return newest is not None and newest.number == attempt and (newest.last_step or 0) > step
+
+    return reached
+
+
+def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, material: Path, tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path, material)
+
+    run = workplace.start(manifest, "cwe")
+    run.wait_until(lambda status: status.phase == "Running")
+    launchers = run.launchers()
+    assert len(launchers) == 2
+    run.process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    run.process.send_signal(signal.SIGINT)
+    assert run.end(20)[0] == 143, "Ctrl-C twice ends at once, whatever the nodes do"
+    assert not any(launcher.is_running() for launcher in launchers)
+    assert workplace.zerotune("status")[1].split("\n")[1].split()[:5] == ["cwe", "FineTuneJob", "cpt", "2", "Suspended"]
+
+    run = workplace.start(manifest, "cwe")
+    run.wait_until(_beyond(0, 1))
+    code, said = workplace.zerotune("run", str(manifest))
+    assert (code, f"FineTuneJob 'cwe' is running already (started by process {run.process.pid})" in said) == (75, True)
+    launchers = run.launchers()
+    run.process.kill()
+    psutil.wait_procs(launchers, 60)
+    assert not run.folder.is_running(), "no launcher outlives its runner"
+    shown = json.loads(workplace.zerotune("status", "cwe", "-o", "json")[1])["status"]
+    assert (shown["phase"], shown["rootCause"]["class"], shown["attempts"][1]["outcome"]) == (
+        "Failed",
+        "Killed",
+        "Failed",
+    )
+
+    run = workplace.start(manifest, "cwe")
+    killed_at = run.status.attempts[1].last_step or 0
+    run.wait_until(_beyond(killed_at, 2))
+    run.process.send_signal(signal.SIGINT)
+    code, said = run.end(60)
+    assert (code, run.status.phase) == (143, "Suspended")
+    assert "cwe: stopped: stopped on request after step" in said
+    stopped_at = run.status.attempts[2].last_step or 0
+
+    run = workplace.start(manifest, "cwe")
+    run.wait_until(_beyond(stopped_at, 3))
+    run.launchers()[1].kill()
+    assert run.end()[0] == 0, run.output.read_text()
+    status = run.status
+    assert [(attempt.outcome, attempt.failure_class) for attempt in status.attempts] == [
+        ("Stopped", "Killed"),
+        ("Failed", "Killed"),
+        ("Stopped", "Stopped"),
+        ("Failed", "Killed"),
+        ("Succeeded", None),
+    ]
+    assert status.restarts == 1
+    assert (status.progress and status.progress.step) == STEPS
+    records = [record for record in read_metrics(run.folder.output) if isinstance(record, TrainRecord)]
+    assert [record.step for record in records] == list(range(1, STEPS + 1)), "every step once, whatever happened"
+
+    answers = workplace.home.job("InferenceJob", "answers")
+    result = answers.read_status()
+    assert (result.phase, result.progress and (result.progress.step, result.progress.failed_records)) == (
+        "Succeeded",
+        (15, 0),
+    )
+    rows = [json.loads(line) for path in sorted(answers.output.glob("part-*.jsonl")) for line in path.open()]
+    assert [row["id"] for row in rows] == [json.loads(line)["id"] for line in (material / "questions.jsonl").open()]
+
+    code, said = workplace.zerotune("run", str(manifest))
+    assert (code, said.splitlines()) == (
+        0,
+        [
+            f"cwe: finished already, there is nothing to do; its output is {run.folder.output.as_uri()}",
+            f"answers: finished already, there is nothing to do; its output is {answers.output.as_uri()}",
+        ],
+    )
+    assert "[node-1] " in workplace.zerotune("logs", "cwe")[1]
+    assert "all ranks of this host are done" in workplace.zerotune("logs", "cwe", "--node", "0", "--attempt", "4")[1]

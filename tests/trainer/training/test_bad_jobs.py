@@ -1,0 +1,176 @@
+"""Jobs that cannot go on: what each says, with which exit code, and that nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def copied_model(model_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
+
+
+def without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def of_another_shape(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 192}))
+
+
+def with_a_layer_missing(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if ".layers.1." not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def cut_short(folder: Path) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def with_a_shard_missing(folder: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize(
+    ("spoil", "code", "message"),
+    [
+        (without_weights, 66, "holds no weights: there is no *.safetensors"),
+        (of_another_shape, 64, "mlp.down_proj.weight is 64x128, config.json asks for 64x192"),
+        (with_a_layer_missing, 64, "lacks the weights model.layers.1."),
+        (cut_short, 64, "is no whole safetensors file"),
+        (with_a_shard_missing, 66, "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names"),
+    ],
+)
+def test_a_model_that_is_not_whole_is_refused(
+    make_job: Any, copied_model: Path, spoil: Callable[[Path], None], code: int, message: str, stage: int
+) -> None:
+    spoil(copied_model)
+    job = make_job(stage=stage)
+    job.config["model"]["uri"] = f"file://{copied_model}"
+    ended = job.run()
+
+    assert ended.exit_codes == [code, code]
+    assert message in ended.failures[0].message
+    assert ended.failures[0].hint
+    assert not (job.output / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [
+        ({"training": {"precision": "fp16"}}, 64, "precision fp16 needs a CUDA device"),
+        ({"training": {"useLigerKernel": True}}, 64, "training.useLigerKernel needs a CUDA device"),
+        (
+            {"model": {"attnImplementation": "flash_attention_2"}},
+            64,
+            "model.attnImplementation flash_attention_2 needs a CUDA device",
+        ),
+        ({"training": {"arguments": {"weight_decai": 1}}}, 64, "training.arguments.weight_decai"),
+        ({"method": "dpo"}, 64, "method dpo is not carried out yet"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_refused(make_job: Any, changes: dict[str, Any], code: int, message: str) -> None:
+    """R15, R19, R20, R17."""
+    job = make_job()
+    for part, values in changes.items():
+        job.config[part] = {**job.config[part], **values} if isinstance(values, dict) else values
+    ended = job.run()
+
+    assert ended.exit_codes == [code, code]
+    assert message in ended.failures[0].message
+    assert ended.failures[0].hint
+
+
+def test_a_loss_that_is_not_a_number_is_told_with_its_step(make_job: Any) -> None:
+    job = make_job()
+    job.config["training"] |= {
+        "learningRate": 1e32,
+        "lrSchedulerType": "constant_with_warmup",
+        "warmupSteps": 3,
+        "loggingSteps": 4,
+        "maxSteps": 8,
+    }
+    job.config["checkpoint"]["saveSteps"] = 1
+    job.config["evaluation"]["evalStrategy"] = "no"
+    ended = job.run()
+
+    assert ended.exit_codes == [64, 64]
+    message = ended.failures[0].message
+    assert "the loss is nan at step 3, at a learning rate of" in message
+    assert "the last finite loss was 6." in message
+    assert "training.learningRate" in ended.failures[0].hint
+    whole = {path.parent.name for path in job.checkpoints.glob("*/manifest.json")}
+    assert whole == {"checkpoint-1", "checkpoint-2"}
+
+
+def test_the_output_of_another_job_is_refused_and_left_alone(make_job: Any) -> None:
+    first = make_job("first")
+    assert first.run().exit_codes == [0, 0]
+    before = {path: path.stat().st_mtime_ns for path in first.output.rglob("*")}
+    second = make_job("second")
+    second.config["output"] = first.config["output"]
+    ended = second.run()
+
+    assert ended.exit_codes == [64, 64]
+    assert (
+        "belongs to FineTuneJob first (uid-first), this is FineTuneJob second (uid-second)" in ended.failures[0].message
+    )
+    assert "folder of its own" in ended.failures[0].hint
+    assert {path: path.stat().st_mtime_ns for path in first.output.rglob("*")} == before
+
+
+def test_the_checkpoints_of_another_job_are_refused(make_job: Any, tmp_path: Path) -> None:
+    """An output of its own does not make up for checkpoints of another."""
+    first, second = make_job("first"), make_job("second")
+    for job in (first, second):
+        job.config["checkpoint"]["uri"] = f"file://{tmp_path}/checkpoints"
+    assert first.run().exit_codes == [0, 0]
+    ended = second.run()
+
+    assert ended.exit_codes == [64, 64]
+    assert "belongs to FineTuneJob first" in ended.failures[0].message
+
+
+def test_files_that_no_job_has_written_are_refused(make_job: Any) -> None:
+    job = make_job()
+    job.output.mkdir(parents=True)
+    (job.output / "thesis.txt").write_text("three years of work")
+    ended = job.run()
+
+    assert ended.exit_codes == [64, 64]
+    assert "holds files that no job has written: thesis.txt" in ended.failures[0].message
+    assert [path.name for path in job.output.iterdir()] == ["thesis.txt"]
+
+
+def test_an_output_that_cannot_be_written_is_refused(make_job: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    job = make_job()
+    job.config["output"]["uri"] = f"file://{tmp_path}/file/output"
+    ended = job.run()
+
+    assert ended.exit_codes == [64, 64]
+    assert f"{tmp_path}/file/output" in ended.failures[0].message
+
+
+def test_ranks_that_disagree_with_the_hostfile_are_refused(make_job: Any) -> None:
+    """The topology proof: the second host was given another hostfile, by which it is the second of three."""
+    job = make_job(hosts="127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
+    ended = job.start({"127.0.0.2": job.hosts.replace("127.0.0.2 slots=1", "127.0.0.2 slots=2")}).end()
+
+    assert ended.exit_codes == [64, 64]
+    assert "rank 1 has another hostfile" in ended.failures[0].message

@@ -1,0 +1,84 @@
+"""ZeRO changes where things are kept, not what is computed: the losses of two ranks are those of one without DeepSpeed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zerotune_trainer.config import TrainConfig
+
+pytestmark = pytest.mark.slow
+
+STEPS = 10
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Any]:
+    """Losses and gradient norms by method, computed once."""
+    return {}
+
+
+def plain(job: Any, output: Path) -> list[tuple[float, float]]:
+    """Loss and gradient norm of every step: transformers' Trainer, one process, no DeepSpeed, the global batch at once."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+    from zerotune_trainer import data
+    from zerotune_trainer.batches import EvenRows
+
+    config = TrainConfig.model_validate(job.config)
+    folder = job.config["model"]["uri"].removeprefix("file://")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = data.prepare(config, tokenizer, processes=1)
+    training = config.training
+    arguments = TrainingArguments(
+        output_dir=str(output),
+        use_cpu=True,
+        max_steps=STEPS,
+        per_device_train_batch_size=4,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.lr_scheduler_type,
+        warmup_steps=training.warmup_steps,
+        seed=training.seed,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    trainer = Trainer(
+        model,
+        arguments,
+        data_collator=data.collator(config, tokenizer),
+        train_dataset=EvenRows(rows.train, 2 * (training.per_device_train_batch_size or 1)),
+    )
+    trainer.train()
+    return [(log["loss"], log["grad_norm"]) for log in trainer.state.log_history if "grad_norm" in log]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("method", ["sft", "cpt"])
+def test_the_losses_of_two_ranks_are_those_of_one_without_deepspeed(
+    make_job: Any, tmp_path: Path, reference: dict[str, Any], method: str, stage: int
+) -> None:
+    """Rows of very different lengths, a loss on completions only, and accumulation, in sft; wrapped blocks in cpt."""
+    job = make_job(method=method, stage=stage)
+    job.config["data"]["validationFraction"] = 0
+    job.config["training"] |= {"maxSteps": STEPS, "weightDecay": 0.0}
+    job.config["checkpoint"]["saveStrategy"] = "no"
+    if method == "sft":
+        job.config["training"] |= {"perDeviceTrainBatchSize": 1, "gradientAccumulationSteps": 2}
+    if method not in reference:
+        reference[method] = plain(job, tmp_path / "plain")
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    ours = [(record["loss"], record["gradNorm"]) for record in job.records() if "loss" in record]
+    difference = max(
+        abs(a - b) for pair in zip(ours, reference[method], strict=True) for a, b in zip(*pair, strict=True)
+    )
+    print(f"{method}, ZeRO-{stage}: largest difference of a loss or gradient norm {difference:.1e}")
+    assert difference < TOLERANCE

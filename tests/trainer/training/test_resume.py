@@ -1,0 +1,237 @@
+"""A job that is killed or stopped goes on where its last whole checkpoint ends, and comes to the same result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+MEASURED = ("tokensPerSecond", "memoryBytes", "elapsedSeconds")
+"""Fields of a record that no two runs have in common."""
+
+
+def curve(job: Any) -> list[dict[str, Any]]:
+    """The records of a job: losses, gradient norms, learning rates and evaluations, exactly as they were written."""
+    return [{key: value for key, value in record.items() if key not in MEASURED} for record in job.records()]
+
+
+def weights(job: Any) -> str:
+    return hashlib.sha256((job.output / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[int, tuple[list[dict[str, Any]], str]]:
+    """Curve and weights by ZeRO stage of a job that nothing happened to."""
+    return {}
+
+
+@pytest.fixture
+def expected(make_job: Any, undisturbed: dict[int, Any]) -> Any:
+    def of(stage: int) -> Any:
+        if stage not in undisturbed:
+            job = make_job(f"undisturbed-{stage}", stage=stage)
+            job.config["training"]["maxSteps"] = 8
+            ended = job.run()
+            assert ended.exit_codes == [0, 0], ended.failures
+            undisturbed[stage] = (curve(job), weights(job))
+        return undisturbed[stage]
+
+    return of
+
+
+def eight_steps(job: Any) -> Any:
+    job.config["training"]["maxSteps"] = 8
+    return job
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_killed_job_comes_to_the_same_curve_and_weights(make_job: Any, expected: Any, stage: int) -> None:
+    job = eight_steps(make_job(stage=stage))
+    running = job.start()
+    running.until(lambda beat: beat.step >= 5)
+    running.signal(signal.SIGKILL)
+    assert running.end().exit_codes == [-9, -9]
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert "training begins at checkpoint-4" in ended.log
+    assert (curve(job), weights(job)) == expected(stage)
+
+
+@pytest.mark.parametrize("asked", [[0], [1], [0, 1]], ids=["rank 0", "rank 1", "both"])
+def test_a_rank_asked_to_stop_stops_all_after_a_checkpoint(make_job: Any, expected: Any, asked: list[int]) -> None:
+    job = eight_steps(make_job())
+    job.config["checkpoint"]["saveSteps"] = 100
+    running = job.start()
+    running.until(lambda beat: beat.step >= 2)
+    running.signal(signal.SIGTERM, asked)
+    ended = running.end()
+
+    assert ended.exit_codes == [143, 143], ended.failures
+    assert "after step" in ended.failures[0].message and "checkpoint-" in ended.failures[0].message
+    assert len(list(job.checkpoints.glob("checkpoint-*/manifest.json"))) == 1
+    assert not (job.output / "manifest.json").exists()
+    ended = job.run()
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert (curve(job), weights(job)) == expected(2)
+
+
+def test_a_stop_while_evaluating_keeps_the_step_and_makes_up_for_the_evaluation(make_job: Any, expected: Any) -> None:
+    job = eight_steps(make_job())
+    job.config["checkpoint"]["saveSteps"] = 100
+    running = job.start()
+    running.until(lambda beat: beat.phase == "evaluating" and beat.step == 3)
+    running.signal(signal.SIGTERM)
+    ended = running.end()
+    assert ended.exit_codes == [143, 143], ended.failures
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert (curve(job), weights(job)) == expected(2)
+
+
+@pytest.mark.parametrize("phase", ["data", "model", "evaluating"])
+def test_a_stop_before_the_first_step_leaves_nothing_and_the_next_run_finishes(make_job: Any, phase: str) -> None:
+    job = make_job()
+    job.config["evaluation"]["evalStrategy"] = "epoch"
+    job.config["training"]["maxSteps"] = 2
+    running = job.start()
+    running.until(lambda beat: beat.phase == phase)
+    running.signal(signal.SIGTERM)
+    ended = running.end()
+
+    assert ended.exit_codes == [143, 143], ended.failures
+    ended = job.run()
+    assert ended.exit_codes == [0, 0], ended.failures
+
+
+def test_a_stop_while_saving_completes_the_checkpoint(make_job: Any, expected: Any) -> None:
+    job = eight_steps(make_job())
+    running = job.start()
+    running.until(lambda beat: beat.phase == "saving" and beat.step == 4)
+    running.signal(signal.SIGTERM)
+    ended = running.end()
+
+    assert ended.exit_codes == [143, 143], ended.failures
+    assert (job.checkpoints / "checkpoint-4" / "manifest.json").exists()
+    assert job.run().exit_codes == [0, 0]
+    assert (curve(job), weights(job)) == expected(2)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the output of a job is kept that was killed when it had the checkpoints 4 and 6."""
+    return tmp_path_factory.mktemp("killed") / "output"
+
+
+@pytest.fixture
+def interrupted(make_job: Any, killed: Path) -> Any:
+    """A job that was killed when it had the checkpoints 4 and 6."""
+    job = eight_steps(make_job())
+    if not killed.exists():
+        running = job.start()
+        running.until(lambda beat: beat.step >= 7)
+        running.signal(signal.SIGKILL)
+        running.end()
+        shutil.rmtree(job.checkpoints / "checkpoint-8", ignore_errors=True)
+        shutil.move(job.output, killed)
+    shutil.copytree(killed, job.output)
+    assert {path.name for path in job.checkpoints.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
+    return job
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_checkpoint_with_a_flipped_byte_is_passed_over(interrupted: Any, expected: Any) -> None:
+    job = interrupted
+    damaged = next((job.checkpoints / "checkpoint-6").glob("global_step6/*optim_states.pt"))
+    flip_a_byte(damaged)
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert f"checkpoint-6 is damaged: global_step6/{damaged.name} has changed" in ended.log
+    assert "training begins at checkpoint-4" in ended.log
+    assert (curve(job), weights(job)) == expected(2)
+
+
+def test_a_damaged_checkpoint_asked_for_by_name_is_refused(interrupted: Any) -> None:
+    job = interrupted
+    damaged = next((job.checkpoints / "checkpoint-6").glob("global_step6/*optim_states.pt"))
+    flip_a_byte(damaged)
+    job.config["checkpoint"]["resume"] = "checkpoint-6"
+    ended = job.run()
+
+    assert ended.exit_codes == [64, 64]
+    assert f"{damaged.name} has changed: its sha256 is not that of the manifest" in ended.failures[0].message
+
+
+def test_a_checkpoint_that_was_being_written_is_removed(interrupted: Any, expected: Any) -> None:
+    """A crash while writing leaves files without a manifest."""
+    job = interrupted
+    (job.checkpoints / "checkpoint-6" / "manifest.json").unlink()
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert "training begins at checkpoint-4" in ended.log
+    assert (curve(job), weights(job)) == expected(2)
+
+
+@pytest.mark.parametrize(("resume", "begins"), [("checkpoint-4", "checkpoint-4"), ("never", "the beginning")])
+def test_resume_by_name(interrupted: Any, expected: Any, resume: str, begins: str) -> None:
+    """R43."""
+    job = interrupted
+    job.config["checkpoint"]["resume"] = resume
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert f"training begins at {begins}" in ended.log
+    assert (curve(job), weights(job)) == expected(2)
+
+
+@pytest.mark.parametrize("resume", ["epoch-1", "best"])
+def test_resume_from_an_epoch_and_from_the_best(make_job: Any, resume: str) -> None:
+    """R43."""
+    job = make_job()
+    job.config["training"] |= {"maxSteps": None, "numTrainEpochs": 2, "perDeviceTrainBatchSize": 8}
+    job.config["checkpoint"] |= {"saveStrategy": "epoch"}
+    job.config["evaluation"] |= {"evalStrategy": "epoch"}
+    running = job.start()
+    running.until(lambda beat: beat.progress is not None and (beat.progress.epoch or 0) > 1)
+    running.signal(signal.SIGKILL)
+    running.end()
+    (whole,) = (path.parent for path in job.checkpoints.glob("*/manifest.json"))
+    assert json.loads((whole / "trainer_state.json").read_text())["epoch"] == 1.0
+    job.config["checkpoint"]["resume"] = resume
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert f"training begins at {whole.name}" in ended.log
+
+
+def test_a_checkpoint_that_is_not_there_is_named(make_job: Any) -> None:
+    job = make_job()
+    job.config["checkpoint"]["resume"] = "checkpoint-99"
+    ended = job.run()
+
+    assert ended.exit_codes == [66, 66]
+    assert "no checkpoint that checkpoint.resume 'checkpoint-99' stands for" in ended.failures[0].message
+
+
+def test_a_checkpoint_of_other_ranks_is_refused(interrupted: Any) -> None:
+    job = interrupted
+    job.hosts = "127.0.0.1 slots=1\n"
+    ended = job.run()
+
+    assert ended.exit_codes == [64]
+    assert "checkpoint-6 has the parts of 2 ranks, and this job runs on 1" in ended.failures[0].message

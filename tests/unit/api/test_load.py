@@ -1,0 +1,124 @@
+"""Files in, jobs out; or all that is wrong with them, with lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zerotune_operator.api.jobs import FineTuneJob, InferenceJob
+from zerotune_operator.api.load import InvalidManifestError, load_documents, load_jobs, parse_job
+from zerotune_trainer.errors import InputMissingError
+
+TRAINING = """\
+apiVersion: zerotune.dev/v1alpha1
+kind: FineTuneJob
+metadata:
+  name: weaknesses
+spec:
+  method: cpt
+  model: {uri: file:///models/small}
+  data:
+    train:
+      uris: [file:///data/*.txt]
+  training:
+    learningRate: 2e-5
+"""
+
+INFERENCE = """\
+apiVersion: zerotune.dev/v1alpha1
+kind: InferenceJob
+metadata: {name: triage}
+spec:
+  model: {fromFineTuneJob: weaknesses}
+  data: {uris: [file:///data/alerts.jsonl]}
+"""
+
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: hub}\n"
+
+
+def _file(folder: Path, *documents: str) -> Path:
+    path = folder / "jobs.yaml"
+    path.write_text("---\n".join(documents))
+    return path
+
+
+def test_several_documents_in_order(tmp_path: Path) -> None:
+    first, second = load_jobs(_file(tmp_path, TRAINING, "# nothing\n", INFERENCE))
+    assert isinstance(first, FineTuneJob)
+    assert first.spec.training.learning_rate == 2e-5
+    assert isinstance(second, InferenceJob)
+    assert second.spec.model.from_fine_tune_job == "weaknesses"
+
+
+def test_documents_of_other_groups_are_left_alone(tmp_path: Path) -> None:
+    path = _file(tmp_path, SECRET, TRAINING)
+    assert [job.metadata.name for job in load_jobs(path)] == ["weaknesses"]
+    assert load_documents(path)[0] == {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub"}}
+
+
+def test_everything_wrong_is_said_at_once_with_its_line(tmp_path: Path) -> None:
+    broken = TRAINING.replace("method: cpt", "method: cpd").replace("learningRate: 2e-5", "learningRat: 2e-5")
+    path = _file(tmp_path, broken, INFERENCE.replace("data: {uris", "data: {urls"))
+    with pytest.raises(InvalidManifestError) as caught:
+        load_jobs(path)
+    description = "Files, globs or folders. A folder stands for every file in it that `format` can read."
+    assert caught.value.message.splitlines() == [
+        f"{path}:6: spec.method is 'cpd' (text), must be one of cpt, sft, dpo, orpo, kto; did you mean cpt?",
+        f"{path}:12: spec.training.learningRat is not a field of spec.training: did you mean learningRate?",
+        f"{path}:19: spec.data.uris is missing: {description}",
+        f"{path}:19: spec.data.urls is not a field of spec.data: did you mean uris?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "piece"),
+    [
+        ("", "holds no FineTuneJob and no InferenceJob"),
+        (SECRET, "holds no FineTuneJob and no InferenceJob"),
+        ("just text", ":1: a manifest is a group of fields"),
+        ("- a\n- b\n", ":1: a manifest is a group of fields"),
+        ("kind: FineTuneJob\nkind: InferenceJob\n", ":2: kind is given twice, first in line 1"),
+        ("a: [1\nb: 2\n", "this is not YAML"),
+        (TRAINING.replace("FineTuneJob", "FinetuneJob"), ":2: kind is 'FinetuneJob': did you mean FineTuneJob?"),
+        (TRAINING.replace("kind: FineTuneJob\n", ""), "kind is missing: zerotune.dev/v1alpha1 has"),
+        (TRAINING.replace("v1alpha1", "v1"), ":1: apiVersion is 'zerotune.dev/v1' (text), must be one of"),
+        (TRAINING.replace("zerotune.dev", "zerotun.dev"), "must be one of zerotune.dev/v1alpha1; did you mean"),
+        (TRAINING.replace("metadata:\n  name: weaknesses\n", ""), "metadata is missing"),
+    ],
+)
+def test_what_is_no_job(text: str, piece: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidManifestError) as caught:
+        load_jobs(_file(tmp_path, text))
+    assert piece in caught.value.message
+    assert caught.value.exit_code == 64
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError, match="is not there"):
+        load_jobs(tmp_path / "none.yaml")
+
+
+def test_a_folder_for_a_file(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError, match="cannot be read: Is a directory"):
+        load_jobs(tmp_path)
+
+
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("name: Z\xfcrich".encode("latin-1"))
+    with pytest.raises(InvalidManifestError, match="is not UTF-8: byte 7"):
+        load_jobs(path)
+
+
+def test_a_resource_as_the_api_server_hands_it_out() -> None:
+    job = parse_job(
+        {
+            "apiVersion": "zerotune.dev/v1alpha1",
+            "kind": "InferenceJob",
+            "metadata": {"name": "triage", "namespace": "soc", "uid": "1-2", "generation": 3, "managedFields": []},
+            "spec": {"model": {"uri": "hf://a/b"}, "data": {"uris": ["s3://a/b"]}},
+            "status": {"phase": "Running"},
+        }
+    )
+    assert (job.metadata.namespace, job.metadata.uid) == ("soc", "1-2")

@@ -1,0 +1,203 @@
+"""Every format gives the same records; every broken file says what and where."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from zerotune_trainer.config.sources import Records
+from zerotune_trainer.data.records import read_records
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, ZerotuneError
+
+Rows = list[dict[str, Any]]
+
+
+def jsonl(rows: Rows, folder: Path) -> Path:
+    path = folder / "data.jsonl"
+    path.write_text("\n\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def jsonl_gz(rows: Rows, folder: Path) -> Path:
+    path = folder / "data.jsonl.gz"
+    path.write_bytes(gzip.compress(jsonl(rows, folder).read_bytes()))
+    return path
+
+
+def parquet(rows: Rows, folder: Path) -> Path:
+    path = folder / "data.parquet"
+    pa.parquet.write_table(pa.Table.from_pylist(rows), path, row_group_size=40)
+    return path
+
+
+def csv_file(rows: Rows, folder: Path) -> Path:
+    path = folder / "data.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def saved(rows: Rows, folder: Path) -> Path:
+    datasets.Dataset.from_list(rows).save_to_disk(str(folder / "saved"))
+    return folder / "saved"
+
+
+def saved_splits(rows: Rows, folder: Path) -> Path:
+    splits = {"train": datasets.Dataset.from_list(rows), "test": datasets.Dataset.from_list(rows[:1])}
+    datasets.DatasetDict(splits).save_to_disk(str(folder / "splits"))
+    return folder / "splits"
+
+
+def read(path: Path | str, **options: Any) -> list[Any]:
+    records = Records.model_validate({"uris": [f"file://{path}"], **options})
+    return list(read_records(records, Path("/nonexistent-cache")))
+
+
+@pytest.mark.parametrize("write", [jsonl, jsonl_gz, parquet, csv_file, saved, saved_splits])
+def test_every_format_gives_the_same_records(
+    write: Callable[[Rows, Path], Path], weaknesses: Rows, tmp_path: Path
+) -> None:
+    path = write(weaknesses, tmp_path)
+    records = read(path, split="train")
+    assert [record.values for record in records] == weaknesses
+    assert {record.file for record in records} == {str(path)}
+
+
+def test_a_place_is_the_line_where_the_record_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('\n{"text": "one"}\n\n{"text": "two"}')
+    (tmp_path / "b.csv").write_bytes(b'\xef\xbb\xbftext\n"one\nmore"\ntwo\n')
+    assert [(record.location, record.values) for record in read(tmp_path)] == [
+        (f"{tmp_path}/a.jsonl:2", {"text": "one"}),
+        (f"{tmp_path}/a.jsonl:4", {"text": "two"}),
+        (f"{tmp_path}/b.csv:2", {"text": "one\nmore"}),
+        (f"{tmp_path}/b.csv:4", {"text": "two"}),
+    ]
+
+
+def test_a_txt_file_is_one_record(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("second\r\nline")
+    (tmp_path / "a.txt").write_text("erste Zeile: ä\n")
+    assert [record.values for record in read(f"{tmp_path}/*.txt")] == [
+        {"text": "erste Zeile: ä\n"},
+        {"text": "second\r\nline"},
+    ]
+
+
+def test_uris_are_read_as_written_and_files_sorted(tmp_path: Path) -> None:
+    for name in ("10", "2", "1"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name}))
+    records = Records(uris=[f"file://{tmp_path}/2.jsonl", f"file://{tmp_path}/1*"])
+    assert [record.values["text"] for record in read_records(records, tmp_path)] == ["2", "1", "10"]
+
+
+def test_a_format_that_is_named_wins_over_the_file_name(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{"text": "one"}\n')
+    assert [record.values for record in read(tmp_path / "data.json", format="jsonl")] == [{"text": "one"}]
+
+
+def test_reading_is_lazy(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "tw')
+    records = read_records(Records(uris=[f"file://{tmp_path}/a.jsonl"]), tmp_path)
+    assert next(records).values == {"text": "one"}
+    with pytest.raises(DataError, match=r"a\.jsonl:2"):
+        next(records)
+
+
+GOOD = b'{"text": "one"}\n{"text": "two"}\n'
+TABLE = pa.table({"text": [f"weakness {number}" for number in range(5000)]})
+
+
+def parquet_bytes() -> bytes:
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(TABLE, sink, compression="snappy", row_group_size=1000)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def overwritten(data: bytes, begin: int) -> bytes:
+    return data[:begin] + bytes(64) + data[begin + 64 :]
+
+
+BROKEN: list[tuple[str, bytes, str]] = [
+    ("a.jsonl", b'{"text": "one"}\n{"text": }\n', r"a\.jsonl:2: not JSON: .*'\{\"text\": \}"),
+    ("a.jsonl", b'{"text": "one"}\n["two"]\n', r"a\.jsonl:2: .* is no JSON object"),
+    ("a.jsonl", GOOD + b'{"text": "tw', r"a\.jsonl:3: not JSON"),
+    ("a.jsonl", GOOD + b'{"text": "\xe9t\xe9"}\n', r"a\.jsonl:3: byte 10 of the line \(0xe9\) is not UTF-8"),
+    ("a.jsonl", b"", r"no record in .*a\.jsonl"),
+    ("a.jsonl", b"\n \n", r"no record in .*a\.jsonl"),
+    ("a.jsonl.gz", gzip.compress(GOOD, mtime=0)[:-9], r"a\.jsonl\.gz:3: the gzip data is cut off"),
+    ("a.jsonl.gz", GOOD, r"a\.jsonl\.gz:1: the gzip data is cut off or broken: Not a gzipped file"),
+    ("a.jsonl.gz", gzip.compress(GOOD, mtime=0)[:12] + b"\xff" * 4, r"a\.jsonl\.gz:1: the gzip data is cut off"),
+    ("a.csv", b"text,name\none,1\ntwo\n", r"a\.csv:3: 1 fields where the header names 2"),
+    ("a.csv", b"text,name\none,1,2\n", r"a\.csv:2: 3 fields where the header names 2"),
+    ("a.csv", b'text\n"one\ntwo\n', r"a\.csv:3: not CSV: unexpected end of data"),
+    ("a.csv", b"text,text\none,two\n", r"a\.csv:1: header .* has an empty or repeated name"),
+    ("a.csv", b"text\none\ncaf\xe9\n", r"a\.csv:3: byte 12 of the file \(0xe9\) is not UTF-8"),
+    ("a.csv", b"text\n", r"no record in .*a\.csv"),
+    ("a.txt", b"one\ntw\xff", r"a\.txt:2: byte 6 of the file \(0xff\) is not UTF-8"),
+    ("a.parquet", parquet_bytes()[:-100], r"a\.parquet: after row 0: the parquet data is cut off or broken"),
+    ("a.parquet", parquet_bytes()[:50], r"a\.parquet: after row 0: the parquet data is cut off or broken"),
+    ("a.parquet", overwritten(parquet_bytes(), 30000), r"a\.parquet: after row \d+: the parquet data is .* broken"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN)
+def test_a_broken_file_is_a_data_error_with_its_place(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path / name)
+    assert str(tmp_path) in caught.value.message
+    assert caught.value.hint and caught.value.exit_code == 65
+
+
+def test_a_broken_datasets_folder_is_a_data_error(weaknesses: Rows, tmp_path: Path) -> None:
+    path = saved(weaknesses, tmp_path)
+    arrow = next(path.glob("*.arrow"))
+    arrow.write_bytes(arrow.read_bytes()[:2000])
+    with pytest.raises(DataError, match="saved: after row 0: the datasets data is cut off or broken"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({}, ConfigurationError, "holds the splits train, test"),
+        ({"split": "dev"}, InputMissingError, "has no split 'dev'; it holds train, test"),
+    ],
+)
+def test_a_split_must_be_clear(
+    options: dict[str, str], error: type[ZerotuneError], message: str, weaknesses: Rows, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message):
+        read(saved_splits(weaknesses, tmp_path), **options)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "message"),
+    [
+        ("none.jsonl", InputMissingError, "none.jsonl is not there"),
+        ("*.jsonl", InputMissingError, "stands for no file"),
+        ("", InputMissingError, "stands for no file"),
+        ("odd.xml", ConfigurationError, "odd.xml: the format cannot be told"),
+    ],
+)
+def test_files_that_cannot_be_meant(pattern: str, error: type[ZerotuneError], message: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.xml").write_text("<x/>")
+    with pytest.raises(error, match=message):
+        read(f"{tmp_path}/{pattern}")
+
+
+def test_data_sets_of_the_hub_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="hf://org/data") as caught:
+        list(read_records(Records(uris=["hf://org/data"]), tmp_path))
+    assert "download the data set" in caught.value.hint

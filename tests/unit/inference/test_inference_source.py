@@ -1,0 +1,67 @@
+"""Reading records by number: the same whatever the runs they are asked for in, broken lines included."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zerotune_trainer.config.sources import Records
+from zerotune_trainer.data.files import DataFile, resolve
+from zerotune_trainer.errors import DataError
+from zerotune_trainer.inference.source import Source, count_records
+
+
+def write(folder: Path) -> list[DataFile]:
+    """Files of every format, one of them empty, with 23 records in all; record 2 is a broken line."""
+    (folder / "a.jsonl").write_text('{"n": 0}\n\n{"n": 1}\n{"n": \n{"n": 3}\n')
+    (folder / "b.jsonl").write_text("")
+    (folder / "c.jsonl.gz").write_bytes(gzip.compress(b"".join(b'{"n": %d}\n' % n for n in range(4, 10))))
+    (folder / "d.csv").write_text('n,text\n10,"two\nlines"\n11,x\n12,y\n')
+    pq.write_table(pa.table({"n": range(13, 22)}), folder / "e.parquet", row_group_size=2)
+    (folder / "f.txt").write_text("22")
+    return resolve(Records(uris=[f"file://{folder}"]), folder / "cache")
+
+
+def number(values: dict[str, object]) -> int:
+    return int(str(values.get("n", values.get("text"))))
+
+
+def test_count() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        assert [count_records(file) for file in write(Path(folder))] == [4, 0, 6, 3, 9, 1]
+
+
+@given(cuts=st.lists(st.integers(0, 23), max_size=12), start=st.integers(0, 22))
+@settings(max_examples=40, deadline=None)
+def test_runs_in_any_order_give_the_records_of_those_numbers(cuts: list[int], start: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        files = write(Path(folder))
+        source = Source(files, [count_records(file) for file in files])
+        edges = sorted({start, *cuts, 23})
+        runs = [range(first, last) for first, last in itertools.pairwise(edges)]
+        # Going back is allowed too.
+        for run in [*runs, *runs[::-2]]:
+            entries = source.read(run)
+            assert [entry.number for entry in entries] == list(run)
+            for entry in entries:
+                if entry.number == 2:
+                    assert entry.record is None
+                    assert entry.error.startswith(f"{folder}/a.jsonl:4: not JSON")
+                else:
+                    assert entry.record is not None
+                    assert number(entry.record.values) == entry.number
+
+
+def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"n": 0}\n')
+    files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    with pytest.raises(DataError, match="the files end after 1 records, there were 3"):
+        Source(files, [3]).read(range(3))

@@ -1,0 +1,112 @@
+"""What errors and dead ranks mean, and which failure explains the others."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerotune_trainer import errors
+from zerotune_trainer.errors import Failure
+from zerotune_trainer.failures import classify, describe, of_exit, root_cause
+from zerotune_trainer.processes import oom_kills
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), errors.OutOfMemoryError),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), errors.OutOfMemoryError),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1"),
+            errors.PeerLostError,
+        ),
+        (RuntimeError("Read error [127.0.0.1]:1: Connection reset by peer"), errors.PeerLostError),
+        (RuntimeError("Timed out waiting 15000ms for recv operation to complete"), errors.PeerLostError),
+        (RuntimeError("NCCL error: remote process exited or there was a network error"), errors.PeerLostError),
+        (
+            RuntimeError("The server socket has failed to listen: EADDRINUSE, address already in use"),
+            errors.TemporaryError,
+        ),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/a"), errors.TemporaryError),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/out/a"), errors.ConfigurationError),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/out/a"), errors.ConfigurationError),
+        (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/in/a"), errors.InputMissingError),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), errors.TemporaryError),
+        (TimeoutError("the read timed out"), errors.TemporaryError),
+        (errors.DataError("a", "b"), errors.DataError),
+        (KeyError("x"), errors.InternalError),
+        (SystemExit(3), errors.InternalError),
+    ],
+)
+def test_errors_of_libraries(error: BaseException, kind: type[errors.ZerotuneError]) -> None:
+    assert type(classify(error)) is kind
+
+
+def test_a_disk_error_names_the_path_and_the_remedy() -> None:
+    found = classify(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/model.safetensors"))
+    assert found.message == "/out/model.safetensors is full: No space left on device"
+    assert found.hint == "free space there, or use another place"
+
+
+def test_our_bug_keeps_the_end_of_its_traceback() -> None:
+    try:
+        {}["missing"]
+    except KeyError as error:
+        found = classify(error)
+    assert "KeyError: 'missing'" in found.message
+    assert "test_failure_classes.py" in found.message
+
+
+@pytest.mark.parametrize(
+    ("code", "kills", "kind", "part"),
+    [
+        (-9, 1, errors.OutOfMemoryError, "rank 3 was killed by the kernel (SIGKILL)"),
+        (-9, 0, errors.KilledError, "the kernel counts no kill for lack of memory"),
+        (-9, None, errors.KilledError, "the kernel does not say why"),
+        (-15, None, errors.StoppedError, "SIGTERM"),
+        (-7, None, errors.TemporaryError, "SIGBUS"),
+        (-6, None, errors.InternalError, "rank 3 died of SIGABRT"),
+        (1, None, errors.InternalError, "rank 3 ended with exit code 1 and no reason"),
+        (0, None, errors.InternalError, "rank 3 ended before its work was done"),
+    ],
+)
+def test_ranks_that_leave_no_word(code: int, kills: int | None, kind: type[errors.ZerotuneError], part: str) -> None:
+    found = of_exit(3, code, oom_kills=kills)
+    assert type(found) is kind
+    assert part in found.message
+
+
+_KINDS = [errors.PeerLostError, errors.StoppedError, errors.DataError, errors.HangError, errors.InternalError]
+_failures = st.lists(st.builds(lambda kind, text: describe(kind(text)), st.sampled_from(_KINDS), st.text(max_size=3)))
+
+
+@given(_failures)
+def test_the_root_cause_is_the_first_that_follows_from_no_other(failures: list[Failure]) -> None:
+    causes = [failure for failure in failures if failure.failure_class not in ("PeerLost", "Stopped")]
+    stops = [failure for failure in failures if failure.failure_class == "Stopped"]
+    assert root_cause(failures) is next(iter([*causes, *stops, *failures]), None)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "file"),
+    [
+        ("0::/kubepods/pod1\n", "kubepods/pod1/memory.events"),
+        ("0::/kubepods/pod1\n", "memory.events"),
+        ("4:memory:/a\n0::/\n", "memory/a/memory.oom_control"),
+        ("4:memory:/a\n", "memory/memory.oom_control"),
+    ],
+)
+def test_kills_for_lack_of_memory_are_read_from_either_cgroup_version(tmp_path: Path, cgroup: str, file: str) -> None:
+    (tmp_path / "cgroup").write_text(cgroup)
+    (tmp_path / "fs" / file).parent.mkdir(parents=True)
+    (tmp_path / "fs" / file).write_text("oom 7\noom_kill 3\noom_group_kill 5\n")
+    assert oom_kills(tmp_path / "cgroup", tmp_path / "fs") == 3
+
+
+def test_kills_for_lack_of_memory_may_be_unknown(tmp_path: Path) -> None:
+    assert oom_kills(tmp_path / "none", tmp_path) is None

@@ -1,0 +1,167 @@
+"""Job > placement > plan > what is started; and when it is stopped."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause
+from zerotune_operator.backends.base import NodeObservation, Observation
+from zerotune_operator.backends.local.placement import free_ports, gpus_for, model_uri, place, plan_here, resolve
+from zerotune_operator.backends.local.pressure import Pressure, pressure
+from zerotune_operator.backends.local.render import LocalAttempt, NodeProcess, OutputKey, render
+from zerotune_operator.backends.local.state import AttemptFolder, Home
+from zerotune_operator.backends.local.support import require_local
+from zerotune_operator.model_config import model_shape
+from zerotune_operator.plan import plan_job
+from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_a_plan_becomes_a_launcher_a_node(home: Home, job: Callable[..., Job]) -> None:
+    spec = job(topology={"nodes": 2, "processesPerNode": 2})
+    folder = home.job("FineTuneJob", "cwe")
+    placement = replace(place(spec, folder, home, []), master_port=1234, progress_port=5678)
+    identity = JobIdentity(kind="FineTuneJob", name="cwe", uid="u", attempt=3)
+    plan = plan_job(spec, model_shape(placement.model_uri), placement, identity)
+    there = folder.attempt(3)
+    assert render(plan, there, "/bin/zerotune-launch", []) == LocalAttempt(
+        number=3,
+        folder=there.path,
+        files=plan.artifacts(),
+        nodes=(_node(there, 0, {}), _node(there, 1, {})),
+        progress_port=5678,
+        output=OutputKey(folder.output.as_uri(), "u", plan.config.digest()),
+    )
+    assert plan.artifacts()["hostfile"] == "127.0.0.1 slots=2\n127.0.0.2 slots=2\n"
+    shared = render(plan, there, "/bin/zerotune-launch", ["GPU-a", "GPU-b", "GPU-c", "GPU-d"])
+    assert [node.environment for node in shared.nodes] == [
+        {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"},
+        {"CUDA_VISIBLE_DEVICES": "GPU-c,GPU-d"},
+    ]
+
+
+def _node(folder: AttemptFolder, number: int, environment: dict[str, str]) -> NodeProcess:
+    host, message = f"127.0.0.{number + 1}", folder.path / f"node-{number}.termination.json"
+    command = ("/bin/zerotune-launch", str(folder.path), "--host", host, "--termination-log", str(message))
+    return NodeProcess(host, (*command, "--stop-on-eof"), environment, folder.path / f"node-{number}.log", message)
+
+
+def test_every_attempt_gets_ports_of_its_own_and_the_same_configuration(home: Home, job: Callable[..., Job]) -> None:
+    first, second = (plan_here(job(), home.job("FineTuneJob", "cwe"), home, attempt) for attempt in (0, 1))
+    assert first.config.digest() == second.config.digest()
+    assert (first.config.job.attempt, second.config.job.attempt) == (0, 1)
+    assert first.config.launch.cache_dir == str(home.cache)
+    assert first.config.output.uri == home.job("FineTuneJob", "cwe").output.as_uri()
+
+
+def test_a_port_in_use_is_not_given_out() -> None:
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        ports = free_ports(50)
+        assert taken.getsockname()[1] not in ports
+    assert len(set(ports)) == 50
+
+
+def test_more_gpus_than_the_machine_has(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    nvidia_smi = tmp_path / "nvidia-smi"
+    nvidia_smi.write_text("#!/bin/sh\nprintf 'GPU-a, 1024\\nGPU-b, 2048\\n'\n")
+    nvidia_smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    pair = job(topology={"nodes": 2, "gpusPerNode": 1})
+    assert [(gpu.device, gpu.memory_bytes) for gpu in gpus_for(pair)] == [("GPU-a", 1 << 30), ("GPU-b", 2 << 30)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with pytest.raises(ConfigurationError) as refused:
+        gpus_for(pair)
+    assert refused.value.message == "topology asks for 2 GPUs (nodes x gpusPerNode), this machine has 1"
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigurationError, match="this machine has 0"):
+        gpus_for(pair)
+    assert gpus_for(job()) == []
+
+
+def test_uris_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve("file://data/a.jsonl") == f"file://{tmp_path}/data/a.jsonl"
+    assert resolve("file:///data/a.jsonl") == "file:///data/a.jsonl"
+    assert resolve("s3://bucket/key") == "s3://bucket/key"
+    with pytest.raises(ConfigurationError, match="volume claim"):
+        resolve("pvc://claim/path")
+
+
+def test_a_job_that_is_not_there_cannot_be_continued(home: Home, inference: Callable[[str], Job]) -> None:
+    with pytest.raises(InputMissingError) as missing:
+        model_uri(inference("base"), home)
+    assert missing.value.message == (
+        f"model.fromFineTuneJob: 'base' is no FineTuneJob in {home.path} (there are: none)"
+    )
+
+
+def test_the_output_of_a_job_is_taken_once_it_has_succeeded(
+    home: Home, job: Callable[..., Job], inference: Callable[[str], Job]
+) -> None:
+    folder = home.create("FineTuneJob", "base")
+    folder.write_job(job("base"))
+    cause = RootCause(failure_class="Data", message="a.jsonl:3: not JSON")
+    folder.write_status(JobStatus(phase="Failed", root_cause=cause))
+    with pytest.raises(InputMissingError) as failed:
+        model_uri(inference("base"), home)
+    assert failed.value.message == (
+        "model.fromFineTuneJob: 'base' has not succeeded, its phase is Failed: a.jsonl:3: not JSON"
+    )
+    folder.write_status(JobStatus(phase="Suspended"))
+    with pytest.raises(InputMissingError, match="its phase is Suspended"):
+        model_uri(inference("base"), home)
+    with folder.locked(), pytest.raises(TemporaryError, match="'base' is still running"):
+        model_uri(inference("base"), home)
+    folder.write_status(JobStatus(phase="Succeeded", output=OutputSummary(uri="file:///out", files=1, bytes=1)))
+    assert model_uri(inference("base"), home) == "file:///out"
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"backend": {"kubernetes": {}}, "output": {"uri": "s3://bucket/out"}}, "backend.kubernetes"),
+        ({"runPolicy": {"queue": "main"}}, "runPolicy.queue"),
+        ({"output": {"uri": "s3://bucket/out", "credentials": {"secretName": "keys"}}}, "output.credentials"),
+    ],
+)
+def test_what_only_a_cluster_has_is_refused(job: Callable[..., Job], spec: dict[str, object], field: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        require_local(job(**spec))
+    assert refused.value.message == f"FineTuneJob 'cwe': {field} is for a cluster"
+    assert refused.value.hint
+    require_local(job(backend={"local": {}}, topology={"nodes": 2, "memory": "1Gi"}))
+
+
+FAILED = NodeObservation("a", "ended", 71, NOW)
+STOPPED = NodeObservation("a", "ended", 143, NOW)
+RUNNING = NodeObservation("b", "running")
+
+
+@pytest.mark.parametrize(
+    ("status", "nodes", "seconds", "due"),
+    [
+        (JobStatus(phase="Running"), (RUNNING, RUNNING), 1000, Pressure.NONE),
+        (JobStatus(phase="Running"), (STOPPED, RUNNING), 1000, Pressure.NONE),
+        (JobStatus(phase="Running"), (FAILED, RUNNING), 14, Pressure.NONE),
+        (JobStatus(phase="Running"), (FAILED, RUNNING), 15, Pressure.STOP),
+        (JobStatus(phase="Running"), (FAILED, RUNNING), 75, Pressure.KILL),
+        (JobStatus(phase="Failed", completion_time=NOW), (RUNNING,), 0, Pressure.STOP),
+        (JobStatus(phase="Failed", completion_time=NOW), (RUNNING,), 60, Pressure.KILL),
+    ],
+)
+def test_nodes_that_outlive_a_failure_are_stopped_then_killed(
+    status: JobStatus, nodes: tuple[NodeObservation, ...], seconds: int, due: Pressure
+) -> None:
+    assert pressure(status, Observation(0, nodes), NOW + timedelta(seconds=seconds)) is due

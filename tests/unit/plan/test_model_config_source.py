@@ -1,0 +1,137 @@
+"""Where a model's config.json is read from: a folder, the Hub's cache, the Hub; and what is said if it is not there."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from zerotune_operator.model_config import model_shape
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+
+CONFIG = Path(__file__).parents[2] / "golden" / "plan" / "models" / "tiny-llama.json"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers like the Hub does: a public, a gated and a broken model."""
+
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        token = self.headers.get("Authorization")
+        self.asked.append((self.path, token))
+        status = self._status(token)
+        self.send_response(status)
+        self.end_headers()
+        if status == 200:
+            self.wfile.write(CONFIG.read_bytes())
+
+    def _status(self, token: str | None) -> int:
+        model = self.path.split("/resolve/")[0].strip("/")
+        if model == "org/gated":
+            return 200 if token == "Bearer good" else 401
+        return {"org/public": 200, "org/broken": 503}.get(model, 404)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[tuple[str, str | None]]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    Hub.asked.clear()
+    yield Hub.asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_folder_is_read_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(CONFIG.read_text())
+    assert model_shape(tmp_path.as_uri()).hidden_size == 128
+
+
+def test_of_a_hub_model_only_config_json_is_fetched(hub: list[tuple[str, str | None]]) -> None:
+    assert model_shape("hf://org/public").hidden_size == 128
+    assert model_shape("hf://org/public", "v2").hidden_size == 128
+    assert hub == [("/org/public/resolve/main/config.json", None), ("/org/public/resolve/v2/config.json", None)]
+
+
+def test_a_token_opens_a_gated_model(hub: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputMissingError, match="hf://org/gated is not there, or not yours to read"):
+        model_shape("hf://org/gated")
+    monkeypatch.setenv("HF_TOKEN", "good")
+    assert model_shape("hf://org/gated").hidden_size == 128
+    assert hub[-1] == ("/org/gated/resolve/main/config.json", "Bearer good")
+
+
+def test_a_cached_model_is_not_asked_for(
+    hub: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputMissingError) as caught:
+        model_shape("hf://org/public")
+    assert caught.value.message == (
+        f"hf://org/public is not in the cache at {tmp_path / 'hf' / 'hub'}, and HF_HUB_OFFLINE is set"
+    )
+    folder = tmp_path / "hf" / "hub" / "models--org--public"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc123")
+    (folder / "snapshots" / "abc123").mkdir(parents=True)
+    (folder / "snapshots" / "abc123" / "config.json").write_text(CONFIG.read_text())
+    assert model_shape("hf://org/public") == model_shape("hf://org/public", "abc123")
+    assert hub == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_fails_is_another_matter_than_a_model_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputMissingError, match=r"/org/absent/resolve/main/config\.json is not there"):
+        model_shape("hf://org/absent")
+    with pytest.raises(TemporaryError, match="503"):
+        model_shape("hf://org/broken")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(TemporaryError, match="does not answer"):
+        model_shape("hf://org/public")
+
+
+BROKEN = [
+    (None, InputMissingError, "config.json is not there"),
+    (b"{", ConfigurationError, "config.json is not JSON: "),
+    (b"[]", ConfigurationError, "config.json is not a JSON object"),
+    (b"\xff\xfe\xff", ConfigurationError, "config.json is not JSON: "),
+    (b'{"model_type": "llama"}', ConfigurationError, "config.json: there is no hidden_size"),
+    (
+        json.dumps(json.loads(CONFIG.read_text()) | {"num_attention_heads": 3}).encode(),
+        ConfigurationError,
+        "config.json: hidden_size 128 is not a multiple of num_attention_heads 3",
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "kind", "message"), BROKEN)
+def test_a_folder_that_holds_no_model_is_named(
+    tmp_path: Path, content: bytes | None, kind: type[Exception], message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(kind) as caught:
+        model_shape(tmp_path.as_uri())
+    assert f"{tmp_path}/{message}" in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/model", "pvc://claim/model"])
+def test_what_only_the_ranks_can_read_needs_the_file(uri: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        model_shape(uri)
+    assert caught.value.hint == "give the model's config.json with --model-config FILE"

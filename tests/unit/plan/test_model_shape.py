@@ -1,0 +1,152 @@
+"""Parameter counts, against transformers' own models and against published sizes; configs that are wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.shape import read_shape
+
+SMALL = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 96,
+    "vocab_size": 128,
+    "pad_token_id": 0,
+}
+GROUPED = {"num_key_value_heads": 2}
+EXPERTS = {**GROUPED, "num_experts": 4, "moe_intermediate_size": 48}
+GPT2 = {"n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 128, "n_positions": 50}
+
+MODELS: list[tuple[str, dict[str, Any]]] = [
+    ("llama", GROUPED),
+    ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    ("mistral", GROUPED),
+    ("granite", GROUPED),
+    ("qwen2", GROUPED),
+    ("qwen3", {**GROUPED, "head_dim": 32}),
+    ("gemma", {"num_key_value_heads": 1, "head_dim": 32}),
+    ("gemma2", {**GROUPED, "head_dim": 32}),
+    ("gemma3_text", {**GROUPED, "head_dim": 32}),
+    ("olmo2", GROUPED),
+    ("gpt2", GPT2),
+    ("gpt2", {**GPT2, "n_inner": 100}),
+    ("gpt_neox", {}),
+    ("gpt_neox", {"attention_bias": False}),
+    ("phi", {}),
+    ("phi", {"qk_layernorm": True}),
+    ("phi3", GROUPED),
+    ("mixtral", {**GROUPED, "num_local_experts": 4}),
+    ("qwen2_moe", {**EXPERTS, "shared_expert_intermediate_size": 80}),
+    ("qwen3_moe", {**EXPERTS, "mlp_only_layers": [0]}),
+    ("qwen3_moe", {**EXPERTS, "decoder_sparse_step": 2}),
+]
+
+
+@pytest.mark.parametrize(("model_type", "options"), MODELS)
+def test_count_is_that_of_the_model_in_transformers(model_type: str, options: dict[str, Any]) -> None:
+    config = CONFIG_MAPPING[model_type](**(options if model_type == "gpt2" else SMALL | options))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shape = read_shape(config.to_diff_dict())
+    assert (shape.parameters, shape.exact) == (sum(weight.numel() for weight in model.parameters()), True)
+    largest = max(sum(weight.numel() for weight in layer.parameters()) for layer in _units(model))
+    assert shape.largest_layer == largest
+
+
+def _units(model: torch.nn.Module) -> list[torch.nn.Module]:
+    layers = next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
+    return [*layers, *(module for module in model.modules() if isinstance(module, torch.nn.Embedding))]
+
+
+def sizes(hidden: int, layers: int, heads: int, kv: int, width: int, vocab: int) -> dict[str, Any]:
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "intermediate_size": width,
+        "vocab_size": vocab,
+    }
+
+
+PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
+    ("Llama-3.1-8B", {"model_type": "llama"} | sizes(4096, 32, 32, 8, 14336, 128256), 8_030_261_248),
+    ("Llama-3.1-70B", {"model_type": "llama"} | sizes(8192, 80, 64, 8, 28672, 128256), 70_553_706_496),
+    (
+        "Llama-3.2-1B",
+        {"model_type": "llama", "tie_word_embeddings": True} | sizes(2048, 16, 32, 8, 8192, 128256),
+        1_235_814_400,
+    ),
+    ("Mistral-7B-v0.1", {"model_type": "mistral"} | sizes(4096, 32, 32, 8, 14336, 32000), 7_241_732_096),
+    (
+        "Mixtral-8x7B",
+        {"model_type": "mixtral", "num_local_experts": 8} | sizes(4096, 32, 32, 8, 14336, 32000),
+        46_702_792_704,
+    ),
+    ("Qwen2.5-7B", {"model_type": "qwen2"} | sizes(3584, 28, 28, 4, 18944, 152064), 7_615_616_512),
+    (
+        "Qwen2.5-0.5B",
+        {"model_type": "qwen2", "tie_word_embeddings": True} | sizes(896, 24, 14, 2, 4864, 151936),
+        494_032_768,
+    ),
+    ("Qwen3-8B", {"model_type": "qwen3", "head_dim": 128} | sizes(4096, 36, 32, 8, 12288, 151936), 8_190_735_360),
+    (
+        "Qwen3-30B-A3B",
+        {"model_type": "qwen3_moe", "head_dim": 128, "num_experts": 128, "moe_intermediate_size": 768}
+        | sizes(2048, 48, 32, 4, 6144, 151936),
+        30_532_122_624,
+    ),
+    ("Gemma-7B", {"model_type": "gemma", "head_dim": 256} | sizes(3072, 28, 16, 16, 24576, 256000), 8_537_680_896),
+    ("Gemma-2-9B", {"model_type": "gemma2", "head_dim": 256} | sizes(3584, 42, 16, 8, 14336, 256000), 9_241_705_984),
+    ("Phi-2", {"model_type": "phi"} | sizes(2560, 32, 32, 32, 10240, 51200), 2_779_683_840),
+    ("Pythia-6.9B", {"model_type": "gpt_neox"} | sizes(4096, 32, 32, 32, 16384, 50432), 6_857_302_016),
+    (
+        "GPT-2",
+        {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257, "n_positions": 1024},
+        124_439_808,
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "published"), [case[1:] for case in PUBLISHED], ids=[case[0] for case in PUBLISHED])
+def test_count_is_the_published_one(config: dict[str, Any], published: int) -> None:
+    assert read_shape(config).parameters == published
+
+
+def test_unknown_architecture_is_counted_like_llama_and_says_so() -> None:
+    llama = read_shape({"model_type": "llama", **SMALL})
+    unknown = read_shape({"model_type": "brand-new", **SMALL})
+    assert unknown == llama.model_copy(update={"architecture": "brand-new", "exact": False})
+
+
+def test_sizes_of_a_multimodal_model_are_those_of_its_text_part() -> None:
+    nested = read_shape({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "head_dim": 32, **SMALL}})
+    assert nested.exact is False
+    assert nested.parameters == read_shape({"model_type": "gemma3_text", "head_dim": 32, **SMALL}).parameters
+
+
+WRONG = [
+    ({"hidden_size": None}, "config.json: there is no hidden_size"),
+    ({"hidden_size": "64"}, "config.json: hidden_size is '64', which is not a positive whole number"),
+    ({"num_hidden_layers": 0}, "config.json: num_hidden_layers is 0, which is not a positive whole number"),
+    ({"vocab_size": True}, "config.json: vocab_size is True, which is not a positive whole number"),
+    ({"num_attention_heads": 3}, "config.json: hidden_size 64 is not a multiple of num_attention_heads 3"),
+    ({"num_key_value_heads": 3}, "config.json: num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
+    ({"num_local_experts": "8"}, "config.json: num_local_experts is '8', which is not a positive whole number"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG)
+def test_a_wrong_shape_is_refused_with_the_value_and_the_rule(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_shape({"model_type": "llama", **SMALL, **change})
+    assert (caught.value.message, caught.value.hint) == (
+        message,
+        "give the config.json of a decoder-only language model",
+    )

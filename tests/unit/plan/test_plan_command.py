@@ -1,0 +1,138 @@
+"""`zerotune plan`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "plan"
+MODELS = GOLDEN / "models"
+
+
+@pytest.fixture
+def zerotune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    return Path(sys.executable).with_name("zerotune")
+
+
+def run(zerotune: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([zerotune, "plan", *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def manifest(tmp_path: Path, *documents: object) -> Path:
+    path = tmp_path / "jobs.yaml"
+    path.write_text(yaml.safe_dump_all(documents))
+    return path
+
+
+def job(kind: str, name: str, **spec: object) -> dict[str, object]:
+    return {"apiVersion": "zerotune.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def model_folder(tmp_path: Path) -> str:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text((MODELS / "tiny-llama.json").read_text())
+    return folder.as_uri()
+
+
+def training(uri: str, **spec: object) -> dict[str, object]:
+    data = {"train": {"uris": ["file:///data/d.jsonl"]}, "maxLength": 64}
+    return job("FineTuneJob", "learn", **{"method": "cpt", "model": {"uri": uri}, "data": data, **spec})
+
+
+def test_the_table_shows_ranks_batch_and_every_rung_with_its_reason(zerotune: Path) -> None:
+    """R31: the memory estimate, before anything is started."""
+    case = GOLDEN / "sft-70b-two-hosts-h100"
+    done = run(zerotune, case / "job.yaml", "--model-config", MODELS / "llama-3.1-70b.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "FineTuneJob sft-70b on kubernetes" in lines
+    assert "hosts sft-70b-a0-0.sft-70b.research.svc, sft-70b-a0-1.sft-70b.research.svc" in lines
+    assert "ranks 16 = 2 nodes x 8 on cuda, master sft-70b-a0-0.sft-70b.research.svc:29500" in lines
+    assert "batch 128 = micro 1 x accumulation 8 x 16 data-parallel ranks" in lines
+    for rung in (case / "ladder.txt").read_text().splitlines():
+        name, sizes, reason = rung.split(": ", 2)
+        device = sizes.split(", ")[0]
+        shown = [line for line in lines if line.removeprefix("> ").startswith(f"{name} {device} ")]
+        assert len(shown) == 1
+        assert shown[0].endswith(reason)
+        assert shown[0].startswith("> ") == reason.startswith("taken")
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_data_is_the_whole_plan_with_the_files_of_a_pod(zerotune: Path, output: str) -> None:
+    case = GOLDEN / "cpt-two-nodes-zero-2"
+    done = run(zerotune, case / "job.yaml", "--model-config", MODELS / "tiny-llama.json", "-o", output)
+    assert (done.returncode, done.stderr) == (0, "")
+    plan = yaml.safe_load(done.stdout) if output == "yaml" else json.loads(done.stdout)
+    names = ("config.json", "hostfile", "deepspeed.json")
+    assert plan["artifacts"] == {name: (case / name).read_text() for name in names}
+    assert plan["batch"] == {"globalSize": 64, "micro": 4, "accumulation": 4, "dataParallel": 4}
+    assert [rung["name"] for rung in plan["ladder"] if rung["taken"]] == ["ZeRO-2"]
+
+
+def test_a_job_may_start_from_the_output_of_one_before_it(zerotune: Path, tmp_path: Path) -> None:
+    ask = job("InferenceJob", "ask", model={"fromFineTuneJob": "learn"}, data={"uris": ["file:///data/q.jsonl"]})
+    path = manifest(tmp_path, training(model_folder(tmp_path), topology={"nodes": 2}), ask)
+    done = run(zerotune, path, "-o", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    learn, then_ask = json.loads(done.stdout)
+    output = json.loads(learn["artifacts"]["config.json"])["output"]["uri"]
+    assert output == (tmp_path / "home" / "finetunejob" / "learn" / "output").as_uri()
+    assert json.loads(then_ask["artifacts"]["config.json"])["model"]["uri"] == output
+    assert learn["artifacts"]["hostfile"] == "127.0.0.1 slots=1\n127.0.0.2 slots=1\n"
+    assert then_ask["model"] == learn["model"]
+    assert not (tmp_path / "home").exists(), "a plan leaves nothing behind"
+
+
+def test_a_batch_that_contradicts_itself_ends_with_64_and_the_nearest_sizes(zerotune: Path, tmp_path: Path) -> None:
+    spec = training(model_folder(tmp_path), training={"globalBatchSize": 7}, topology={"nodes": 2})
+    done = run(zerotune, manifest(tmp_path, spec))
+    assert (done.returncode, done.stdout) == (64, "")
+    assert done.stderr == (
+        "error: training.globalBatchSize 7 is not micro batch x accumulation x 2 data-parallel ranks\n"
+        "  hint: set globalBatchSize to 6 or 8, the nearest that fits, or leave it out\n"
+    )
+
+
+def test_a_job_that_does_not_fit_ends_with_64_and_what_would(zerotune: Path, tmp_path: Path) -> None:
+    gpus = {"gpusPerNode": 8, "accelerator": {"product": "NVIDIA-A10"}, "memory": "1000Gi"}
+    spec = training("s3://models/large", topology=gpus, output={"uri": "s3://results/r"})
+    done = run(zerotune, manifest(tmp_path, spec), "--model-config", MODELS / "llama-3.1-70b.json")
+    assert (done.returncode, done.stdout) == (64, "")
+    assert "70,553,706,496 parameters in bf16, micro batch 1 of 64 tokens, do not fit on 8 ranks" in done.stderr
+    assert "hint: this would fit: topology.nodes: 2 and training.gradientCheckpointing: true\n" in done.stderr
+
+
+def test_a_model_folder_without_config_ends_with_66(zerotune: Path, tmp_path: Path) -> None:
+    done = run(zerotune, manifest(tmp_path, training((tmp_path / "nowhere").as_uri())))
+    assert (done.returncode, done.stdout) == (66, "")
+    assert f"error: {tmp_path}/nowhere/config.json is not there\n" in done.stderr
+
+
+def test_a_model_that_only_the_pods_can_read_asks_for_its_config(zerotune: Path, tmp_path: Path) -> None:
+    spec = training("pvc://models/m", output={"uri": "pvc://results/r"})
+    done = run(zerotune, manifest(tmp_path, spec))
+    assert done.returncode == 64
+    assert "give the model's config.json with --model-config FILE" in done.stderr
+
+
+def test_a_job_of_another_file_cannot_be_planned_for_a_cluster(zerotune: Path, tmp_path: Path) -> None:
+    ask = job(
+        "InferenceJob",
+        "ask",
+        model={"fromFineTuneJob": "elsewhere"},
+        data={"uris": ["s3://data/q.jsonl"]},
+        output={"uri": "s3://results/r"},
+    )
+    done = run(zerotune, manifest(tmp_path, ask))
+    assert done.returncode == 64
+    assert "model.fromFineTuneJob: 'elsewhere' is no job of this file" in done.stderr

@@ -1,0 +1,202 @@
+"""Files and result folders, on this machine and on S3."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from zerotune_trainer import storage
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.storage.locations import s3_filesystem
+
+NAMES = ["a.jsonl", "b.txt", "sub/c.jsonl", "sub/deep/d.jsonl", "_SUCCESS", ".hidden.jsonl", "sub/.x/e.jsonl"]
+
+
+def tree(root: Path) -> Path:
+    for number, name in enumerate(NAMES):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x" * number)
+    return root
+
+
+@pytest.fixture(params=["file", "s3"])
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same tree of files in either store."""
+    local = tree(tmp_path / "tree")
+    if request.param == "file":
+        return f"file://{local}"
+    uri = f"s3://{request.getfixturevalue('bucket')}/tree"
+    folder = storage.open_folder(uri, tmp_path / "cache")
+    tree(folder.local)
+    folder.push(NAMES)
+    return uri
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("", ["a.jsonl", "sub/c.jsonl", "sub/deep/d.jsonl"]),
+        ("/a.jsonl", ["a.jsonl"]),
+        ("/*.jsonl", ["a.jsonl"]),
+        ("/?.txt", ["b.txt"]),
+        ("/[ab].*", ["a.jsonl", "b.txt"]),
+        ("/*/c.jsonl", ["sub/c.jsonl"]),
+        ("/**/*.jsonl", ["a.jsonl", "sub/c.jsonl", "sub/deep/d.jsonl"]),
+        ("/sub/**", ["sub/c.jsonl", "sub/deep/d.jsonl"]),
+    ],
+)
+def test_file_glob_and_folder_list_the_same_in_either_store(base: str, pattern: str, names: list[str]) -> None:
+    files = storage.list_files(base + pattern, [".jsonl"])
+    assert [(file.uri, file.size) for file in files] == [(f"{base}/{name}", NAMES.index(name)) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("/none.jsonl", "none.jsonl is not there"),
+        ("/*.csv", "stands for no file"),
+        ("/none/*.csv", "stands for no file"),
+        ("/sub", "stands for no file"),
+    ],
+)
+def test_nothing_there_is_named(base: str, pattern: str, message: str) -> None:
+    with pytest.raises(InputMissingError, match=message):
+        storage.list_files(base + pattern, [".csv"])
+
+
+def test_version_changes_with_the_content(base: str, tmp_path: Path) -> None:
+    before = storage.list_files(f"{base}/b.txt", [])
+    assert storage.list_files(f"{base}/b.txt", []) == before
+    folder = storage.open_folder(base, tmp_path / "cache")
+    (folder.local / "b.txt").write_text("y")
+    folder.push(["b.txt"])
+    assert storage.list_files(f"{base}/b.txt", [])[0].version != before[0].version
+
+
+def test_read_and_stream(base: str) -> None:
+    assert storage.read_bytes(f"{base}/sub/deep/d.jsonl") == b"xxx"
+    with storage.open_input(f"{base}/sub/c.jsonl") as file:
+        assert list(file) == [b"xx"]
+
+
+def test_r44_results_reach_s3_file_by_file(bucket: str, tmp_path: Path) -> None:
+    folder = storage.open_folder(f"s3://{bucket}/out/model", tmp_path / "cache")
+    content = {
+        "config.json": b"{}",
+        "model-00001.safetensors": os.urandom(3_000_000),
+        "checkpoints/checkpoint-4/state.json": b"[]",
+    }
+    for name, data in content.items():
+        (folder.local / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.local / name).write_bytes(data)
+    folder.push(["config.json", "model-00001.safetensors", "checkpoints"])
+    found = storage.list_files(folder.uri, [""])
+    assert {file.uri: storage.read_bytes(file.uri) for file in found} == {
+        f"s3://{bucket}/out/model/{name}": data for name, data in content.items()
+    }
+    assert folder.children() == ["checkpoints", "config.json", "model-00001.safetensors"]
+
+
+def test_another_node_pulls_what_was_pushed(bucket: str, tmp_path: Path) -> None:
+    one = storage.open_folder(f"s3://{bucket}/out", tmp_path / "one")
+    (one.local / "checkpoint-2/rank1").mkdir(parents=True)
+    (one.local / "checkpoint-2/rank1/state").write_bytes(b"two")
+    one.push(["checkpoint-2"])
+    other = storage.open_folder(f"s3://{bucket}/out", tmp_path / "other")
+    other.pull("checkpoint-2")
+    assert (other.local / "checkpoint-2/rank1/state").read_bytes() == b"two"
+    other.pull("checkpoint-9")
+    assert not (other.local / "checkpoint-9").exists()
+
+
+def test_a_child_is_removed_in_the_store_and_here(base: str, tmp_path: Path) -> None:
+    folder = storage.open_folder(base, tmp_path / "cache")
+    folder.remove("sub")
+    folder.remove("b.txt")
+    folder.remove("never-there")
+    assert [name for name in folder.children() if not name.startswith(".")] == ["_SUCCESS", "a.jsonl"]
+    assert not (folder.local / "sub").exists() and not (folder.local / "b.txt").exists()
+
+
+def test_a_folder_of_this_machine_is_used_in_place(tmp_path: Path) -> None:
+    folder = storage.open_folder(f"file://{tmp_path}/new/out", tmp_path / "cache")
+    assert folder.local == tmp_path / "new/out" and folder.local.is_dir() and folder.children() == []
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "message", "hint"),
+    [
+        ("hf://org/data", "neither file:// nor s3://", "download the data set"),
+        ("pvc://claim/x", "neither file:// nor s3://", "mounted by the backend"),
+        ("file://data/x", "relative path", "absolute path"),
+    ],
+)
+def test_what_holds_no_files_is_refused(uri: str, message: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        storage.list_files(uri, [])
+    assert hint in caught.value.hint
+
+
+def test_a_place_that_cannot_be_a_folder_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputMissingError, match="file/out is not there"):
+        storage.open_folder(f"file://{tmp_path}/file/out", tmp_path / "cache")
+
+
+def test_no_such_bucket(s3_environment: str, tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError, match=r"s3://no-such-bucket/a\.jsonl is not there"):
+        storage.read_bytes("s3://no-such-bucket/a.jsonl")
+    folder = storage.open_folder("s3://no-such-bucket/out", tmp_path)
+    (folder.local / "a").write_text("")
+    with pytest.raises(InputMissingError, match="NO_SUCH_BUCKET"):
+        folder.push(["a"])
+
+
+def test_a_store_that_does_not_answer_is_temporary(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3_filesystem.cache_clear()
+    with pytest.raises(TemporaryError, match="s3://bucket/a: the store did not do it") as caught:
+        storage.read_bytes("s3://bucket/a")
+    assert "AWS_ENDPOINT_URL" in caught.value.hint
+
+
+class Denying(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def denying_store(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> Iterator[None]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denying)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    s3_filesystem.cache_clear()
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/a.jsonl", "s3://bucket/*.jsonl"])
+def test_access_denied_names_the_secret_and_its_keys(denying_store: None, uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="access denied") as caught:
+        storage.list_files(uri, [])
+    assert uri in caught.value.message
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint and "Secret" in caught.value.hint

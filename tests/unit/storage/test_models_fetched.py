@@ -1,0 +1,229 @@
+"""A model's folder, whichever store it is in: fetched once, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import unquote, urlparse
+
+import pytest
+
+from zerotune_trainer import storage
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+from zerotune_trainer.storage import complete_or_absent
+
+FILES = {
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors": b"weights" * 1000,
+    "tokenizer.json": b"{}",
+    "original/consolidated.pth": b"the same weights once more",
+}
+COMMIT = "c" * 40
+TOKEN = "hf_of_this_test"  # not a secret: the server below made it up
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as a download takes: one public and one private model."""
+
+    requests: ClassVar[list[tuple[str, str, str | None]]]
+
+    def do_GET(self) -> None:
+        token = self.headers.get("Authorization")
+        self.requests.append((self.command, self.path, token))
+        path = unquote(urlparse(self.path).path)
+        if "/private" in path and token != f"Bearer {TOKEN}":
+            return self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
+        if "/gated" in path:
+            return self.answer(403, b"", {"X-Error-Code": "GatedRepo"})
+        if "/none" in path:
+            return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
+        if path.endswith("/nowhere"):
+            return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        if path.startswith("/api/models/"):
+            return self.api(path)
+        name = path.split(f"/resolve/{COMMIT}/")[-1]
+        if name not in FILES:
+            return self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
+        tag = hashlib.sha256(FILES[name]).hexdigest()
+        return self.answer(200, FILES[name], {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def api(self, path: str) -> None:
+        if "/tree/" in path:
+            found = [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in FILES.items()]
+            return self.answer(200, json.dumps(found).encode(), {})
+        about = {"id": "org/model", "sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
+        return self.answer(200, json.dumps(about).encode(), {})
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class HubServer:
+    def __init__(self) -> None:
+        self.handler: type[Hub] = type("Handler", (Hub,), {"requests": []})
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def tokens(self) -> set[str | None]:
+        """What came with the requests for models; the client asks the hub other things besides."""
+        return {token for _, path, token in self.handler.requests if "/org/" in path}
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    server = HubServer()
+    yield server
+    server.stop()
+
+
+def fetch(hub: HubServer, uri: str, cache: Path, revision: str | None = None, **environment: str) -> str:
+    """Fetch in a process of its own, for the hub's client reads its environment once; the folder, or the error."""
+    code = (
+        "import sys; from pathlib import Path; from zerotune_trainer.errors import ZerotuneError\n"
+        "from zerotune_trainer.storage import local_folder\n"
+        "try: print(local_folder(sys.argv[1], Path(sys.argv[2]), sys.argv[3] or None))\n"
+        "except ZerotuneError as error: print(type(error).__name__, error)"
+    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    endpoint = f"http://127.0.0.1:{hub.server.server_port}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, uri, str(cache), revision or ""],
+        env=inherited | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache / "home"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def content(folder: str | Path) -> dict[str, bytes]:
+    root = Path(folder)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+WANTED = {name: data for name, data in FILES.items() if not name.startswith("original/")}
+
+
+def test_r18_a_public_model_comes_from_the_hub_without_a_token(hub: HubServer, cache: Path) -> None:
+    assert content(fetch(hub, "hf://org/model", cache)) == WANTED
+    assert hub.tokens == {None}
+
+
+def test_r18_a_private_model_takes_the_token_of_the_environment(hub: HubServer, cache: Path) -> None:
+    assert content(fetch(hub, "hf://org/private", cache, HF_TOKEN=TOKEN)) == WANTED
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+
+
+def test_r18_weights_that_are_here_are_used_when_the_hub_is_not(hub: HubServer, cache: Path) -> None:
+    first = fetch(hub, "hf://org/model", cache)
+    hub.stop()
+    assert fetch(hub, "hf://org/model", cache) == first
+    assert fetch(hub, "hf://org/model", cache, HF_HUB_OFFLINE="1") == first
+
+
+@pytest.mark.parametrize(
+    ("uri", "revision", "message"),
+    [
+        ("hf://org/private", None, "InputMissingError hf://org/private is not on the hub, or not for this token"),
+        ("hf://org/none", None, "InputMissingError hf://org/none is not on the hub"),
+        ("hf://org/gated", None, "ConfigurationError hf://org/gated is gated"),
+        ("hf://org/model", "nowhere", "InputMissingError hf://org/model has no revision 'nowhere'"),
+        ("hf://not a name", None, "InputMissingError hf://not a name is not on the hub"),
+    ],
+)
+def test_what_the_hub_refuses_is_named(
+    hub: HubServer, cache: Path, uri: str, revision: str | None, message: str
+) -> None:
+    assert fetch(hub, uri, cache, revision).startswith(message)
+
+
+def test_a_hub_that_does_not_answer_is_temporary(hub: HubServer, cache: Path) -> None:
+    hub.stop()
+    assert fetch(hub, "hf://org/model", cache).startswith("TemporaryError hf://org/model: the hub does not answer")
+
+
+@pytest.fixture
+def stored_model(bucket: str, tmp_path: Path) -> str:
+    folder = storage.open_folder(f"s3://{bucket}/models/tiny", tmp_path / "made")
+    for name, data in FILES.items():
+        (folder.local / name).parent.mkdir(exist_ok=True)
+        (folder.local / name).write_bytes(data)
+    folder.push(FILES)
+    return folder.uri
+
+
+def test_r18_weights_come_from_the_store_once(stored_model: str, cache: Path) -> None:
+    first = storage.local_folder(stored_model, cache)
+    assert content(first) == FILES
+    inode = (first / "config.json").stat().st_ino
+    assert storage.local_folder(stored_model, cache) == first
+    assert (first / "config.json").stat().st_ino == inode
+
+
+def test_a_model_that_changed_in_the_store_is_fetched_again(stored_model: str, cache: Path, tmp_path: Path) -> None:
+    first = storage.local_folder(stored_model, cache)
+    folder = storage.open_folder(stored_model, tmp_path / "other")
+    (folder.local / "config.json").write_bytes(b'{"model_type": "qwen3"}')
+    folder.push(["config.json"])
+    again = storage.local_folder(stored_model, cache)
+    assert again != first and (again / "config.json").read_bytes() == b'{"model_type": "qwen3"}'
+
+
+def test_a_folder_here_is_used_in_place(tmp_path: Path, cache: Path) -> None:
+    assert storage.local_folder(f"file://{tmp_path}", cache) == tmp_path
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["file:///no/such/model", "s3://no-such-bucket/model"])
+def test_a_model_that_is_nowhere(s3_environment: str, cache: Path, uri: str) -> None:
+    with pytest.raises(InputMissingError, match=f"{uri} is not"):
+        storage.local_folder(uri, cache)
+
+
+def test_a_claim_is_not_a_place_of_this_machine(cache: Path) -> None:
+    with pytest.raises(ConfigurationError, match="pvc://claim/model"):
+        storage.local_folder("pvc://claim/model", cache)
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    folder = tmp_path / "cache/folder"
+
+    def half(draft: Path) -> None:
+        (draft / "one").write_text("1")
+        raise OSError("disk full")
+
+    def whole(draft: Path) -> None:
+        assert list(draft.iterdir()) == []
+        (draft / "two").write_text("2")
+
+    with pytest.raises(OSError, match="disk full"):
+        complete_or_absent(folder, half)
+    assert not folder.exists()
+    (tmp_path / "cache/.folder.draft").mkdir()
+    (tmp_path / "cache/.folder.draft/left-by-the-dead").write_text("x")
+    assert content(complete_or_absent(folder, whole)) == {"two": b"2"}
+    assert complete_or_absent(folder, half) == folder

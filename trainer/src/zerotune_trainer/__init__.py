@@ -1,0 +1,1 @@
+"""What runs in zerotune's pods: launch, training and inference with DeepSpeed."""

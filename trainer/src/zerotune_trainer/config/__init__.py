@@ -1,0 +1,8 @@
+"""What a pod is told: TrainConfig and InferConfig, the `config.json` of its folder.
+
+Torch-free. The operator's spec is made of the same parts, so nothing is described twice.
+"""
+
+from zerotune_trainer.config.jobs import ConfigVersion, InferConfig, JobIdentity, Launch, TrainConfig, load_config
+
+__all__ = ["ConfigVersion", "InferConfig", "JobIdentity", "Launch", "TrainConfig", "load_config"]

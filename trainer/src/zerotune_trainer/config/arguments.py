@@ -1,0 +1,176 @@
+"""`training.arguments`: any further field of transformers' TrainingArguments, by its own name. Torch-free.
+
+The names and types are data, `training_arguments.json`, made by `zerotune_trainer.argument_table` from the pinned
+transformers. What has a field of its own in the spec is refused here, so that nothing is said twice.
+"""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
+
+
+class Argument(BaseModel):
+    """A field of TrainingArguments."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    types: list[str]
+    """JSON types it takes; `any` where JSON has no word for it."""
+    default: Any
+    choices: list[str] | None
+
+
+_OWN_FIELD = {
+    "output_dir": "output.uri",
+    "deepspeed": "deepspeed",
+    "resume_from_checkpoint": "checkpoint.resume",
+    "per_device_train_batch_size": "training.perDeviceTrainBatchSize",
+    "per_device_eval_batch_size": "training.perDeviceEvalBatchSize",
+    "gradient_accumulation_steps": "training.gradientAccumulationSteps",
+    "num_train_epochs": "training.numTrainEpochs",
+    "max_steps": "training.maxSteps",
+    "learning_rate": "training.learningRate",
+    "lr_scheduler_type": "training.lrSchedulerType",
+    "lr_scheduler_kwargs": "training.lrSchedulerKwargs",
+    "warmup_steps": "training.warmupSteps",
+    "weight_decay": "training.weightDecay",
+    "adam_beta1": "training.adamBeta1",
+    "adam_beta2": "training.adamBeta2",
+    "adam_epsilon": "training.adamEpsilon",
+    "max_grad_norm": "training.maxGradNorm",
+    "bf16": "training.precision",
+    "fp16": "training.precision",
+    "bf16_full_eval": "training.precision",
+    "fp16_full_eval": "training.precision",
+    "activation_checkpointing": "training.gradientCheckpointing",
+    "gradient_checkpointing": "training.gradientCheckpointing",
+    "use_liger_kernel": "training.useLigerKernel",
+    "seed": "training.seed",
+    "logging_steps": "training.loggingSteps",
+    "eval_strategy": "evaluation.evalStrategy",
+    "eval_steps": "evaluation.evalSteps",
+    "eval_on_start": "evaluation.evalStrategy",
+    "load_best_model_at_end": "evaluation.loadBestModelAtEnd",
+    "metric_for_best_model": "evaluation.loadBestModelAtEnd",
+    "greater_is_better": "evaluation.loadBestModelAtEnd",
+    "save_strategy": "checkpoint.saveStrategy",
+    "save_steps": "checkpoint.saveSteps",
+    "save_total_limit": "checkpoint.saveTotalLimit",
+    "do_train": "method",
+    "do_eval": "evaluation.evalStrategy",
+    "do_predict": "an InferenceJob",
+    "use_cpu": "topology.gpusPerNode",
+    "local_rank": "topology",
+    "ddp_backend": "topology.gpusPerNode",
+    "ddp_timeout": "runPolicy.hangTimeoutSeconds",
+    "parallelism_config": "parallelism",
+    "fsdp": "zero",
+    "fsdp_config": "zero",
+    "hub_token": "model.credentials",
+}
+"""Arguments that the spec sets elsewhere, and where."""
+
+_OURS = {
+    "auto_find_batch_size": "the plan fixes the batch",
+    "average_tokens_across_devices": "every token of a step weighs the same on every rank",
+    "enable_jit_checkpoint": "zerotune saves when it is stopped",
+    "ignore_data_skip": "resuming goes on with the rows that were not seen yet",
+    "remove_unused_columns": "rows hold what the model takes",
+    "restore_callback_states_from_checkpoint": "zerotune restores what it needs",
+    "save_on_each_node": "checkpoints go to one folder",
+    "save_only_model": "a checkpoint without optimizer state cannot be resumed",
+}
+"""Arguments that zerotune sets itself, and why."""
+
+_FORMER = {
+    "evaluation_strategy": "evaluation.evalStrategy",
+    "warmup_ratio": "training.warmupSteps, a share of all steps where below 1",
+    "group_by_length": "training.arguments.train_sampling_strategy: group_by_length",
+    "no_cuda": "topology.gpusPerNode: 0",
+    "max_length": "data.maxLength",
+    "max_seq_length": "data.maxLength",
+    "packing": "data.packing",
+    "dataset_text_field": "data.columns.text",
+    "completion_only_loss": "data.loss: completion",
+    "assistant_only_loss": "data.loss: assistant",
+    "beta": "preference.beta",
+    "attn_implementation": "model.attnImplementation",
+    "trust_remote_code": "model.trustRemoteCode",
+}
+"""Names that TrainingArguments had once, or that others have, and where they are now."""
+
+
+_PYTHON: dict[str, type | tuple[type, ...]] = {
+    "integer": int,
+    "number": (int, float),
+    "string": str,
+    "object": dict,
+    "array": list,
+}
+
+
+@cache
+def known() -> dict[str, Argument]:
+    """All fields of TrainingArguments by name."""
+    text = files("zerotune_trainer.config").joinpath("training_arguments.json").read_text()
+    return {name: Argument.model_validate(field) for name, field in json.loads(text)["fields"].items()}
+
+
+def settable() -> dict[str, Argument]:
+    """Those that `training.arguments` may hold."""
+    return {name: argument for name, argument in known().items() if name not in _OWN_FIELD and name not in _OURS}
+
+
+def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return `arguments` if TrainingArguments takes each of them and none has a field of its own in the spec.
+
+    Raises:
+        PydanticCustomError: of type `training_arguments`; its context `complaints` has one for each bad name.
+    """
+    complaints = {name: text for name, value in arguments.items() if (text := _complaint(name, value))}
+    if complaints:
+        text = "; ".join(f"{name} {complaint}" for name, complaint in complaints.items())
+        raise PydanticCustomError("training_arguments", "{text}", {"text": text, "complaints": complaints})
+    return arguments
+
+
+def _complaint(name: str, value: Any) -> str | None:
+    if name in _OURS:
+        return f"cannot be set, {_OURS[name]}: leave it out"
+    if name in _OWN_FIELD:
+        return f"has its own place: use {_OWN_FIELD[name]}"
+    if name not in known():
+        return f"is not a field of transformers' TrainingArguments: {_suggestion(name)}"
+    return _value_complaint(known()[name], value)
+
+
+def _suggestion(name: str) -> str:
+    if name in _FORMER:
+        return f"use {_FORMER[name]}"
+    close = get_close_matches(name, known(), n=1)
+    return f"did you mean {_OWN_FIELD.get(close[0], close[0])}?" if close else "leave it out"
+
+
+def _value_complaint(argument: Argument, value: Any) -> str | None:
+    if value is None or "any" in argument.types:
+        return None
+    if not any(_is_of(value, kind) for kind in argument.types):
+        return f"is {value!r}, must be of type {' or '.join(argument.types)}"
+    if argument.choices and value not in argument.choices:
+        close = get_close_matches(str(value), argument.choices, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(argument.choices)}"
+        return f"is {value!r}, which transformers does not have: {remedy}"
+    return None
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    return isinstance(value, _PYTHON.get(kind, ()))

@@ -1,0 +1,176 @@
+"""How an InferenceJob reads, prompts and generates."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from zerotune_trainer.config.base import Number, Rule, Settings
+from zerotune_trainer.config.sources import Columns, Processing, Records, SecretReference
+
+Engine = Literal["auto", "transformers", "deepspeed", "zero"]
+
+
+class InferenceData(Records):
+    """Records to run the model over."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!(has(self.columns.text) || has(self.columns.completion) || has(self.columns.chosen))",
+            "an InferenceJob reads the column prompt or messages: name one of these",
+            "columns",
+        ),
+        Rule(
+            "!has(self.template) || !has(self.columns.prompt) && !has(self.columns.messages)",
+            "template makes the prompt out of the record: leave out columns.prompt and columns.messages, or template",
+            "template",
+        ),
+        Rule(
+            "!has(self.systemPrompt) || !has(self.template) || self.applyChatTemplate",
+            "systemPrompt opens conversations: set applyChatTemplate: true, or leave systemPrompt out",
+            "systemPrompt",
+        ),
+    )
+
+    columns: Columns = Columns()
+    """Column with the `prompt`, or with the `messages`. Left out: whichever of the two the records have."""
+    template: str | None = None
+    """A Jinja template that makes the prompt from a record's columns: `Summarize: {{ description }}`."""
+    processing: Processing | None = None
+    """A function of your own applied to every record first."""
+    system_prompt: str | None = None
+    """A system message put before conversations that have none."""
+    apply_chat_template: bool = False
+    """Put text prompts through the model's chat template as one user message."""
+    max_length: int | None = Field(default=None, ge=1)
+    """Longest prompt in tokens. Default: the model's context less `maxNewTokens`."""
+    overflow: Literal["error", "truncate"] = "error"
+    """A prompt that is too long: a record with an `error`, or cut on the left."""
+    credentials: SecretReference | None = None
+    """Secret with the keys that reading the data takes."""
+
+
+class Generation(Settings):
+    """Generation options, named and defaulted as in transformers' GenerationConfig."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.minNewTokens) || self.minNewTokens <= self.maxNewTokens",
+            "minNewTokens must not exceed maxNewTokens",
+            "minNewTokens",
+        ),
+        Rule(
+            "self.doSample || self.temperature == 1.0",
+            "temperature has no effect without sampling: set doSample: true, or leave temperature out",
+            "temperature",
+        ),
+        Rule(
+            "self.doSample || self.topP == 1.0",
+            "topP has no effect without sampling: set doSample: true, or leave topP out",
+            "topP",
+        ),
+        Rule(
+            "self.doSample || self.topK == 50 || has(self.penaltyAlpha)",
+            "topK has no effect without doSample: true or penaltyAlpha: set one of them, or leave topK out",
+            "topK",
+        ),
+        Rule(
+            "!has(self.penaltyAlpha) || self.penaltyAlpha == 0.0 "
+            "|| !self.doSample && self.numBeams == 1 && self.topK > 1 && self.useCache",
+            "penaltyAlpha is for contrastive search: topK above 1, numBeams 1, doSample false and useCache true",
+            "penaltyAlpha",
+        ),
+        Rule(
+            "self.numBeams % self.numBeamGroups == 0",
+            "numBeams must be a multiple of numBeamGroups",
+            "numBeamGroups",
+        ),
+        Rule(
+            "self.numBeamGroups == 1 || !self.doSample",
+            "groups of beams do not sample: set doSample: false or numBeamGroups: 1",
+            "numBeamGroups",
+        ),
+        Rule(
+            "(self.numBeamGroups > 1) == (self.diversityPenalty > 0.0)",
+            "numBeamGroups above 1 and diversityPenalty above 0 go together: set both or neither",
+            "diversityPenalty",
+        ),
+        Rule(
+            "self.numBeams > 1 || !self.earlyStopping",
+            "earlyStopping is about beams: set numBeams above 1, or leave earlyStopping out",
+            "earlyStopping",
+        ),
+        Rule(
+            "self.numBeams > 1 || self.lengthPenalty == 1.0",
+            "lengthPenalty is about beams: set numBeams above 1, or leave lengthPenalty out",
+            "lengthPenalty",
+        ),
+        Rule(
+            "self.numReturnSequences <= self.numBeams || self.doSample && self.numBeams == 1",
+            "there are as many generations as beams: set numBeams to at least numReturnSequences, or sample",
+            "numReturnSequences",
+        ),
+    )
+
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Most tokens generated for a record."""
+    min_new_tokens: int | None = Field(default=None, ge=0)
+    """Fewest tokens generated for a record."""
+    do_sample: bool = False
+    """Sample instead of taking the likeliest token."""
+    temperature: Number = Field(default=1.0, gt=0)
+    """Sampling temperature."""
+    top_k: int = Field(default=50, ge=0)
+    """Sample among the k likeliest tokens; 0: among all."""
+    top_p: Number = Field(default=1.0, gt=0, le=1)
+    """Sample among the likeliest tokens whose probabilities add up to this."""
+    num_beams: int = Field(default=1, ge=1)
+    """Beams of beam search."""
+    num_beam_groups: int = Field(default=1, ge=1)
+    """Groups of diverse beam search."""
+    diversity_penalty: Number = Field(default=0.0, ge=0)
+    """Penalty on a token that another beam group chose at the same position."""
+    penalty_alpha: Number | None = Field(default=None, ge=0, le=1)
+    """Degeneration penalty of contrastive search, which `topK` > 1 goes with."""
+    repetition_penalty: Number = Field(default=1.0, gt=0)
+    """Penalty on tokens already there; 1: none."""
+    length_penalty: Number = 1.0
+    """Exponent on length in a beam's score."""
+    no_repeat_ngram_size: int = Field(default=0, ge=0)
+    """No run of this many tokens occurs twice; 0: allowed."""
+    early_stopping: bool = False
+    """Beam search ends as soon as there are `numBeams` finished candidates."""
+    use_cache: bool = True
+    """Keep keys and values of past tokens."""
+    eos_token_ids: list[int] = Field(default=[])
+    """Token ids that end a generation, besides the model's own."""
+    stop_strings: list[str] = Field(default=[])
+    """Texts that end a generation."""
+    skip_special_tokens: bool = True
+    """Leave special tokens out of the text."""
+    num_return_sequences: int = Field(default=1, ge=1)
+    """Generations a record gets."""
+    seed: int = Field(default=42, ge=0)
+    """Seeds sampling; the same job gives the same texts, also after a restart."""
+
+
+class InferenceOutputFormat(Settings):
+    """Shape of an InferenceJob's output files."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.generationColumn != self.errorColumn",
+            "generationColumn and errorColumn are two columns: give them two names",
+            "errorColumn",
+        ),
+    )
+
+    format: Literal["auto", "jsonl", "parquet"] = "auto"
+    """Format of the output. `auto`: that of the input where it can be written, else jsonl."""
+    generation_column: str = Field(default="generation", min_length=1)
+    """Column that receives the text; the input's columns stay beside it. With `numReturnSequences` > 1: a list."""
+    error_column: str = Field(default="error", min_length=1)
+    """Column that says why a record has no text. Parquet always has it, jsonl only where it says something."""
+    rows_per_file: int = Field(default=1000, ge=1)
+    """Rows an output file holds at most. A file is also the unit of work: a killed job redoes at most one a rank."""

@@ -1,0 +1,106 @@
+"""The two configurations a pod may receive, and how its folder is read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
+from zerotune_trainer.config.sources import Data, Model, Output
+from zerotune_trainer.config.training import Checkpoint, Evaluation, Method, Precision, Training
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+
+ConfigVersion = Literal["v1alpha1"]
+
+
+class JobIdentity(Settings):
+    """Which job this is. Output and checkpoints carry it, so that another job's folder is not overwritten."""
+
+    kind: Literal["FineTuneJob", "InferenceJob"]
+    name: str
+    uid: str
+    """The resource's UID; the local backend makes one when it first sees a job."""
+    attempt: int = Field(default=0, ge=0)
+
+
+class Launch(Settings):
+    """How the ranks find each other and how long they are waited for."""
+
+    master_port: int = Field(default=29500, ge=1, le=65535)
+    """Port on the first host where the process group meets."""
+    progress_port: int = Field(default=9400, ge=1, le=65535)
+    """Port on every host that serves `/progress` and `/metrics`."""
+    name_resolution_timeout_seconds: int = Field(default=300, ge=1)
+    """How long the names of the hostfile may take to resolve."""
+    rendezvous_timeout_seconds: int = Field(default=600, ge=1)
+    """How long the ranks may take to find each other."""
+    hang_timeout_seconds: int = Field(default=1800, ge=1)
+    """How long a rank may go without progress before the job counts as hung."""
+    accelerator: Literal["cuda", "cpu"] = "cpu"
+    """What the ranks compute on."""
+    threads_per_rank: int = Field(default=1, ge=1)
+    """CPU threads a rank computes with (`OMP_NUM_THREADS`)."""
+    cache_dir: str
+    """Folder for tokenized data and fetched models; survives an attempt where the node keeps it."""
+
+
+class _Config(Settings):
+    version: ConfigVersion = "v1alpha1"
+    job: JobIdentity
+    launch: Launch
+    model: Model
+    output: Output
+
+    def digest(self) -> str:
+        """sha256 (hex) of what determines the result: everything but the attempt and the launch."""
+        text = self.model_dump_json(by_alias=True, exclude={"launch": True, "job": {"attempt"}})
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class TrainConfig(_Config):
+    """A FineTuneJob as its ranks read it. The batch is resolved: micro batch and accumulation are numbers."""
+
+    kind: Literal["TrainConfig"] = "TrainConfig"
+    method: Method
+    data: Data
+    training: Training
+    checkpoint: Checkpoint
+    evaluation: Evaluation
+
+
+class InferConfig(_Config):
+    """An InferenceJob as its ranks read it."""
+
+    kind: Literal["InferConfig"] = "InferConfig"
+    engine: Engine
+    precision: Precision = "auto"
+    data: InferenceData
+    generation: Generation
+    output_format: InferenceOutputFormat
+    per_device_batch_size: int = Field(default=8, ge=1)
+    """Records a rank generates for at once."""
+
+
+_ANY = TypeAdapter[TrainConfig | InferConfig](Annotated[TrainConfig | InferConfig, Field(discriminator="kind")])
+
+
+def load_config(folder: Path) -> TrainConfig | InferConfig:
+    """Read `config.json` of a pod's folder.
+
+    Raises:
+        InputMissingError: there is none.
+        ConfigurationError: it is not a TrainConfig or InferConfig of this version.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputMissingError(f"{path} is not there", "give the folder that `zerotune plan -o json` describes")
+    try:
+        return _ANY.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{path}: {error}", "the operator and the trainer image must be of one version"
+        ) from error

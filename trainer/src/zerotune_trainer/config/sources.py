@@ -1,0 +1,232 @@
+"""Where a model and records come from, and where results go."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from zerotune_trainer.config.base import Rule, Settings
+
+Uri = Annotated[str, StringConstraints(pattern=r"^(hf|s3|pvc|file)://.+", max_length=1024)]
+"""`hf://ORG/NAME`, `s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`."""
+
+
+class SecretReference(Settings):
+    """A Secret of the job's namespace. It is mounted into the pods by name; the operator never reads it."""
+
+    secret_name: str = Field(min_length=1, max_length=253)
+    """Name of the Secret. Its keys become environment variables of the ranks: `HF_TOKEN`, `AWS_ACCESS_KEY_ID`, ..."""
+
+
+class Model(Settings):
+    """The model a job starts from."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.uri) != has(self.fromFineTuneJob)", "give exactly one of uri and fromFineTuneJob"),
+        Rule(
+            "!has(self.revision) || has(self.uri) && self.uri.startsWith('hf://')",
+            "revision names a branch, tag or commit of an hf:// model: leave it out for any other model",
+            "revision",
+        ),
+    )
+
+    uri: Uri | None = None
+    """The model's folder: `hf://ORG/NAME`, `s3://BUCKET/PREFIX`, `pvc://CLAIM/PATH` or `file:///PATH`."""
+    from_fine_tune_job: str | None = Field(default=None, min_length=1, max_length=63)
+    """Name of a FineTuneJob whose output is the model. The job waits for it, and fails when it fails."""
+    revision: str | None = None
+    """Branch, tag or commit of an `hf://` model."""
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """Attention kernels (transformers `attn_implementation`). `auto`: flash_attention_2 where a CUDA device and the
+    package are there, else sdpa."""
+    trust_remote_code: bool = False
+    """Run Python code that the model's folder brings along (transformers `trust_remote_code`)."""
+    chat_template: str | None = None
+    """A Jinja chat template that replaces the tokenizer's own."""
+    credentials: SecretReference | None = None
+    """Secret with the token or keys that reading the model takes."""
+
+
+class Columns(Settings):
+    """Which columns of a record hold what. Give `text`, or `messages`, or `prompt` and `completion`; for preferences
+    `chosen` and `rejected` (dpo, orpo) or `completion` and `label` (kto), each with its `prompt`."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.text) || !(has(self.messages) || has(self.prompt) || has(self.completion) || has(self.chosen) "
+            "|| has(self.rejected) || has(self.label))",
+            "text is a whole record: leave out the other columns, or leave out text",
+            "text",
+        ),
+        Rule(
+            "!has(self.messages) || !(has(self.prompt) || has(self.completion) || has(self.chosen) "
+            "|| has(self.rejected) || has(self.label))",
+            "messages holds a whole conversation: leave out the other columns, or leave out messages",
+            "messages",
+        ),
+        Rule("!has(self.completion) || has(self.prompt)", "completion follows a prompt: name the column prompt too"),
+        Rule("has(self.chosen) == has(self.rejected)", "chosen and rejected go together: name both columns or neither"),
+        Rule(
+            "!has(self.chosen) || !has(self.completion) && !has(self.label)",
+            "chosen and rejected replace completion and label: leave out the one pair or the other",
+            "chosen",
+        ),
+        Rule(
+            "!has(self.label) || has(self.completion)",
+            "label judges a completion: name the column completion too",
+            "label",
+        ),
+    )
+
+    text: str | None = None
+    """Column with plain text."""
+    messages: str | None = None
+    """Column with a list of `{role, content}`, put through the model's chat template."""
+    prompt: str | None = None
+    """Column with the prompt: text, or a list of messages."""
+    completion: str | None = None
+    """Column with the completion that follows the prompt: text, or a list of messages."""
+    chosen: str | None = None
+    """Column with the preferred answer, for methods dpo and orpo."""
+    rejected: str | None = None
+    """Column with the answer that was turned down, for methods dpo and orpo."""
+    label: str | None = None
+    """Column that says whether the completion is good (true) or bad, for method kto."""
+
+
+class Processing(Settings):
+    """A function of your own, applied to every record before anything else: `def NAME(record: dict) -> dict`."""
+
+    file: Uri
+    """The Python file that defines the function."""
+    function: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the function. It gets a record and returns the record to use instead."""
+
+
+class Records(Settings):
+    """Files of records."""
+
+    uris: Annotated[list[Uri], Field(min_length=1, max_length=256)]
+    """Files, globs or folders. A folder stands for every file in it that `format` can read."""
+    format: Literal["auto", "jsonl", "parquet", "csv", "txt", "datasets"] = "auto"
+    """Format of the files. `auto` goes by the file's name: .jsonl, .jsonl.gz, .parquet, .csv, .txt; a folder written by
+    `datasets.save_to_disk` is recognized by its content. A txt file is one record."""
+    split: str | None = None
+    """Which split of a `datasets` folder that holds several."""
+
+
+class Data(Settings):
+    """What a FineTuneJob trains and is evaluated on."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.validation) || self.validationFraction == 0.0",
+            "give validation or validationFraction, not both",
+            "validationFraction",
+        ),
+        Rule(
+            "!(has(self.columns.prompt) && !has(self.columns.completion) && !has(self.columns.chosen))",
+            "columns.prompt needs the answer to learn: name the column completion too",
+            "columns.prompt",
+        ),
+        Rule(
+            "!has(self.loss) || self.loss != 'completion' || !has(self.columns.text) && !has(self.columns.messages)",
+            "loss: completion needs the columns prompt and completion; for messages use loss: assistant",
+            "loss",
+        ),
+        Rule(
+            "!has(self.loss) || self.loss != 'assistant' || !has(self.columns.text) || has(self.responseTemplate)",
+            "loss: assistant needs the column messages; with plain text it needs responseTemplate",
+            "loss",
+            server=False,
+        ),
+        Rule(
+            "!has(self.responseTemplate) || has(self.loss) && self.loss == 'assistant'",
+            "responseTemplate marks answers for loss: assistant: set that loss, or leave responseTemplate out",
+            "responseTemplate",
+            server=False,
+        ),
+        Rule(
+            "!has(self.instructionTemplate) || has(self.responseTemplate)",
+            "instructionTemplate ends what responseTemplate begins: give both, or leave instructionTemplate out",
+            "instructionTemplate",
+            server=False,
+        ),
+        Rule(
+            "self.truncationSide == 'right' || self.overflow == 'truncate'",
+            "truncationSide is about records that are cut: set overflow: truncate, or leave truncationSide out",
+            "truncationSide",
+        ),
+        Rule(
+            "!has(self.columns.text) || !has(self.systemPrompt)",
+            "systemPrompt opens conversations, and columns.text holds none: leave one of them out",
+            "systemPrompt",
+        ),
+        Rule(
+            "!has(self.columns.text) || !self.addGenerationPrompt",
+            "addGenerationPrompt is for conversations, and columns.text holds none: leave one of them out",
+            "addGenerationPrompt",
+        ),
+    )
+
+    train: Records
+    """Records to train on."""
+    validation: Records | None = None
+    """Records to evaluate on."""
+    validation_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the training records set aside for evaluation, chosen by `training.seed`. Excludes `validation`."""
+    columns: Columns = Columns()
+    """Which columns hold what. Left out: `messages`, `prompt` and `completion`, or `text`, whichever is there."""
+    processing: Processing | None = None
+    """A function of your own applied to every record first."""
+    max_length: int = Field(default=1024, ge=8, le=16777216)
+    """Context in tokens: the length of a packed block, and the longest record otherwise."""
+    packing: Literal["none", "wrapped", "bfd_split"] | None = None
+    """How records share a block of `maxLength` tokens (TRL `packing_strategy`). `wrapped` joins them end to end, then
+    cuts; `bfd_split` fills blocks with whole records, kept apart in attention; `none`: one record a row. No token is
+    discarded by any of them. Default: `wrapped` for method cpt, else `none`."""
+    overflow: Literal["error", "truncate", "skip"] = "error"
+    """What to do with a record longer than `maxLength` where records are not packed. What was cut or skipped is
+    counted in the report."""
+    truncation_side: Literal["right", "left"] = "right"
+    """Which end `overflow: truncate` cuts off."""
+    padding: Literal["longest", "max_length"] = "longest"
+    """Pad to the longest row of the batch, or always to `maxLength`."""
+    pad_to_multiple_of: int | None = Field(default=None, ge=1, le=1024)
+    """Round padded lengths up to a multiple of this (8 suits tensor cores)."""
+    system_prompt: str | None = None
+    """A system message put before conversations that have none."""
+    add_generation_prompt: bool = False
+    """End each rendered conversation with the template's prompt for the next assistant turn."""
+    loss: Literal["all", "completion", "assistant"] | None = None
+    """Which tokens count in the loss: all, those of the completion, or those of assistant turns. Default: `completion`
+    for prompt and completion columns, else `all`."""
+    response_template: str | list[int] | None = None
+    """Text or token ids after which an assistant's answer begins, for `loss: assistant` with plain text."""
+    instruction_template: str | list[int] | None = None
+    """Text or token ids at which the next instruction begins and the loss stops again."""
+    credentials: SecretReference | None = None
+    """Secret with the keys that reading the data takes."""
+
+
+class Output(Settings):
+    """Where the result goes."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.uri) || !self.uri.startsWith('hf://')",
+            "hf:// is read, never written: use s3://, pvc:// or file://",
+            "uri",
+        ),
+    )
+
+    uri: Uri | None = None
+    """Folder that receives the result; its `manifest.json` is written last. Required but for the local backend, which
+    has a folder of its own."""
+    credentials: SecretReference | None = None
+    """Secret with the keys that writing takes."""
+
+
+JsonObject = dict[str, Any]
+"""A JSON object handed on as it is."""

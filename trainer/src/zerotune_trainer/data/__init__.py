@@ -1,0 +1,19 @@
+"""From the files a job names to batches of tokens.
+
+files.py       which files, in which format
+readers.py     files -> records, each with its place (lines.py: text, saved.py: `datasets` folders, records.py: all)
+processing.py  a function of the user's on every record
+columns.py     which columns hold what
+formatting.py  record -> text or tokens, and what counts in the loss (chat.py, masks.py)
+tokens.py      text -> rows (encoding.py: special tokens, parallel.py: in many processes, tokenizing.py: onto the disk)
+packing.py     rows -> blocks
+cache.py       rows are made once (arrow.py: how they lie on the disk)
+prepare.py     all of the above
+collate.py     rows -> batches
+"""
+
+from zerotune_trainer.data.collate import collator
+from zerotune_trainer.data.counts import DataCounts, SplitCounts
+from zerotune_trainer.data.prepare import PreparedData, packing_of, prepare
+
+__all__ = ["DataCounts", "PreparedData", "SplitCounts", "collator", "packing_of", "prepare"]

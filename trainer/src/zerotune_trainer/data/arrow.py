@@ -1,0 +1,98 @@
+"""Rows as Arrow tables: columns `input_ids` and `labels`, int32, and `seq_lengths` where documents share a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from zerotune_trainer.data.counts import SplitCounts
+from zerotune_trainer.data.formatting import NO_LOSS
+from zerotune_trainer.data.tokens import Row
+
+_ROWS_NAME = "rows.arrow"
+_COUNTS_NAME = "counts.json"
+_BATCH = 1024
+"""Rows that are read at once when a whole data set is gone through."""
+
+Flat = NDArray[np.int32]
+"""Rows end to end, of shape (2, tokens): ids, labels."""
+
+
+def table_of(rows: list[Row]) -> Any:
+    """Rows as a table."""
+    if not rows:
+        return table_of_flat(np.empty((2, 0), dtype=np.int32), [])
+    flat = np.stack([np.concatenate([row.ids for row in rows]), np.concatenate([row.labels for row in rows])])
+    return table_of_flat(flat, [len(row.ids) for row in rows])
+
+
+def table_of_flat(flat: Flat, lengths: Iterable[int]) -> Any:
+    """Rows of these lengths that stand end to end, as a table."""
+    offsets = np.cumsum([0, *lengths], dtype=np.int32)
+    columns = [pa.ListArray.from_arrays(offsets, pa.array(values)) for values in flat]
+    return pa.table(columns, names=["input_ids", "labels"])
+
+
+def flat_of(table: Any) -> Flat:
+    """The rows of a table end to end."""
+    return np.stack([pc.list_flatten(table[name]).to_numpy() for name in ("input_ids", "labels")])
+
+
+def tables_of(dataset: Any) -> Iterator[Any]:
+    """A data set in tables of some rows, in order."""
+    yield from dataset.with_format("arrow").iter(batch_size=_BATCH)
+
+
+class TokenCounter:
+    """Tables as they pass, and how many tokens passed."""
+
+    def __init__(self, tables: Iterable[Any]) -> None:
+        self._tables = tables
+        self.tokens = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for table in self._tables:
+            self.tokens += flat_of(table).shape[1]
+            yield table
+
+
+def write_rows(folder: Path, tables: Iterable[Any]) -> SplitCounts:
+    """Write rows, and count them; records are counted as rows. Empty tables leave no trace."""
+    counts = SplitCounts(records=0, rows=0, tokens=0, loss_tokens=0)
+    writer = None
+    with pa.OSFile(str(folder / _ROWS_NAME), "wb") as sink:
+        for table in tables:
+            writer = writer or pa.ipc.new_stream(sink, table.schema)
+            writer.write_table(table)
+            counts = _counted(counts, table)
+        if writer is not None:
+            writer.close()
+    return counts
+
+
+def write_counts(folder: Path, counts: SplitCounts) -> None:
+    """Put the numbers beside the rows."""
+    (folder / _COUNTS_NAME).write_text(counts.model_dump_json(by_alias=True))
+
+
+def read_rows(folder: Path) -> tuple[Any, SplitCounts]:
+    """The rows as a memory-mapped Dataset, and their numbers."""
+    counts = SplitCounts.model_validate_json((folder / _COUNTS_NAME).read_bytes())
+    return datasets.Dataset.from_file(str(folder / _ROWS_NAME)), counts
+
+
+def _counted(counts: SplitCounts, table: Any) -> SplitCounts:
+    flat = flat_of(table)
+    return SplitCounts(
+        records=counts.records + len(table),
+        rows=counts.rows + len(table),
+        tokens=counts.tokens + flat.shape[1],
+        loss_tokens=counts.loss_tokens + int(np.count_nonzero(flat[1] != NO_LOSS)),
+    )

@@ -1,0 +1,32 @@
+"""How much data there is, for the report."""
+
+from __future__ import annotations
+
+from zerotune_trainer.config.base import Settings
+
+
+class SplitCounts(Settings):
+    """The train or the validation part in numbers."""
+
+    records: int
+    """Records read, those that were skipped included."""
+    rows: int
+    """Rows to train on: records, or packed blocks."""
+    tokens: int
+    """Tokens in all rows."""
+    loss_tokens: int
+    """Tokens that count in the loss."""
+    skipped_records: int = 0
+    """Records left out because they were too long. Where `data.validationFraction` divides the records, those skipped
+    and truncated are counted with the train part."""
+    truncated_records: int = 0
+    """Records of which the end or the beginning was cut off."""
+    dropped_tokens: int = 0
+    """Tokens that skipping and truncating left out."""
+
+
+class DataCounts(Settings):
+    """What was prepared."""
+
+    train: SplitCounts
+    validation: SplitCounts | None = None

@@ -1,0 +1,224 @@
+"""A record as the text or the token ids that are trained on, and what of it counts in the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from zerotune_trainer.config.sources import Data
+from zerotune_trainer.data.chat import Chat, conversation
+from zerotune_trainer.data.columns import Layout, RecordColumns, text_of
+from zerotune_trainer.data.encoding import Encoder
+from zerotune_trainer.data.masks import Span, answers
+from zerotune_trainer.data.readers import Record
+from zerotune_trainer.errors import ConfigurationError, DataError
+
+Loss = Literal["all", "completion", "assistant"]
+NO_LOSS = -100
+"""The label of a token that does not count in the loss (torch.nn.CrossEntropyLoss `ignore_index`)."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Text to tokenize. `spans` count in the loss, all of it where None. A `document` gets BOS and EOS."""
+
+    text: str
+    spans: list[Span] | None = None
+    document: bool = False
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids and labels, of one length."""
+
+    ids: list[int]
+    labels: list[int]
+
+
+class Formatter:
+    """Makes text or tokens of records that all hold the same."""
+
+    def __init__(self, data: Data, tokenizer: PreTrainedTokenizerBase, columns: RecordColumns) -> None:
+        """Decide how.
+
+        Raises:
+            ConfigurationError: `data.loss` or a template does not go with what the records hold.
+        """
+        self.data = data
+        self.columns = columns
+        self.encoder = Encoder(tokenizer)
+        self.loss = data.loss or ("completion" if columns.layout == "prompt_completion" else "all")
+        _check_loss(self.loss, columns.layout)
+        _check_templates(data, self.loss, columns.layout)
+        if columns.layout == "text":
+            _check_plain(data, "the records are plain text")
+        self._tokenizer = tokenizer
+
+    @cached_property
+    def chat(self) -> Chat:
+        """How conversations become text.
+
+        Raises:
+            ConfigurationError: the tokenizer has no chat template.
+        """
+        return Chat(self._tokenizer, self.data.system_prompt)
+
+    def __call__(self, record: Record) -> Text | Tokens:
+        """Make one.
+
+        Raises:
+            InputMissingError: a column is not there.
+            DataError: a cell does not hold what it should, or nothing of the record counts in the loss.
+        """
+        cells = self.columns.cells(record)
+        match self.columns.layout:
+            case "tokens":
+                return self._tokens(cells[0], record)
+            case "text":
+                return self._text(text_of(cells[0], record, self.columns.names[0]), record)
+            case "messages":
+                return self._messages(conversation(cells[0], record, self.columns.names[0]), record)
+            case "prompt_completion":
+                return self._pair(cells[0], cells[1], record)
+
+    def _tokens(self, ids: Any, record: Record) -> Tokens:
+        labels = record.values.get("labels")
+        if labels is None and self.loss != "all":
+            raise ConfigurationError(
+                f"{record.location}: tokenized records without labels do not go with data.loss: {self.loss}",
+                "add a column `labels` with -100 where no loss is wanted",
+            )
+        labels = ids if labels is None else labels
+        size = len(self._tokenizer)
+        _check_ids(ids, range(size), record, "input_ids")
+        _check_ids([label for label in labels if label != NO_LOSS], range(size), record, "labels")
+        if len(labels) != len(ids):
+            raise DataError(f"{record.location}: {len(ids)} input_ids and {len(labels)} labels", "give a label a token")
+        return Tokens(ids, labels)
+
+    def _text(self, text: str, record: Record) -> Text | Tokens:
+        response, instruction = self.data.response_template, self.data.instruction_template
+        if response is None:
+            return Text(text, document=True)
+        if isinstance(response, str):
+            spans = answers(text, response, instruction)
+            return Text(text, _some(spans, record), document=True)
+        ids = self.encoder.document(text)
+        spans = _some(answers(ids, response, instruction), record)
+        return Tokens(ids, labels_of(ids, spans))
+
+    def _messages(self, messages: list[dict[str, Any]], record: Record) -> Text | Tokens:
+        messages = self.chat.with_system(messages)
+        prompts = self.data.add_generation_prompt
+        if self.loss == "all":
+            return Text(self.chat.render(messages, record, add_generation_prompt=prompts))
+        if not self.chat.marks_assistant:
+            spans = _some(self.chat.assistant_spans(messages, record), record)
+            return Text(self.chat.render(messages, record, add_generation_prompt=prompts), spans)
+        ids, mask = self.chat.marked(messages, record, add_generation_prompt=prompts)
+        labels = [token if counts else NO_LOSS for token, counts in zip(ids, mask, strict=True)]
+        return Tokens(ids, labels)
+
+    def _pair(self, prompt: Any, completion: Any, record: Record) -> Text | Tokens:
+        names = self.columns.names
+        if isinstance(prompt, list) and isinstance(completion, list):
+            begin = conversation(prompt, record, names[0])
+            return self._dialogue(begin, conversation(completion, record, names[1]), record)
+        if self.loss == "assistant":
+            raise ConfigurationError(
+                f"{record.location}: data.loss: assistant needs conversations, and prompt and completion are text",
+                "use data.loss: completion",
+            )
+        _check_plain(self.data, f"{record.location}: prompt and completion are plain text")
+        return self._plain_pair(text_of(prompt, record, names[0]), text_of(completion, record, names[1]))
+
+    def _plain_pair(self, prompt: str, completion: str) -> Tokens:
+        # The prompt's tokens are those that generation will see, also where text and completion would share a token.
+        opening = self.encoder.opening(prompt)
+        whole = self.encoder.document(prompt + completion)
+        if whole[: len(opening)] != opening:
+            whole = self.encoder.closed(opening + self.encoder.continuation(completion))
+        begin = len(opening) if self.loss == "completion" else 0
+        return Tokens(whole, labels_of(whole, [(begin, len(whole))]))
+
+    def _dialogue(
+        self, prompt: list[dict[str, Any]], completion: list[dict[str, Any]], record: Record
+    ) -> Text | Tokens:
+        if self.loss != "completion":
+            return self._messages(prompt + completion, record)
+        messages = self.chat.with_system(prompt + completion)
+        begin = messages[: len(messages) - len(completion)]
+        answered = begin[-1]["role"] == "assistant"
+        before = self.chat.render(begin, record, add_generation_prompt=not answered)
+        through = self.chat.render(messages, record)
+        whole = self.chat.render(messages, record, add_generation_prompt=self.data.add_generation_prompt)
+        if not (whole.startswith(through) and through.startswith(before)):
+            raise ConfigurationError(
+                f"{record.location}: the chat template renders the prompt differently when the completion follows",
+                "use a column of messages with data.loss: assistant, or another model.chatTemplate",
+            )
+        return Text(whole, [(len(before), len(through))])
+
+
+def labels_of(ids: list[int], spans: list[Span]) -> list[int]:
+    """Labels that count within the spans."""
+    labels = [NO_LOSS] * len(ids)
+    for begin, end in spans:
+        labels[begin:end] = ids[begin:end]
+    return labels
+
+
+def _some(spans: list[Span], record: Record) -> list[Span]:
+    if spans:
+        return spans
+    raise DataError(
+        f"{record.location}: nothing of the record counts in the loss: it has no answer of the assistant",
+        "check data.responseTemplate and the roles, or remove the record",
+    )
+
+
+def _check_ids(ids: Any, valid: range, record: Record, name: str) -> None:
+    bad = next((token for token in ids if token not in valid), None)
+    if bad is not None:
+        raise DataError(
+            f"{record.location}: {bad!r} in {name} is no token of the model's tokenizer (0 to {valid.stop - 1})",
+            "tokenize with the tokenizer of this model",
+        )
+
+
+def _check_loss(loss: Loss, layout: Layout) -> None:
+    if loss == "completion" and layout in ("text", "messages"):
+        raise ConfigurationError(
+            f"data.loss: completion needs columns prompt and completion, and the records hold {layout}",
+            "use data.loss: assistant, or name the two columns",
+        )
+
+
+def _check_plain(data: Data, what: str) -> None:
+    if data.system_prompt is not None or data.add_generation_prompt:
+        raise ConfigurationError(
+            f"{what}, and data.systemPrompt and addGenerationPrompt are for conversations",
+            "leave them out, or give the records as messages",
+        )
+
+
+def _check_templates(data: Data, loss: Loss, layout: Layout) -> None:
+    response, instruction = data.response_template, data.instruction_template
+    if response is None and instruction is None:
+        if loss == "assistant" and layout == "text":
+            raise ConfigurationError("data.loss: assistant with plain text needs data.responseTemplate", "set it")
+        return
+    if loss != "assistant" or layout not in ("text", "tokens"):
+        raise ConfigurationError(
+            f"data.responseTemplate goes with data.loss: assistant and plain text, not with {loss} and {layout}",
+            "leave the templates out, or change data.loss",
+        )
+    if not response or instruction == "" or instruction == []:
+        raise ConfigurationError(
+            "data.responseTemplate or instructionTemplate is empty", "write the text or its tokens"
+        )
+    if instruction is not None and type(response) is not type(instruction):
+        raise ConfigurationError("one template is text and the other token ids", "write both the same way")

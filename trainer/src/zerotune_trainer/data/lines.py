@@ -1,0 +1,80 @@
+"""Text files as lines: decompressed and decoded, with the place where that fails."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from zerotune_trainer import storage
+from zerotune_trainer.data.files import DataFile
+from zerotune_trainer.errors import DataError
+
+_BOM = b"\xef\xbb\xbf"
+_EXCERPT = 80
+
+
+@contextmanager
+def open_lines(file: DataFile) -> Iterator[Iterator[bytes]]:
+    """The lines of a file, with their ends, without a byte order mark; `.gz` is decompressed.
+
+    Raises:
+        DataError: the compressed file is cut off or broken.
+    """
+    with storage.open_input(file.uri) as binary:
+        yield _decompressed(file, binary) if file.uri.endswith(".gz") else _without_mark(binary)
+
+
+def decoded(file: DataFile, lines: Iterator[bytes]) -> Iterator[str]:
+    """Lines as text.
+
+    Raises:
+        DataError: a line is not UTF-8; names the line and the byte of the file.
+    """
+    offset = 0
+    for number, line in enumerate(lines, start=1):
+        yield decode(file, number, line, offset)
+        offset += len(line)
+
+
+def decode(file: DataFile, number: int, line: bytes, offset: int | None = None) -> str:
+    """A line as text; `offset` is where it begins in the file, where the caller knows.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        place = f"byte {error.start} of the line" if offset is None else f"byte {offset + error.start} of the file"
+        raise DataError(
+            f"{file.name}:{number}: {place} (0x{line[error.start]:02x}) is not UTF-8: {error.reason}",
+            "convert the file to UTF-8, for example with iconv",
+        ) from error
+
+
+def excerpt(line: bytes) -> str:
+    """The beginning of a line, for a message."""
+    text = line.decode(errors="replace")
+    return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "...")
+
+
+def _without_mark(lines: Iterable[bytes]) -> Iterator[bytes]:
+    for number, line in enumerate(lines):
+        yield line.removeprefix(_BOM) if number == 0 else line
+
+
+def _decompressed(file: DataFile, binary: BinaryIO) -> Iterator[bytes]:
+    number = 0
+    try:
+        with gzip.open(binary) as lines:
+            for line in _without_mark(lines):
+                number += 1
+                yield line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(
+            f"{file.name}:{number + 1}: the gzip data is cut off or broken: {error}",
+            "fetch or write the file again; `gzip -t` checks it",
+        ) from error

@@ -1,0 +1,189 @@
+"""From the files a job names to the rows its ranks train on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from zerotune_trainer import storage
+from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config.sources import Records
+from zerotune_trainer.data.arrow import TokenCounter, tables_of, write_counts, write_rows
+from zerotune_trainer.data.cache import cached_rows, code_key, content_key, digest, tokenizer_key
+from zerotune_trainer.data.counts import DataCounts, SplitCounts
+from zerotune_trainer.data.files import resolve
+from zerotune_trainer.data.packing import Packing, pack
+from zerotune_trainer.data.parallel import available_processes
+from zerotune_trainer.data.tokenizing import tokenize_files
+from zerotune_trainer.errors import DataError, InternalError
+
+_ROW_FIELDS = {
+    "columns",
+    "processing",
+    "system_prompt",
+    "add_generation_prompt",
+    "loss",
+    "response_template",
+    "instruction_template",
+}
+"""Fields of `data` that decide what a record's row is."""
+
+_LENGTH_FIELDS = {"max_length", "overflow", "truncation_side"}
+"""Fields that do so besides, where rows are not packed."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Rows with `input_ids` and `labels` (-100: no loss), numpy arrays; packed by `bfd_split` also `seq_lengths`."""
+
+    train: Any
+    """A memory-mapped datasets.Dataset."""
+    validation: Any | None
+    """The same of the validation records, where there are any."""
+    counts: DataCounts
+
+
+def packing_of(config: TrainConfig) -> Packing:
+    """How rows share blocks: as the spec says, else wrapped for continued pre-training and not at all otherwise."""
+    return config.data.packing or ("wrapped" if config.method == "cpt" else "none")
+
+
+def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: int | None = None) -> PreparedData:
+    """The rows to train and to evaluate on, the same on every rank and after every restart.
+
+    Args:
+        config: The job. Rows are kept in `launch.cacheDir`; ranks that share it tokenize once.
+        tokenizer: The model's, with the chat template that counts.
+        processes: How many processes tokenize. Default: the CPUs there are. The rows do not depend on it.
+
+    Raises:
+        DataError: a file or record is bad, with its file and line, or nothing is left.
+        InputMissingError: a file, folder or column is not there.
+        ConfigurationError: options that do not go together, or with what the records hold.
+        OutOfMemoryError, TemporaryError: see `tokenize_in_parallel` and `storage.store_errors`.
+    """
+    preparation = _Preparation(config, tokenizer, processes or available_processes())
+    tokens = preparation.tokenized(config.data.train)
+    if config.data.validation is not None:
+        train = preparation.packed(tokens)
+        validation = preparation.packed(preparation.tokenized(config.data.validation))
+    elif config.data.validation_fraction:
+        train, validation = preparation.divided(tokens)
+    else:
+        train, validation = preparation.packed(tokens), None
+    counts = DataCounts(train=train.counts, validation=validation.counts if validation else None)
+    return PreparedData(
+        train.dataset.with_format("numpy"), validation.dataset.with_format("numpy") if validation else None, counts
+    )
+
+
+def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The rows before they are divided or packed, one a record: `train`, and `validation` where the job names some.
+
+    Raises:
+        DataError, InputMissingError, ConfigurationError, OutOfMemoryError, TemporaryError: as `prepare` says.
+    """
+    preparation = _Preparation(config, tokenizer, available_processes())
+    splits = {"train": config.data.train, "validation": config.data.validation}
+    return {name: preparation.tokenized(records).dataset for name, records in splits.items() if records is not None}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows that are in the cache, under a key."""
+
+    key: str
+    dataset: Any
+    counts: SplitCounts
+
+
+class _Preparation:
+    def __init__(self, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: int) -> None:
+        self.data = config.data
+        self.seed = config.training.seed
+        self.packing = packing_of(config)
+        self.cache_dir = Path(config.launch.cache_dir)
+        self.tokenizer = tokenizer
+        self.processes = processes
+
+    def tokenized(self, records: Records) -> _Part:
+        """One row a record."""
+        files = resolve(records, self.cache_dir)
+        key = digest(self._tools_key, content_key(files, self.cache_dir), self._options)
+
+        def build(folder: Path) -> None:
+            packed = self.packing != "none"
+            tokenize_files(files, folder, self.data, self.tokenizer, packed=packed, processes=self.processes)
+
+        return self._part(key, build)
+
+    def packed(self, tokens: _Part) -> _Part:
+        """The rows in blocks."""
+        if self.packing == "none":
+            return tokens
+        return self._packed(tokens.dataset, tokens.counts, digest(tokens.key, self.packing, self.data.max_length))
+
+    def divided(self, tokens: _Part) -> tuple[_Part, _Part]:
+        """The rows of train and of validation records, each in blocks."""
+        chosen = _chosen(len(tokens.dataset), self.data.validation_fraction, self.seed)
+        key = digest(tokens.key, self.packing, self.data.max_length, self.data.validation_fraction, self.seed)
+        held_out = tokens.dataset.select(np.flatnonzero(chosen))
+        kept = tokens.dataset.select(np.flatnonzero(~chosen))
+        nothing_lost = SplitCounts(records=0, rows=0, tokens=0, loss_tokens=0)
+        return (
+            self._packed(kept, tokens.counts, digest(key, "train")),
+            self._packed(held_out, nothing_lost, digest(key, "validation")),
+        )
+
+    def _packed(self, rows: Any, losses: SplitCounts, key: str) -> _Part:
+        def build(folder: Path) -> None:
+            before = TokenCounter(tables_of(rows))
+            counts = write_rows(folder, pack(before, self.packing, self.data.max_length))
+            if counts.tokens != before.tokens:
+                raise InternalError(f"packing made {counts.tokens} tokens of {before.tokens}", "please report it")
+            counts.records = len(rows) + losses.skipped_records
+            for name in ("skipped_records", "truncated_records", "dropped_tokens"):
+                setattr(counts, name, getattr(losses, name))
+            write_counts(folder, counts)
+
+        return self._part(key, build)
+
+    def _part(self, key: str, build: Callable[[Path], None]) -> _Part:
+        return _Part(key, *cached_rows(self.cache_dir, key, build))
+
+    @cached_property
+    def _tools_key(self) -> str:
+        with tempfile.TemporaryDirectory() as scratch:
+            return digest(code_key(), tokenizer_key(self.tokenizer, Path(scratch)))
+
+    @cached_property
+    def _options(self) -> Any:
+        processing = self.data.processing
+        source = storage.read_bytes(processing.file).decode(errors="replace") if processing else None
+        fields = _ROW_FIELDS | (_LENGTH_FIELDS if self.packing == "none" else set())
+        return [self.packing == "none", source, self.data.model_dump(mode="json", include=fields)]
+
+
+def _chosen(records: int, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which records are held out: at least one, and not all.
+
+    Raises:
+        DataError: there are not two records.
+    """
+    if records < 2:
+        raise DataError(
+            f"{records} record cannot be divided by data.validationFraction {fraction}",
+            "give more records, or data.validation",
+        )
+    count = min(max(1, round(records * fraction)), records - 1)
+    chosen = np.zeros(records, dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(records)[:count]] = True
+    return chosen

@@ -1,0 +1,146 @@
+"""Files of records as records, each with the place it came from. Every reader is lazy and reads in order."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow
+from pyarrow.parquet import ParquetFile
+
+from zerotune_trainer import storage
+from zerotune_trainer.data.files import DataFile, Format
+from zerotune_trainer.data.lines import decode, decoded, excerpt, open_lines
+from zerotune_trainer.data.saved import open_split
+from zerotune_trainer.errors import DataError
+
+_ROWS = 256
+"""Rows of a columnar file that are turned into records at once."""
+
+
+class Record(NamedTuple):
+    """A record and its place: the line where it begins in jsonl and csv, else its row; both count from 1."""
+
+    values: dict[str, Any]
+    file: str
+    number: int
+
+    @property
+    def location(self) -> str:
+        """`FILE:LINE`, as messages name it."""
+        return f"{self.file}:{self.number}"
+
+
+def read_file(file: DataFile) -> Iterator[Record]:
+    """The records of a file.
+
+    Raises:
+        DataError: the file is broken; the message has file, line (or byte), and what is wrong there.
+        InputMissingError, ConfigurationError, TemporaryError: as `storage.store_errors` says.
+    """
+    with storage.store_errors(file.uri):
+        yield from _READERS[file.format](file)
+
+
+def _read_jsonl(file: DataFile) -> Iterator[Record]:
+    with open_lines(file) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield Record(parse_object(file, number, line), file.name, number)
+
+
+def parse_object(file: DataFile, number: int, line: bytes) -> dict[str, Any]:
+    """A line of jsonl as a record.
+
+    Raises:
+        DataError: it is not a JSON object, or not UTF-8.
+    """
+    try:
+        values = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        decode(file, number, line)
+        raise DataError(
+            f"{file.name}:{number}: not JSON: {error.msg}: {excerpt(line)}", "a jsonl file has one JSON object a line"
+        ) from error
+    if not isinstance(values, dict):
+        raise DataError(f"{file.name}:{number}: {excerpt(line)} is no JSON object", "write {...} with named columns")
+    return values
+
+
+def _read_csv(file: DataFile) -> Iterator[Record]:
+    csv.field_size_limit(sys.maxsize)
+    with open_lines(file) as lines:
+        rows = csv.reader(decoded(file, lines), strict=True)
+        try:
+            yield from _csv_records(file, rows)
+        except csv.Error as error:
+            raise DataError(
+                f"{file.name}:{rows.line_num}: not CSV: {error}", "quote fields as RFC 4180 says"
+            ) from error
+
+
+def _csv_records(file: DataFile, rows: Any) -> Iterator[Record]:
+    header: list[str] = next(rows, [])
+    if len(set(header)) < len(header) or "" in header:
+        raise DataError(f"{file.name}:1: header {header!r} has an empty or repeated name", "name every column once")
+    line = rows.line_num + 1
+    for row in rows:
+        if row:
+            yield Record(_named(file, line, header, row), file.name, line)
+        line = rows.line_num + 1
+
+
+def _named(file: DataFile, line: int, header: list[str], row: list[str]) -> dict[str, Any]:
+    if len(row) != len(header):
+        raise DataError(
+            f"{file.name}:{line}: {len(row)} fields where the header names {len(header)}",
+            "quote fields that hold commas, quotes or line breaks",
+        )
+    return dict(zip(header, row, strict=True))
+
+
+def _read_txt(file: DataFile) -> Iterator[Record]:
+    with open_lines(file) as lines:
+        yield Record({"text": "".join(decoded(file, lines))}, file.name, 1)
+
+
+def _read_parquet(file: DataFile) -> Iterator[Record]:
+    with storage.open_native(file.uri) as native:
+        yield from _rows(file, lambda: ParquetFile(native).iter_batches(batch_size=_ROWS))
+
+
+def _read_datasets(file: DataFile) -> Iterator[Record]:
+    yield from _rows(file, lambda: open_split(file).with_format("arrow").iter(batch_size=_ROWS))
+
+
+def _rows(file: DataFile, batches: Callable[[], Iterable[Any]]) -> Iterator[Record]:
+    number = 0
+    try:
+        for batch in batches():
+            for values in batch.to_pylist():
+                number += 1
+                yield Record(values, file.name, number)
+    except (pyarrow.ArrowException, OSError) as error:
+        _raise_broken(file, number, error)
+
+
+def _raise_broken(file: DataFile, number: int, error: Exception) -> None:
+    # What the store itself says is for `store_errors`; anything else says that the content is broken.
+    if isinstance(error, FileNotFoundError | PermissionError) or "AWS Error" in str(error):
+        raise error
+    raise DataError(
+        f"{file.name}: after row {number}: the {file.format} data is cut off or broken: {error}",
+        "fetch or write the file again",
+    ) from error
+
+
+_READERS: dict[Format, Callable[[DataFile], Iterator[Record]]] = {
+    "jsonl": _read_jsonl,
+    "csv": _read_csv,
+    "txt": _read_txt,
+    "parquet": _read_parquet,
+    "datasets": _read_datasets,
+}

@@ -1,0 +1,37 @@
+"""Folders that `datasets.save_to_disk` wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+
+from zerotune_trainer.data.files import DataFile
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+
+
+def open_split(file: DataFile) -> Any:
+    """The Dataset of a folder, memory-mapped; of a DatasetDict the split that is asked for, or its only one.
+
+    Raises:
+        InputMissingError: no such split, or the folder was not written by `save_to_disk`.
+        ConfigurationError: several splits, and none asked for.
+    """
+    path = file.uri.removeprefix("file://")
+    try:
+        found = datasets.load_from_disk(path)
+    except FileNotFoundError as error:
+        raise InputMissingError(
+            f"{path} is no folder that datasets.save_to_disk wrote: {error}", "save it again, or set `format`"
+        ) from error
+    return _choose(path, found, file.split) if isinstance(found, datasets.DatasetDict) else found
+
+
+def _choose(path: str, found: Any, split: str | None) -> Any:
+    names = ", ".join(found)
+    if split is None and len(found) > 1:
+        raise ConfigurationError(f"{path} holds the splits {names}", "name one of them as `split`")
+    name = next(iter(found)) if split is None else split
+    if name not in found:
+        raise InputMissingError(f"{path} has no split {name!r}; it holds {names}", "name one of them as `split`")
+    return found[name]

@@ -1,0 +1,77 @@
+"""Files of records tokenized into rows on disk, one row a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from zerotune_trainer.config.sources import Data
+from zerotune_trainer.data.arrow import table_of, write_counts, write_rows
+from zerotune_trainer.data.columns import resolve_columns
+from zerotune_trainer.data.files import DataFile
+from zerotune_trainer.data.parallel import tokenize_in_parallel
+from zerotune_trainer.data.processing import load_processing
+from zerotune_trainer.data.records import read_files
+from zerotune_trainer.data.tokens import RecordTokenizer, Rows
+from zerotune_trainer.errors import DataError
+
+
+def tokenize_files(
+    files: list[DataFile],
+    folder: Path,
+    data: Data,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    packed: bool,
+    processes: int,
+) -> None:
+    """Write the rows of all records, in their order, and their numbers.
+
+    Args:
+        files: What to read.
+        folder: Receives rows and numbers.
+        data: How.
+        tokenizer: The model's.
+        packed: Rows will be packed, so that none is too long.
+        processes: How many tokenize.
+
+    Raises:
+        DataError: a file or a record is bad, or no record fits.
+        InputMissingError, ConfigurationError, OutOfMemoryError, TemporaryError: as `prepare` says.
+    """
+    process = load_processing(data.processing)
+    records = read_files(files)
+    first = next(records)
+    columns = resolve_columns(data.columns, process(first))
+    tokenize = RecordTokenizer(data, tokenizer, columns, process, packed=packed)
+    total = Rows()
+    chunks = tokenize_in_parallel(tokenize, chain([first], records), processes)
+    counts = write_rows(folder, _tables(chunks, total))
+    if not counts.rows:
+        raise DataError(
+            f"none of the {total.records} records fits into data.maxLength {data.max_length}", "raise data.maxLength"
+        )
+    write_counts(
+        folder,
+        counts.model_copy(
+            update={
+                "records": total.records,
+                "skipped_records": total.skipped,
+                "truncated_records": total.truncated,
+                "dropped_tokens": total.dropped_tokens,
+            }
+        ),
+    )
+
+
+def _tables(chunks: Iterable[Rows], total: Rows) -> Iterator[Any]:
+    for chunk in chunks:
+        total.records += chunk.records
+        total.skipped += chunk.skipped
+        total.truncated += chunk.truncated
+        total.dropped_tokens += chunk.dropped_tokens
+        yield table_of(chunk.rows)

@@ -1,0 +1,187 @@
+"""How the ranks find each other, prove where they run, and agree while they train."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+from zerotune_trainer import zero
+from zerotune_trainer.config import Launch
+from zerotune_trainer.context import RankContext
+from zerotune_trainer.errors import ConfigurationError, PeerLostError, ZerotuneError
+from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.progress import TopologyEntry
+
+T = TypeVar("T")
+
+
+def join(context: RankContext, launch: Launch) -> list[TopologyEntry]:
+    """Start the process group of all ranks and prove that they run where the hostfile says.
+
+    Returns:
+        Where every rank runs, in rank order. Rank 0 also reports it.
+
+    Raises:
+        PeerLostError: not all ranks came within `launch.rendezvous_timeout_seconds`.
+        ConfigurationError: the ranks do not agree with the hostfile.
+    """
+    if launch.accelerator == "cuda":
+        torch.cuda.set_device(context.local_rank)
+    else:
+        zero.without_shm_op()
+        _use_loopback(context.host.name)
+    backend = "nccl" if launch.accelerator == "cuda" else "gloo"
+    dist.init_process_group(
+        backend,
+        store=_meet(context, launch),
+        rank=context.rank,
+        world_size=context.world_size,
+        timeout=timedelta(seconds=launch.hang_timeout_seconds),
+    )
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    return _prove_topology(context, launch)
+
+
+def leave() -> None:
+    """Wait for all ranks, then end the process group."""
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.Store:
+    try:
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            context.hostfile.master.name,
+            launch.master_port,
+            context.world_size,
+            is_master=context.rank == 0,
+            timeout=timedelta(seconds=launch.rendezvous_timeout_seconds),
+        )
+    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        raise PeerLostError(
+            f"rank {context.rank} did not meet the other {context.world_size - 1} ranks at "
+            f"{context.hostfile.master.name}:{launch.master_port}: {error}",
+            f"see why another rank did not start, and that port {launch.master_port} is free and reachable",
+        ) from error
+
+
+def _use_loopback(host: str) -> None:
+    """Bind gloo to the loopback device where hosts are loopback addresses: this machine's name may lead elsewhere."""
+    if ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+def _prove_topology(context: RankContext, launch: Launch) -> list[TopologyEntry]:
+    entry = TopologyEntry(
+        rank=dist.get_rank(),
+        local_rank=context.local_rank,
+        host=context.host.name,
+        hostname=socket.gethostname(),
+        device=_device(context, launch),
+        pid=os.getpid(),
+    )
+    claims = gather((context.hostfile.render(), entry))
+    entries = [claim[1] for claim in claims]
+    problems = topology_problems(context.hostfile, [claim[0] for claim in claims], entries)
+    if problems:
+        raise ConfigurationError(
+            "the ranks do not run where the hostfile says: " + "; ".join(problems),
+            "start every host from the same folder, one launcher a host, with as many devices as its slots",
+        )
+    if context.rank == 0:
+        context.report.topology(entries)
+    return entries
+
+
+def topology_problems(hostfile: Hostfile, hostfiles: list[str], entries: list[TopologyEntry]) -> list[str]:
+    """What does not agree between the hostfile and where the ranks say that they run, a sentence each.
+
+    Args:
+        hostfile: What this rank was given.
+        hostfiles: The text of the hostfile that each rank was given.
+        entries: Where each rank runs.
+    """
+    problems = [f"rank {rank} has another hostfile" for rank, text in enumerate(hostfiles) if text != hostfile.render()]
+    if len(entries) != hostfile.world_size:
+        problems.append(f"{len(entries)} ranks came, the hostfile has {hostfile.world_size}")
+    for rank, entry in enumerate(entries[: hostfile.world_size]):
+        host = hostfile.host_of_rank(rank)
+        if (entry.host, entry.local_rank) != (host.name, rank - host.first_rank):
+            problems.append(
+                f"rank {rank} runs as {entry.local_rank} on {entry.host}, not {rank - host.first_rank} on {host.name}"
+            )
+    devices = Counter((entry.host, entry.device) for entry in entries if entry.device != "cpu")
+    problems += [f"{count} ranks share {device} of {host}" for (host, device), count in devices.items() if count > 1]
+    return problems
+
+
+def _device(context: RankContext, launch: Launch) -> str:
+    if launch.accelerator == "cpu":
+        return "cpu"
+    properties = torch.cuda.get_device_properties(context.local_rank)
+    return f"cuda:{context.local_rank} {properties.name}"
+
+
+class Agreement:
+    """What the ranks tell each other once a step: whether one was asked to stop, and how many tokens each trained on.
+
+    The exchange runs beside the forward and backward pass, on a group of its own in host memory, so that a step
+    waits neither for it nor for the device.
+    """
+
+    def __init__(self) -> None:
+        self._group: Any = dist.new_group(backend="gloo")
+        self._sums = torch.zeros(2, dtype=torch.int64)
+        self._work: dist.Work | None = None
+
+    def begin(self, *, stop: bool, tokens: int) -> None:
+        """Start telling the others. Every rank calls this at the same point."""
+        self._sums = torch.tensor([int(stop), tokens], dtype=torch.int64)
+        self._work = dist.all_reduce(self._sums, group=self._group, async_op=True)
+
+    def end(self) -> tuple[bool, int]:
+        """Whether any rank was asked to stop, and the tokens of all ranks."""
+        assert self._work is not None, "begin() comes first"
+        self._work.wait()
+        stops, tokens = self._sums.tolist()
+        return stops > 0, tokens
+
+
+def on_first_rank(action: Callable[[], T]) -> T:
+    """Do something on rank 0 and give its result, or its error, to every rank.
+
+    Raises:
+        ZerotuneError, OSError: what `action` raised.
+    """
+    outcome: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            outcome = [(action(), None)]
+        except (ZerotuneError, OSError) as error:
+            outcome = [(None, error)]
+    dist.broadcast_object_list(outcome, src=0)
+    result, failure = outcome[0]
+    if failure is not None:
+        raise failure
+    return cast(T, result)
+
+
+def gather(value: T) -> list[T]:
+    """The value of every rank, in rank order, on every rank."""
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank."""
+    return any(gather(flag))

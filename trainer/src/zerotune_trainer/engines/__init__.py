@@ -1,0 +1,1 @@
+"""Inference engines: how a batch of prompts becomes a batch of texts."""

@@ -1,0 +1,164 @@
+"""Engine `transformers`: a whole copy of the model on this rank's device, and `model.generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
+
+from zerotune_trainer.config.generation import Generation
+from zerotune_trainer.engines.base import Prompt, Tick
+from zerotune_trainer.engines.contrastive import contrastive_search
+from zerotune_trainer.engines.diverse import diverse_beam_search
+from zerotune_trainer.engines.sampling import sampler, seed_of
+from zerotune_trainer.errors import ConfigurationError
+
+
+class TransformersEngine:
+    """Generates with plain transformers.
+
+    Only the spec's options count: what the model's `generation_config.json` says of sampling is put aside, its end
+    tokens are kept.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, generation: Generation) -> None:
+        """Raises ConfigurationError for an end token outside the vocabulary."""
+        self.model: Any = model
+        model.eval()  # type: ignore[no-untyped-call]
+        self.generation = generation
+        self.ends = _end_tokens(model, generation)
+        self.pad = _pad_token(tokenizer, self.ends)
+        self.model.generation_config = _configured(bos_token_id=tokenizer.bos_token_id)
+        self.stop_strings = [StopStringCriteria(tokenizer, generation.stop_strings)] if generation.stop_strings else []
+
+    @torch.inference_mode()
+    def generate(self, prompts: Sequence[Prompt], tick: Tick) -> list[list[list[int]]]:
+        """See `Engine.generate`."""
+        count = self.generation.num_return_sequences
+        rows = prompts if self.generation.num_beams > 1 else [prompt for prompt in prompts for _ in range(count)]
+        ids, mask = left_padded([prompt.ids for prompt in rows], self.pad)
+        device = self.model.device
+        output = self.model.generate(
+            inputs=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=self._settings(),
+            stopping_criteria=StoppingCriteriaList([*self.stop_strings, _Ticking(tick)]),
+            **self._decoding([prompt.record for prompt in prompts], device),
+        )
+        generated = [self._trimmed(row) for row in output[:, ids.shape[1] :].tolist()]
+        return [generated[start : start + count] for start in range(0, len(generated), count)]
+
+    def _settings(self) -> GenerationConfig:
+        options = self.generation
+        return _configured(
+            max_new_tokens=options.max_new_tokens,
+            min_new_tokens=options.min_new_tokens,
+            num_beams=options.num_beams,
+            num_return_sequences=options.num_return_sequences if options.num_beams > 1 else 1,
+            repetition_penalty=options.repetition_penalty,
+            no_repeat_ngram_size=options.no_repeat_ngram_size,
+            use_cache=options.use_cache,
+            pad_token_id=self.pad,
+            eos_token_id=self.ends or None,
+            **_beam_options(options),
+        )
+
+    def _decoding(self, records: list[int], device: torch.device) -> dict[str, Any]:
+        """What `generate` is given besides: nothing for greedy and beam search."""
+        options = self.generation
+        if options.num_beam_groups > 1:
+            return {
+                "custom_generate": diverse_beam_search,
+                "beam_groups": options.num_beam_groups,
+                "diversity_penalty": options.diversity_penalty,
+            }
+        if options.penalty_alpha:
+            return {
+                "custom_generate": contrastive_search,
+                "penalty_alpha": options.penalty_alpha,
+                "candidates": options.top_k,
+            }
+        if options.do_sample and options.num_beams > 1:
+            torch.manual_seed(seed_of(options.seed, records[0]))
+        elif options.do_sample:
+            return {"logits_processor": sampler(options, records, device)}
+        return {}
+
+    def _trimmed(self, row: list[int]) -> list[int]:
+        """A row up to and with its end token; one that ended at a stop string is filled up with the pad token."""
+        for position, token in enumerate(row):
+            if token in self.ends:
+                return row[: position + 1]
+        while self.stop_strings and row and row[-1] == self.pad:
+            row.pop()
+        return row
+
+
+class _Ticking(StoppingCriteria):
+    """Stops nothing: a call for every position, to show life and to notice a request to stop."""
+
+    eos_token_id = None
+    """`generate` looks for it: where no criterion has it, rows that a stop string has ended are written on."""
+
+    def __init__(self, tick: Tick) -> None:
+        self.tick = tick
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:  # noqa: ARG002
+        self.tick()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
+
+
+def left_padded(rows: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, [rows, longest] each: a decoder goes on from the right end, so padding is left."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return ids, mask
+
+
+def _configured(**options: Any) -> GenerationConfig:
+    return GenerationConfig(**options)  # type: ignore[no-untyped-call]
+
+
+def _beam_options(options: Generation) -> dict[str, Any]:
+    if options.num_beams == 1:
+        return {"do_sample": False}
+    beams = {"early_stopping": options.early_stopping, "length_penalty": options.length_penalty}
+    if not options.do_sample:
+        return {"do_sample": False, **beams}
+    return {
+        "do_sample": True,
+        "temperature": options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        **beams,
+    }
+
+
+def _end_tokens(model: PreTrainedModel, generation: Generation) -> list[int]:
+    own = model.generation_config.eos_token_id if model.generation_config is not None else None
+    own = own if own is not None else model.config.get_text_config().eos_token_id
+    ends = [*([own] if isinstance(own, int) else own or []), *generation.eos_token_ids]
+    vocabulary = model.config.get_text_config().vocab_size
+    for token in generation.eos_token_ids:
+        if not 0 <= token < vocabulary:
+            raise ConfigurationError(
+                f"generation.eosTokenIds: {token} is not a token of the model, which has {vocabulary}",
+                f"give ids from 0 to {vocabulary - 1}",
+            )
+    return list(dict.fromkeys(ends))
+
+
+def _pad_token(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> int:
+    """The tokenizer's pad token, else an end token: padding is masked, any token will do."""
+    pad = tokenizer.pad_token_id
+    return pad if isinstance(pad, int) else next(iter(ends), 0)

@@ -1,0 +1,140 @@
+"""What can go wrong, as exit codes that say why.
+
+    ZerotuneError
+    +-- ConfigurationError   64  the spec, or two parts of it, cannot be carried out
+    +-- DataError            65  a record or a file of the data is bad
+    +-- InputMissingError    66  a file, folder, column or host that should be there is not
+    +-- PeerLostError        69  another rank or node went away
+    +-- InternalError        70  our bug, or one of a library
+    +-- OutOfMemoryError     71  the device or the host ran out of memory
+    +-- HangError            72  a rank stopped making progress
+    +-- TemporaryError       75  try again: a full disk, a port in use, a store that does not answer
+    +-- KilledError         137  a rank was killed from outside (SIGKILL), and not for lack of memory
+    +-- StoppedError        143  stopped on request, after a checkpoint where there was something to keep
+
+The numbers follow sysexits(3) where it has one; 128 and more say which signal ended the work. Codes 64, 65 and 66 are
+never retried: the same input fails again.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+TERMINATION_MESSAGE_LIMIT = 4096
+"""Bytes Kubernetes keeps of a termination message."""
+
+
+class ZerotuneError(Exception):
+    """An error for the person who reads it: what was found (the value), the rule it breaks, and the remedy."""
+
+    exit_code: ClassVar[int] = 70
+    failure_class: ClassVar[str] = "Internal"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[ZerotuneError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class ConfigurationError(ZerotuneError):
+    """The spec, or two parts of it, cannot be carried out."""
+
+    exit_code = 64
+    failure_class = "Configuration"
+
+
+class DataError(ZerotuneError):
+    """A record or a file of the data is bad."""
+
+    exit_code = 65
+    failure_class = "Data"
+
+
+class InputMissingError(ZerotuneError):
+    """A file, folder, column or host that should be there is not."""
+
+    exit_code = 66
+    failure_class = "InputMissing"
+
+
+class PeerLostError(ZerotuneError):
+    """Another rank or node went away."""
+
+    exit_code = 69
+    failure_class = "PeerLost"
+
+
+class InternalError(ZerotuneError):
+    """Our bug, or one of a library."""
+
+    exit_code = 70
+    failure_class = "Internal"
+
+
+class OutOfMemoryError(ZerotuneError):
+    """The device or the host ran out of memory."""
+
+    exit_code = 71
+    failure_class = "OutOfMemory"
+
+
+class HangError(ZerotuneError):
+    """A rank stopped making progress."""
+
+    exit_code = 72
+    failure_class = "Hang"
+
+
+class TemporaryError(ZerotuneError):
+    """Trying again may help: a full disk, a port in use, a store that does not answer."""
+
+    exit_code = 75
+    failure_class = "Temporary"
+
+
+class KilledError(ZerotuneError):
+    """A rank was killed from outside (SIGKILL), and the kernel did not count it as out of memory."""
+
+    exit_code = 137
+    failure_class = "Killed"
+
+
+class StoppedError(ZerotuneError):
+    """Stopped on request, after a checkpoint where there was something to keep."""
+
+    exit_code = 143
+    failure_class = "Stopped"
+
+
+class Failure(BaseModel):
+    """A failure as it travels: rank > launcher > termination message > the resource's `rootCause`."""
+
+    model_config = ConfigDict(populate_by_name=True, extra="forbid")
+
+    failure_class: str = Field(alias="class")
+    message: str
+    hint: str = ""
+    rank: int | None = None
+    host: str | None = None
+    step: int | None = None
+    exit_code: int = Field(alias="exitCode")
+
+    def termination_message(self) -> str:
+        """This failure as JSON of at most `TERMINATION_MESSAGE_LIMIT` bytes: a long message is cut."""
+        text = self.model_dump_json(by_alias=True, exclude_none=True)
+        excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT
+        if excess <= 0:
+            return text
+        # A message's escapes make it longer in JSON than in bytes, so a second round may be needed.
+        encoded = self.message.encode()
+        keep = max(0, len(encoded) - excess - 5) // 2
+        head, tail = encoded[:keep].decode(errors="ignore"), encoded[len(encoded) - keep :].decode(errors="ignore")
+        return self.model_copy(update={"message": f"{head} ... {tail}"}).termination_message()

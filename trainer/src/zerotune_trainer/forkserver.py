@@ -1,0 +1,81 @@
+"""The process of a node that pays for the imports once and that the ranks are forked from. Torch-free.
+
+It is multiprocessing's forkserver. What to know about it (CPython 3.11, Lib/multiprocessing/forkserver.py): an
+ImportError while it preloads is swallowed, and then happens again in the rank, where it is reported; it passes a
+rank's end on as exit code or minus the signal; it goes when the launcher and all ranks are gone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from zerotune_trainer.config import Launch
+from zerotune_trainer.errors import InternalError
+
+RankTarget = Callable[[Path, str, int, Connection], object]
+"""What a rank runs: `worker.run_rank`."""
+
+_context = multiprocessing.get_context("forkserver")
+
+
+def node_variables(launch: Launch) -> dict[str, str]:
+    """The environment that imports look at, so it must be there before them."""
+    variables = {
+        "DS_ACCELERATOR": launch.accelerator,
+        "OMP_NUM_THREADS": str(launch.threads_per_rank),
+        # Else tokenizers warns, and stops using threads, when a rank starts workers.
+        "TOKENIZERS_PARALLELISM": "false",
+        # Whether there is a GPU is asked of NVML: asking CUDA would make it useless in forked ranks.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        # The forkserver is a `python -c`, whose path begins with the current folder: a `datasets.py` there is not ours.
+        "PYTHONSAFEPATH": "1",
+    }
+    return variables | ({"CUDA_VISIBLE_DEVICES": ""} if launch.accelerator == "cpu" else {})
+
+
+def start_imports(modules: list[str], launch: Launch) -> None:
+    """Start the forkserver, which begins to import. Returns at once; a second call in a process changes nothing."""
+    os.environ.update(node_variables(launch))
+    _context.set_forkserver_preload(modules)
+    with _SigintIgnored():
+        forkserver.ensure_running()
+
+
+def start_rank(target: RankTarget, folder: Path, host: str, local_rank: int) -> tuple[ForkServerProcess, Connection]:
+    """Fork a rank once the imports are done. Returns its process and the end of the pipe at which its beats arrive.
+
+    Raises:
+        InternalError: the forkserver died, such as of an import that crashed.
+    """
+    ours, theirs = _context.Pipe(duplex=False)
+    process = _context.Process(target=target, args=(folder, host, local_rank, theirs), name=f"local-rank-{local_rank}")
+    try:
+        process.start()
+    except (OSError, EOFError) as error:
+        raise InternalError(
+            f"the process that starts the ranks died while it imported: {error!r}", "see its last lines in the log"
+        ) from error
+    finally:
+        theirs.close()
+    return process, ours
+
+
+class _SigintIgnored:
+    """What starts meanwhile ignores Ctrl-C, which reaches all processes of a terminal: only the launcher acts on it."""
+
+    def __enter__(self) -> None:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._former)

@@ -1,0 +1,138 @@
+"""A rank's line to its launcher: a thread that beats once a second, hears SIGTERM, and notices a dead launcher.
+
+The thread does all the talking, so training never waits for the launcher. It also hears SIGTERM, which Python would
+hand to the main thread only when that comes out of C code, such as a wait for other ranks.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from zerotune_trainer.errors import Failure, PeerLostError, StoppedError
+from zerotune_trainer.failures import describe
+from zerotune_trainer.processes import exit_now
+from zerotune_trainer.progress import Beat, Phase, Progress, TopologyEntry
+
+BEAT_SECONDS = 1.0
+
+_PREPARING: frozenset[Phase] = frozenset({"starting", "data", "rendezvous", "model"})
+_WAKE = b"\0"
+
+
+class Heartbeat:
+    """The Reporter of a rank.
+
+    Args:
+        rank: The global rank.
+        pipe: Where the beats go, as the JSON of `Beat`.
+    """
+
+    def __init__(self, rank: int, pipe: Connection) -> None:
+        self.stop = threading.Event()
+        self._pipe = pipe
+        self._beat = Beat(rank=rank, phase="starting")
+        self._lock = threading.Lock()
+        self._ears, self._mouth = os.pipe()
+        os.set_blocking(self._ears, False)
+        os.set_blocking(self._mouth, False)
+        self._prepared = False
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat and to hear SIGTERM. Called in the main thread."""
+        signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, _leave_to_thread)
+        os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_be_deaf)
+        self._thread.start()
+
+    def phase(self, phase: Phase) -> None:
+        """Say what the rank does now."""
+        self._report(phase=phase)
+
+    def step(self, step: int) -> None:
+        """Say that a step (or batch of records) is done."""
+        self._report(step=step)
+
+    def progress(self, progress: Progress) -> None:
+        """Say how far the job is."""
+        self._report(progress=progress, step=progress.step)
+
+    def topology(self, entries: list[TopologyEntry]) -> None:
+        """Say where all ranks run."""
+        self._report(topology=entries)
+
+    def finish(self, failure: Failure | None) -> None:
+        """Send the last word: what failed, or that all is done."""
+        self._over = True
+        self._wake()
+        self._thread.join()
+        self._send_last(failure)
+
+    def _report(self, **changes: Any) -> None:
+        with self._lock:
+            self._beat = self._beat.model_copy(update={**changes, "reports": self._beat.reports + 1})
+            self._prepared |= self._beat.phase not in _PREPARING
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._mouth, _WAKE)
+        except BlockingIOError:
+            return  # A full pipe wakes the thread as well.
+
+    def _run(self) -> None:
+        launcher = multiprocessing.parent_process()
+        assert launcher is not None, "a rank is started by a launcher"
+        while not self._over:
+            ready = wait([launcher.sentinel, self._ears], timeout=BEAT_SECONDS)
+            if launcher.sentinel in ready:
+                exit_now(PeerLostError.exit_code)
+            if self._ears in ready and signal.SIGTERM in os.read(self._ears, 4096):
+                self._stop()
+            self._send()
+
+    def _stop(self) -> None:
+        self.stop.set()
+        if not self._prepared:
+            self._send_last(describe(StoppedError("stopped on request before the first step: nothing to save")))
+            exit_now(StoppedError.exit_code)
+
+    def _send(self) -> None:
+        with self._lock:
+            beat, self._beat = self._beat, self._beat.model_copy(update={"progress": None, "topology": None})
+        try:
+            self._pipe.send_bytes(beat.model_dump_json(by_alias=True, exclude_none=True).encode())
+        except BrokenPipeError:
+            exit_now(PeerLostError.exit_code)
+
+    def _send_last(self, failure: Failure | None) -> None:
+        self._beat = self._beat.model_copy(update={"failure": failure} if failure else {"phase": "done"})
+        self._send()
+
+
+def _leave_to_thread(*_: object) -> None:
+    """Python only writes a signal to the wake-up descriptor when the signal has a handler; this is it."""
+
+
+# A worker process of the rank (datasets, data loader) shares the wake-up descriptor. Without the following, ending the
+# worker with SIGTERM would stop the rank instead, the more surely the sooner after the fork it is ended.
+
+
+def _hold_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _release_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _be_deaf() -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _release_sigterm()

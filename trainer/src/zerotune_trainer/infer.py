@@ -1,0 +1,138 @@
+"""The one inference path, from a job's folder to its output files. Every rank runs it.
+
+    join > work > model > chunk after chunk: read, prompt, generate, write > figures, manifest
+
+Each rank draws the next chunk that nobody has (`inference/work.py` says what a chunk is) until none is left. A killed
+job starts again with the chunks that were not whole: every record is in the output once, in order, whatever happened.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch.distributed.distributed_c10d import _get_default_store
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from zerotune_trainer import distributed, model
+from zerotune_trainer.config import InferConfig
+from zerotune_trainer.context import RankContext
+from zerotune_trainer.data.files import resolve
+from zerotune_trainer.data.processing import Process, load_processing
+from zerotune_trainer.data.readers import Record
+from zerotune_trainer.engines.transformers import TransformersEngine
+from zerotune_trainer.errors import ConfigurationError, DataError
+from zerotune_trainer.inference.chunks import Chunks
+from zerotune_trainer.inference.output import write_part, write_results
+from zerotune_trainer.inference.planning import is_complete, open_work
+from zerotune_trainer.inference.prompts import Prompts, longest_prompt
+from zerotune_trainer.inference.pulse import Pulse, Tally
+from zerotune_trainer.inference.rows import refuse_clash
+from zerotune_trainer.inference.source import Source
+from zerotune_trainer.inference.work import WORK_NAME
+from zerotune_trainer.ownership import writing_errors
+from zerotune_trainer.storage import Folder, local_folder, open_folder
+
+_log = logging.getLogger(__name__)
+
+
+def infer(config: InferConfig, context: RankContext) -> None:
+    """Generate for every record of the job. A job that has finished is left as it is.
+
+    Raises:
+        StoppedError: the job was asked to stop; whole chunks are kept.
+        ZerotuneError: whatever else keeps the job from finishing, as its class says.
+    """
+    _check_engine(config)
+    cache = Path(config.launch.cache_dir)
+    output = _output(config, cache)
+    if is_complete(output, config):
+        _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
+        if context.rank == 0:
+            output.remove(WORK_NAME)
+        return
+
+    context.report.phase("data")
+    files = resolve(config.data, cache)
+    folder = local_folder(_given("model.uri", config.model.uri), cache, config.model.revision)
+    tokenizer = model.load_tokenizer(config.model, folder)
+    model.check_weights(config.model, folder)
+
+    context.report.phase("rendezvous")
+    distributed.join(context, config.launch)
+    with writing_errors(output.uri):
+        work = distributed.on_first_rank(lambda: open_work(output, config, files, context.world_size))
+    source = Source(files, [file.records for file in work.plan.files])
+
+    context.report.phase("model")
+    pulse = Pulse(context, Tally(_get_default_store()), work)
+    process = load_processing(config.data.processing)
+    loaded = _load_model(config, context, folder)
+    chunks = Chunks(
+        config=config,
+        process=process,
+        prompts=_prompts(config, tokenizer, list(_sample(config, source, process)), loaded),
+        engine=TransformersEngine(loaded, tokenizer, config.generation),
+        tokenizer=tokenizer,
+        pulse=pulse,
+    )
+
+    context.report.phase("generating")
+    remaining = work.remaining
+    while (ticket := pulse.tally.next_ticket()) < len(remaining):
+        chunk = remaining[ticket]
+        rows, batches = chunks.generate(source.read(work.plan.records_of(chunk)))
+        with writing_errors(output.uri):
+            write_part(output, config, work.plan, (chunk, context.rank), rows, batches)
+    pulse.tally.finish()
+    pulse.wait_for_all()
+
+    context.report.phase("saving")
+    if context.rank == 0:
+        with writing_errors(output.uri):
+            write_results(output, config, work.plan)
+    distributed.leave()
+    context.report.phase("done")
+
+
+def _check_engine(config: InferConfig) -> None:
+    if config.engine not in ("auto", "transformers"):
+        raise ConfigurationError(f"engine {config.engine} is not there yet", "use engine: transformers")
+
+
+def _output(config: InferConfig, cache: Path) -> Folder:
+    uri = _given("output.uri", config.output.uri)
+    with writing_errors(uri):
+        return open_folder(uri, cache)
+
+
+def _given(name: str, uri: str | None) -> str:
+    if uri is None:
+        raise ConfigurationError(f"{name} is missing from config.json", "the plan fills it in")
+    return uri
+
+
+def _load_model(config: InferConfig, context: RankContext, folder: Path) -> PreTrainedModel:
+    accelerator = config.launch.accelerator
+    device = f"cuda:{context.local_rank}" if accelerator == "cuda" else "cpu"
+    precision = model.resolve_precision(config.precision, accelerator)
+    return model.load_model(config.model, folder, precision, accelerator, device)
+
+
+def _sample(config: InferConfig, source: Source, process: Process) -> Iterator[Record]:
+    """The first records, as prompts are made of them."""
+    for record in source.sample():
+        refuse_clash(record, config.output_format)
+        try:
+            yield process(record)
+        except DataError as error:
+            _log.warning("%s", error.message)
+
+
+def _prompts(
+    config: InferConfig, tokenizer: PreTrainedTokenizerBase, sample: list[Record], loaded: PreTrainedModel
+) -> Prompts:
+    context_length = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)
+    longest = longest_prompt(config.data, context_length, config.generation.max_new_tokens)
+    return Prompts(config.data, tokenizer, sample, longest)

@@ -1,0 +1,161 @@
+"""What an InferenceJob has to do, decided once by rank 0 and kept in the output folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from pyarrow.parquet import ParquetFile
+
+from zerotune_trainer import storage
+from zerotune_trainer.config import InferConfig
+from zerotune_trainer.data.files import DataFile
+from zerotune_trainer.data.readers import Record
+from zerotune_trainer.data.saved import open_split
+from zerotune_trainer.errors import ConfigurationError, DataError
+from zerotune_trainer.inference.rows import encode_schema
+from zerotune_trainer.inference.source import count_records, readable_records
+from zerotune_trainer.inference.work import (
+    PLAN_NAME,
+    WORK_NAME,
+    InputFile,
+    Work,
+    WorkPlan,
+    chunk_size,
+    done_parts,
+    read_plan,
+    write_whole,
+)
+from zerotune_trainer.manifest import MANIFEST_NAME, read_manifest
+from zerotune_trainer.ownership import check_owner, claim, fetch
+from zerotune_trainer.storage import Folder
+
+_BLOCK = 10_000
+"""Records whose types are inferred together."""
+
+
+def is_complete(output: Folder, config: InferConfig) -> bool:
+    """Whether the output folder holds this job's whole result.
+
+    Raises:
+        ConfigurationError: it holds the result of another job, or of this one with another configuration.
+    """
+    fetch(output, MANIFEST_NAME)
+    manifest = read_manifest(output.local)
+    if manifest is None:
+        return False
+    check_owner(output.uri, manifest.job, config.job)
+    _check_digest(output, manifest.config_digest, config)
+    return True
+
+
+def open_work(output: Folder, config: InferConfig, files: Sequence[DataFile], ranks: int) -> Work:
+    """The plan of an earlier attempt at this job, else a new one, written to the output folder; and what is left of it.
+
+    Raises:
+        ConfigurationError: it is another job's folder, or configuration or input have changed since the job began.
+        DataError: a file is broken, or there is no record.
+    """
+    claim(output, config.job)
+    _refresh(output)
+    plan = read_plan(output.local)
+    if plan is None:
+        plan = _new_plan(config, files, ranks)
+        write_whole(output.local / PLAN_NAME, plan.model_dump_json(by_alias=True, indent=2).encode())
+        output.push([PLAN_NAME])
+    _check_digest(output, plan.config_digest, config)
+    _check_input(plan, files)
+    return Work(plan, done_parts(output.local, plan))
+
+
+def _refresh(output: Folder) -> None:
+    """See the work as it is at the URI: a staging folder may hold what was never pushed."""
+    if output.location.local is None:
+        shutil.rmtree(output.local / WORK_NAME, ignore_errors=True)
+        output.pull(WORK_NAME)
+    for draft in [*output.local.glob(".*.draft"), *output.local.glob(f"{WORK_NAME}/.*.draft")]:
+        draft.unlink()
+
+
+def _check_digest(output: Folder, digest: str, config: InferConfig) -> None:
+    if digest != config.digest():
+        raise ConfigurationError(
+            f"{output.uri} holds output of {config.job.name} with another configuration",
+            "give the changed job another name or another output folder",
+        )
+
+
+def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> WorkPlan:
+    counted = [_input_file(file) for file in files]
+    records = sum(file.records for file in counted)
+    if not records:
+        raise DataError(f"no record in {', '.join(config.data.uris)}", "give files that hold records")
+    suffix = _suffix(config, files)
+    return WorkPlan(
+        job=config.job,
+        config_digest=config.digest(),
+        files=counted,
+        records=records,
+        records_per_chunk=chunk_size(records, ranks, config.per_device_batch_size, config.output_format.rows_per_file),
+        suffix=suffix,
+        columns=encode_schema(_schema(files)) if suffix == ".parquet" else None,
+    )
+
+
+def _input_file(file: DataFile) -> InputFile:
+    size, version = _state(file)
+    return InputFile(uri=file.uri, size=size, version=version, records=count_records(file))
+
+
+def _state(file: DataFile) -> tuple[int, str]:
+    return sum(part.size for part in file.parts), " ".join(part.version for part in file.parts)
+
+
+def _check_input(plan: WorkPlan, files: Sequence[DataFile]) -> None:
+    before = {file.uri: (file.size, file.version) for file in plan.files}
+    now = {file.uri: _state(file) for file in files}
+    changed = sorted(uri for uri in before.keys() | now.keys() if before.get(uri) != now.get(uri))
+    if changed or [file.uri for file in plan.files] != [file.uri for file in files]:
+        raise ConfigurationError(
+            f"the input has changed since the job began: {', '.join(changed) or 'the order of its files'}",
+            "give another output.uri to run over the new input",
+        )
+
+
+def _suffix(config: InferConfig, files: Sequence[DataFile]) -> str:
+    wanted = config.output_format.format
+    if wanted == "auto":
+        wanted = "parquet" if all(file.format == "parquet" for file in files) else "jsonl"
+    return f".{wanted}"
+
+
+def _schema(files: Sequence[DataFile]) -> pa.Schema:
+    """The columns and types of all files."""
+    try:
+        return pa.unify_schemas([_file_schema(file) for file in files], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(
+            f"the columns of the input have no type that holds all their values: {error}",
+            "write the output as jsonl: outputFormat.format",
+        ) from error
+
+
+def _file_schema(file: DataFile) -> pa.Schema:
+    if file.format == "parquet":
+        with storage.open_native(file.uri) as native:
+            return ParquetFile(native).schema_arrow.remove_metadata()
+    if file.format == "datasets":
+        return open_split(file).features.arrow_schema.remove_metadata()
+    return pa.unify_schemas(list(_inferred(file)), promote_options="permissive")
+
+
+def _inferred(file: DataFile) -> Any:
+    block: list[Record] = []
+    for record in readable_records(file):
+        block.append(record)
+        if len(block) == _BLOCK:
+            yield pa.schema(pa.array([record.values for record in block]).type)
+            block.clear()
+    yield pa.schema(pa.array([record.values for record in block], None if block else pa.struct([])).type)

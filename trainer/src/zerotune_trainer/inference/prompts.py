@@ -1,0 +1,169 @@
+"""From a record to the token ids of its prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from transformers import PreTrainedTokenizerBase
+
+from zerotune_trainer.config.generation import InferenceData
+from zerotune_trainer.data.chat import Chat, Message, conversation
+from zerotune_trainer.data.columns import RecordColumns, did_you_mean, text_of
+from zerotune_trainer.data.readers import Record
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
+
+_RENDERING_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError)
+"""What a template raises that meets a value it was not made for."""
+
+
+class Prompts:
+    """Makes prompts as the spec says: a template over the columns, a prompt column, or a column of messages."""
+
+    def __init__(
+        self, data: InferenceData, tokenizer: PreTrainedTokenizerBase, sample: Sequence[Record], longest: int | None
+    ) -> None:
+        """Decide how, from the first records.
+
+        Args:
+            data: What the job says about prompts.
+            tokenizer: The model's.
+            sample: The first records. They tell which columns there are, and whether a column holds conversations.
+            longest: Most tokens a prompt may have; None: any number.
+
+        Raises:
+            InputMissingError: none of the first records has the column, or a variable of the template.
+            ConfigurationError: the template cannot be read, or there is no chat template where one is needed.
+        """
+        self._tokenizer = tokenizer
+        self._longest = longest
+        self._truncates = data.overflow == "truncate"
+        self._template = _compiled(data.template, sample) if data.template is not None else None
+        self._column = _column(data, sample) if self._template is None else "template"
+        holds_conversations = self._template is None and _holds_conversations(self._column, sample)
+        self._is_question = not holds_conversations
+        is_chat = data.apply_chat_template or holds_conversations
+        self._chat = Chat(tokenizer, data.system_prompt) if is_chat else None
+        if data.system_prompt is not None and not is_chat:
+            raise ConfigurationError(
+                f"data.systemPrompt opens conversations, and the column {self._column!r} holds plain text",
+                "set data.applyChatTemplate: true, or leave data.systemPrompt out",
+            )
+
+    def text(self, record: Record) -> str:
+        """The prompt as text, special tokens of a chat template included.
+
+        Raises:
+            InputMissingError: the record lacks the column.
+            DataError: the column holds something else, or the template does not cope with the record.
+        """
+        if self._chat is None:
+            text = self._plain(record)
+        else:
+            text = self._chat.render(self._conversation(record, self._chat), record, add_generation_prompt=True)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(f"{record.location}: the prompt is not Unicode: it holds half of a surrogate pair")
+        return text
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of prompts, tokenized together; where the spec says so, too long a one loses its beginning."""
+        if not texts:
+            return []
+        # A chat template writes the special tokens itself.
+        encoded = self._tokenizer(list(texts), add_special_tokens=self._chat is None, return_attention_mask=False)
+        rows: list[list[int]] = encoded["input_ids"]
+        return [row[-self._longest :] for row in rows] if self._longest and self._truncates else rows
+
+    def problem(self, ids: Sequence[int]) -> str:
+        """Why nothing can be generated for a prompt of these tokens; empty where it can."""
+        if not ids:
+            return "the prompt has no token"
+        if self._longest is not None and len(ids) > self._longest:
+            return f"the prompt has {len(ids)} tokens, at most {self._longest} fit"
+        return ""
+
+    def _plain(self, record: Record) -> str:
+        if self._template is None:
+            [value] = RecordColumns("text", (self._column,)).cells(record)
+        else:
+            value = _rendered(self._template, record)
+        return text_of(value, record, self._column)
+
+    def _conversation(self, record: Record, chat: Chat) -> list[Message]:
+        if self._is_question:
+            return chat.with_system([{"role": "user", "content": self._plain(record)}])
+        [value] = RecordColumns("messages", (self._column,)).cells(record)
+        messages = conversation(value, record, self._column)
+        if messages[-1]["role"] == "assistant":
+            raise DataError(f"{record.location}: the conversation ends with the assistant: there is nothing to answer")
+        return chat.with_system(messages)
+
+
+def longest_prompt(data: InferenceData, context_length: int | None, max_new_tokens: int) -> int | None:
+    """Most tokens of a prompt: `data.maxLength`, else what `maxNewTokens` leaves of the model's context.
+
+    Raises:
+        ConfigurationError: prompt and generation together do not fit into the context.
+    """
+    if context_length is None:
+        return data.max_length
+    room = context_length - max_new_tokens
+    if room < 1 or (data.max_length or 0) > room:
+        raise ConfigurationError(
+            f"prompts of {data.max_length or 1} tokens and generation.maxNewTokens {max_new_tokens} do not fit into "
+            f"the model's context of {context_length} tokens",
+            f"lower data.maxLength or generation.maxNewTokens: together at most {context_length}",
+        )
+    return data.max_length or room
+
+
+def _compiled(text: str, sample: Sequence[Record]) -> Template:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    try:
+        template = environment.from_string(text)
+    except TemplateError as error:
+        raise ConfigurationError(f"data.template: {error}", "write a Jinja template: {{ question }}") from error
+    undefined = [missing for record in sample if (missing := _undefined_variable(template, record))]
+    if undefined and len(undefined) == len(sample):
+        raise InputMissingError(f"data.template: {undefined[0]}", did_you_mean("", _columns(sample)))
+    return template
+
+
+def _undefined_variable(template: Template, record: Record) -> str:
+    try:
+        template.render(record.values)
+    except UndefinedError as error:
+        return str(error)
+    except _RENDERING_ERRORS:
+        return ""
+    return ""
+
+
+def _rendered(template: Template, record: Record) -> str:
+    try:
+        return template.render(record.values)
+    except _RENDERING_ERRORS as error:
+        raise DataError(f"{record.location}: data.template: {error}") from error
+
+
+def _column(data: InferenceData, sample: Sequence[Record]) -> str:
+    """The column with the prompts: the one that is named, else `messages` or `prompt`, whichever is there."""
+    named = data.columns.messages or data.columns.prompt
+    wanted = [named] if named else ["messages", "prompt"]
+    for column in wanted:
+        if not sample or any(column in record.values for record in sample):
+            return column
+    raise InputMissingError(
+        f"the records have no column {' or '.join(map(repr, wanted))}",
+        did_you_mean(wanted[-1], _columns(sample)) + "; name it as data.columns.prompt or .messages",
+    )
+
+
+def _holds_conversations(column: str, sample: Sequence[Record]) -> bool:
+    values = [value for record in sample if (value := record.values.get(column)) is not None]
+    return bool(values) and isinstance(values[0], list)
+
+
+def _columns(sample: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(name for record in sample for name in record.values))

@@ -1,0 +1,122 @@
+"""The ranks' common count of what is done, and what a rank tells its launcher of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from zerotune_trainer.context import RankContext
+from zerotune_trainer.errors import StoppedError
+from zerotune_trainer.inference.work import Work
+from zerotune_trainer.progress import Progress
+
+REPORT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """What all ranks have done in this attempt."""
+
+    records: int
+    failed: int
+    tokens: int
+    ranks_finished: int
+
+
+class Tally:
+    """Counters that all ranks share, in the store in which they met. It lives in rank 0 and answers at once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = PrefixStore("inference", store)
+
+    def next_ticket(self) -> int:
+        """A number from 0 that no other rank gets: which piece of the remaining work to do. A fast rank draws more."""
+        return self._store.add("tickets", 1) - 1
+
+    def add(self, records: int, failed: int, tokens: int) -> None:
+        """Count what this rank has done."""
+        self._store.add("records", records)
+        self._store.add("failed", failed)
+        self._store.add("tokens", tokens)
+
+    def finish(self) -> None:
+        """Say that this rank will do no more."""
+        self._store.add("finished", 1)
+
+    def count(self) -> Count:
+        """What all ranks have done so far."""
+        names = ("records", "failed", "tokens", "finished")
+        return Count(*(self._store.add(name, 0) for name in names))
+
+
+@dataclass
+class Pulse:
+    """Reports that this rank is alive, from rank 0 also how far the job is, and hears a request to stop.
+
+    Args:
+        context: The rank.
+        tally: The common count.
+        work: The job's work, and what earlier attempts have done of it.
+    """
+
+    context: RankContext
+    tally: Tally
+    work: Work
+    _reported: float = field(default=0.0, init=False)
+    _last: Count = field(default=Count(0, 0, 0, 0), init=False)
+    _start: float = field(default_factory=time.monotonic, init=False)
+
+    def beat(self) -> None:
+        """A token, or a batch, was made.
+
+        Raises:
+            StoppedError: the rank was asked to stop.
+        """
+        if self.context.stop.is_set():
+            raise StoppedError(
+                f"rank {self.context.rank} was asked to stop: whole output files are kept, the one in hand is not"
+            )
+        if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self._report(self.tally.count())
+
+    def count(self, *, records: int, failed: int, tokens: int) -> None:
+        """Count what this rank has done.
+
+        Raises:
+            StoppedError: the rank was asked to stop.
+        """
+        self.tally.add(records, failed, tokens)
+        self.beat()
+
+    def wait_for_all(self) -> None:
+        """Wait until every rank has finished. What the others do in the meantime counts as getting on.
+
+        Raises:
+            StoppedError: the rank was asked to stop.
+        """
+        while (count := self.tally.count()).ranks_finished < self.context.world_size:
+            if count.records > self._last.records:
+                self.beat()
+            if self.context.stop.wait(0.2):
+                self.beat()
+        self._report(count)
+
+    def _report(self, count: Count) -> None:
+        now = time.monotonic()
+        seconds, self._reported = now - (self._reported or self._start), now
+        tokens, self._last = count.tokens - self._last.tokens, count
+        done = self.work.done_records + count.records
+        if self.context.rank != 0:
+            self.context.report.step(done)
+            return
+        pace = (now - self._start) / count.records if count.records else None
+        progress = Progress(
+            step=done,
+            total=self.work.plan.records,
+            tokens_per_second=tokens / seconds,
+            eta_seconds=None if pace is None else pace * (self.work.plan.records - done),
+            failed_records=self.work.failed_records + count.failed,
+        )
+        self.context.report.progress(progress)

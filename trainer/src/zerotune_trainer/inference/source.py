@@ -1,0 +1,136 @@
+"""The records of an InferenceJob by their global number, in order; a broken line is one of them, not the end."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow
+from pyarrow.parquet import ParquetFile
+
+from zerotune_trainer import storage
+from zerotune_trainer.data.files import DataFile
+from zerotune_trainer.data.lines import open_lines
+from zerotune_trainer.data.readers import Record, parse_object, read_file
+from zerotune_trainer.data.saved import open_split
+from zerotune_trainer.errors import DataError
+
+SAMPLE = 100
+"""Records that are looked at before the work starts: what columns there are."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record, or what is in its place."""
+
+    number: int
+    """Its global number, from 0."""
+    location: str
+    """`FILE:LINE`."""
+    record: Record | None
+    raw: bytes | None = None
+    """The line of jsonl that it was, without its end."""
+    error: str = ""
+    """Why there is no record."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of jsonl that nobody has looked into yet."""
+
+    file: DataFile
+    number: int
+    text: bytes
+
+
+def count_records(file: DataFile) -> int:
+    """How many records a file has; lines of jsonl count whether they can be read or not.
+
+    Raises:
+        DataError: the file is broken.
+        InputMissingError, ConfigurationError, TemporaryError: as `storage.store_errors` says.
+    """
+    if file.format == "parquet":
+        return _parquet_rows(file)
+    if file.format == "datasets":
+        return len(open_split(file))
+    return sum(1 for _ in _items(file))
+
+
+def readable_records(file: DataFile) -> Iterator[Record]:
+    """The records of a file, without the lines that are none."""
+    entries = (_entry(number, item) for number, item in enumerate(_items(file)))
+    return (entry.record for entry in entries if entry.record is not None)
+
+
+class Source:
+    """Reads runs of records. Runs that are asked for in rising order are read in one pass over the files."""
+
+    def __init__(self, files: Sequence[DataFile], counts: Sequence[int]) -> None:
+        self._files = files
+        self._starts = list(itertools.accumulate(counts, initial=0))
+        self._position = -1
+        self._stream: Iterator[_Line | Record] = iter(())
+
+    def sample(self) -> list[Record]:
+        """The first records that can be read."""
+        entries = self.read(range(min(SAMPLE, self._starts[-1])))
+        return [entry.record for entry in entries if entry.record is not None]
+
+    def read(self, numbers: range) -> list[Entry]:
+        """The records of these global numbers.
+
+        Raises:
+            DataError: the files hold fewer records than they did, or one cannot be read further.
+        """
+        if self._file_of(self._position) != self._file_of(numbers.start) or numbers.start < self._position:
+            self._open(self._file_of(numbers.start))
+        items = itertools.islice(self._stream, numbers.start - self._position, numbers.stop - self._position)
+        entries = [_entry(number, item) for number, item in zip(numbers, items, strict=False)]
+        self._position = numbers.stop
+        if len(entries) < len(numbers):
+            raise DataError(
+                f"the files end after {numbers.start + len(entries)} records, there were {self._starts[-1]}",
+                "leave the input alone while the job runs",
+            )
+        return entries
+
+    def _file_of(self, number: int) -> int:
+        return bisect_right(self._starts, number) - 1
+
+    def _open(self, first: int) -> None:
+        self._stream = itertools.chain.from_iterable(map(_items, self._files[first:]))
+        self._position = self._starts[first]
+
+
+def _items(file: DataFile) -> Iterator[_Line | Record]:
+    if file.format != "jsonl":
+        yield from read_file(file)
+        return
+    with storage.store_errors(file.uri), open_lines(file) as lines:
+        for number, line in enumerate(lines, start=1):
+            if text := line.strip():
+                yield _Line(file, number, text)
+
+
+def _entry(number: int, item: _Line | Record) -> Entry:
+    if isinstance(item, Record):
+        return Entry(number, item.location, item)
+    location = f"{item.file.name}:{item.number}"
+    try:
+        record = Record(parse_object(item.file, item.number, item.text), item.file.name, item.number)
+    except DataError as error:
+        return Entry(number, location, None, error=error.message)
+    return Entry(number, location, record, item.text)
+
+
+def _parquet_rows(file: DataFile) -> int:
+    with storage.open_native(file.uri) as native:
+        try:
+            return int(ParquetFile(native).metadata.num_rows)
+        except pyarrow.ArrowInvalid as error:
+            raise DataError(
+                f"{file.name}: not a whole parquet file: {error}", "fetch or write the file again"
+            ) from error

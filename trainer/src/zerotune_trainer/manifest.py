@@ -1,0 +1,102 @@
+"""The completion marker: `manifest.json`, written last, names every file of a folder with size and sha256. Torch-free.
+
+A folder without one is not complete, whatever it holds. Checkpoints and outputs both have one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.jobs import JobIdentity
+
+MANIFEST_NAME = "manifest.json"
+
+
+class ManifestFile(Settings):
+    """A file: its path below the folder (with `/`), size in bytes, sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Manifest(Settings):
+    """What a complete folder holds."""
+
+    job: JobIdentity
+    config_digest: str
+    step: int
+    """Optimizer steps, or records."""
+    files: list[ManifestFile]
+
+
+def describe(folder: Path, paths: Iterable[Path]) -> list[ManifestFile]:
+    """Measure files below `folder`, sorted by path."""
+    return [_describe(folder, path) for path in sorted(paths)]
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Every file below `folder` but its manifest and hidden files."""
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path != folder / MANIFEST_NAME and not path.name.startswith(".")
+    ]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` so that it is whole or absent, after every file it names has reached the disk."""
+    for entry in manifest.files:
+        _sync(folder / entry.path)
+    draft = folder / f".{MANIFEST_NAME}.draft"
+    draft.write_text(manifest.model_dump_json(by_alias=True, indent=2) + "\n")
+    _sync(draft)
+    draft.replace(folder / MANIFEST_NAME)
+    _sync(folder)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder; None where it has none or one that cannot be read, which makes it incomplete."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None
+
+
+def differences(folder: Path, manifest: Manifest) -> list[str]:
+    """What does not agree with the manifest, a sentence each: missing files, other sizes, other content."""
+    return [text for entry in manifest.files if (text := _difference(folder, entry))]
+
+
+def _describe(folder: Path, path: Path) -> ManifestFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ManifestFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, sha256=digest)
+
+
+def _difference(folder: Path, entry: ManifestFile) -> str:
+    path = folder / entry.path
+    if not path.is_file():
+        return f"{entry.path} is missing"
+    if path.stat().st_size != entry.size:
+        return f"{entry.path} has {path.stat().st_size} bytes, the manifest says {entry.size}"
+    if _describe(folder, path).sha256 != entry.sha256:
+        return f"{entry.path} has changed: its sha256 is not that of the manifest"
+    return ""
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

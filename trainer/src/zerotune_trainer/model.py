@@ -1,0 +1,222 @@
+"""The tokenizer and the model that a job starts from, loaded whole or refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+)
+
+from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config.sources import Model
+from zerotune_trainer.config.training import Precision
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+def resolve_precision(precision: Precision, accelerator: str) -> str:
+    """`auto` made definite: bf16 on CUDA, fp32 on CPU.
+
+    Raises:
+        ConfigurationError: fp16 on CPU, or bf16 on a CUDA device without it.
+    """
+    if precision == "fp16" and accelerator == "cpu":
+        raise ConfigurationError(
+            "precision fp16 needs a CUDA device, and this job runs on CPU", "use bf16 or fp32 on CPU"
+        )
+    if precision == "bf16" and accelerator == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ConfigurationError(f"{torch.cuda.get_device_name()} has no bf16", "use fp16 or fp32 on this device")
+    if precision == "auto":
+        return "bf16" if accelerator == "cuda" else "fp32"
+    return precision
+
+
+def load_tokenizer(model: Model, folder: Path) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with the spec's chat template where it gives one.
+
+    A tokenizer without a padding token pads with its end token; padding has no loss, an end token that belongs to
+    the text keeps its own.
+
+    Raises:
+        InputMissingError: the folder holds no tokenizer.
+        ConfigurationError: it has neither a padding nor an end token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputMissingError(
+            f"{folder} holds no tokenizer: {error}", "put the model's tokenizer files there"
+        ) from error
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigurationError(
+                f"the tokenizer in {folder} has neither a padding nor an end token",
+                "set eos_token in tokenizer_config.json",
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.chat_template is not None:
+        tokenizer.chat_template = model.chat_template
+    return tokenizer
+
+
+def load_model(
+    model: Model, folder: Path, precision: str, accelerator: str, device: str | None = None
+) -> PreTrainedModel:
+    """The model with all its weights in the dtype of `precision` (bf16, fp16 or fp32).
+
+    With `device` the weights go straight there (accelerate's device map), without a copy in host memory.
+
+    Under ZeRO-3 the caller keeps a HfDeepSpeedConfig alive, and the weights come partitioned.
+
+    Raises:
+        InputMissingError: the folder holds no weights.
+        ConfigurationError: config.json and the weights disagree, a weight is missing, or the attention is not there.
+    """
+    try:
+        loaded, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+            folder,
+            dtype=DTYPES[precision],
+            attn_implementation=attention(model.attn_implementation, accelerator),
+            trust_remote_code=model.trust_remote_code,
+            device_map=None if device is None else {"": device},
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ConfigurationError(f"{folder} does not load as a causal language model: {error}", _MEND) from error
+    missing: set[str] = info["missing_keys"]  # type: ignore[has-type]
+    if missing:
+        raise ConfigurationError(f"{folder} lacks the weights {_some(missing)}", _MEND)
+    return cast(PreTrainedModel, loaded)  # type: ignore[has-type]
+
+
+def load_for_training(config: TrainConfig, folder: Path) -> PreTrainedModel:
+    """The model in the precision of training, once it is clear that what training asks for is there.
+
+    Raises:
+        InputMissingError, ConfigurationError: as `load_model`; also without CUDA or package for the Liger kernels.
+    """
+    accelerator = config.launch.accelerator
+    if config.training.use_liger_kernel:
+        check_liger(accelerator)
+    return load_model(config.model, folder, resolve_precision(config.training.precision, accelerator), accelerator)
+
+
+def attention(implementation: str, accelerator: str) -> str:
+    """The attention kernels to use: `auto` takes flash_attention_2 where a CUDA device and the package are there.
+
+    Raises:
+        ConfigurationError: flash_attention_2 was asked for by name and is not there.
+    """
+    flash = accelerator == "cuda" and importlib.util.find_spec("flash_attn") is not None
+    if implementation == "auto":
+        return "flash_attention_2" if flash else "sdpa"
+    if implementation == "flash_attention_2" and not flash:
+        raise ConfigurationError(
+            "model.attnImplementation flash_attention_2 needs a CUDA device and the package flash-attn",
+            "use auto, which takes sdpa where they are not there",
+        )
+    return implementation
+
+
+def check_liger(accelerator: str) -> None:
+    """See that the Liger kernels can run.
+
+    Raises:
+        ConfigurationError: no CUDA device, or no package liger-kernel.
+    """
+    if accelerator != "cuda" or importlib.util.find_spec("liger_kernel") is None:
+        raise ConfigurationError(
+            "training.useLigerKernel needs a CUDA device and the package liger-kernel", "leave useLigerKernel out"
+        )
+
+
+def save_model(trainer: Trainer, folder: Path) -> None:
+    """Write the weights, gathered from all ranks in the dtype of training, and the tokenizer. Every rank calls it."""
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.args.process_index == 0:
+        cast(PreTrainedModel, trainer.model).save_pretrained(folder, state_dict=weights)
+        cast(PreTrainedTokenizerBase, trainer.processing_class).save_pretrained(folder)
+
+
+_MEND = "give a complete Hugging Face folder: config.json and the weights that belong to it"
+
+
+def check_weights(model: Model, folder: Path) -> None:
+    """Compare the shapes in the weight files with those that config.json asks for.
+
+    Call it before the ranks join: under ZeRO-3 only rank 0 reads weights, and a shape that it trips over would leave
+    the others waiting.
+
+    Raises:
+        InputMissingError: the folder holds no weights.
+        ConfigurationError: a file cannot be read, or a weight has another shape.
+    """
+    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+        raise InputMissingError(
+            f"{folder} holds no weights: there is no *.safetensors and no pytorch_model*.bin", _MEND
+        )
+    expected = _expected_shapes(model, folder)
+    wrong = [
+        f"{name} is {_shape(shape)}, config.json asks for {_shape(expected[name])}"
+        for path in _weight_files(folder)
+        for name, shape in _stored_shapes(path).items()
+        if name in expected and shape != expected[name]
+    ]
+    if wrong:
+        raise ConfigurationError(f"{folder}: {_some(wrong)}", _MEND)
+
+
+def _expected_shapes(model: Model, folder: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, trust_remote_code=model.trust_remote_code
+            )
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{folder} is not a causal language model: {error}", _MEND) from error
+    return {name: tuple(value.shape) for name, value in empty.state_dict().items()}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return sorted(folder.glob("model*.safetensors"))
+    names: dict[str, Any] = json.loads(index.read_bytes())["weight_map"]
+    files = [folder / name for name in sorted(set(names.values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise InputMissingError(f"{folder} lacks {_some(missing)}, which {index.name} names", _MEND)
+    return files
+
+
+def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(path, framework="pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ConfigurationError(
+            f"{path} is not a whole safetensors file: {error}", "fetch or copy it again"
+        ) from error
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+def _some(items: Any, limit: int = 5) -> str:
+    texts = sorted(str(item) for item in items)
+    return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more" if len(texts) > limit else "")

@@ -1,0 +1,106 @@
+"""Whose a folder is: a job writes only where nothing is, or where it has written before."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.manifest import read_manifest
+from zerotune_trainer.storage import Folder, read_bytes
+
+OWNER_NAME = ".zerotune-job.json"
+"""Says which job a folder belongs to; written before anything else."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ANOTHER_FOLDER = "give this job a folder of its own, or move away what is there"
+
+
+def claim(folder: Folder, job: JobIdentity) -> None:
+    """Make a folder the job's own, before anything is written to it. Rank 0 calls this.
+
+    Raises:
+        ConfigurationError: another job's folder, or files that no job has written, or a folder that cannot be written.
+        TemporaryError: the disk is full.
+    """
+    with writing_errors(folder.uri):
+        folder.local.mkdir(parents=True, exist_ok=True)
+        fetch(folder, OWNER_NAME)
+        owner = read_owner(folder.local)
+        if owner is not None:
+            check_owner(folder.uri, owner, job)
+            return
+        foreign = sorted(child for child in folder.children() if not child.startswith("."))
+        if foreign:
+            raise ConfigurationError(
+                f"{folder.uri} holds files that no job has written: {', '.join(foreign[:5])}", _ANOTHER_FOLDER
+            )
+        (folder.local / OWNER_NAME).write_text(job.model_dump_json(by_alias=True) + "\n")
+        folder.push([OWNER_NAME])
+
+
+def fetch(folder: Folder, relative: str) -> None:
+    """Bring one file of a folder on S3 to its staging folder, where it is there."""
+    if folder.location.local is None:
+        try:
+            content = read_bytes(f"{folder.uri}/{relative}")
+        except InputMissingError:
+            return
+        path = folder.local / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def read_owner(folder: Path) -> JobIdentity | None:
+    """The job that a folder belongs to, by its mark or its manifest; None where it has neither.
+
+    Raises:
+        ConfigurationError: the mark cannot be read.
+    """
+    path = folder / OWNER_NAME
+    if not path.is_file():
+        manifest = read_manifest(folder)
+        return manifest.job if manifest else None
+    try:
+        return JobIdentity.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {error}", _ANOTHER_FOLDER) from error
+
+
+def check_owner(place: str, owner: JobIdentity, job: JobIdentity) -> None:
+    """See that a folder is the job's own.
+
+    Raises:
+        ConfigurationError: it is another's.
+    """
+    if (owner.kind, owner.name, owner.uid) != (job.kind, job.name, job.uid):
+        raise ConfigurationError(
+            f"{place} belongs to {owner.kind} {owner.name} ({owner.uid}), this is {job.kind} {job.name} ({job.uid})",
+            _ANOTHER_FOLDER,
+        )
+
+
+@contextmanager
+def writing_errors(place: str) -> Iterator[None]:
+    """Say what an error while writing to `place` means.
+
+    Raises:
+        TemporaryError: the disk is full.
+        ConfigurationError: the place cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise TemporaryError(
+                f"{place} cannot be written: {error}",
+                "free space there; the job goes on from its last whole checkpoint",
+            ) from error
+        raise ConfigurationError(
+            f"{place} cannot be written: {error}", "give a folder that this user may write"
+        ) from error

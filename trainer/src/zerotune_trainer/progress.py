@@ -1,0 +1,115 @@
+"""What ranks tell their launcher, and what a launcher tells the world at `GET /progress`. Torch-free.
+
+rank --(Beat, over a pipe)--> launcher --(NodeProgress, JSON over HTTP)--> backend --> the resource's status
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.errors import Failure
+
+Phase = Literal["starting", "data", "rendezvous", "model", "training", "evaluating", "generating", "saving", "done"]
+"""What a rank is doing. Only `training`, `evaluating` and `generating` make steps."""
+
+
+class Progress(Settings):
+    """How far the job is. Rank 0 fills it in; a field that does not apply is absent."""
+
+    step: int
+    """Optimizer steps done; for an InferenceJob, records done on all ranks."""
+    total: int
+    """Steps or records there are."""
+    first_step: int | None = None
+    """Where this attempt began: 0, or the step of the checkpoint it resumed from."""
+    epoch: float | None = None
+    """Passes over the training data done."""
+    loss: float | None = None
+    """Training loss of the last log record."""
+    learning_rate: float | None = None
+    """Learning rate of the last step."""
+    grad_norm: float | None = None
+    """Norm of the gradient before clipping."""
+    eval_loss: float | None = None
+    """Loss of the last evaluation."""
+    perplexity: float | None = None
+    """exp of `evalLoss`."""
+    tokens_per_second: float | None = None
+    """Tokens of all ranks per second of wall time, over the last log interval."""
+    eta_seconds: float | None = None
+    """Seconds to go at the present pace."""
+    memory_bytes: int | None = None
+    """Peak device memory of this rank; on CPU its peak resident set."""
+    failed_records: int | None = None
+    """Records of an InferenceJob that became a record with an `error`."""
+
+
+class TopologyEntry(Settings):
+    """One rank as it really runs, for the topology proof."""
+
+    rank: int
+    local_rank: int
+    host: str
+    """The host's name in the hostfile."""
+    hostname: str
+    """What the machine calls itself."""
+    device: str
+    pid: int
+
+
+class Beat(Settings):
+    """A message of a rank to its launcher. A thread of the rank sends one a second, whatever the rank is doing."""
+
+    rank: int
+    phase: Phase
+    step: int = 0
+    reports: int = 0
+    """How often the rank has called its Reporter: it grows as long as the rank gets on, steps or not."""
+    progress: Progress | None = None
+    topology: list[TopologyEntry] | None = None
+    """Sent once, by rank 0."""
+    failure: Failure | None = None
+    """Sent last, by a rank that fails."""
+
+
+class RankProgress(Settings):
+    """A rank as its launcher sees it."""
+
+    rank: int
+    pid: int | None = None
+    phase: Phase = "starting"
+    step: int = 0
+    beat_age_seconds: float
+    """Since the rank's heartbeat thread last spoke: a stopped process is silent."""
+    step_age_seconds: float
+    """Since the rank last reported a phase, a step or progress: one that waits for a peer beats but does not report."""
+    exit_code: int | None = None
+
+
+class NodeProgress(Settings):
+    """The answer of `GET /progress`."""
+
+    job: str
+    attempt: int
+    host: str
+    ranks: list[RankProgress]
+    progress: Progress | None = None
+    topology: list[TopologyEntry] | None = None
+    failure: Failure | None = None
+
+
+class Reporter(Protocol):
+    """A rank's line to its launcher."""
+
+    def phase(self, phase: Phase) -> None:
+        """Say what the rank does now."""
+
+    def step(self, step: int) -> None:
+        """Say that a step (or batch of records) is done: the proof that the rank is not hung."""
+
+    def progress(self, progress: Progress) -> None:
+        """Say how far the job is."""
+
+    def topology(self, entries: list[TopologyEntry]) -> None:
+        """Say where all ranks run."""

@@ -1,0 +1,117 @@
+"""A rank as its launcher sees it: the process, what it said last, and how it ended. Torch-free."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+
+import psutil
+
+from zerotune_trainer.errors import Failure, HangError
+from zerotune_trainer.failures import describe, of_exit
+from zerotune_trainer.peers import SILENT_SECONDS
+from zerotune_trainer.progress import Beat, Phase, RankProgress
+
+_STEPPING: frozenset[Phase] = frozenset({"training", "evaluating", "generating"})
+
+
+@dataclass
+class Rank:
+    """A rank of this node.
+
+    Args:
+        number: The global rank.
+        process: Its process, started.
+        pipe: Where its beats arrive.
+    """
+
+    number: int
+    process: ForkServerProcess
+    pipe: Connection
+    last: Beat = field(init=False)
+    beat_at: float = field(default_factory=time.monotonic)
+    report_at: float = field(default_factory=time.monotonic)
+    exit_code: int | None = None
+
+    def __post_init__(self) -> None:
+        self.last = Beat(rank=self.number, phase="starting")
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self.exit_code is None
+
+    @property
+    def silent(self) -> bool:
+        """Whether it runs, but its heartbeat stopped."""
+        return self.running and time.monotonic() - self.beat_at >= SILENT_SECONDS
+
+    def listen(self) -> Iterator[Beat]:
+        """Take in what it has said since."""
+        try:
+            while not self.pipe.closed and self.pipe.poll():
+                beat = Beat.model_validate_json(self.pipe.recv_bytes())
+                self._hear(beat)
+                yield beat
+        except (EOFError, OSError):  # The latter where it was killed in the middle of a beat.
+            self.pipe.close()
+
+    def end(self) -> None:
+        """Note how it ended. Called when the process's sentinel is ready and all its beats were heard."""
+        self.process.join()
+        self.exit_code = self.process.exitcode
+
+    def failure(self, oom_kills: int | None) -> Failure | None:
+        """What the end of a rank means that left no failure of its own; None while it runs and where all was done.
+
+        Args:
+            oom_kills: As in `failures.of_exit`.
+        """
+        if self.exit_code is None or (self.exit_code == 0 and self.last.phase == "done"):
+            return None
+        return describe(of_exit(self.number, self.exit_code, oom_kills=oom_kills))
+
+    def hangs(self, timeout_seconds: float) -> bool:
+        """Whether it made no heartbeat for this long, or no report in a phase that makes steps."""
+        now = time.monotonic()
+        stalled = self.last.phase in _STEPPING and now - self.report_at >= timeout_seconds
+        return self.running and (stalled or now - self.beat_at >= timeout_seconds)
+
+    def hang(self) -> Failure:
+        """The failure of a rank that hangs, or does not end."""
+        now = time.monotonic()
+        if self.silent:
+            message = f"rank {self.number} ({self._state()}) has been silent for {now - self.beat_at:.0f}s"
+            return describe(
+                HangError(message, "see what stopped it: a signal, a debugger, storage that does not answer")
+            )
+        message = f"rank {self.number} has not got on for {now - self.report_at:.0f}s in phase {self.last.phase}"
+        return describe(HangError(message, "its heartbeat is alive: it most likely waits for a rank of another host"))
+
+    def view(self) -> RankProgress:
+        """The rank as `/progress` shows it."""
+        now = time.monotonic()
+        return RankProgress(
+            rank=self.number,
+            pid=self.process.pid,
+            phase=self.last.phase,
+            step=self.last.step,
+            beat_age_seconds=now - self.beat_at,
+            step_age_seconds=now - self.report_at,
+            exit_code=self.exit_code,
+        )
+
+    def _hear(self, beat: Beat) -> None:
+        self.beat_at = time.monotonic()
+        if beat.reports != self.last.reports:
+            self.report_at = self.beat_at
+        self.last = beat
+
+    def _state(self) -> str:
+        try:
+            return f"pid {self.process.pid}, {psutil.Process(self.process.pid).status()}"
+        except psutil.NoSuchProcess:
+            return f"pid {self.process.pid}, gone"

@@ -1,0 +1,168 @@
+"""What training says while it runs: heartbeats and progress to the launcher, records to `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
+
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.progress import Progress, Reporter
+from zerotune_trainer.results import METRICS_NAME, EvalRecord, TrainRecord, read_metrics
+
+
+class Recorder(TrainerCallback):
+    """Reports every step, and on rank 0 writes every record."""
+
+    def __init__(self, output: Path, reporter: Reporter, *, writes: bool) -> None:
+        self._path = output / METRICS_NAME
+        self._reporter = reporter
+        self._writes = writes
+        self._watch = _Watch(0.0)
+        self._tokens_at_record = 0
+        self._progress = Progress(step=0, total=0)
+
+    @override
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start the watch where the record of an earlier attempt ends."""
+        self._watch = _Watch(last_elapsed(self._path) if self._writes else 0.0)
+        self._tokens_at_record = state.num_input_tokens_seen
+        self._progress = Progress(step=state.global_step, total=state.max_steps)
+        self._reporter.phase("training")
+
+    @override
+    def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A micro batch is done."""
+        self._reporter.step(state.global_step)
+
+    @override
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """An optimizer step is done."""
+        self._watch.step()
+        self._reporter.step(state.global_step)
+
+    @override
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Record a train or an evaluation record; transformers' summary at the end is neither."""
+        if not self._writes or logs is None:
+            return
+        if "loss" in logs:
+            self._train(state, logs)
+        elif "eval_loss" in logs:
+            self._evaluation(state, logs)
+
+    def pause(self) -> None:
+        """Stop the watch that tokens per second go by: evaluating or saving begins."""
+        self._watch.pause()
+
+    def resume(self) -> None:
+        """Let the watch go on."""
+        self._watch.resume()
+
+    def _train(self, state: TrainerState, logs: dict[str, float]) -> None:
+        tokens = state.num_input_tokens_seen - self._tokens_at_record
+        self._tokens_at_record = state.num_input_tokens_seen
+        record = TrainRecord(
+            step=state.global_step,
+            epoch=state.epoch,
+            loss=_finite(logs["loss"]),
+            learning_rate=logs["learning_rate"],
+            grad_norm=_finite(logs.get("grad_norm")),
+            tokens_per_second=tokens / self._watch.lap(),
+            memory_bytes=_peak_memory(),
+            elapsed_seconds=self._watch.elapsed(),
+        )
+        self._write(record)
+        eta = self._watch.seconds_per_step() * (state.max_steps - state.global_step)
+        self._update(total=state.max_steps, eta_seconds=eta, **record.model_dump(exclude={"elapsed_seconds"}))
+
+    def _evaluation(self, state: TrainerState, logs: dict[str, float]) -> None:
+        loss, perplexity = _finite(logs["eval_loss"]), _finite(logs["eval_perplexity"])
+        self._write(
+            EvalRecord(
+                step=state.global_step, eval_loss=loss, perplexity=perplexity, elapsed_seconds=self._watch.elapsed()
+            )
+        )
+        self._update(eval_loss=loss, perplexity=perplexity)
+
+    def _write(self, record: Settings) -> None:
+        with self._path.open("a") as lines:
+            lines.write(record.model_dump_json(by_alias=True, exclude_none=True) + "\n")
+
+    def _update(self, **values: Any) -> None:
+        self._progress = self._progress.model_copy(update=values)
+        self._reporter.progress(self._progress)
+
+
+class _Watch:
+    """Seconds since the job began, and seconds of training alone."""
+
+    _WEIGHT = 0.1
+    """Weight of the newest step in the mean seconds a step."""
+
+    def __init__(self, elapsed_before: float) -> None:
+        now = time.monotonic()
+        self._start = now - elapsed_before
+        self._lap_start = self._step_start = now
+        self._paused_at: float | None = None
+        self._seconds_per_step: float | None = None
+
+    def elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+    def lap(self) -> float:
+        """Seconds of training since the last lap."""
+        now = time.monotonic()
+        seconds, self._lap_start = now - self._lap_start, now
+        return max(seconds, 1e-9)
+
+    def step(self) -> None:
+        now = time.monotonic()
+        seconds, self._step_start = now - self._step_start, now
+        mean = self._seconds_per_step
+        self._seconds_per_step = seconds if mean is None else mean + self._WEIGHT * (seconds - mean)
+
+    def seconds_per_step(self) -> float:
+        return self._seconds_per_step or 0.0
+
+    def pause(self) -> None:
+        self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        assert self._paused_at is not None, "pause() comes first"
+        away = time.monotonic() - self._paused_at
+        self._lap_start += away
+        self._step_start += away
+
+
+def last_elapsed(path: Path) -> float:
+    """`elapsedSeconds` of the last record in a metrics file; 0 where there is none yet."""
+    if not path.is_file():
+        return 0.0
+    last = None
+    for record in read_metrics(path.parent):
+        last = record
+    return (last.elapsed_seconds or 0.0) if last is not None else 0.0
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

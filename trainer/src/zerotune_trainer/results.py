@@ -1,0 +1,125 @@
+"""What a training run leaves behind for people: `metrics.jsonl`, `results.json`, `topology.json`. Torch-free.
+
+`train` writes them, the report and the model card read them; `metrics.jsonl` has one object a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.errors import DataError, InputMissingError
+from zerotune_trainer.progress import TopologyEntry
+
+METRICS_NAME = "metrics.jsonl"
+RESULTS_NAME = "results.json"
+TOPOLOGY_NAME = "topology.json"
+
+
+class TrainRecord(Settings):
+    """The state of training after an optimizer step. A value that was not measured, or is not finite, is absent."""
+
+    step: int
+    epoch: float | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_second: float | None = None
+    """Tokens of all ranks per second of wall time since the previous record."""
+    memory_bytes: int | None = None
+    """Peak device memory of rank 0; on CPU its peak resident set."""
+    elapsed_seconds: float | None = None
+
+
+class EvalRecord(Settings):
+    """An evaluation after an optimizer step; step 0 is before training."""
+
+    step: int
+    eval_loss: float | None
+    perplexity: float | None = None
+    elapsed_seconds: float | None = None
+
+
+class Results(Settings):
+    """The figures of a finished run."""
+
+    steps: int
+    epochs: float | None = None
+    tokens: int | None = None
+    """Tokens trained on, all ranks and epochs, padding excluded."""
+    seconds: float | None = None
+    """Wall time of training, evaluation included."""
+    train_loss: float | None = None
+    """Mean loss over all steps."""
+    eval_loss: float | None = None
+    perplexity: float | None = None
+    first_eval_loss: float | None = None
+    """Of the evaluation before the first step."""
+    first_perplexity: float | None = None
+    best_step: int | None = None
+    """Step whose state the output is, where `loadBestModelAtEnd` chose it."""
+    zero_stage: int | None = None
+    """DeepSpeed ZeRO stage."""
+    counts: dict[str, dict[str, int] | None] = Field(default={})
+    """What the train and the validation part of the data hold, and what was left out of them (data.DataCounts)."""
+
+
+Metrics = TrainRecord | EvalRecord
+_T = TypeVar("_T")
+_OTHER_VERSION = "the run that wrote this folder was of another version of zerotune"
+
+
+def read_metrics(folder: Path) -> Iterator[Metrics]:
+    """The records of `metrics.jsonl` in the order they were written.
+
+    Raises:
+        InputMissingError: there is no such file.
+        DataError: a line is not a record.
+    """
+    path = _existing(folder / METRICS_NAME)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield _METRICS.validate_json(line)
+            except ValidationError as error:
+                raise DataError(f"{path}:{number}: {error}", _OTHER_VERSION) from error
+
+
+def read_results(folder: Path) -> Results:
+    """The figures of `results.json`.
+
+    Raises:
+        InputMissingError: there is no such file.
+        DataError: it holds something else.
+    """
+    return _read(_existing(folder / RESULTS_NAME), TypeAdapter(Results))
+
+
+def read_topology(folder: Path) -> list[TopologyEntry]:
+    """The ranks of `topology.json`.
+
+    Raises:
+        InputMissingError: there is no such file.
+        DataError: it holds something else.
+    """
+    return _read(_existing(folder / TOPOLOGY_NAME), TypeAdapter(list[TopologyEntry]))
+
+
+_METRICS: TypeAdapter[Metrics] = TypeAdapter(Metrics)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputMissingError(f"{path} is not there", "give the output folder of a training run")
+    return path
+
+
+def _read(path: Path, adapter: TypeAdapter[_T]) -> _T:
+    try:
+        return adapter.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DataError(f"{path}: {error}", _OTHER_VERSION) from error

@@ -1,0 +1,30 @@
+"""Where files live: `file://` folders, S3 buckets, and models of the Hugging Face hub.
+
+locations.py  a URI -> a file system and a path on it, and what its errors mean
+files.py      list, open and read input files
+models.py     a model's folder, on this machine
+once.py       a folder that many processes need and one makes
+folders.py    a results folder, which is pushed to where it belongs
+"""
+
+from zerotune_trainer.storage.files import StoredFile, is_file, list_files, open_input, open_native, read_bytes
+from zerotune_trainer.storage.folders import Folder, open_folder
+from zerotune_trainer.storage.locations import Location, locate, store_errors
+from zerotune_trainer.storage.models import local_folder
+from zerotune_trainer.storage.once import complete_or_absent
+
+__all__ = [
+    "Folder",
+    "Location",
+    "StoredFile",
+    "complete_or_absent",
+    "is_file",
+    "list_files",
+    "local_folder",
+    "locate",
+    "open_folder",
+    "open_input",
+    "open_native",
+    "read_bytes",
+    "store_errors",
+]

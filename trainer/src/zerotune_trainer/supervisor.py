@@ -1,0 +1,168 @@
+"""Runs a node's ranks to their end: hears them, passes a request to stop on, finds hangs, and says why they failed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.errors import Failure, HangError, PeerLostError, StoppedError
+from zerotune_trainer.failures import root_cause
+from zerotune_trainer.forkserver import RankTarget, start_rank
+from zerotune_trainer.hostfile import Host, Hostfile
+from zerotune_trainer.peers import suspects
+from zerotune_trainer.processes import oom_kills
+from zerotune_trainer.progress import Beat, NodeProgress, Progress, TopologyEntry
+from zerotune_trainer.rank import Rank
+
+SECONDS_TO_NOTICE = 5.0
+"""How long ranks get to fail by themselves after one of them has: their own words say more than a kill."""
+
+_POLL_SECONDS = 0.2
+
+_logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """A node's ranks.
+
+    Args:
+        folder: The job's folder.
+        config: Its configuration.
+        hostfile: All hosts.
+        host: This one.
+        stop: Set when the ranks are to stop after a checkpoint. How long that may take is the platform's to say
+            (`terminationGracePeriodSeconds`): it kills what takes longer.
+    """
+
+    def __init__(
+        self, folder: Path, config: TrainConfig | InferConfig, hostfile: Hostfile, host: Host, stop: threading.Event
+    ) -> None:
+        self._folder, self._config, self._hostfile, self._host, self._stop = folder, config, hostfile, host, stop
+        self._ranks: list[Rank] = []
+        self._failures: list[Failure] = []
+        self._killed: set[int] = set()
+        self._told_to_stop = False
+        self._kill_at: float | None = None
+        self._progress: Progress | None = None
+        self._topology: list[TopologyEntry] | None = None
+        self._oom_kills = oom_kills()
+
+    def start(self, target: RankTarget) -> None:
+        """Start the ranks.
+
+        Args:
+            target: What a rank runs.
+
+        Raises:
+            InternalError: they cannot be started.
+        """
+        for local_rank, number in enumerate(self._host.ranks):
+            self._ranks.append(Rank(number, *start_rank(target, self._folder, self._host.name, local_rank)))
+        _logger.info("started ranks %s", ", ".join(f"{rank.number} (pid {rank.process.pid})" for rank in self._ranks))
+
+    def run(self) -> Failure | None:
+        """Wait for the ranks' end. Returns why they failed; None where every one of them did its work."""
+        while running := [rank for rank in self._ranks if rank.running]:
+            self._listen(running)
+            self._pass_stop_on()
+            self._watch()
+        return self._explained(root_cause(self._failures))
+
+    def observe(self) -> NodeProgress:
+        """The node as `/progress` shows it. Called in any thread."""
+        return NodeProgress(
+            job=self._config.job.name,
+            attempt=self._config.job.attempt,
+            host=self._host.name,
+            ranks=[rank.view() for rank in self._ranks],
+            progress=self._progress,
+            topology=self._topology,
+            failure=root_cause(self._failures),
+        )
+
+    def _listen(self, running: list[Rank]) -> None:
+        pipes = [rank.pipe for rank in running if not rank.pipe.closed]
+        ready = wait([*pipes, *(rank.process.sentinel for rank in running)], timeout=_POLL_SECONDS)
+        for rank in running:
+            # What a rank said last is in its pipe before its sentinel is ready.
+            for beat in rank.listen():
+                self._take(rank, beat)
+            if rank.process.sentinel in ready:
+                rank.end()
+                self._note_end(rank)
+
+    def _take(self, rank: Rank, beat: Beat) -> None:
+        self._progress = beat.progress or self._progress
+        self._topology = beat.topology or self._topology
+        if beat.failure is not None:
+            self._fail(rank, beat.failure)
+
+    def _note_end(self, rank: Rank) -> None:
+        _logger.info("rank %d ended with exit code %d", rank.number, rank.exit_code)
+        if rank.last.failure is None and rank.number not in self._killed:
+            failure = rank.failure(self._oom_kills_since_start())
+            if failure is not None:
+                self._fail(rank, failure)
+
+    def _fail(self, rank: Rank, failure: Failure) -> None:
+        place = {"rank": rank.number, "host": self._host.name, "step": rank.last.step}
+        self._failures.append(failure.model_copy(update=place))
+        if failure.failure_class == StoppedError.failure_class:
+            self._stop.set()
+        elif self._kill_at is None:
+            self._kill_at = time.monotonic() + SECONDS_TO_NOTICE
+
+    def _pass_stop_on(self) -> None:
+        if not self._stop.is_set() or self._told_to_stop:
+            return
+        self._told_to_stop = True
+        _logger.info("asking the ranks to stop after a checkpoint")
+        for rank in self._ranks:
+            if rank.running:
+                rank.process.terminate()
+
+    def _watch(self) -> None:
+        if self._kill_at is None:
+            self._look_for_hang()
+        elif time.monotonic() >= self._kill_at:
+            self._kill()
+
+    def _look_for_hang(self) -> None:
+        timeout = self._config.launch.hang_timeout_seconds
+        if not any(rank.hangs(timeout) for rank in self._ranks):
+            return
+        running = [rank for rank in self._ranks if rank.running]
+        # The one that is silent holds up those that wait for it; among equals it is the one furthest behind.
+        hung = min(running, key=lambda rank: (not rank.silent, rank.last.step))
+        failure = hung.hang()
+        self._fail(hung, failure if hung.silent else self._blaming_others(failure))
+        self._kill()
+
+    def _kill(self) -> None:
+        for rank in self._ranks:
+            if not rank.running or rank.number in self._killed:
+                continue
+            if rank.silent and not self._has_hang():
+                self._fail(rank, rank.hang())
+            self._killed.add(rank.number)
+            rank.process.kill()
+
+    def _has_hang(self) -> bool:
+        return any(failure.failure_class == HangError.failure_class for failure in self._failures)
+
+    def _explained(self, failure: Failure | None) -> Failure | None:
+        if failure is None or failure.failure_class != PeerLostError.failure_class:
+            return failure
+        return self._blaming_others(failure)
+
+    def _blaming_others(self, failure: Failure) -> Failure:
+        found = suspects(self._hostfile, self._host, self._config.launch.progress_port)
+        return failure.model_copy(update={"message": "; ".join([failure.message, *found])})
+
+    def _oom_kills_since_start(self) -> int | None:
+        now = oom_kills()
+        return None if now is None or self._oom_kills is None else now - self._oom_kills

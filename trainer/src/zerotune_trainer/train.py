@@ -1,0 +1,198 @@
+"""The one training path, from a job's folder to a finished output. Every rank runs it.
+
+data > join > model > resume > train > save > figures, card, report, manifest
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from transformers.utils.logging import disable_progress_bar
+
+from zerotune_trainer import data, distributed, methods, model, zero
+from zerotune_trainer.arguments import training_arguments
+from zerotune_trainer.card import write_card
+from zerotune_trainer.checkpoint import Checkpoints
+from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.context import RankContext
+from zerotune_trainer.data import PreparedData
+from zerotune_trainer.errors import ConfigurationError, StoppedError
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe, files_of, read_manifest, write_manifest
+from zerotune_trainer.ownership import check_owner, claim, fetch, writing_errors
+from zerotune_trainer.progress import TopologyEntry
+from zerotune_trainer.records import Recorder
+from zerotune_trainer.report import write_report
+from zerotune_trainer.results import (
+    METRICS_NAME,
+    RESULTS_NAME,
+    TOPOLOGY_NAME,
+    EvalRecord,
+    Results,
+    TrainRecord,
+    read_metrics,
+)
+from zerotune_trainer.storage import Folder, local_folder, open_folder
+from zerotune_trainer.trainer import CausalTrainer, EvaluationStoppedError
+
+zero.import_muon_lazily()
+disable_progress_bar()  # type: ignore[no-untyped-call]
+_log = logging.getLogger(__name__)
+
+
+def train(config: TrainConfig, context: RankContext) -> None:
+    """Train, evaluate and save what `config` describes. A job that has finished is left as it is.
+
+    Raises:
+        StoppedError: the job was asked to stop; there is a checkpoint if it had made a step and saves at all.
+        ZerotuneError: whatever else keeps the job from finishing, as its class says.
+    """
+    cache = Path(config.launch.cache_dir)
+    output = _output(config, cache)
+    if _is_finished(config, output):
+        _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
+        return
+
+    context.report.phase("data")
+    model_folder = local_folder(_given("model.uri", config.model.uri), cache, config.model.revision)
+    model.check_weights(config.model, model_folder)
+    tokenizer = model.load_tokenizer(config.model, model_folder)
+    rows = data.prepare(config, tokenizer)
+    _stop_if_asked(context, context.stop.is_set())
+
+    context.report.phase("rendezvous")
+    topology = distributed.join(context, config.launch)
+    checkpoints = _claim(config, context, output, cache)
+
+    context.report.phase("model")
+    deepspeed = zero.read_deepspeed(context.folder)
+    arguments = training_arguments(config, deepspeed, checkpoints.path, evaluates=rows.validation is not None)
+    trainer = methods.trainer_class(config.method)(
+        context=context,
+        checkpoints=checkpoints,
+        recorder=Recorder(output.local, context.report, writes=context.rank == 0),
+        model=model.load_for_training(config, model_folder),
+        args=arguments,
+        train_dataset=rows.train,
+        eval_dataset=rows.validation,
+        data_collator=data.collator(config, tokenizer),
+        processing_class=tokenizer,
+    )
+    checkpoints.warn_on_volume(trainer.model)
+    _stop_if_asked(context, distributed.any_rank(context.stop.is_set()))
+
+    _train(trainer, checkpoints, output)
+    context.report.phase("saving")
+    with writing_errors(output.uri):
+        _save(trainer, config, output, rows, topology, model_folder)
+    distributed.leave()
+    context.report.phase("done")
+
+
+def _output(config: TrainConfig, cache: Path) -> Folder:
+    uri = _given("output.uri", config.output.uri)
+    with writing_errors(uri):
+        return open_folder(uri, cache)
+
+
+def _given(name: str, uri: str | None) -> str:
+    if uri is None:
+        raise ConfigurationError(f"{name} is missing from config.json", "the plan fills it in")
+    return uri
+
+
+def _is_finished(config: TrainConfig, output: Folder) -> bool:
+    fetch(output, MANIFEST_NAME)
+    manifest = read_manifest(output.local)
+    if manifest is None:
+        return False
+    check_owner(output.uri, manifest.job, config.job)
+    if manifest.config_digest != config.digest():
+        raise ConfigurationError(
+            f"{output.uri} holds the result of {config.job.name} with another configuration",
+            "give the changed job another name or another output folder",
+        )
+    return True
+
+
+def _stop_if_asked(context: RankContext, asked: bool) -> None:
+    if asked:
+        raise StoppedError(f"rank {context.rank} was asked to stop before the first step; there is nothing to keep")
+
+
+def _claim(config: TrainConfig, context: RankContext, output: Folder, cache: Path) -> Checkpoints:
+    """Make the output and the checkpoints the job's own, and let every rank know where the checkpoints are."""
+    distributed.on_first_rank(lambda: claim(output, config.job))
+    folder = open_folder(config.checkpoint.uri or f"{output.uri}/checkpoints", cache)
+    distributed.on_first_rank(lambda: claim(folder, config.job))
+    return Checkpoints(folder, config, context, output.local)
+
+
+def _train(trainer: CausalTrainer, checkpoints: Checkpoints, output: Folder) -> None:
+    """Run all steps, from the last whole checkpoint on; then take the best state where that is asked for."""
+    resumed = checkpoints.choose()
+    _log.info("training begins at %s", resumed.name if resumed else "the beginning")
+    if resumed is None and trainer.args.process_index == 0:
+        (output.local / METRICS_NAME).unlink(missing_ok=True)
+    trainer.args.eval_on_start = resumed is None and trainer.args.eval_strategy != "no"
+    try:
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+    except EvaluationStoppedError:
+        trainer.save_interrupted()
+    if trainer.flow.stopped:
+        kept = f"checkpoint-{trainer.state.global_step}" if trainer.flow.is_saved(trainer.state) else "no checkpoint"
+        raise StoppedError(f"stopped on request after step {trainer.state.global_step}, with {kept}")
+    best = checkpoints.best(trainer.state)
+    if best is not None:
+        trainer.load_weights(best)
+
+
+def _save(
+    trainer: CausalTrainer,
+    config: TrainConfig,
+    output: Folder,
+    rows: PreparedData,
+    topology: list[TopologyEntry],
+    model_folder: Path,
+) -> None:
+    """Write the output: weights by all ranks, everything else by rank 0, the manifest last."""
+    model.save_model(trainer, output.local)
+    if trainer.args.process_index != 0:
+        return
+    folder = output.local
+    results = _results(trainer, folder, rows)
+    trainer.state.save_to_json(str(folder / "trainer_state.json"))
+    (folder / TOPOLOGY_NAME).write_bytes(TypeAdapter(list[TopologyEntry]).dump_json(topology, by_alias=True, indent=2))
+    (folder / RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n")
+    write_card(folder, config, results, model_folder)
+    write_report(folder, config)
+    files = describe(folder, [path for path in files_of(folder) if path.parent == folder])
+    output.push([file.path for file in files])
+    write_manifest(
+        folder,
+        Manifest(job=config.job, config_digest=config.digest(), step=trainer.state.global_step, files=files),
+    )
+    output.push([MANIFEST_NAME])
+
+
+def _results(trainer: CausalTrainer, folder: Path, rows: PreparedData) -> Results:
+    records = list(read_metrics(folder))
+    losses = [record.loss for record in records if isinstance(record, TrainRecord) and record.loss is not None]
+    evaluations = [record for record in records if isinstance(record, EvalRecord)]
+    state = trainer.state
+    best = state.best_global_step if trainer.checkpoints.keeps_best else None
+    final = next((record for record in evaluations if record.step == best), evaluations[-1] if evaluations else None)
+    return Results(
+        steps=state.global_step,
+        epochs=state.epoch,
+        tokens=state.num_input_tokens_seen,
+        seconds=records[-1].elapsed_seconds,
+        train_loss=sum(losses) / len(losses),
+        eval_loss=final.eval_loss if final else None,
+        perplexity=final.perplexity if final else None,
+        first_eval_loss=evaluations[0].eval_loss if evaluations else None,
+        first_perplexity=evaluations[0].perplexity if evaluations else None,
+        best_step=best,
+        counts=rows.counts.model_dump(by_alias=True),
+    )
