@@ -4,7 +4,8 @@
     baseline  torchrun with TRL's SFTTrainer: the same deepspeed.json, data, packing, batch and precision
 
 Both count tokens without padding. The first sixth of the steps is left out of the speed: caches and allocators warm up.
-Memory is VmHWM: of the ranks (the two largest processes of each side), and of all processes, launchers included.
+Memory: the peak resident set of the ranks, which are the two largest processes of each side; and the most that all
+processes held together, launchers included.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from memory import PeakMemory
+from memory import MemoryWatch, Peaks
 from pairs import Comparison, parser, report
 from workload import RANKS, Run, Workload, baseline, finish, ours, prepare_work, start
 
@@ -28,22 +29,22 @@ class Measured:
     """One run."""
 
     tokens_per_second: float
-    peaks: list[int]
+    peaks: Peaks
 
     @property
     def ranks_mib(self) -> float:
         """Peak memory of the ranks, summed."""
-        return sum(self.peaks[:RANKS]) / MIB
+        return sum(self.peaks.processes[:RANKS]) / MIB
 
     @property
     def largest_mib(self) -> float:
         """Peak memory of the larger rank."""
-        return self.peaks[0] / MIB
+        return self.peaks.processes[0] / MIB
 
     @property
     def all_mib(self) -> float:
-        """Peak memory of every process, summed."""
-        return sum(self.peaks) / MIB
+        """Peak memory of all processes together."""
+        return self.peaks.together / MIB
 
 
 def main() -> None:
@@ -73,10 +74,10 @@ def measure_pair(workload: Workload, number: int, work: Path) -> tuple[Measured,
     return mine, Measured(speed(read_lines(run.output / "tokens.jsonl"), workload), peaks)
 
 
-def watch(run: Run, work: Path) -> list[int]:
-    """Run to the end; the peak memory of each process, the largest first."""
+def watch(run: Run, work: Path) -> Peaks:
+    """Run to the end; its peak memory."""
     process, _ = start(run, work)
-    memory = PeakMemory(process.pid)
+    memory = MemoryWatch(process.pid)
     finish(run, process)
     return memory.stop()
 

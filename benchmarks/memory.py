@@ -1,37 +1,50 @@
-"""Peak memory of a process and all its descendants, from the kernel's own high-water marks."""
+"""Peak memory of a process and all its descendants, as the kernel counts it."""
 
 from __future__ import annotations
 
 import re
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-INTERVAL_SECONDS = 0.2
-_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+INTERVAL_SECONDS = 0.5
 
 
-class PeakMemory:
-    """Watches a process tree in a thread until it has ended."""
+@dataclass(frozen=True)
+class Peaks:
+    """Bytes."""
+
+    processes: list[int]
+    """Peak resident set (VmHWM) of every process there was, the largest first."""
+    together: int
+    """Most that all processes held at one moment, a page they share counted once (the sum of their Pss)."""
+
+
+class MemoryWatch:
+    """Watches a process tree in a thread until `stop`."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._peaks: dict[int, int] = {}
+        self._together = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
 
-    def stop(self) -> list[int]:
-        """Peak resident bytes of every process there was, the largest first."""
+    def stop(self) -> Peaks:
+        """What was seen."""
         self._ended.set()
         self._thread.join()
-        return sorted(self._peaks.values(), reverse=True)
+        return Peaks(sorted(self._peaks.values(), reverse=True), self._together)
 
     def _watch(self) -> None:
         while not self._ended.wait(INTERVAL_SECONDS):
-            for pid in self._pids():
-                self._peaks[pid] = max(_peak(pid), self._peaks.get(pid, 0))
+            pids = self._pids()
+            for pid in pids:
+                self._peaks[pid] = max(_bytes(pid, "status", "VmHWM"), self._peaks.get(pid, 0))
+            self._together = max(self._together, sum(_bytes(pid, "smaps_rollup", "Pss") for pid in pids))
 
     def _pids(self) -> list[int]:
         try:
@@ -40,9 +53,10 @@ class PeakMemory:
             return []
 
 
-def _peak(pid: int) -> int:
+def _bytes(pid: int, file: str, name: str) -> int:
+    """A line `NAME: N kB` of a file in /proc/PID; 0 for a process that has just ended."""
     try:
-        found = _PEAK.search(Path(f"/proc/{pid}/status").read_text())
+        found = re.search(rf"^{name}:\s+(\d+) kB$", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return int(found[1]) * 1024 if found else 0

@@ -137,7 +137,7 @@ def _job(workload: Workload, output: Path) -> FineTuneJob:
     data: dict[str, Any] = {"train": {"uris": [workload.data.as_uri()]}, "maxLength": LENGTH}
     answers = {"columns": {"messages": "messages"}, "loss": "assistant", "packing": "bfd_split"}
     texts = {"columns": {"text": "text"}, "packing": "wrapped"}
-    spec = {
+    spec: dict[str, Any] = {
         "method": workload.method,
         "model": {"uri": workload.model.as_uri()},
         "data": data | (answers if workload.method == "sft" else texts),

@@ -23,10 +23,13 @@ from typing import Any
 
 from prepare import HELD_OUT, prepare
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 HERE = Path(__file__).parent
 WORK = Path("build/quickstart")
+ZEROTUNE = Path(sys.executable).with_name("zerotune")
 JOBS = {
     "cpt.yaml": "Continued pre-training on the catalogue's text",
     "sft.yaml": "Supervised fine-tuning on questions and answers",
@@ -56,9 +59,8 @@ def main() -> None:
 
 def run(manifest: Path) -> None:
     """`zerotune run MANIFEST`; a job that fails has said why, and ends the quick start with its exit code."""
-    command = Path(sys.executable).with_name("zerotune")
     console.print(f"[dim]$ zerotune run {os.path.relpath(manifest)}[/dim]")
-    ended = subprocess.run([command, "run", manifest], check=False)
+    ended = subprocess.run([ZEROTUNE, "run", manifest], check=False)
     if ended.returncode:
         sys.exit(ended.returncode)
 
@@ -73,13 +75,17 @@ def show_perplexity() -> None:
 
 
 def show_answers() -> None:
-    """Three questions with the model's answer and the catalogue's."""
+    """Three questions with both answers, the model's and the catalogue's.
+
+    A model this small, trained for two minutes, learns the form of an answer and not the facts.
+    """
     records = read_answers(WORK / "output" / "cwe-ask")
     for beginning in SHOWN:
         record = next(record for record in records if record["question"].startswith(beginning))
-        console.print(f"\n[bold]{record['question']}[/bold]")
-        console.print(f"  model      {record['answer']}", markup=False)
-        console.print(f"  catalogue  {record['reference']}", markup=False)
+        lines = Table.grid(padding=(0, 2))
+        lines.add_row("model", escape(record["answer"]))
+        lines.add_row("catalogue", escape(record["reference"]))
+        console.print(f"\n[bold]{escape(record['question'])}[/bold]", Padding(lines, (0, 2)), sep="\n")
 
 
 def read_answers(folder: Path) -> list[dict[str, Any]]:
@@ -92,11 +98,12 @@ def show_places() -> None:
     console.print("\nReports, to be opened in a browser:")
     for name in ("cwe-cpt", "cwe-sft"):
         console.print(f"  {(WORK / 'output' / name / 'report.html').absolute().as_uri()}", soft_wrap=True)
-    console.print(f"Model: {WORK / 'output' / 'cwe-sft'}   answers: {WORK / 'output' / 'cwe-ask'}")
-    console.print(
-        f"Jobs: ZEROTUNE_HOME={WORK / 'jobs'} {Path(sys.executable).with_name('zerotune')} status", soft_wrap=True
-    )
-    console.print(f"To start over: rm -r {WORK}")
+    places = Table.grid(padding=(0, 2))
+    places.add_row("Model", str(WORK / "output" / "cwe-sft"))
+    places.add_row("Answers", str(WORK / "output" / "cwe-ask"))
+    places.add_row("Jobs", f"ZEROTUNE_HOME={WORK / 'jobs'} {os.path.relpath(ZEROTUNE)} status")
+    places.add_row("Start over", f"rm -r {WORK}")
+    console.print(places, soft_wrap=True)
 
 
 def heading(title: str) -> None:

@@ -51,7 +51,7 @@ def shape_of_file(path: Path) -> ModelShape:
         raise InputMissingError(
             f"{path} cannot be read: {error.strerror}", "name a folder that you can read"
         ) from error
-    return _read(content, str(path))
+    return shape_of_content(content, str(path))
 
 
 def _shape_of_hub(name: str, revision: str) -> ModelShape:
@@ -64,7 +64,7 @@ def _shape_of_hub(name: str, revision: str) -> ModelShape:
         )
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     url = f"{endpoint}/{name}/resolve/{revision}/config.json"
-    return _read(_fetch(url, f"hf://{name}"), url)
+    return shape_of_content(_fetch(url, f"hf://{name}"), url)
 
 
 def _cache() -> Path:
@@ -103,7 +103,12 @@ def _fetch(url: str, model: str) -> bytes:
         raise TemporaryError(f"{url} does not answer: {error}", f"try again, or {_BY_HAND}") from error
 
 
-def _read(content: bytes, where: str) -> ModelShape:
+def shape_of_content(content: bytes, where: str) -> ModelShape:
+    """The shape that the content of a `config.json` describes; `where` names the file in errors.
+
+    Raises:
+        ConfigurationError: it is not the config.json of a language model.
+    """
     try:
         config: Any = json.loads(content)
     except ValueError as error:

@@ -51,6 +51,12 @@ def next_attempt(status: JobStatus) -> int:
     return status.attempts[-1].number + 1 if status.attempts else 0
 
 
+def has_made_steps(status: JobStatus) -> bool:
+    """Whether any attempt has: from then on the job's output and checkpoints hold work of its spec."""
+    reached = [attempt.last_step for attempt in status.attempts]
+    return any(reached) or (status.progress is not None and status.progress.step > 0)
+
+
 def advance(previous: JobStatus, seen: Observation, policy: RunPolicy, now: datetime) -> JobStatus:
     """The status after an observation of the attempt that runs. `policy.suspend`: a stop was asked for."""
     status = _record(previous, seen, now)

@@ -55,7 +55,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-def test_a_padded_batch_gives_what_each_prompt_gives_alone(
+def test_r51_d23_a_padded_batch_gives_what_each_prompt_gives_alone(
     model: Any, tokenizer: Any, prompts: list[Prompt], options: dict[str, Any]
 ) -> None:
     expected = plain(model, prompts, max_new_tokens=24, **options)
@@ -63,13 +63,13 @@ def test_a_padded_batch_gives_what_each_prompt_gives_alone(
     assert len({tuple(ids) for sequences in expected for ids in sequences}) >= len(prompts)
 
 
-def test_padding_is_on_the_left() -> None:
+def test_d23_padding_is_on_the_left() -> None:
     ids, mask = left_padded([[5, 6, 7], [8]], pad=0)
     assert ids.tolist() == [[5, 6, 7], [0, 0, 8]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 
 
-def test_diverse_beam_search_with_one_group_is_beam_search(model: Any, prompts: list[Prompt]) -> None:
+def test_r51_diverse_beam_search_with_one_group_is_beam_search(model: Any, prompts: list[Prompt]) -> None:
     for early_stopping in (False, True):
         settings = GenerationConfig(
             max_new_tokens=16,
@@ -86,7 +86,7 @@ def test_diverse_beam_search_with_one_group_is_beam_search(model: Any, prompts: 
         assert ours[:, : theirs.shape[1]].tolist() == theirs.tolist()
 
 
-def test_beam_groups_without_penalty_agree_and_with_it_differ(
+def test_r51_beam_groups_without_penalty_agree_and_with_it_differ(
     model: Any, tokenizer: Any, prompts: list[Prompt]
 ) -> None:
     def first_tokens(penalty: float) -> list[int]:
@@ -99,7 +99,7 @@ def test_beam_groups_without_penalty_agree_and_with_it_differ(
     assert all(count >= 3 for count in first_tokens(100.0)), "three groups that never choose the same token"
 
 
-def test_contrastive_search_without_penalty_is_greedy(model: Any, prompts: list[Prompt]) -> None:
+def test_r51_contrastive_search_without_penalty_is_greedy(model: Any, prompts: list[Prompt]) -> None:
     settings = GenerationConfig(max_new_tokens=16, eos_token_id=1, pad_token_id=1)
     ids, mask = left_padded([prompt.ids for prompt in prompts], 1)
     batch = {"inputs": ids, "attention_mask": mask, "generation_config": settings}
@@ -108,7 +108,7 @@ def test_contrastive_search_without_penalty_is_greedy(model: Any, prompts: list[
     assert ours.tolist() == greedy.tolist()
 
 
-def test_contrastive_search_takes_the_token_of_the_best_score(
+def test_r51_contrastive_search_takes_the_token_of_the_best_score(
     model: Any, tokenizer: Any, prompts: list[Prompt]
 ) -> None:
     """Equation 5 of the paper, computed from whole sequences without a cache or a batch."""
@@ -129,13 +129,13 @@ def test_contrastive_search_takes_the_token_of_the_best_score(
     assert actual == expected
 
 
-def test_contrastive_search_does_not_depend_on_padding(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
+def test_r51_contrastive_search_does_not_depend_on_padding(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
     options = {"max_new_tokens": 16, "penalty_alpha": 0.6, "top_k": 4}
     alone = [run(model, tokenizer, [prompt], **options)[0] for prompt in prompts]
     assert run(model, tokenizer, prompts, **options) == alone
 
 
-def test_samples_belong_to_record_and_seed_whatever_the_batch(
+def test_r51_samples_belong_to_record_and_seed_whatever_the_batch(
     model: Any, tokenizer: Any, prompts: list[Prompt]
 ) -> None:
     options = {"max_new_tokens": 16, "do_sample": True, "top_p": 0.95, "num_return_sequences": 2}
@@ -146,7 +146,7 @@ def test_samples_belong_to_record_and_seed_whatever_the_batch(
     assert all(first != second for first, second in together), "two samples of a record are two draws"
 
 
-def test_samples_follow_the_distribution(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
+def test_r51_samples_follow_the_distribution(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
     """2000 first tokens at temperature 2 among the 5 likeliest, against the probabilities of the model."""
     scores, tokens = model(torch.tensor([prompts[0].ids])).logits[0, -1].topk(5)
     expected = (scores / 2.0).softmax(-1)
@@ -158,13 +158,27 @@ def test_samples_follow_the_distribution(model: Any, tokenizer: Any, prompts: li
     assert torch.allclose(shares, expected, atol=0.04)
 
 
-def test_beam_sampling_is_repeatable(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
+@pytest.mark.parametrize("top_p", [0.5, 0.6, 0.8])
+def test_r51_top_p_draws_from_the_nucleus(model: Any, tokenizer: Any, prompts: list[Prompt], top_p: float) -> None:
+    """The fewest likeliest tokens that together have at least `top_p`: each of them is drawn, and no other."""
+    chances, tokens = model(torch.tensor([prompts[0].ids])).logits[0, -1].softmax(-1).sort(descending=True)
+    size = int((chances.cumsum(-1) < top_p).sum()) + 1
+    many = [Prompt(record, prompts[0].ids) for record in range(2000)]
+    results = run(model, tokenizer, many, max_new_tokens=1, do_sample=True, top_k=0, top_p=top_p)
+    drawn = [sequence[0] for [sequence] in results]
+    assert set(drawn) == set(tokens[:size].tolist())
+    assert 1 < size < len(tokens) / 2
+    shares = torch.tensor([drawn.count(int(token)) / 2000 for token in tokens[:size]])
+    assert torch.allclose(shares, chances[:size] / chances[:size].sum(), atol=0.04)
+
+
+def test_r51_beam_sampling_is_repeatable(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
     options = {"max_new_tokens": 8, "num_beams": 2, "do_sample": True}
     assert run(model, tokenizer, prompts, seed=3, **options) == run(model, tokenizer, prompts, seed=3, **options)
     assert run(model, tokenizer, prompts, seed=3, **options) != run(model, tokenizer, prompts, seed=4, **options)
 
 
-def test_an_extra_end_token_ends_a_text(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
+def test_r52_an_extra_end_token_ends_a_text(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
     free = run(model, tokenizer, prompts, max_new_tokens=16)
     end = free[0][0][3]
     ended = run(model, tokenizer, prompts, max_new_tokens=16, eos_token_ids=[end])

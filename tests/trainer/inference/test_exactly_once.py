@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -46,7 +47,7 @@ def markers(output: Path) -> int:
     return len(list(output.glob("work/part-*.json")))
 
 
-def test_kill_9_at_any_time(
+def test_d25_kill_9_at_any_time(
     tmp_path: Path, options: dict[str, Any], undisturbed: dict[str, bytes], job: Any, run_job: Any, start_ranks: Any
 ) -> None:
     chance = random.Random(1)
@@ -87,6 +88,50 @@ def test_sigterm_keeps_whole_chunks_and_the_next_attempt_does_the_rest(
     assert outcome.exit_codes == [0], outcome.failure
     assert parts(output) == undisturbed
     assert {name: (output / name).stat().st_mtime_ns for name in kept} == kept, "what was whole was not done again"
+
+
+@pytest.mark.parametrize("phase", ["data", "model", "generating", "saving"])
+def test_sigterm_in_any_phase_ends_the_job_whole_or_stopped(
+    tmp_path: Path,
+    options: dict[str, Any],
+    undisturbed: dict[str, bytes],
+    job: Any,
+    run_job: Any,
+    start_ranks: Any,
+    phase: str,
+) -> None:
+    output = tmp_path / "output"
+    ranks = start_ranks(job(**options, ranks=2))
+    reached = ranks.beats[:1] if phase == "saving" else ranks.beats
+    ranks.wait_until(lambda: all(any(beat.phase == phase for beat in beats) for beats in reached))
+    for process in ranks.processes:
+        os.kill(process.pid, signal.SIGTERM)
+    outcome = ranks.end()
+    assert outcome.exit_codes == ([0, 0] if phase == "saving" else [143, 143]), outcome.failure
+    assert (output / "manifest.json").exists() == (phase == "saving")
+    outcome = run_job(job(**options, ranks=2))
+    assert outcome.exit_codes == [0, 0], outcome.failure
+    assert parts(output) == undisturbed
+
+
+def test_a_full_disk_keeps_whole_chunks_and_the_next_attempt_does_the_rest(
+    tmp_path: Path, options: dict[str, Any], undisturbed: dict[str, bytes], job: Any, run_job: Any, start_ranks: Any
+) -> None:
+    """A limit on the size of a rank's files stands for the disk: writing ends in the middle of one."""
+    output = tmp_path / "output"
+    ranks = start_ranks(job(**options, ranks=2))
+    ranks.wait_until(lambda: markers(output) >= 3)
+    resource.prlimit(ranks.processes[1].pid, resource.RLIMIT_FSIZE, (300, 300))
+    outcome = ranks.end()
+    assert outcome.exit_codes[1] == 75, outcome.failure
+    assert outcome.failure is not None
+    assert f"{output.as_uri()} cannot be written" in outcome.failure.message
+    assert "disk is not full" in outcome.failure.hint
+    assert not (output / "manifest.json").exists()
+    assert 3 <= markers(output) < FILES
+    outcome = run_job(job(**options, ranks=2))
+    assert outcome.exit_codes == [0, 0], outcome.failure
+    assert parts(output) == undisturbed
 
 
 def test_what_a_crash_leaves_half_done_is_done_again(

@@ -17,7 +17,7 @@ from zerotune_trainer.manifest import differences, read_manifest
 pytestmark = pytest.mark.slow
 
 
-def test_every_record_has_the_text_that_generate_gives_it_alone(
+def test_r48_r49_every_record_has_the_text_that_generate_gives_it_alone(
     tmp_path: Path,
     weaknesses: list[dict[str, Any]],
     write_jsonl: Any,
@@ -40,7 +40,7 @@ def test_every_record_has_the_text_that_generate_gives_it_alone(
     assert [entry.rank for beat in outcome.beats[0] for entry in beat.topology or []][:3] == [0, 1, 2]
 
 
-def test_figures_of_every_batch_and_of_the_job(
+def test_r50_r55_d26_figures_of_every_batch_and_of_the_job(
     tmp_path: Path, weaknesses: list[dict[str, Any]], write_jsonl: Any, job: Any, run_job: Any
 ) -> None:
     data = {"uris": [write_jsonl(weaknesses).as_uri()], "columns": {"prompt": "name"}}
@@ -64,7 +64,7 @@ def test_figures_of_every_batch_and_of_the_job(
     }
 
 
-def test_parquet_keeps_columns_types_and_order_in_bounded_files(
+def test_r53_d25_parquet_keeps_columns_types_and_order_in_bounded_files(
     tmp_path: Path, weaknesses: list[dict[str, Any]], job: Any, run_job: Any
 ) -> None:
     when = datetime.datetime(2024, 2, 29, 12, 30, 1, 123456, tzinfo=datetime.UTC)
@@ -138,6 +138,18 @@ def test_a_record_that_cannot_be_done_becomes_an_error_and_the_rest_goes_on(
     assert json.loads((tmp_path / "output" / "results.json").read_text())["failedRecords"] == 8
 
 
+def test_a_line_that_is_not_utf8_becomes_an_error(tmp_path: Path, output_rows: Any, job: Any, run_job: Any) -> None:
+    path = tmp_path / "input.jsonl"
+    path.write_bytes(b'{"prompt": "XSS"}\n{"prompt": "caf\xe9"}\n{"prompt": "CSRF"}\n')
+    outcome = run_job(job(data={"uris": [path.as_uri()]}, ranks=1))
+    assert outcome.exit_codes == [0], outcome.failure
+    first, broken, last = output_rows()
+    assert first["generation"] and last["generation"]
+    assert list(broken) == ["error"]
+    assert broken["error"].startswith(f"{path}:2: ")
+    assert "UTF-8" in broken["error"]
+
+
 def test_columns_of_jsonl_stay_as_they_were_written(tmp_path: Path, write_jsonl: Any, job: Any, run_job: Any) -> None:
     lines = [
         '{"z": 1e3, "id": 123456789012345678901234567890, "prompt": "XSS", "a": 1.10, "\\u00e9": "\\u00e9"}',
@@ -177,7 +189,7 @@ def test_jsonl_to_parquet_finds_one_type_for_all_files(
     assert problems[5].startswith(f"{tmp_path / 'input.jsonl'}:6: not JSON")
 
 
-def test_conversations_with_a_system_prompt_and_a_function_of_ones_own(
+def test_r52_conversations_with_a_system_prompt_and_a_function_of_ones_own(
     tmp_path: Path, write_jsonl: Any, output_rows: Any, job: Any, run_job: Any, model: Any, tokenizer: Any
 ) -> None:
     (tmp_path / "mine.py").write_text(

@@ -73,7 +73,7 @@ def start_hosts(tmp_path: Path, job: Any, watch_ranks: Any, options: dict[str, A
     return watch_ranks(started)
 
 
-def test_all_output_is_in_the_store_when_the_job_ends(
+def test_r54_all_output_is_in_the_store_when_the_job_ends(
     tmp_path: Path, weaknesses: list[dict[str, Any]], bucket: Any, job: Any, watch_ranks: Any
 ) -> None:
     lines = "".join(json.dumps(entry | {"copy": copy}) + "\n" for copy in range(6) for entry in weaknesses)

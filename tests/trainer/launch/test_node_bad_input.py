@@ -55,7 +55,7 @@ def test_a_port_in_use(make_job: Callable, field: str, purpose: str) -> None:
         assert node.end() == 75
         assert f"port {server.getsockname()[1]}" in node.failure.message
     assert purpose in node.failure.message
-    assert f"launch.{field}" in node.failure.hint
+    assert "or run again" in node.failure.hint
 
 
 def test_the_port_where_ranks_meet_matters_on_the_first_host_only(make_job: Callable) -> None:

@@ -101,14 +101,14 @@ class Workplace:
 
     def zerotune(self, *arguments: str) -> tuple[int, str]:
         """Exit code, and what it printed."""
-        done = subprocess.run(
-            [_zerotune(), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=self._environment(),
+        done = self.finished(*arguments)
+        return done.returncode, done.stdout + done.stderr
+
+    def finished(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command, once it has ended."""
+        return subprocess.run(
+            [_zerotune(), *arguments], capture_output=True, text=True, check=False, env=self._environment()
         )
-        return done.returncode, done.stdout
 
     def _environment(self) -> dict[str, str]:
         settings = {"DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "COLUMNS": "200"}

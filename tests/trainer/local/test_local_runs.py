@@ -62,6 +62,7 @@ def _beyond(step: int, attempt: int) -> Callable[[JobStatus], bool]:
 
 
 def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, material: Path, tmp_path: Path) -> None:
+    """R01: nodes and ranks are all that a job says of where it runs; addresses and ports are found for it."""
     manifest = _manifest(tmp_path, material)
 
     run = workplace.start(manifest, "cwe")
@@ -135,3 +136,38 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
     )
     assert "[node-1] " in workplace.zerotune("logs", "cwe")[1]
     assert "all ranks of this host are done" in workplace.zerotune("logs", "cwe", "--node", "0", "--attempt", "4")[1]
+
+
+def test_bad_data_ends_with_its_exit_code_and_says_where(workplace: Workplace, material: Path, tmp_path: Path) -> None:
+    rows = (material / "train.jsonl").read_text().splitlines(keepends=True)
+    rows[2] = rows[2][:20] + "\n"
+    data = tmp_path / "train.jsonl"
+    data.write_text("".join(rows))
+    spec = {
+        "method": "cpt",
+        "model": {"uri": (material / "model").as_uri()},
+        "data": {"train": {"uris": [data.as_uri()]}, "maxLength": 64},
+        "training": {"globalBatchSize": 2, "maxSteps": 5},
+        "topology": {"nodes": 2},
+        "runPolicy": {"maxRestarts": 3},
+    }
+    header = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "broken"}}
+    manifest = tmp_path / "job.yaml"
+    manifest.write_text(yaml.safe_dump(header | {"spec": spec}))
+
+    done = workplace.finished("run", str(manifest))
+    folder = workplace.home.job("FineTuneJob", "broken")
+    failed, hint, logs = done.stderr.splitlines()[-3:]
+    assert done.returncode == 65, done.stderr
+    assert failed.startswith("error: broken failed") and "(Data): " in failed and "train.jsonl:3" in failed
+    assert hint.startswith("  hint: ") and len(hint) > len("  hint: ")
+    assert logs == f"  logs: {folder.attempt(0).path}"
+    assert "train.jsonl:3" in folder.attempt(0).log(0).read_text()
+
+    status = folder.read_status()
+    assert (folder.attempts(), status.restarts) == ([0], 0), "bad data is as bad the next time"
+    assert [(attempt.outcome, attempt.failure_class) for attempt in status.attempts] == [("Failed", "Data")]
+    described = workplace.zerotune("status", "broken")[1].splitlines()
+    assert "Phase:          Failed" in described
+    cause = next(line for line in described if line.startswith("Root cause:"))
+    assert cause.split()[2] == "Data" and "train.jsonl:3" in cause

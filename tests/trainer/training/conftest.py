@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import socket
-import tempfile
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +25,10 @@ from zerotune_trainer.config import Launch, TrainConfig
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.forkserver import start_imports, start_rank
 from zerotune_trainer.progress import Beat, Phase
-from zerotune_trainer.worker import run_rank
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from training_rank import ENVIRONMENT_NAME, LOG_NAME, run_logged_rank
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -34,16 +37,13 @@ TEMPLATE = (
 _SECONDS_A_JOB = 120
 
 
-LOG = Path(tempfile.gettempdir()) / f"ranks-{os.getpid()}.log"
-"""What all ranks print."""
-
-
 @dataclass
 class Running:
     """A job whose ranks run: what they say arrives in `beats`."""
 
     processes: list[ForkServerProcess]
     pipes: list[Connection]
+    log: Path
     log_start: int
     beats: list[Beat] = field(default_factory=list)
 
@@ -62,7 +62,7 @@ class Running:
                 os.kill(process.pid, number)
 
     def end(self) -> Ended:
-        """Wait until every rank has ended. A rank that is left alone when another fails is killed, as the launcher does."""
+        """Wait until every rank has ended. When one fails the others are killed, as the launcher does."""
         for _ in self._hear():
             if any(process.exitcode not in (None, 0, 143) for process in self.processes):
                 time.sleep(1)
@@ -70,7 +70,7 @@ class Running:
         for process in self.processes:
             process.join(30)
         failures = {beat.rank: beat.failure for beat in self.beats if beat.failure is not None}
-        log = LOG.read_bytes()[self.log_start :].decode()
+        log = self.log.read_bytes()[self.log_start :].decode()
         return Ended([process.exitcode for process in self.processes], failures, self.beats, log)
 
     def signal_the_living(self, number: int) -> None:
@@ -116,6 +116,10 @@ class Job:
     config: dict[str, Any]
     deepspeed: dict[str, Any]
     hosts: str
+    port: int | None = None
+    """Where the ranks meet; a free port unless given."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables of the ranks."""
 
     @property
     def output(self) -> Path:
@@ -127,13 +131,17 @@ class Job:
 
     def start(self, hostfile_of: dict[str, str] | None = None) -> Running:
         """Start every rank; `hostfile_of` gives a host a hostfile that differs from that of the others."""
-        self.config["launch"]["masterPort"] = free_port()
-        running = Running([], [], LOG.stat().st_size)
+        self.config["launch"]["masterPort"] = self.port or free_port()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / ENVIRONMENT_NAME).write_text(json.dumps(self.environment))
+        log = self.folder / LOG_NAME
+        log.touch()
+        running = Running([], [], log, log.stat().st_size)
         for line in self.hosts.splitlines():
             host, slots = line.split(" slots=")
             folder = self._written(host, (hostfile_of or {}).get(host, self.hosts))
             for local_rank in range(int(slots)):
-                process, pipe = start_rank(run_rank, folder, host, local_rank)
+                process, pipe = start_rank(run_logged_rank, folder, host, local_rank)
                 running.processes.append(process)
                 running.pipes.append(pipe)
         return running
@@ -166,18 +174,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def warm_ranks() -> Iterator[None]:
-    """Start importing what the ranks need, once for all tests. What they print goes to a file."""
-    with LOG.open("wb") as log:
-        outputs = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
-        for descriptor in outputs:
-            os.dup2(log.fileno(), descriptor)
-        start_imports(["zerotune_trainer.train"], Launch(cache_dir="/nowhere"))
-        for descriptor, original in outputs.items():
-            os.dup2(original, descriptor)
-            os.close(original)
-    yield
-    LOG.unlink()
+def warm_ranks() -> None:
+    """Start importing what ranks need, once for all tests of this process: the others' too, which share it."""
+    start_imports(["zerotune_trainer.infer", "zerotune_trainer.train"], Launch(cache_dir="/nowhere"))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ def with_a_shard_missing(folder: Path) -> None:
         (without_weights, 66, "holds no weights: there is no *.safetensors"),
         (of_another_shape, 64, "mlp.down_proj.weight is 64x128, config.json asks for 64x192"),
         (with_a_layer_missing, 64, "lacks the weights model.layers.1."),
-        (cut_short, 64, "is no whole safetensors file"),
+        (cut_short, 64, "is not a whole safetensors file"),
         (with_a_shard_missing, 66, "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names"),
     ],
 )
@@ -80,7 +82,6 @@ def test_a_model_that_is_not_whole_is_refused(
             64,
             "model.attnImplementation flash_attention_2 needs a CUDA device",
         ),
-        ({"training": {"arguments": {"weight_decai": 1}}}, 64, "training.arguments.weight_decai"),
         ({"method": "dpo"}, 64, "method dpo is not carried out yet"),
     ],
 )
@@ -111,8 +112,9 @@ def test_a_loss_that_is_not_a_number_is_told_with_its_step(make_job: Any) -> Non
 
     assert ended.exit_codes == [64, 64]
     message = ended.failures[0].message
-    assert "the loss is nan at step 3, at a learning rate of" in message
-    assert "the last finite loss was 6." in message
+    assert re.fullmatch(
+        r"the loss is nan at step 3; the last finite loss was 6\.\d+; the learning rate was 6\.67e\+31", message
+    )
     assert "training.learningRate" in ended.failures[0].hint
     whole = {path.parent.name for path in job.checkpoints.glob("*/manifest.json")}
     assert whole == {"checkpoint-1", "checkpoint-2"}
@@ -167,10 +169,30 @@ def test_an_output_that_cannot_be_written_is_refused(make_job: Any, tmp_path: Pa
     assert f"{tmp_path}/file/output" in ended.failures[0].message
 
 
-def test_ranks_that_disagree_with_the_hostfile_are_refused(make_job: Any) -> None:
-    """The topology proof: the second host was given another hostfile, by which it is the second of three."""
+@pytest.mark.parametrize("hosts", ["127.0.0.1 slots=1\n127.0.0.2 slots=2\n", "127.0.0.3 slots=1\n127.0.0.2 slots=1\n"])
+def test_ranks_that_disagree_with_the_hostfile_are_refused(make_job: Any, hosts: str) -> None:
+    """The second host was given another hostfile than the first."""
     job = make_job(hosts="127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
-    ended = job.start({"127.0.0.2": job.hosts.replace("127.0.0.2 slots=1", "127.0.0.2 slots=2")}).end()
+    ended = job.start({"127.0.0.2": hosts}).end()
 
-    assert ended.exit_codes == [64, 64]
-    assert "rank 1 has another hostfile" in ended.failures[0].message
+    assert ended.exit_codes[1] == 64
+    assert "rank 1 on 127.0.0.2 has the hostfile" in ended.failures[1].message
+
+
+def test_a_rank_that_does_not_come_is_named(make_job: Any) -> None:
+    job = make_job(hosts="127.0.0.1 slots=1\n")
+    job.config["launch"]["rendezvousTimeoutSeconds"] = 3
+    ended = job.start({"127.0.0.1": "127.0.0.1 slots=1\n127.0.0.2 slots=1\n"}).end()
+
+    assert ended.exit_codes == [69]
+    assert "rank 1 on 127.0.0.2 did not come to 127.0.0.1:" in ended.failures[0].message
+
+
+def test_a_port_in_use_is_told(make_job: Any) -> None:
+    job = make_job()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        job.port = server.getsockname()[1]
+        ended = job.run()
+
+    assert ended.exit_codes[0] == 75
+    assert f"127.0.0.1:{job.port} is in use" in ended.failures[0].message

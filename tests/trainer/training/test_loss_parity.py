@@ -1,4 +1,4 @@
-"""ZeRO changes where things are kept, not what is computed: the losses of two ranks are those of one without DeepSpeed."""
+"""ZeRO changes where things are kept, not what is computed: two ranks lose what one does without DeepSpeed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reference() -> dict[str, Any]:
 
 
 def plain(job: Any, output: Path) -> list[tuple[float, float]]:
-    """Loss and gradient norm of every step: transformers' Trainer, one process, no DeepSpeed, the global batch at once."""
+    """Loss and gradient norm by step: transformers' Trainer, one process, no DeepSpeed, the global batch at once."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
     from zerotune_trainer import data
@@ -82,3 +82,24 @@ def test_the_losses_of_two_ranks_are_those_of_one_without_deepspeed(
     )
     print(f"{method}, ZeRO-{stage}: largest difference of a loss or gradient norm {difference:.1e}")
     assert difference < TOLERANCE
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_offload_to_the_cpu_computes_the_same(
+    make_job: Any, tmp_path: Path, reference: dict[str, Any], stage: int
+) -> None:
+    """With transformers' AdamW: DeepSpeed's own for CPU would be compiled at start."""
+    job = make_job(stage=stage)
+    job.deepspeed["zero_force_ds_cpu_optimizer"] = False
+    job.deepspeed["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": False}
+    if stage == 3:
+        job.deepspeed["zero_optimization"]["offload_param"] = {"device": "cpu", "pin_memory": False}
+    job.config["data"]["validationFraction"] = 0
+    job.config["training"]["maxSteps"] = STEPS
+    job.config["checkpoint"]["saveStrategy"] = "no"
+    if "cpt" not in reference:
+        reference["cpt"] = plain(job, tmp_path / "plain")
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert job.losses() == pytest.approx([loss for loss, _ in reference["cpt"]], abs=TOLERANCE)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def evaluated(job: Any) -> float:
-    """Mean loss of a token over the validation rows under the model in the output, row by row, in plain transformers."""
+    """Mean loss of a token over the validation rows under the output's model, row by row, in plain transformers."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -151,7 +151,9 @@ def test_a_prompt_keeps_the_tokens_that_generation_will_see(make_config: MakeCon
 @pytest.mark.parametrize(
     ("loss", "counted"), [(None, [ANSWERS[1] + "\n"]), ("assistant", ANSWERS), ("all", [TALK_TEXT])]
 )
-def test_pairs_of_messages(make_config: MakeConfig, tokenizer: Tokenizer, loss: str | None, counted: list[str]) -> None:
+def test_d15_pairs_of_messages_hold_the_prompt_once(
+    make_config: MakeConfig, tokenizer: Tokenizer, loss: str | None, counted: list[str]
+) -> None:
     config = make_config([{"q": TALK[:3], "a": TALK[3:]}], columns={"prompt": "q", "completion": "a"}, loss=loss)
     assert rows(config, tokenizer) == [(TALK_TEXT, counted)]
 

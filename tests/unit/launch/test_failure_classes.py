@@ -33,6 +33,7 @@ from zerotune_trainer.processes import oom_kills
             errors.TemporaryError,
         ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/a"), errors.TemporaryError),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG), "/out/a"), errors.TemporaryError),
         (OSError(errno.EROFS, os.strerror(errno.EROFS), "/out/a"), errors.ConfigurationError),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/out/a"), errors.ConfigurationError),
         (FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/in/a"), errors.InputMissingError),
@@ -51,6 +52,12 @@ def test_a_disk_error_names_the_path_and_the_remedy() -> None:
     found = classify(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/out/model.safetensors"))
     assert found.message == "/out/model.safetensors is full: No space left on device"
     assert found.hint == "free space there, or use another place"
+
+
+def test_the_remedy_for_lack_of_memory_serves_both_kinds_of_job() -> None:
+    hint = classify(MemoryError()).hint
+    assert "perDeviceBatchSize" in hint
+    assert "training.gradientCheckpointing" in hint
 
 
 def test_our_bug_keeps_the_end_of_its_traceback() -> None:

@@ -66,15 +66,17 @@ def test_loopback_hosts_listen_on_their_own_address() -> None:
     assert listening_address("2001:db8::7") == "::"
 
 
-def test_a_port_in_use_is_named_with_its_purpose_and_field(port: int) -> None:
-    require_free_port(port, "where the ranks meet", "launch.masterPort")
+def test_a_port_in_use_is_named_with_its_purpose_and_a_remedy(port: int) -> None:
+    require_free_port(port, "where the ranks meet")
     with socket.create_server(("127.0.0.1", port)), pytest.raises(TemporaryError) as raised:
-        require_free_port(port, "where the ranks meet", "launch.masterPort")
+        require_free_port(port, "where the ranks meet")
     assert (
         raised.value.message
         == f"port {port}, where the ranks meet, cannot be used on this host: Address already in use"
     )
-    assert "launch.masterPort" in raised.value.hint
+    assert raised.value.hint == (
+        f"stop what uses it (`ss -ltnp sport = :{port}`), or run again: `zerotune run` chooses another port each time"
+    )
 
 
 def test_what_is_served(port: int) -> None:

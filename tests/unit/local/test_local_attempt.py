@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause
+from zerotune_operator.api.status import Attempt, JobStatus, OutputSummary, RootCause
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.backends.local.placement import free_ports, gpus_for, model_uri, place, plan_here, resolve
 from zerotune_operator.backends.local.pressure import Pressure, pressure
@@ -22,6 +23,7 @@ from zerotune_operator.model_config import model_shape
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.progress import Progress
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -61,6 +63,30 @@ def test_every_attempt_gets_ports_of_its_own_and_the_same_configuration(home: Ho
     assert (first.config.job.attempt, second.config.job.attempt) == (0, 1)
     assert first.config.launch.cache_dir == str(home.cache)
     assert first.config.output.uri == home.job("FineTuneJob", "cwe").output.as_uri()
+
+
+def test_a_job_that_has_made_steps_keeps_its_zero_stage(home: Home, job: Callable[..., Job]) -> None:
+    """The checkpoint of one stage cannot be loaded at another, however much memory there is by then."""
+    folder, pair = home.create("FineTuneJob", "cwe"), job(topology={"nodes": 2})
+    first = plan_here(pair, folder, home, 0)
+    assert first.rung is not None and first.rung.stage == 0
+    settled = {"zero_stage": 2, "offload_optimizer": "cpu", "offload_param": "none"}
+    earlier = JobStatus(phase="Failed", plan=first.summary().model_copy(update=settled))
+    folder.write_status(earlier)
+    assert plan_here(pair, folder, home, 1).rung == first.rung, "no step was made yet"
+
+    # The newest attempt ended before its first step; the one before it made some.
+    attempts = [Attempt(number=0, last_step=5), Attempt(number=1)]
+    folder.write_status(earlier.model_copy(update={"attempts": attempts, "progress": Progress(step=0, total=9)}))
+    later = plan_here(pair, folder, home, 2)
+    assert later.rung is not None
+    assert {name: getattr(later.summary(), name) for name in settled} == settled
+    assert later.config.digest() == first.config.digest()
+
+
+def test_nodes_share_the_memory_of_the_machine_not_what_is_free_now(home: Home, job: Callable[..., Job]) -> None:
+    placement = place(job(topology={"nodes": 2}), home.job("FineTuneJob", "cwe"), home, [])
+    assert placement.node_bytes == psutil.virtual_memory().total // 2
 
 
 def test_a_port_in_use_is_not_given_out() -> None:
@@ -128,10 +154,19 @@ def test_the_output_of_a_job_is_taken_once_it_has_succeeded(
     assert model_uri(inference("base"), home) == "file:///out"
 
 
+IN_A_BUCKET = {
+    "model": {"uri": "s3://bucket/model"},
+    "data": {"train": {"uris": ["s3://bucket/a.jsonl"]}},
+    "output": {"uri": "s3://bucket/out"},
+}
+
+
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
         ({"backend": {"kubernetes": {}}, "output": {"uri": "s3://bucket/out"}}, "backend.kubernetes"),
+        ({"backend": {"sagemaker": {"instanceType": "ml.p5.48xlarge"}}, **IN_A_BUCKET}, "backend.sagemaker"),
+        ({"topology": {"cpu": "4"}}, "topology.cpu"),
         ({"runPolicy": {"queue": "main"}}, "runPolicy.queue"),
         ({"output": {"uri": "s3://bucket/out", "credentials": {"secretName": "keys"}}}, "output.credentials"),
     ],
@@ -140,7 +175,7 @@ def test_what_only_a_cluster_has_is_refused(job: Callable[..., Job], spec: dict[
     with pytest.raises(ConfigurationError) as refused:
         require_local(job(**spec))
     assert refused.value.message == f"FineTuneJob 'cwe': {field} is for a cluster"
-    assert refused.value.hint
+    assert refused.value.hint.startswith("leave it out")
     require_local(job(backend={"local": {}}, topology={"nodes": 2, "memory": "1Gi"}))
 
 

@@ -80,19 +80,21 @@ def test_a_job_that_nobody_runs_is_not_shown_as_running(
     )
 
 
-def test_one_job_is_described(zerotune: Callable[..., str], home: Home, job: Callable[..., Job]) -> None:
+def test_one_job_is_described(
+    zerotune: Callable[..., str], home: Home, job: Callable[..., Job], inference: Callable[[str], Job]
+) -> None:
     cause = RootCause(failure_class="Data", message="a.jsonl:3: not JSON", hint="mend it", rank=1, host="127.0.0.1")
     ended = RUNNING.attempts[0].model_copy(update={"outcome": "Failed", "failure_class": "Data"})
     keep(home, job(), RUNNING.model_copy(update={"phase": "Failed", "root_cause": cause, "attempts": [ended]}))
     assert zerotune("status", "cwe").splitlines() == [
-        "Name:        cwe",
-        "Kind:        FineTuneJob",
-        "Phase:       Failed",
-        f"Folder:      {home.path}/finetunejob/cwe",
-        "Step:        3/9",
-        "Loss:        2.5",
-        "Root cause:  Data (rank 1, host 127.0.0.1): a.jsonl:3: not JSON",
-        "             hint: mend it",
+        "Name:           cwe",
+        "Kind:           FineTuneJob",
+        "Phase:          Failed",
+        f"Folder:         {home.path}/finetunejob/cwe",
+        "Step:           3/9",
+        "Loss:           2.5",
+        "Root cause:     Data (rank 1, host 127.0.0.1): a.jsonl:3: not JSON",
+        "                hint: mend it",
         "",
         "HOST        HOSTNAME   RANKS   DEVICE",
         "127.0.0.1   box        0-1     cpu",
@@ -102,6 +104,20 @@ def test_one_job_is_described(zerotune: Callable[..., str], home: Home, job: Cal
     ]
     listed = yaml.safe_load(zerotune("status", "-o", "yaml"))
     assert (listed["kind"], listed["items"][0]["spec"]["method"]) == ("List", "cpt")
+
+    done = Progress(step=15, total=15, failed_records=0)
+    answered = JobStatus(phase="Succeeded", progress=done, display=display(done))
+    for failed in (0, 2):
+        progress = done.model_copy(update={"failed_records": failed})
+        keep(home, inference("cwe"), answered.model_copy(update={"progress": progress}))
+        assert zerotune("status", "answers").splitlines() == [
+            "Name:           answers",
+            "Kind:           InferenceJob",
+            "Phase:          Succeeded",
+            f"Folder:         {home.path}/inferencejob/answers",
+            "Step:           15/15",
+            f"Failed records: {failed}",
+        ]
 
 
 def test_logs_are_those_of_the_nodes_of_an_attempt(

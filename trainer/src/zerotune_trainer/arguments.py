@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 from pathlib import Path
 from typing import Any
 
-from pydantic.alias_generators import to_camel
 from transformers import TrainingArguments
 
 from zerotune_trainer import model
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.config.training import Checkpoint, Evaluation, Training
 from zerotune_trainer.errors import ConfigurationError
-
-_NAMES = frozenset(field.name for field in dataclasses.fields(TrainingArguments))
-
-_FIELDS_OF_THE_SPEC = (
-    {name: f"training.{to_camel(name)}" for name in Training.model_fields}
-    | {name: f"checkpoint.{to_camel(name)}" for name in Checkpoint.model_fields}
-    | {name: f"evaluation.{to_camel(name)}" for name in Evaluation.model_fields}
-    | dict.fromkeys(("bf16", "fp16", "bf16_full_eval", "fp16_full_eval"), "training.precision")
-    | dict.fromkeys(
-        ("activation_checkpointing", "gradient_checkpointing"),
-        "training.gradientCheckpointing",
-    )
-    | {"deepspeed": "deepspeed", "output_dir": "output.uri", "resume_from_checkpoint": "checkpoint.resume"}
-    | dict.fromkeys(("metric_for_best_model", "greater_is_better", "eval_on_start"), "evaluation")
-    | dict.fromkeys(("use_cpu", "ddp_backend", "ddp_timeout", "local_rank"), "topology")
-)
-
-_OURS = {
-    "auto_find_batch_size": "the plan fixes the batch",
-    "average_tokens_across_devices": "every token of a step weighs the same on every rank",
-    "enable_jit_checkpoint": "zerotune saves when it is stopped",
-    "fsdp": "DeepSpeed partitions the model",
-    "fsdp_config": "DeepSpeed partitions the model",
-    "parallelism_config": "DeepSpeed partitions the model",
-    "remove_unused_columns": "rows hold what the model takes",
-    "save_on_each_node": "checkpoints go to one folder",
-    "restore_callback_states_from_checkpoint": "zerotune restores what it needs",
-    "save_only_model": "a checkpoint without optimizer state cannot be resumed",
-}
 
 
 def training_arguments(
@@ -59,13 +26,18 @@ def training_arguments(
         evaluates: Whether there are validation rows.
 
     Raises:
-        ConfigurationError: an argument that does not exist, has a field of its own, or is refused by transformers.
+        ConfigurationError: there will be no best state to load, or transformers refuses an argument or several
+            together.
     """
-    check_names(config.training.arguments)
     training, evaluation = config.training, config.evaluation
     precision = model.resolve_precision(training.precision, config.launch.accelerator)
     micro_batch = training.per_device_train_batch_size or 1
     strategy = evaluation.eval_strategy if evaluates else "no"
+    if evaluation.load_best_model_at_end and "no" in (strategy, config.checkpoint.save_strategy):
+        raise ConfigurationError(
+            "evaluation.loadBestModelAtEnd needs evaluations and checkpoints to choose from",
+            "give validation records, and set neither evaluation.evalStrategy nor checkpoint.saveStrategy to no",
+        )
     settings: dict[str, Any] = {
         "report_to": "none",
         "disable_tqdm": True,
@@ -114,28 +86,6 @@ _AS_THEY_ARE = (
     "seed",
     "logging_steps",
 )
-
-
-def check_names(names: dict[str, Any]) -> None:
-    """See that `training.arguments` names fields of TrainingArguments which are not set elsewhere.
-
-    Raises:
-        ConfigurationError: one does not exist, has a field of its own in the spec, or is zerotune's to set.
-    """
-    for name in names:
-        if name in _OURS:
-            raise ConfigurationError(f"training.arguments.{name} cannot be set: {_OURS[name]}", "leave it out")
-        if name in _FIELDS_OF_THE_SPEC:
-            field = _FIELDS_OF_THE_SPEC[name]
-            raise ConfigurationError(
-                f"training.arguments.{name} has a field of its own: {field}", f"set {field} instead"
-            )
-        if name not in _NAMES:
-            close = difflib.get_close_matches(name, _NAMES, n=1)
-            raise ConfigurationError(
-                f"training.arguments.{name}: TrainingArguments has no such field",
-                f"did you mean {close[0]}?" if close else "see TrainingArguments in the documentation of transformers",
-            )
 
 
 def _with_auto(deepspeed: dict[str, Any]) -> dict[str, Any]:

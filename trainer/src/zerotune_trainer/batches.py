@@ -72,7 +72,7 @@ class CountingCollator:
 
 def blank(row: Row) -> Row:
     """A row of two tokens without loss; the mark on it goes no further than the collator."""
-    short = {"input_ids": row["input_ids"][:2], "labels": [IGNORED, IGNORED]}
+    short = {"input_ids": [row["input_ids"][0]] * 2, "labels": [IGNORED, IGNORED]}
     return short | ({"seq_lengths": [2]} if "seq_lengths" in row else {})
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel, TrainerState
-from transformers.trainer_pt_utils import get_model_param_count
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
@@ -65,7 +64,9 @@ class Checkpoints:
         """Warn where the checkpoints of this model will not fit the disk. Rank 0 does."""
         settings = self._config.checkpoint
         if self._context.rank == 0 and settings.save_strategy != "no":
-            warn_on_volume(self.path, get_model_param_count(model), model.dtype, settings.save_total_limit)
+            # Under ZeRO-3 a parameter holds only this rank's part, and says in ds_numel how large it is.
+            parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+            warn_on_volume(self.path, parameters, model.dtype, settings.save_total_limit)
 
     @contextmanager
     def writing(self, state: TrainerState) -> Iterator[None]:
@@ -101,8 +102,9 @@ class Checkpoints:
                 raise ConfigurationError(
                     text, "resume from another checkpoint, or `resume: auto` for the last whole one"
                 )
-            _log.warning("%s; it is not used", text)
-        if names:
+            if self._context.rank == 0:
+                _log.warning("%s; it is not used", text)
+        if names and self._context.rank == 0:
             _log.warning("no checkpoint in %s is whole: training begins at the beginning", self._folder.uri)
         return None
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from zerotune_trainer import zero
 from zerotune_trainer.config import Launch
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.errors import ConfigurationError, PeerLostError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, PeerLostError, TemporaryError, ZerotuneError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.progress import TopologyEntry
 
@@ -38,7 +38,7 @@ def join(context: RankContext, launch: Launch) -> list[TopologyEntry]:
         torch.cuda.set_device(context.local_rank)
     else:
         zero.without_shm_op()
-        _use_loopback(context.host.name)
+    _use_loopback(context.host.name)
     backend = "nccl" if launch.accelerator == "cuda" else "gloo"
     dist.init_process_group(
         backend,
@@ -58,20 +58,55 @@ def leave() -> None:
 
 
 def _meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.Store:
+    """The store at which the ranks meet, once all of them are there and were given the same hostfile."""
+    patience = timedelta(seconds=launch.rendezvous_timeout_seconds)
+    place = f"{context.hostfile.master.name}:{launch.master_port}"
     try:
-        return dist.TCPStore(  # type: ignore[attr-defined]
+        store = dist.TCPStore(  # type: ignore[attr-defined]
             context.hostfile.master.name,
             launch.master_port,
-            context.world_size,
             is_master=context.rank == 0,
-            timeout=timedelta(seconds=launch.rendezvous_timeout_seconds),
+            timeout=patience,
+            wait_for_workers=False,
         )
-    except (dist.DistNetworkError, dist.DistStoreError) as error:
+        _show_hostfile(context, store)
+        store.wait([_HOSTFILE_OF.format(rank) for rank in range(context.world_size)], patience)
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" in str(error):
+            raise TemporaryError(
+                f"{place} is in use", "another job runs there; give launch.masterPort another"
+            ) from error
+        raise PeerLostError(f"rank {context.rank} does not reach rank 0 at {place}: {error}", _SEE_OTHERS) from error
+    except dist.DistStoreError as error:
         raise PeerLostError(
-            f"rank {context.rank} did not meet the other {context.world_size - 1} ranks at "
-            f"{context.hostfile.master.name}:{launch.master_port}: {error}",
-            f"see why another rank did not start, and that port {launch.master_port} is free and reachable",
+            f"{_absent(context, store)} did not come to {place} within {patience.seconds} s", _SEE_OTHERS
         ) from error
+    return store
+
+
+_HOSTFILE_OF = "hostfile of rank {}"
+_SEE_OTHERS = "see why that host or rank did not start, and that the hosts reach each other"
+
+
+def _show_hostfile(context: RankContext, store: Any) -> None:
+    """Show the others this rank's hostfile, and see that rank 0 has the same.
+
+    Raises:
+        ConfigurationError: it has another.
+    """
+    mine = context.hostfile.render()
+    store.set(_HOSTFILE_OF.format(context.rank), mine)
+    first = store.get(_HOSTFILE_OF.format(0)).decode()
+    if first != mine:
+        raise ConfigurationError(
+            f"rank {context.rank} on {context.host.name} has the hostfile {mine!r}, rank 0 has {first!r}",
+            "give every host the same folder",
+        )
+
+
+def _absent(context: RankContext, store: Any) -> str:
+    absent = [rank for rank in range(context.world_size) if not store.check([_HOSTFILE_OF.format(rank)])]
+    return ", ".join(f"rank {rank} on {context.hostfile.host_of_rank(rank).name}" for rank in absent)
 
 
 def _use_loopback(host: str) -> None:
@@ -89,9 +124,8 @@ def _prove_topology(context: RankContext, launch: Launch) -> list[TopologyEntry]
         device=_device(context, launch),
         pid=os.getpid(),
     )
-    claims = gather((context.hostfile.render(), entry))
-    entries = [claim[1] for claim in claims]
-    problems = topology_problems(context.hostfile, [claim[0] for claim in claims], entries)
+    entries = gather(entry)
+    problems = topology_problems(context.hostfile, entries)
     if problems:
         raise ConfigurationError(
             "the ranks do not run where the hostfile says: " + "; ".join(problems),
@@ -102,15 +136,9 @@ def _prove_topology(context: RankContext, launch: Launch) -> list[TopologyEntry]
     return entries
 
 
-def topology_problems(hostfile: Hostfile, hostfiles: list[str], entries: list[TopologyEntry]) -> list[str]:
-    """What does not agree between the hostfile and where the ranks say that they run, a sentence each.
-
-    Args:
-        hostfile: What this rank was given.
-        hostfiles: The text of the hostfile that each rank was given.
-        entries: Where each rank runs.
-    """
-    problems = [f"rank {rank} has another hostfile" for rank, text in enumerate(hostfiles) if text != hostfile.render()]
+def topology_problems(hostfile: Hostfile, entries: list[TopologyEntry]) -> list[str]:
+    """What does not agree between the hostfile and where the ranks say that they run, a sentence each."""
+    problems: list[str] = []
     if len(entries) != hostfile.world_size:
         problems.append(f"{len(entries)} ranks came, the hostfile has {hostfile.world_size}")
     for rank, entry in enumerate(entries[: hostfile.world_size]):
@@ -138,8 +166,8 @@ class Agreement:
     waits neither for it nor for the device.
     """
 
-    def __init__(self) -> None:
-        self._group: Any = dist.new_group(backend="gloo")
+    def __init__(self, timeout: timedelta) -> None:
+        self._group: Any = dist.new_group(backend="gloo", timeout=timeout)
         self._sums = torch.zeros(2, dtype=torch.int64)
         self._work: dist.Work | None = None
 

@@ -37,7 +37,12 @@ _PEER_LOST = re.compile(
     r"|Timed out waiting \d+ms for (recv|send)|Socket Timeout|remote process exited|NCCL.*(timeout|network error)",
     re.IGNORECASE,
 )
-_DISK = {errno.ENOSPC: "is full", errno.EDQUOT: "has reached its quota", errno.EIO: "gives input/output errors"}
+_DISK = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "has reached its quota",
+    errno.EFBIG: "has reached the size that a file may have",
+    errno.EIO: "gives input/output errors",
+}
 _REFUSED = {errno.EROFS: "is read-only", errno.EACCES: "may not be accessed", errno.EPERM: "may not be changed"}
 
 
@@ -117,7 +122,8 @@ def _memory(error: BaseException) -> ZerotuneError | None:
         return None
     return OutOfMemoryError(
         _first_line(error),
-        "lower the micro batch or data.maxLength, set training.gradientCheckpointing, or raise zero.stage",
+        "lower the batch of a device (perDeviceTrainBatchSize, perDeviceBatchSize) or data.maxLength; "
+        "for training also set training.gradientCheckpointing or raise zero.stage",
     )
 
 

@@ -28,7 +28,7 @@ class Flow(TrainerCallback, ExportableState):
         self._trainer = trainer
         self._keeps_best = keeps_best
         self._dtype = dtype
-        self._agreement = Agreement()
+        self._agreement = Agreement(trainer.args.ddp_timeout_delta)
         self._evaluated_at = self._saved_at = -1
 
     def state(self) -> dict[str, Any]:
@@ -150,7 +150,9 @@ def _diverged(losses: dict[int, float], state: TrainerState, learning_rate: floa
     means = {step: sum(rank[step] for rank in of_ranks) / len(of_ranks) for step in sorted(losses)}
     first = next((step for step, loss in means.items() if not math.isfinite(loss)), state.global_step)
     before = [loss for step, loss in means.items() if step < first]
-    before = before or [record["loss"] for record in state.log_history if "loss" in record][-1:]
+    before = (
+        before or [loss for record in state.log_history if math.isfinite(loss := record.get("loss", math.nan))][-1:]
+    )
     last = f"the last finite loss was {before[-1]:.4f}" if before else "there was no finite loss before it"
     return ConfigurationError(
         f"the loss is {means.get(first, math.nan)} at step {first}; {last}; the learning rate was {learning_rate:.3g}",

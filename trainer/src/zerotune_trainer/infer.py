@@ -31,8 +31,8 @@ from zerotune_trainer.inference.pulse import Pulse, Tally
 from zerotune_trainer.inference.rows import refuse_clash
 from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.work import WORK_NAME
-from zerotune_trainer.ownership import writing_errors
-from zerotune_trainer.storage import Folder, local_folder, open_folder
+from zerotune_trainer.ownership import open_output, writing_errors
+from zerotune_trainer.storage import local_folder
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def infer(config: InferConfig, context: RankContext) -> None:
     """
     _check_engine(config)
     cache = Path(config.launch.cache_dir)
-    output = _output(config, cache)
+    output = open_output(_given("output.uri", config.output.uri), cache)
     if is_complete(output, config):
         _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
         if context.rank == 0:
@@ -80,12 +80,11 @@ def infer(config: InferConfig, context: RankContext) -> None:
 
     context.report.phase("generating")
     remaining = work.remaining
-    while (ticket := pulse.tally.next_ticket()) < len(remaining):
+    while (ticket := pulse.next_ticket()) < len(remaining):
         chunk = remaining[ticket]
         rows, batches = chunks.generate(source.read(work.plan.records_of(chunk)))
         with writing_errors(output.uri):
             write_part(output, config, work.plan, (chunk, context.rank), rows, batches)
-    pulse.tally.finish()
     pulse.wait_for_all()
 
     context.report.phase("saving")
@@ -99,12 +98,6 @@ def infer(config: InferConfig, context: RankContext) -> None:
 def _check_engine(config: InferConfig) -> None:
     if config.engine not in ("auto", "transformers"):
         raise ConfigurationError(f"engine {config.engine} is not there yet", "use engine: transformers")
-
-
-def _output(config: InferConfig, cache: Path) -> Folder:
-    uri = _given("output.uri", config.output.uri)
-    with writing_errors(uri):
-        return open_folder(uri, cache)
 
 
 def _given(name: str, uri: str | None) -> str:

@@ -118,7 +118,7 @@ def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) 
     _logger.info("%s, attempt %d: host %s of %d", config.job.name, config.job.attempt, host.name, len(hostfile.hosts))
     start_imports([payload(config), ENVIRONMENT_MODULE], launch)
     if host == hostfile.master:
-        require_free_port(launch.master_port, "where the ranks meet", "launch.masterPort")
+        require_free_port(launch.master_port, "where the ranks meet")
     supervisor = Supervisor(folder, config, hostfile, host, stop.event)
     wait_for_names([host.name], launch.name_resolution_timeout_seconds)
     with ProgressServer(listening_address(host.name), launch.progress_port, supervisor.observe):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from zerotune_trainer.config.training import Precision
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_log = logging.getLogger(__name__)
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -99,6 +101,7 @@ def load_model(
     missing: set[str] = info["missing_keys"]  # type: ignore[has-type]
     if missing:
         raise ConfigurationError(f"{folder} lacks the weights {_some(missing)}", _MEND)
+    _log.info("attention %s, precision %s", loaded.config._attn_implementation, precision)  # type: ignore[has-type]
     return cast(PreTrainedModel, loaded)  # type: ignore[has-type]
 
 
@@ -187,7 +190,8 @@ def _expected_shapes(model: Model, folder: Path) -> dict[str, tuple[int, ...]]:
                 config, trust_remote_code=model.trust_remote_code
             )
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{folder} is not a causal language model: {error}", _MEND) from error
+        remedy = "set model.trustRemoteCode, if you trust it" if "trust_remote_code" in str(error) else _MEND
+        raise ConfigurationError(f"{folder} is not a causal language model: {error}", remedy) from error
     return {name: tuple(value.shape) for name, value in empty.state_dict().items()}
 
 

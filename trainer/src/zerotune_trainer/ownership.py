@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
+from safetensors import SafetensorError
 
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.manifest import read_manifest
-from zerotune_trainer.storage import Folder, read_bytes
+from zerotune_trainer.storage import Folder, locate, open_folder, read_bytes
 
 OWNER_NAME = ".zerotune-job.json"
 """Says which job a folder belongs to; written before anything else."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MAKE_SPACE = "see that the disk is not full; the job goes on from its last whole checkpoint"
+_ARCHIVE_WRITER = re.compile(r"PytorchStreamWriter|inline_container\.cc|iostream error")
 _ANOTHER_FOLDER = "give this job a folder of its own, or move away what is there"
+
+
+def open_output(uri: str, cache_dir: Path) -> Folder:
+    """The results folder at a URI, as `storage.open_folder`, made where it is not there.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    local = locate(uri).local
+    if local is not None:
+        with writing_errors(uri):
+            local.mkdir(parents=True, exist_ok=True)
+    return open_folder(uri, cache_dir)
 
 
 def claim(folder: Folder, job: JobIdentity) -> None:
@@ -29,7 +46,6 @@ def claim(folder: Folder, job: JobIdentity) -> None:
         TemporaryError: the disk is full.
     """
     with writing_errors(folder.uri):
-        folder.local.mkdir(parents=True, exist_ok=True)
         fetch(folder, OWNER_NAME)
         owner = read_owner(folder.local)
         if owner is not None:
@@ -95,12 +111,14 @@ def writing_errors(place: str) -> Iterator[None]:
     """
     try:
         yield
+    except (SafetensorError, RuntimeError) as error:
+        # Both hide errno: torch.save in the writer of its archive, safetensors in its text.
+        if isinstance(error, RuntimeError) and not _ARCHIVE_WRITER.search(str(error)):
+            raise
+        raise TemporaryError(f"{place} cannot be written: {str(error).splitlines()[0]}", _MAKE_SPACE) from error
     except OSError as error:
         if error.errno in _FULL:
-            raise TemporaryError(
-                f"{place} cannot be written: {error}",
-                "free space there; the job goes on from its last whole checkpoint",
-            ) from error
+            raise TemporaryError(f"{place} cannot be written: {error}", _MAKE_SPACE) from error
         raise ConfigurationError(
             f"{place} cannot be written: {error}", "give a folder that this user may write"
         ) from error

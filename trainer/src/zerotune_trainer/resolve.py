@@ -74,13 +74,12 @@ def listening_address(name: str) -> str:
     return "0.0.0.0" if address.version == 4 else "::"  # noqa: S104 a pod is reached from outside
 
 
-def require_free_port(port: int, purpose: str, field: str) -> None:
+def require_free_port(port: int, purpose: str) -> None:
     """See that nothing listens on a port of this machine.
 
     Args:
         port: The port.
         purpose: What it is for.
-        field: What chooses it.
 
     Raises:
         TemporaryError: something does.
@@ -89,16 +88,16 @@ def require_free_port(port: int, purpose: str, field: str) -> None:
         # torch's store listens on every address.
         socket.create_server(("", port)).close()
     except OSError as error:
-        raise port_in_use(port, purpose, field, error) from error
+        raise port_in_use(port, purpose, error) from error
 
 
-def port_in_use(port: int, purpose: str, field: str, error: OSError) -> TemporaryError:
+def port_in_use(port: int, purpose: str, error: OSError) -> TemporaryError:
     """The error of a port that cannot be had."""
     # Not `error.strerror`, to which `create_server` adds the address.
     reason = os.strerror(error.errno) if error.errno else str(error)
     return TemporaryError(
         f"port {port}, {purpose}, cannot be used on this host: {reason}",
-        f"stop what listens there (`ss -ltnp sport = :{port}`), or choose another port with {field}",
+        f"stop what uses it (`ss -ltnp sport = :{port}`), or run again: `zerotune run` chooses another port each time",
     )
 
 

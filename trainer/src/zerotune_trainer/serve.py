@@ -36,7 +36,7 @@ class ProgressServer(AbstractContextManager["ProgressServer"]):
         try:
             self._server = _Server((address, port), observe)
         except OSError as error:
-            raise port_in_use(port, "for /progress and /metrics", "launch.progressPort", error) from error
+            raise port_in_use(port, "for /progress and /metrics", error) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="progress", daemon=True)
 
     def __enter__(self) -> ProgressServer:

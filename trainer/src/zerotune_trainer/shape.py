@@ -31,6 +31,8 @@ class ModelShape(Settings):
     vocab_size: int
     context: int | None = None
     """Longest sequence in tokens the model was made for."""
+    learned_positions: bool = False
+    """Whether positions are a table of `context` rows, so that a longer sequence cannot be computed at all."""
     exact: bool = True
     """False where the architecture is unknown and Llama's arithmetic was used."""
 
@@ -126,6 +128,7 @@ def read_shape(config: dict[str, Any], where: str = "config.json") -> ModelShape
         heads=sizes.heads,
         vocab_size=sizes.vocab,
         context=sizes.context,
+        learned_positions=family is not None and family.learned_positions,
         exact=family is not None and text is config,
     )
 

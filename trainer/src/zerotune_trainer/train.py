@@ -20,7 +20,7 @@ from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.errors import ConfigurationError, StoppedError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe, files_of, read_manifest, write_manifest
-from zerotune_trainer.ownership import check_owner, claim, fetch, writing_errors
+from zerotune_trainer.ownership import check_owner, claim, fetch, open_output, writing_errors
 from zerotune_trainer.progress import TopologyEntry
 from zerotune_trainer.records import Recorder
 from zerotune_trainer.report import write_report
@@ -33,7 +33,7 @@ from zerotune_trainer.results import (
     TrainRecord,
     read_metrics,
 )
-from zerotune_trainer.storage import Folder, local_folder, open_folder
+from zerotune_trainer.storage import Folder, local_folder
 from zerotune_trainer.trainer import CausalTrainer, EvaluationStoppedError
 
 zero.import_muon_lazily()
@@ -48,6 +48,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         StoppedError: the job was asked to stop; there is a checkpoint if it had made a step and saves at all.
         ZerotuneError: whatever else keeps the job from finishing, as its class says.
     """
+    trainer_class = methods.trainer_class(config.method)
     cache = Path(config.launch.cache_dir)
     output = _output(config, cache)
     if _is_finished(config, output):
@@ -68,18 +69,19 @@ def train(config: TrainConfig, context: RankContext) -> None:
     context.report.phase("model")
     deepspeed = zero.read_deepspeed(context.folder)
     arguments = training_arguments(config, deepspeed, checkpoints.path, evaluates=rows.validation is not None)
-    trainer = methods.trainer_class(config.method)(
+    loaded = model.load_for_training(config, model_folder)
+    checkpoints.warn_on_volume(loaded)
+    trainer = trainer_class(
         context=context,
         checkpoints=checkpoints,
         recorder=Recorder(output.local, context.report, writes=context.rank == 0),
-        model=model.load_for_training(config, model_folder),
+        model=loaded,
         args=arguments,
         train_dataset=rows.train,
         eval_dataset=rows.validation,
         data_collator=data.collator(config, tokenizer),
         processing_class=tokenizer,
     )
-    checkpoints.warn_on_volume(trainer.model)
     _stop_if_asked(context, distributed.any_rank(context.stop.is_set()))
 
     _train(trainer, checkpoints, output)
@@ -91,9 +93,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
 
 
 def _output(config: TrainConfig, cache: Path) -> Folder:
-    uri = _given("output.uri", config.output.uri)
-    with writing_errors(uri):
-        return open_folder(uri, cache)
+    return open_output(_given("output.uri", config.output.uri), cache)
 
 
 def _given(name: str, uri: str | None) -> str:
@@ -124,7 +124,7 @@ def _stop_if_asked(context: RankContext, asked: bool) -> None:
 def _claim(config: TrainConfig, context: RankContext, output: Folder, cache: Path) -> Checkpoints:
     """Make the output and the checkpoints the job's own, and let every rank know where the checkpoints are."""
     distributed.on_first_rank(lambda: claim(output, config.job))
-    folder = open_folder(config.checkpoint.uri or f"{output.uri}/checkpoints", cache)
+    folder = open_output(config.checkpoint.uri or f"{output.uri}/checkpoints", cache)
     distributed.on_first_rank(lambda: claim(folder, config.job))
     return Checkpoints(folder, config, context, output.local)
 

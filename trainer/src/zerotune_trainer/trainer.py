@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
 from zerotune_trainer.batches import TOKENS, Batch, Collator, CountingCollator, EvenRows, RankRows, Rows
@@ -37,6 +37,7 @@ class CausalTrainer(Trainer):
         checkpoints: Checkpoints,
         recorder: Recorder,
         args: TrainingArguments,
+        model: PreTrainedModel,
         train_dataset: Rows,
         data_collator: Collator,
         **options: Any,
@@ -47,15 +48,16 @@ class CausalTrainer(Trainer):
         self.step_tokens = 0
         self._losses: dict[int, list[torch.Tensor]] = defaultdict(list)
         super().__init__(
+            model=model,
             args=args,
             data_collator=CountingCollator(data_collator),
             train_dataset=EvenRows(train_dataset, args.world_size * args.train_batch_size),
             **options,
         )
-        self.flow = Flow(self, keeps_best=checkpoints.keeps_best, dtype=self.model.dtype)
+        self.flow = Flow(self, keeps_best=checkpoints.keeps_best, dtype=model.dtype)
         self.remove_callback(PrinterCallback)
-        self.add_callback(self.flow)
         self.add_callback(recorder)
+        self.add_callback(self.flow)
 
     @property
     def engine(self) -> DeepSpeedEngine:
@@ -114,6 +116,13 @@ class CausalTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save nothing: DeepSpeed's part of a checkpoint holds the weights, and `model.save_model` makes the output."""
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # A job that was cut off after its last step has a checkpoint of it: transformers would make one step more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with self._pause("saving"), self.checkpoints.writing(self.state):

@@ -16,6 +16,8 @@ from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.status import abandoned
 
 _COLUMNS = ("NAME", "KIND", "METHOD", "NODES", "PHASE", "STEP", "LOSS", "TOKENS/S", "ETA", "AGE")
+_INDENT = 16
+"""Column where the values of a described job begin."""
 
 
 def command(
@@ -80,11 +82,18 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
         "Folder": str(folder.path),
         "Step": status.display.step if status.display else "",
         "Loss": (status.display and status.display.loss) or "",
+        "Failed records": _failed_records(status),
         "Output": _output(status.output) if status.output else "",
         "Root cause": _cause(status.root_cause) if status.root_cause else "",
     }
-    lines = [f"{fact + ':':<12} {value}" for fact, value in facts.items() if value]
+    lines = [f"{fact + ':':<{_INDENT}}{value}" for fact, value in facts.items() if value]
     return "\n".join([*lines, *_topology(status), *_attempts(status)])
+
+
+def _failed_records(status: JobStatus) -> str:
+    """How many records of an InferenceJob have an error instead of an answer, none included; empty for training."""
+    failed = status.progress.failed_records if status.progress else None
+    return "" if failed is None else str(failed)
 
 
 def _output(output: OutputSummary) -> str:
@@ -101,7 +110,7 @@ def _cause(cause: RootCause) -> str:
         )
         if part
     )
-    hint = f"\n{'':13}hint: {cause.hint}" if cause.hint else ""
+    hint = f"\n{'':{_INDENT}}hint: {cause.hint}" if cause.hint else ""
     return f"{cause.failure_class}{f' ({place})' if place else ''}: {cause.message}{hint}"
 
 

@@ -18,6 +18,7 @@ from zerotune_operator.plan.precision import settle_precision
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.config.sources import JsonObject
+from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.shape import ModelShape
 from zerotune_trainer.sizing import GenerationMemory, Precision, Rung
@@ -112,8 +113,17 @@ def plan_job(job: Job, shape: ModelShape, placement: Placement, identity: JobIde
     return _plan_inference(job, shape, placement, identity)
 
 
+def _check_length(shape: ModelShape, length: int | None) -> None:
+    if shape.learned_positions and length and shape.context and length > shape.context:
+        raise ConfigurationError(
+            f"data.maxLength {length} exceeds the {shape.context} positions that the {shape.architecture} model has",
+            f"set data.maxLength to {shape.context} or less, or use a model with a longer context",
+        )
+
+
 def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
     spec = adopt(job.spec)
+    _check_length(shape, spec.data.max_length)
     topology = plan_topology(spec.topology, spec.parallelism, placement)
     batch = training_batch(spec.training, topology.data_parallel)
     precision = settle_precision(spec.training.precision, topology.accelerator)
@@ -139,6 +149,7 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, id
 
 def _plan_inference(job: InferenceJob, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
     spec = job.spec
+    _check_length(shape, spec.data.max_length)
     topology = plan_topology(spec.topology, spec.parallelism, placement)
     batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.data_parallel)
     precision = settle_precision(spec.precision, topology.accelerator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
@@ -45,6 +46,10 @@ class Tally:
         """Say that this rank will do no more."""
         self._store.add("finished", 1)
 
+    def settle(self, outcome: Literal["whole", "stopped"]) -> bool:
+        """Settle how the job ends. The rank that says it first decides; whether that was the same `outcome`."""
+        return self._store.compare_set("outcome", "", outcome) == outcome.encode()
+
     def count(self) -> Count:
         """What all ranks have done so far."""
         names = ("records", "failed", "tokens", "finished")
@@ -74,10 +79,7 @@ class Pulse:
         Raises:
             StoppedError: the rank was asked to stop.
         """
-        if self.context.stop.is_set():
-            raise StoppedError(
-                f"rank {self.context.rank} was asked to stop: whole output files are kept, the one in hand is not"
-            )
+        self._stop_if_asked()
         if time.monotonic() - self._reported >= REPORT_SECONDS:
             self._report(self.tally.count())
 
@@ -87,21 +89,43 @@ class Pulse:
         Raises:
             StoppedError: the rank was asked to stop.
         """
+        self._stop_if_asked()
         self.tally.add(records, failed, tokens)
         self.beat()
 
-    def wait_for_all(self) -> None:
-        """Wait until every rank has finished. What the others do in the meantime counts as getting on.
+    def next_ticket(self) -> int:
+        """As `Tally.next_ticket`.
 
         Raises:
             StoppedError: the rank was asked to stop.
         """
+        self._stop_if_asked()
+        return self.tally.next_ticket()
+
+    def wait_for_all(self) -> None:
+        """Say that this rank has finished, and wait until every rank has. What the others do counts as getting on.
+
+        Raises:
+            StoppedError: a rank was asked to stop before all had finished.
+        """
+        self.tally.finish()
         while (count := self.tally.count()).ranks_finished < self.context.world_size:
-            if count.records > self._last.records:
-                self.beat()
-            if self.context.stop.wait(0.2):
-                self.beat()
+            if count.records > self._last.records and time.monotonic() - self._reported >= REPORT_SECONDS:
+                self._report(count)
+            if self.context.stop.wait(0.2) and self.tally.settle("stopped"):
+                self._stop_if_asked()
+        # A rank that is asked to stop now must not leave the one alone that writes the results.
+        if not self.tally.settle("whole"):
+            raise StoppedError(
+                f"rank {self.context.rank} stops with another that was asked to stop: whole files are kept"
+            )
         self._report(count)
+
+    def _stop_if_asked(self) -> None:
+        if self.context.stop.is_set():
+            raise StoppedError(
+                f"rank {self.context.rank} was asked to stop: whole output files are kept, the one in hand is not"
+            )
 
     def _report(self, count: Count) -> None:
         now = time.monotonic()

@@ -9,6 +9,7 @@ from typing import Any
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.local.state import JobFolder
+from zerotune_operator.status import has_made_steps
 from zerotune_trainer.errors import ConfigurationError
 
 _FREE = ("runPolicy", "backend")
@@ -26,9 +27,8 @@ def admit(job: Job, folder: JobFolder, now: datetime) -> Job:
     if not (folder.path / "job.yaml").is_file():
         return _with_identity(job, str(uuid.uuid4()), now)
     known = folder.read_job()
-    progress = folder.read_status().progress
     changes = list(_changes(_result_spec(known), _result_spec(job), ""))
-    if changes and progress is not None and progress.step > 0:
+    if changes and has_made_steps(folder.read_status()):
         raise ConfigurationError(
             f"{job.kind} {job.metadata.name!r} has run with another spec before: {'; '.join(changes)}",
             "give the new job another name (`--name`), or start over with `--fresh`, which puts the old one aside",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -12,13 +11,16 @@ from pathlib import Path
 import psutil
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.backends.local.store import read_remote
-from zerotune_operator.model_config import model_shape
+from zerotune_operator.model_config import model_shape, shape_of_content
 from zerotune_operator.plan import Placement, Plan, plan_job
+from zerotune_operator.status import has_made_steps
 from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.shape import ModelShape, read_shape
+from zerotune_trainer.shape import ModelShape
 
 _MOST_NODES = 254
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits")
@@ -37,12 +39,30 @@ class Gpu:
 def plan_here(job: Job, folder: JobFolder, home: Home, attempt: int) -> Plan:
     """The plan of an attempt of `job` on this machine, with ports that are free at this moment.
 
+    Once steps were made, the ZeRO stage is that of the attempt that made them: no other can load its checkpoints.
+
     Raises:
         ZerotuneError: it cannot run here, or not at all.
     """
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid, attempt=attempt)
+    job = _staying_at(folder.read_status(), job)
     placement = place(job, folder, home, gpus_for(job))
     return plan_job(job, shape_here(placement.model_uri, job.spec.model.revision), placement, identity)
+
+
+def _staying_at(status: JobStatus, job: Job) -> Job:
+    """A FineTuneJob that has made steps, with what of ZeRO the plan of those steps settled on."""
+    settled = status.plan
+    if not isinstance(job, FineTuneJob) or settled is None or not has_made_steps(status):
+        return job
+    zero = Zero.model_validate(
+        {
+            "stage": settled.zero_stage,
+            "offloadOptimizer": settled.offload_optimizer,
+            "offloadParam": settled.offload_param,
+        }
+    )
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"zero": zero})})
 
 
 def shape_here(uri: str, revision: str | None) -> ModelShape:
@@ -54,10 +74,7 @@ def shape_here(uri: str, revision: str | None) -> ModelShape:
     if not uri.startswith("s3://"):
         return model_shape(uri, revision)
     where = f"{uri.rstrip('/')}/config.json"
-    try:
-        return read_shape(json.loads(read_remote(where)), where)
-    except ValueError as error:
-        raise ConfigurationError(f"{where} is not JSON: {error}", "write the model's folder again") from error
+    return shape_of_content(read_remote(where), where)
 
 
 def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> Placement:
@@ -87,7 +104,8 @@ def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> Placement
         progress_port=progress_port,
         threads_per_rank=max(1, len(os.sched_getaffinity(0)) // ranks),
         device_bytes=min((gpu.memory_bytes for gpu in gpus), default=None),
-        node_bytes=psutil.virtual_memory().available // nodes,
+        # Not what is free at this moment: the same job is to be planned alike whatever else runs here.
+        node_bytes=psutil.virtual_memory().total // nodes,
     )
 
 

@@ -8,9 +8,11 @@ from typing import Any
 from zerotune_operator.api.jobs import Job
 from zerotune_trainer.errors import ConfigurationError
 
+_OTHER_BACKEND = "leave it out to run here: this version carries jobs out on one machine only"
 _CLUSTER_ONLY = {
-    "backend.kubernetes": "apply the manifest to a cluster, or leave it out to run here",
-    "backend.sagemaker": "apply the manifest to a cluster, or leave it out to run here",
+    "backend.kubernetes": _OTHER_BACKEND,
+    "backend.sagemaker": _OTHER_BACKEND,
+    "topology.cpu": "leave it out: the ranks share the cores that `zerotune run` may use",
     "topology.minNodes": "leave it out: nodes of one machine come and go together",
     "runPolicy.queue": "leave it out: there is no queue on one machine",
     "runPolicy.priorityClass": "leave it out: there are no pods on one machine",

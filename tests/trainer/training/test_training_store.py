@@ -1,0 +1,81 @@
+"""Checkpoints and output on S3, over its real protocol: two hosts that share nothing else."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The variables by which a rank finds the store, which has a bucket `results`."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with (tmp_path / "moto.log").open("wb") as log:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert time.monotonic() < deadline, "moto did not start"
+            time.sleep(0.1)
+        boto3.resource("s3").Bucket("results").create()
+        yield variables
+    finally:
+        server.kill()
+        server.wait()
+
+
+def names() -> set[str]:
+    return {item.key for item in boto3.resource("s3").Bucket("results").objects.filter(Prefix="job/")}
+
+
+def test_a_job_resumes_from_the_store_alone(make_job: Any, store: dict[str, str], tmp_path: Path) -> None:
+    """R22, R44, D5: killed, and started again on hosts whose disks are empty; the output is complete in the bucket."""
+    job = make_job(stage=2, hosts="127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
+    job.config["output"]["uri"] = "s3://results/job"
+    job.config["launch"]["cacheDir"] = str(tmp_path / "first")
+    job.environment = store
+    running = job.start()
+    running.until(lambda beat: beat.step >= 5)
+    running.signal(signal.SIGKILL)
+    running.end()
+    assert "job/checkpoints/checkpoint-4/manifest.json" in names()
+    assert "job/manifest.json" not in names()
+    job.config["launch"]["cacheDir"] = str(tmp_path / "second")
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert "training begins at checkpoint-4" in ended.log
+    files = {
+        "manifest.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "results.json",
+        "report.html",
+        "trainer_state.json",
+    }
+    assert {f"job/{file}" for file in files} <= names()
+    assert {name.split("/")[2] for name in names() if "/checkpoint-" in name} == {"checkpoint-4", "checkpoint-6"}
+    metrics = boto3.client("s3").get_object(Bucket="results", Key="job/metrics.jsonl")["Body"].read()
+    assert metrics.count(b'"loss"') == 6
+    assert "job is finished" in job.run().log

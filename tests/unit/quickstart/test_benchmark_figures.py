@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from bench_train import our_records, speed  # noqa: E402
+from memory import MemoryWatch  # noqa: E402
+from pairs import Comparison, report  # noqa: E402
+from workload import Workload, baseline, ours  # noqa: E402
+
+from zerotune_trainer.config import TrainConfig, load_config  # noqa: E402
+from zerotune_trainer.hostfile import Hostfile  # noqa: E402
+
+
+@pytest.fixture
+def workload(tmp_path: Path) -> Workload:
+    shape = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "vocab_size": 256}
+    heads = {"num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 512}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(shape | heads))
+    return Workload("sft", steps=12, logging_steps=2, work=tmp_path)
+
+
+def test_ratio_is_taken_pair_by_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = Comparison("start-up", "s", ours=[1.0, 4.0, 3.0], baseline=[2.0, 4.0, 12.0])
+    report([comparison], tmp_path / "figures.json")
+    (written,) = json.loads((tmp_path / "figures.json").read_text())
+    assert (written["ratios"], written["ratio"]) == ([0.5, 1.0, 0.25], 0.5)
+    printed = "start-up: ours 3.00 s, baseline 4.00 s, ratio 0.500 (0.250 to 1.000, 3 pairs)\n"
+    assert capsys.readouterr().out == printed
+
+
+def test_speed_leaves_the_warm_up_out(workload: Workload, tmp_path: Path) -> None:
+    slow_first = [(2, 10.0, 10.0), (4, 500.0, 11.0), (12, 1000.0, 15.0)]
+    lines = [{"step": s, "tokensPerSecond": rate, "elapsedSeconds": at} for s, rate, at in slow_first]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert speed(our_records(tmp_path), workload) == pytest.approx((500 * 1 + 1000 * 4) / 5)
+
+
+def test_both_sides_train_the_same_with_the_same_deepspeed_settings(workload: Workload) -> None:
+    mine, theirs = ours(workload, 0), baseline(workload, "sft_trainer.py", 0)
+    folder = Path(mine.command[1])
+    config = load_config(folder)
+    assert isinstance(config, TrainConfig)
+    assert Hostfile.parse((folder / "hostfile").read_text()).world_size == 2
+    options = dict(zip(theirs.command[theirs.command.index("--method") :: 2], _values(theirs.command), strict=True))
+    assert Path(options["--deepspeed"]).read_text() == (folder / "deepspeed.json").read_text()
+    assert options["--data"] == config.data.train.uris[0].removeprefix("file://")
+    assert (int(options["--steps"]), int(options["--batch"])) == (
+        config.training.max_steps,
+        config.training.per_device_train_batch_size,
+    )
+    assert int(options["--length"]) == config.data.max_length
+    assert float(config.training.learning_rate) == 1e-3
+    assert mine.output != theirs.output
+
+
+def _values(command: list[str]) -> list[str]:
+    return command[command.index("--method") + 1 :: 2]
+
+
+def test_memory_is_seen_while_a_process_lives() -> None:
+    import subprocess
+    import time
+
+    script = "import subprocess, sys, time; x = bytearray(80_000_000); time.sleep(3)"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    watch = MemoryWatch(process.pid)
+    time.sleep(2)
+    process.wait()
+    peaks = watch.stop()
+    assert 80_000_000 < peaks.processes[0] < 200_000_000
+    assert 75_000_000 < peaks.together < 200_000_000

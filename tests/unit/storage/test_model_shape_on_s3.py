@@ -1,0 +1,51 @@
+"""The plan of a local job whose model is in a bucket: its config.json is read through the trainer's client."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import boto3
+import pytest
+
+from zerotune_operator.api.load import parse_job
+from zerotune_operator.backends.local.placement import plan_here, shape_here
+from zerotune_operator.backends.local.state import Home
+from zerotune_operator.model_config import shape_of_file
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+
+MODEL = Path(__file__).parents[2] / "golden" / "plan" / "models" / "tiny-llama.json"
+
+
+def _put(bucket: str, key: str, text: str) -> None:
+    boto3.resource("s3").Bucket(bucket).put_object(Key=key, Body=text.encode())
+
+
+def test_a_job_is_planned_from_a_model_in_a_bucket(bucket: str, tmp_path: Path) -> None:
+    _put(bucket, "model/config.json", MODEL.read_text())
+    job = parse_job(
+        {
+            "apiVersion": "zerotune.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "metadata": {"name": "cwe"},
+            "spec": {
+                "method": "cpt",
+                "model": {"uri": f"s3://{bucket}/model/"},
+                "data": {"train": {"uris": ["file:///data/a.jsonl"]}, "maxLength": 64},
+            },
+        }
+    )
+    home = Home(tmp_path)
+    plan = plan_here(job, home.job("FineTuneJob", "cwe"), home, 0)
+    assert plan.shape == shape_of_file(MODEL)
+    assert json.loads(plan.artifacts()["config.json"])["model"]["uri"] == f"s3://{bucket}/model/"
+
+
+def test_a_model_in_a_bucket_that_is_none(bucket: str) -> None:
+    with pytest.raises(InputMissingError) as missing:
+        shape_here(f"s3://{bucket}/nothing", None)
+    assert f"s3://{bucket}/nothing/config.json" in missing.value.message
+    _put(bucket, "list/config.json", "[]")
+    with pytest.raises(ConfigurationError) as wrong:
+        shape_here(f"s3://{bucket}/list", None)
+    assert wrong.value.message == f"s3://{bucket}/list/config.json is not a JSON object"
