@@ -60,7 +60,9 @@ generated: $(STAMP) ## Generated files are what generating gives
 
 .PHONY: generate
 generate: $(STAMP) ## Write the generated files anew: crds/, the table of TrainingArguments
-	$(BIN)/python -m zerotune_trainer.argument_table
+	mkdir -p build
+	$(BIN)/python -m zerotune_trainer.training.argument_table > build/training_arguments.json
+	mv build/training_arguments.json trainer/src/zerotune_trainer/config/
 	$(BIN)/zerotune generate
 
 .PHONY: format

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.plan import Placement, plan_job
 from zerotune_trainer.config import JobIdentity
-from zerotune_trainer.shape import read_shape
+from zerotune_trainer.sizing.shape import read_shape
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent

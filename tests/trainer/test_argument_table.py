@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from zerotune_trainer.argument_table import table
+from zerotune_trainer.training.argument_table import table
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.shape import ModelShape, read_shape
+from zerotune_trainer.sizing.shape import ModelShape, read_shape
 
 _TIMEOUT_SECONDS = 30
 _TRUE = {"1", "on", "yes", "true"}

@@ -25,11 +25,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from zerotune_trainer.config import InferConfig, Launch
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.errors import Failure
-from zerotune_trainer.forkserver import start_imports, start_rank
 from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.launching.forkserver import start_imports, start_rank
+from zerotune_trainer.launching.worker import run_rank
 from zerotune_trainer.model import load_tokenizer
 from zerotune_trainer.progress import Beat, Progress
-from zerotune_trainer.worker import run_rank
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"

@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
-from zerotune_trainer.worker import run_rank
+from zerotune_trainer.launching.worker import run_rank
 
 pytestmark = pytest.mark.slow
 

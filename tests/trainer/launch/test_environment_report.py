@@ -20,7 +20,7 @@ def test_it_says_what_torch_and_deepspeed_say_and_costs_nothing() -> None:
     import torch
     from deepspeed.git_version_info import installed_ops
 
-    from zerotune_trainer.environment import environment
+    from zerotune_trainer.launching.environment import environment
 
     began = time.monotonic()
     report = environment(HOST, Launch(cache_dir="/c", threads_per_rank=3))
@@ -43,7 +43,7 @@ def test_it_says_what_torch_and_deepspeed_say_and_costs_nothing() -> None:
 def test_a_host_with_fewer_gpus_than_slots() -> None:
     import torch
 
-    from zerotune_trainer.environment import check_devices
+    from zerotune_trainer.launching.environment import check_devices
 
     count = torch.cuda.device_count()
     host = Hostfile.parse(f"a slots={count + 1}\n").master

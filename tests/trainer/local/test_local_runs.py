@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from zerotune_operator.api.status import JobStatus
-from zerotune_trainer.results import TrainRecord, read_metrics
+from zerotune_trainer.reporting.results import TrainRecord, read_metrics
 
 if TYPE_CHECKING:
     from conftest import Workplace

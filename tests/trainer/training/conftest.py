@@ -23,7 +23,7 @@ from cwe2.database import Database
 
 from zerotune_trainer.config import Launch, TrainConfig
 from zerotune_trainer.errors import Failure
-from zerotune_trainer.forkserver import start_imports, start_rank
+from zerotune_trainer.launching.forkserver import start_imports, start_rank
 from zerotune_trainer.progress import Beat, Phase
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotune_trainer.batches import TOKENS, CountingCollator, EvenRows, RankRows, is_blank
+from zerotune_trainer.training.batches import TOKENS, CountingCollator, EvenRows, RankRows, is_blank
 
 
 def rows(lengths: list[int]) -> list[dict[str, Any]]:

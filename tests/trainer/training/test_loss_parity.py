@@ -26,7 +26,7 @@ def plain(job: Any, output: Path) -> list[tuple[float, float]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
     from zerotune_trainer import data
-    from zerotune_trainer.batches import EvenRows
+    from zerotune_trainer.training.batches import EvenRows
 
     config = TrainConfig.model_validate(job.config)
     folder = job.config["model"]["uri"].removeprefix("file://")

@@ -58,7 +58,7 @@ def config(training: dict[str, Any]) -> TrainConfig:
 
 
 def test_every_field_reaches_the_arguments(tmp_path: Path) -> None:
-    from zerotune_trainer.arguments import training_arguments
+    from zerotune_trainer.training.arguments import training_arguments
 
     made = training_arguments(
         config({**SPEC, "arguments": ANY}), {"zero_optimization": {"stage": 1}}, tmp_path, evaluates=True
@@ -98,7 +98,7 @@ def test_every_field_reaches_the_arguments(tmp_path: Path) -> None:
 
 def test_what_deepspeed_json_leaves_open_follows_the_arguments(tmp_path: Path) -> None:
     """D6: the precision is known before DeepSpeed's "auto" values are filled in."""
-    from zerotune_trainer.arguments import training_arguments
+    from zerotune_trainer.training.arguments import training_arguments
 
     made = training_arguments(config(SPEC), {"zero_optimization": {"stage": 3}}, tmp_path, evaluates=False)
     filled = made.hf_deepspeed_config.config
@@ -123,7 +123,7 @@ def test_what_deepspeed_json_leaves_open_follows_the_arguments(tmp_path: Path) -
 def test_arguments_that_transformers_refuses_are_configuration_errors(
     tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
-    from zerotune_trainer.arguments import training_arguments
+    from zerotune_trainer.training.arguments import training_arguments
 
     with pytest.raises(ConfigurationError, match=message):
         training_arguments(config({"arguments": arguments}), {}, tmp_path, evaluates=False)
@@ -131,7 +131,7 @@ def test_arguments_that_transformers_refuses_are_configuration_errors(
 
 def test_a_schedule_of_deepspeeds_own_is_refused(tmp_path: Path) -> None:
     """D7."""
-    from zerotune_trainer.zero import read_deepspeed
+    from zerotune_trainer.training.zero import read_deepspeed
 
     (tmp_path / "deepspeed.json").write_text('{"scheduler": {"type": "WarmupLR"}}')
     with pytest.raises(ConfigurationError, match=r"deepspeed.scheduler and training.lrSchedulerType both"):

@@ -15,7 +15,7 @@ def test_checkpoints_that_will_not_fit_are_warned_of(
     """14 bytes a parameter in bf16, for the two that are kept and the one being written."""
     import torch
 
-    from zerotune_trainer.checkpoint import warn_on_volume
+    from zerotune_trainer.training.checkpoint import warn_on_volume
 
     parameters = int(shutil.disk_usage(tmp_path).free * share / 14 / 3)
     warn_on_volume(tmp_path, parameters, torch.bfloat16, limit=2)

@@ -13,7 +13,7 @@ ENVIRONMENT_NAME = "environment.json"
 
 def run_logged_rank(folder: Path, host: str, local_rank: int, pipe: Connection) -> None:
     """Print to the job's log, which all its ranks share, and see what `environment.json` says."""
-    from zerotune_trainer.worker import run_rank
+    from zerotune_trainer.launching.worker import run_rank
 
     log = os.open(folder.parent / LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)

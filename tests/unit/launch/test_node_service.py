@@ -13,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from zerotune_trainer.errors import ConfigurationError, Failure, InputMissingError, TemporaryError
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.metrics import render_metrics
-from zerotune_trainer.peers import suspects
+from zerotune_trainer.launching.metrics import render_metrics
+from zerotune_trainer.launching.peers import suspects
+from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host, wait_for_names
+from zerotune_trainer.launching.serve import ProgressServer
+from zerotune_trainer.launching.termination import TerminationLog
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
-from zerotune_trainer.resolve import listening_address, require_free_port, this_host, wait_for_names
-from zerotune_trainer.serve import ProgressServer
-from zerotune_trainer.termination import TerminationLog
 
 NODE = NodeProgress(
     job="cwe",

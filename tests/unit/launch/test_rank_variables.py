@@ -8,10 +8,10 @@ from typing import cast
 
 from zerotune_trainer.config import Launch
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.forkserver import node_variables
 from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.launching.forkserver import node_variables
+from zerotune_trainer.launching.worker import rank_variables
 from zerotune_trainer.progress import Reporter
-from zerotune_trainer.worker import rank_variables
 
 
 def test_place_of_a_rank() -> None:

@@ -9,7 +9,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.shape import read_shape
+from zerotune_trainer.sizing.shape import read_shape
 
 SMALL = {
     "hidden_size": 64,

@@ -18,7 +18,7 @@ from zerotune_operator.model_config import shape_of_file
 from zerotune_operator.plan import Plan, plan_job
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig, load_config
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.sizing import gib
+from zerotune_trainer.sizing.memory import gib
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "plan"
 CASES = sorted(path.parent for path in GOLDEN.glob("*/job.yaml"))

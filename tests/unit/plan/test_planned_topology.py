@@ -11,7 +11,7 @@ from zerotune_operator.api.topology import Accelerator, Parallelism, Topology
 from zerotune_operator.plan import Placement, Plan
 from zerotune_operator.plan.topology import gpu_memory, plan_topology
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing import GIB
+from zerotune_trainer.sizing.memory import GIB
 
 PlanOf = Callable[..., Plan]
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from zerotune_operator.plan import Plan
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.ladder import USABLE, choose
-from zerotune_trainer.shape import ModelShape, read_shape
-from zerotune_trainer.sizing import GIB, Rung, Workload, weigh
+from zerotune_trainer.sizing.ladder import USABLE, choose
+from zerotune_trainer.sizing.memory import GIB, Rung, Workload, weigh
+from zerotune_trainer.sizing.shape import ModelShape, read_shape
 
 PlanOf = Callable[..., Plan]
 ShapeOf = Callable[[str], ModelShape]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotune_trainer.charts import HEIGHT, WIDTH, Chart, Series, draw, smooth, thin
-from zerotune_trainer.scales import number, step_scale, value_scale
+from zerotune_trainer.reporting.charts import HEIGHT, WIDTH, Chart, Series, draw, smooth, thin
+from zerotune_trainer.reporting.scales import number, step_scale, value_scale
 
 finite = st.floats(min_value=-1e30, max_value=1e30, allow_subnormal=False)
 points = st.lists(finite, min_size=1, max_size=3000).map(lambda values: list(enumerate(values)))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from zerotune_trainer.card import write_card
 from zerotune_trainer.config.jobs import TrainConfig
-from zerotune_trainer.results import read_results
+from zerotune_trainer.reporting.card import write_card
+from zerotune_trainer.reporting.results import read_results
 
 WriteRun = Callable[..., TrainConfig]
 

@@ -14,7 +14,7 @@ import pytest
 
 from zerotune_trainer.config.jobs import TrainConfig
 from zerotune_trainer.errors import DataError, InputMissingError
-from zerotune_trainer.report import write_report
+from zerotune_trainer.reporting.report import write_report
 
 Line = dict[str, Any]
 WriteRun = Callable[..., TrainConfig]

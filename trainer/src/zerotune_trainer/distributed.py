@@ -14,12 +14,12 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
-from zerotune_trainer import zero
 from zerotune_trainer.config import Launch
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ConfigurationError, PeerLostError, TemporaryError, ZerotuneError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.progress import TopologyEntry
+from zerotune_trainer.training import zero
 
 T = TypeVar("T")
 

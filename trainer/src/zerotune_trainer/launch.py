@@ -18,16 +18,16 @@ from typing import NoReturn
 
 from zerotune_trainer.config import load_config
 from zerotune_trainer.errors import Failure, InputMissingError, StoppedError, ZerotuneError
-from zerotune_trainer.failures import classify, describe
-from zerotune_trainer.forkserver import RankTarget, start_imports
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.logs import set_up_log
-from zerotune_trainer.processes import adopt_orphans, exit_now
-from zerotune_trainer.resolve import listening_address, require_free_port, this_host, wait_for_names
-from zerotune_trainer.serve import ProgressServer
-from zerotune_trainer.supervisor import Supervisor
-from zerotune_trainer.termination import TerminationLog
-from zerotune_trainer.worker import ENVIRONMENT_MODULE, payload, run_rank
+from zerotune_trainer.launching.failures import classify, describe
+from zerotune_trainer.launching.forkserver import RankTarget, start_imports
+from zerotune_trainer.launching.logs import set_up_log
+from zerotune_trainer.launching.processes import adopt_orphans, exit_now
+from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host, wait_for_names
+from zerotune_trainer.launching.serve import ProgressServer
+from zerotune_trainer.launching.supervisor import Supervisor
+from zerotune_trainer.launching.termination import TerminationLog
+from zerotune_trainer.launching.worker import ENVIRONMENT_MODULE, payload, run_rank
 
 _logger = logging.getLogger(__name__)
 

@@ -11,10 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from transformers.utils.logging import disable_progress_bar
 
-from zerotune_trainer import data, distributed, methods, model, zero
-from zerotune_trainer.arguments import training_arguments
-from zerotune_trainer.card import write_card
-from zerotune_trainer.checkpoint import Checkpoints
+from zerotune_trainer import data, distributed, methods, model
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
@@ -22,9 +19,9 @@ from zerotune_trainer.errors import ConfigurationError, StoppedError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe, files_of, read_manifest, write_manifest
 from zerotune_trainer.ownership import check_owner, claim, fetch, open_output, writing_errors
 from zerotune_trainer.progress import TopologyEntry
-from zerotune_trainer.records import Recorder
-from zerotune_trainer.report import write_report
-from zerotune_trainer.results import (
+from zerotune_trainer.reporting.card import write_card
+from zerotune_trainer.reporting.report import write_report
+from zerotune_trainer.reporting.results import (
     METRICS_NAME,
     RESULTS_NAME,
     TOPOLOGY_NAME,
@@ -34,7 +31,11 @@ from zerotune_trainer.results import (
     read_metrics,
 )
 from zerotune_trainer.storage import Folder, local_folder
-from zerotune_trainer.trainer import CausalTrainer, EvaluationStoppedError
+from zerotune_trainer.training import zero
+from zerotune_trainer.training.arguments import training_arguments
+from zerotune_trainer.training.checkpoint import Checkpoints
+from zerotune_trainer.training.records import Recorder
+from zerotune_trainer.training.trainer import CausalTrainer, EvaluationStoppedError
 
 zero.import_muon_lazily()
 disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -20,7 +20,7 @@ from zerotune_operator.model_config import model_shape, shape_of_file
 from zerotune_operator.plan import Placement, Plan, plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.shape import ModelShape
+from zerotune_trainer.sizing.shape import ModelShape
 
 
 class Format(StrEnum):

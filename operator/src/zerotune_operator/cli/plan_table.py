@@ -10,7 +10,7 @@ from rich.table import Table
 
 from zerotune_operator.plan import Plan
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.sizing import Rung, gib
+from zerotune_trainer.sizing.memory import Rung, gib
 
 _WIDTH_IN_A_PIPE = 240
 _WIDTH_FOR_PARTS = 150

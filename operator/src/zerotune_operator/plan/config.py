@@ -12,7 +12,7 @@ from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
 from zerotune_trainer.config.sources import Data, Model, Output, Processing, Records
 from zerotune_trainer.config.training import Training
-from zerotune_trainer.sizing import Precision
+from zerotune_trainer.sizing.memory import Precision
 
 RecordsT = TypeVar("RecordsT", bound=Records)
 

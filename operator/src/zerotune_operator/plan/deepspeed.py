@@ -10,8 +10,8 @@ from zerotune_operator.plan.overrides import lookup
 from zerotune_trainer.config.sources import JsonObject
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.shape import ModelShape
-from zerotune_trainer.sizing import Rung, bucket_size, gathered_parameters
+from zerotune_trainer.sizing.memory import Rung, bucket_size, gathered_parameters
+from zerotune_trainer.sizing.shape import ModelShape
 
 _SUB_GROUP = 1_000_000_000
 _ADAM = ("adam", "adamw")

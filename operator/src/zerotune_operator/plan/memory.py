@@ -10,9 +10,9 @@ from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.ladder import USABLE, choose
-from zerotune_trainer.shape import ModelShape
-from zerotune_trainer.sizing import GIB, GenerationMemory, Precision, Rung, Workload, generation_memory, gib
+from zerotune_trainer.sizing.ladder import USABLE, choose
+from zerotune_trainer.sizing.memory import GIB, GenerationMemory, Precision, Rung, Workload, generation_memory, gib
+from zerotune_trainer.sizing.shape import ModelShape
 
 _MOST_NODES_SUGGESTED = 128
 

@@ -20,8 +20,8 @@ from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.config.sources import JsonObject
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.shape import ModelShape
-from zerotune_trainer.sizing import GenerationMemory, Precision, Rung
+from zerotune_trainer.sizing.memory import GenerationMemory, Precision, Rung
+from zerotune_trainer.sizing.shape import ModelShape
 
 
 @dataclass(frozen=True)

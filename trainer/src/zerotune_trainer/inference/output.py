@@ -11,7 +11,7 @@ from zerotune_trainer.config.base import Settings
 from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema
 from zerotune_trainer.inference.work import WORK_NAME, BatchFigures, Part, WorkPlan, done_parts, write_whole
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
-from zerotune_trainer.results import METRICS_NAME, RESULTS_NAME
+from zerotune_trainer.reporting.results import METRICS_NAME, RESULTS_NAME
 from zerotune_trainer.storage import Folder
 
 

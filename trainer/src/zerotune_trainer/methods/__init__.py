@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zerotune_trainer.config.training import Method
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.trainer import CausalTrainer
+from zerotune_trainer.training.trainer import CausalTrainer
 
 _TRAINERS: dict[Method, type[CausalTrainer]] = {"cpt": CausalTrainer, "sft": CausalTrainer}
 """Both predict the next token; `data` decides which tokens of which text count."""

@@ -12,7 +12,7 @@ from zerotune_operator.backends.local.store import read_remote
 from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from zerotune_trainer.progress import Progress
-from zerotune_trainer.results import RESULTS_NAME
+from zerotune_trainer.reporting.results import RESULTS_NAME
 
 
 class _Results(BaseModel):

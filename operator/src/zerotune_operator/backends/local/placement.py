@@ -20,7 +20,7 @@ from zerotune_operator.status import has_made_steps
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.shape import ModelShape
+from zerotune_trainer.sizing.shape import ModelShape
 
 _MOST_NODES = 254
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits")

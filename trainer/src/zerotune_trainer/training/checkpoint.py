@@ -32,7 +32,7 @@ from zerotune_trainer.manifest import (
     write_manifest,
 )
 from zerotune_trainer.ownership import check_owner, fetch, writing_errors
-from zerotune_trainer.results import METRICS_NAME
+from zerotune_trainer.reporting.results import METRICS_NAME
 from zerotune_trainer.storage import Folder
 
 _NAME = re.compile(r"^checkpoint-(?P<step>\d+)$")

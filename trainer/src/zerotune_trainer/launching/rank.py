@@ -11,8 +11,8 @@ from multiprocessing.context import ForkServerProcess
 import psutil
 
 from zerotune_trainer.errors import Failure, HangError
-from zerotune_trainer.failures import describe, of_exit
-from zerotune_trainer.peers import SILENT_SECONDS
+from zerotune_trainer.launching.failures import describe, of_exit
+from zerotune_trainer.launching.peers import SILENT_SECONDS
 from zerotune_trainer.progress import Beat, Phase, RankProgress
 
 _STEPPING: frozenset[Phase] = frozenset({"training", "evaluating", "generating"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zerotune_trainer.results import Results, TrainRecord
-from zerotune_trainer.scales import number
+from zerotune_trainer.reporting.results import Results, TrainRecord
+from zerotune_trainer.reporting.scales import number
 
 
 @dataclass(frozen=True)

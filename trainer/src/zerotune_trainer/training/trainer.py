@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from zerotune_trainer.batches import TOKENS, Batch, Collator, CountingCollator, EvenRows, RankRows, Rows
-from zerotune_trainer.checkpoint import Checkpoints
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.evaluation import perplexity, token_loss
-from zerotune_trainer.flow import Flow
 from zerotune_trainer.progress import Phase
-from zerotune_trainer.records import Recorder
+from zerotune_trainer.training.batches import TOKENS, Batch, Collator, CountingCollator, EvenRows, RankRows, Rows
+from zerotune_trainer.training.checkpoint import Checkpoints
+from zerotune_trainer.training.evaluation import perplexity, token_loss
+from zerotune_trainer.training.flow import Flow
+from zerotune_trainer.training.records import Recorder
 
 
 class EvaluationStoppedError(Exception):

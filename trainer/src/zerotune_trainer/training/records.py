@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.progress import Progress, Reporter
-from zerotune_trainer.results import METRICS_NAME, EvalRecord, TrainRecord, read_metrics
+from zerotune_trainer.reporting.results import METRICS_NAME, EvalRecord, TrainRecord, read_metrics
 
 
 class Recorder(TrainerCallback):

@@ -11,12 +11,12 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from typing_extensions import override
 
-from zerotune_trainer import zero
 from zerotune_trainer.distributed import Agreement, gather
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.training import zero
 
 if TYPE_CHECKING:
-    from zerotune_trainer.trainer import CausalTrainer
+    from zerotune_trainer.training.trainer import CausalTrainer
 
 
 class Flow(TrainerCallback, ExportableState):

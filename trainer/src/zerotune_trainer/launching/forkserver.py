@@ -44,7 +44,7 @@ def node_variables(launch: Launch) -> dict[str, str]:
 def start_imports(modules: list[str], launch: Launch) -> None:
     """Start the forkserver, which begins to import. Returns at once; a second call in a process changes nothing."""
     os.environ.update(node_variables(launch))
-    _context.set_forkserver_preload(modules)
+    _context.set_forkserver_preload(["zerotune_trainer.launching.uncollected", *modules])
     with _SigintIgnored():
         forkserver.ensure_running()
 

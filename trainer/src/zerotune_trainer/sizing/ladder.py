@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zerotune_trainer.config.training import Zero
-from zerotune_trainer.sizing import Rung, Workload, gib, weigh
+from zerotune_trainer.sizing.memory import Rung, Workload, gib, weigh
 
 USABLE = 0.85
 """Share of a memory that is planned with; the rest is for fragments, libraries and what the estimate does not know."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from zerotune_trainer.scales import Scale, number, step_scale, value_scale
+from zerotune_trainer.reporting.scales import Scale, number, step_scale, value_scale
 
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 44

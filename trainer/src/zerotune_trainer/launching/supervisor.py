@@ -10,13 +10,13 @@ from pathlib import Path
 
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.errors import Failure, HangError, PeerLostError, StoppedError
-from zerotune_trainer.failures import root_cause
-from zerotune_trainer.forkserver import RankTarget, start_rank
 from zerotune_trainer.hostfile import Host, Hostfile
-from zerotune_trainer.peers import suspects
-from zerotune_trainer.processes import oom_kills
+from zerotune_trainer.launching.failures import root_cause
+from zerotune_trainer.launching.forkserver import RankTarget, start_rank
+from zerotune_trainer.launching.peers import suspects
+from zerotune_trainer.launching.processes import oom_kills
+from zerotune_trainer.launching.rank import Rank
 from zerotune_trainer.progress import Beat, NodeProgress, Progress, TopologyEntry
-from zerotune_trainer.rank import Rank
 
 SECONDS_TO_NOTICE = 5.0
 """How long ranks get to fail by themselves after one of them has: their own words say more than a kill."""

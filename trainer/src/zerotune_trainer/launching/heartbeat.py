@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from zerotune_trainer.errors import Failure, PeerLostError, StoppedError
-from zerotune_trainer.failures import describe
-from zerotune_trainer.processes import exit_now
+from zerotune_trainer.launching.failures import describe
+from zerotune_trainer.launching.processes import exit_now
 from zerotune_trainer.progress import Beat, Phase, Progress, TopologyEntry
 
 BEAT_SECONDS = 1.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from zerotune_trainer.config.jobs import TrainConfig
-from zerotune_trainer.results import EvalRecord, TrainRecord
+from zerotune_trainer.reporting.results import EvalRecord, TrainRecord
 
 CLIPPED_SHARE = 2.0
 """Median gradient norm, as a multiple of `maxGradNorm`, above which clipping decides the step size."""

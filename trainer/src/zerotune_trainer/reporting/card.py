@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zerotune_trainer.config.jobs import TrainConfig
 from zerotune_trainer.config.training import Method
-from zerotune_trainer.figures import counts_table, final_figures
-from zerotune_trainer.results import Results, read_topology
+from zerotune_trainer.reporting.figures import counts_table, final_figures
+from zerotune_trainer.reporting.results import Results, read_topology
 
 CARD_NAME = "README.md"
 TERMS_NAMES = ("NOTICE*", "LICENSE*", "ATTRIBUTION*")
@@ -152,6 +152,6 @@ def _block(text: str) -> str:
 
 
 _ENVIRONMENT = Environment(  # noqa: S701  Markdown, not HTML: the filters below keep values where they belong
-    loader=PackageLoader("zerotune_trainer"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("zerotune_trainer.reporting"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
 _ENVIRONMENT.filters |= {"cell": _cell, "code": _code, "block": _block}

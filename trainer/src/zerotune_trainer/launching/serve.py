@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from types import TracebackType
 
-from zerotune_trainer.metrics import CONTENT_TYPE, render_metrics
+from zerotune_trainer.launching.metrics import CONTENT_TYPE, render_metrics
+from zerotune_trainer.launching.resolve import port_in_use
 from zerotune_trainer.progress import NodeProgress
-from zerotune_trainer.resolve import port_in_use
 
 Observe = Callable[[], NodeProgress]
 """Gives the node's state now; called in the server's threads."""

@@ -1,6 +1,6 @@
 """The fields of transformers' TrainingArguments as data, for the operator, which has no torch.
 
-python -m zerotune_trainer.argument_table > trainer/src/zerotune_trainer/config/training_arguments.json
+python -m zerotune_trainer.training.argument_table > trainer/src/zerotune_trainer/config/training_arguments.json
 """
 
 from __future__ import annotations

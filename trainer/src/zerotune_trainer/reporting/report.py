@@ -11,12 +11,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from zerotune_trainer.advice import advise
-from zerotune_trainer.charts import Chart, Series, draw, smooth
 from zerotune_trainer.config.jobs import TrainConfig
-from zerotune_trainer.figures import counts_table, duration, final_figures
 from zerotune_trainer.progress import TopologyEntry
-from zerotune_trainer.results import (
+from zerotune_trainer.reporting.advice import advise
+from zerotune_trainer.reporting.charts import Chart, Series, draw, smooth
+from zerotune_trainer.reporting.figures import counts_table, duration, final_figures
+from zerotune_trainer.reporting.results import (
     RESULTS_NAME,
     EvalRecord,
     TrainRecord,
@@ -31,7 +31,7 @@ SMOOTHED_FROM = 50
 GIBIBYTE = 2**30
 
 _ENVIRONMENT = Environment(
-    loader=PackageLoader("zerotune_trainer"),
+    loader=PackageLoader("zerotune_trainer.reporting"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,

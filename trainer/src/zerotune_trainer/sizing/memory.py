@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zerotune_trainer.config.base import Settings
-from zerotune_trainer.shape import ModelShape
+from zerotune_trainer.sizing.shape import ModelShape
 
 GIB = 1 << 30
 

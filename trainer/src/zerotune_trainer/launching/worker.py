@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import os
@@ -13,13 +14,13 @@ from typing import NoReturn
 from zerotune_trainer.config import InferConfig, Launch, TrainConfig, load_config
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import Failure, StoppedError
-from zerotune_trainer.failures import classify, describe
-from zerotune_trainer.heartbeat import Heartbeat
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.logs import set_up_log
-from zerotune_trainer.processes import exit_now
+from zerotune_trainer.launching.failures import classify, describe
+from zerotune_trainer.launching.heartbeat import Heartbeat
+from zerotune_trainer.launching.logs import set_up_log
+from zerotune_trainer.launching.processes import exit_now
 
-ENVIRONMENT_MODULE = "zerotune_trainer.environment"
+ENVIRONMENT_MODULE = "zerotune_trainer.launching.environment"
 
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ def run_rank(folder: Path, host: str, local_rank: int, pipe: Connection) -> NoRe
         local_rank: Which of this host's ranks it is.
         pipe: The line to the launcher, for `Beat`s.
     """
+    # What was imported stays: nobody need look through it again, nor copy its pages for that.
+    gc.freeze()
+    gc.enable()
     hostfile = Hostfile.parse((folder / "hostfile").read_text())
     here = hostfile.host(host)
     heartbeat = Heartbeat(here.first_rank + local_rank, pipe)

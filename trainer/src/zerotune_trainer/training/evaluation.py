@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from zerotune_trainer.batches import IGNORED, TOKENS, Batch
 from zerotune_trainer.errors import DataError
+from zerotune_trainer.training.batches import IGNORED, TOKENS, Batch
 
 
 def token_loss(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:

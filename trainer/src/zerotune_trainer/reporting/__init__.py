@@ -1,0 +1,1 @@
+"""What a finished job leaves for people: results, report, model card."""

@@ -1,0 +1,1 @@
+"""How much memory a job takes, and which ZeRO rung fits. Torch-free and pure."""
