@@ -60,6 +60,7 @@ def test_the_output_is_complete_and_its_figures_are_true(make_job: Any, method: 
     assert results["evalLoss"] == pytest.approx(evaluated(job), abs=1e-4)
     assert results["perplexity"] == pytest.approx(math.exp(results["evalLoss"]))
     assert results["evalLoss"] < results["firstEvalLoss"]
+    assert results["zeroStage"] == stage
     topology = json.loads((job.output / "topology.json").read_text())
     assert [(entry["rank"], entry["localRank"], entry["host"]) for entry in topology] == [
         (0, 0, "127.0.0.1"),

@@ -23,6 +23,8 @@ from zerotune_trainer.training import zero
 
 T = TypeVar("T")
 
+_SECONDS_FOR_THE_LAUNCHER = 30
+
 
 def join(context: RankContext, launch: Launch) -> list[TopologyEntry]:
     """Start the process group of all ranks and prove that they run where the hostfile says.
@@ -45,7 +47,8 @@ def join(context: RankContext, launch: Launch) -> list[TopologyEntry]:
         store=_meet(context, launch),
         rank=context.rank,
         world_size=context.world_size,
-        timeout=timedelta(seconds=launch.hang_timeout_seconds),
+        # The launcher is to find a hang first: it knows which rank it is, a collective does not.
+        timeout=timedelta(seconds=launch.hang_timeout_seconds + _SECONDS_FOR_THE_LAUNCHER),
     )
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
     return _prove_topology(context, launch)
@@ -74,7 +77,7 @@ def _meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.St
     except dist.DistNetworkError as error:
         if "EADDRINUSE" in str(error):
             raise TemporaryError(
-                f"{place} is in use", "another job runs there; give launch.masterPort another"
+                f"{place} is in use", "another job runs there: run again, and another port is chosen"
             ) from error
         raise PeerLostError(f"rank {context.rank} does not reach rank 0 at {place}: {error}", _SEE_OTHERS) from error
     except dist.DistStoreError as error:

@@ -25,13 +25,13 @@ from zerotune_trainer.engines.transformers import TransformersEngine
 from zerotune_trainer.errors import ConfigurationError, DataError
 from zerotune_trainer.inference.chunks import Chunks
 from zerotune_trainer.inference.output import write_part, write_results
-from zerotune_trainer.inference.planning import is_complete, open_work
+from zerotune_trainer.inference.planning import open_work
 from zerotune_trainer.inference.prompts import Prompts, longest_prompt
 from zerotune_trainer.inference.pulse import Pulse, Tally
 from zerotune_trainer.inference.rows import refuse_clash
 from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.work import WORK_NAME
-from zerotune_trainer.ownership import open_output, writing_errors
+from zerotune_trainer.ownership import is_complete, open_output, writing_errors
 from zerotune_trainer.storage import local_folder
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def infer(config: InferConfig, context: RankContext) -> None:
     """
     _check_engine(config)
     cache = Path(config.launch.cache_dir)
-    output = open_output(_given("output.uri", config.output.uri), cache)
+    output = open_output(config.output_uri, cache)
     if is_complete(output, config):
         _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
         if context.rank == 0:
@@ -55,7 +55,7 @@ def infer(config: InferConfig, context: RankContext) -> None:
 
     context.report.phase("data")
     files = resolve(config.data, cache)
-    folder = local_folder(_given("model.uri", config.model.uri), cache, config.model.revision)
+    folder = local_folder(config.model_uri, cache, config.model.revision)
     tokenizer = model.load_tokenizer(config.model, folder)
     model.check_weights(config.model, folder)
 
@@ -98,12 +98,6 @@ def infer(config: InferConfig, context: RankContext) -> None:
 def _check_engine(config: InferConfig) -> None:
     if config.engine not in ("auto", "transformers"):
         raise ConfigurationError(f"engine {config.engine} is not there yet", "use engine: transformers")
-
-
-def _given(name: str, uri: str | None) -> str:
-    if uri is None:
-        raise ConfigurationError(f"{name} is missing from config.json", "the plan fills it in")
-    return uri
 
 
 def _load_model(config: InferConfig, context: RankContext, folder: Path) -> PreTrainedModel:

@@ -11,16 +11,16 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.manifest import read_manifest
+from zerotune_trainer.manifest import MANIFEST_NAME, read_manifest
 from zerotune_trainer.storage import Folder, locate, open_folder, read_bytes
 
 OWNER_NAME = ".zerotune-job.json"
 """Says which job a folder belongs to; written before anything else."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_MAKE_SPACE = "see that the disk is not full; the job goes on from its last whole checkpoint"
+_MAKE_SPACE = "see that the disk is not full; the job goes on from what is whole"
 _ARCHIVE_WRITER = re.compile(r"PytorchStreamWriter|inline_container\.cc|iostream error")
 _ANOTHER_FOLDER = "give this job a folder of its own, or move away what is there"
 
@@ -36,6 +36,34 @@ def open_output(uri: str, cache_dir: Path) -> Folder:
         with writing_errors(uri):
             local.mkdir(parents=True, exist_ok=True)
     return open_folder(uri, cache_dir)
+
+
+def is_complete(output: Folder, config: TrainConfig | InferConfig) -> bool:
+    """Whether the output folder holds this job's whole result.
+
+    Raises:
+        ConfigurationError: it holds the result of another job, or of this one with another configuration.
+    """
+    fetch(output, MANIFEST_NAME)
+    manifest = read_manifest(output.local)
+    if manifest is None:
+        return False
+    check_owner(output.uri, manifest.job, config.job)
+    check_digest(output, manifest.config_digest, config)
+    return True
+
+
+def check_digest(output: Folder, digest: str, config: TrainConfig | InferConfig) -> None:
+    """See that what the output folder holds was made with this configuration.
+
+    Raises:
+        ConfigurationError: it was made with another.
+    """
+    if digest != config.digest():
+        raise ConfigurationError(
+            f"{output.uri} holds the result of {config.job.name} with another configuration",
+            "give the changed job another name or another output folder",
+        )
 
 
 def claim(folder: Folder, job: JobIdentity) -> None:
@@ -61,13 +89,14 @@ def claim(folder: Folder, job: JobIdentity) -> None:
 
 
 def fetch(folder: Folder, relative: str) -> None:
-    """Bring one file of a folder on S3 to its staging folder, where it is there."""
+    """Bring one file of a folder on S3 to its staging folder; one that is not there does not stay there either."""
     if folder.location.local is None:
+        path = folder.local / relative
         try:
             content = read_bytes(f"{folder.uri}/{relative}")
         except InputMissingError:
+            path.unlink(missing_ok=True)
             return
-        path = folder.local / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 

@@ -15,9 +15,9 @@ from zerotune_trainer import data, distributed, methods, model
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
-from zerotune_trainer.errors import ConfigurationError, StoppedError
-from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe, files_of, read_manifest, write_manifest
-from zerotune_trainer.ownership import check_owner, claim, fetch, open_output, writing_errors
+from zerotune_trainer.errors import StoppedError
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe, files_of, write_manifest
+from zerotune_trainer.ownership import claim, is_complete, open_output, writing_errors
 from zerotune_trainer.progress import TopologyEntry
 from zerotune_trainer.reporting.card import write_card
 from zerotune_trainer.reporting.report import write_report
@@ -51,13 +51,13 @@ def train(config: TrainConfig, context: RankContext) -> None:
     """
     trainer_class = methods.trainer_class(config.method)
     cache = Path(config.launch.cache_dir)
-    output = _output(config, cache)
-    if _is_finished(config, output):
+    output = open_output(config.output_uri, cache)
+    if is_complete(output, config):
         _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
         return
 
     context.report.phase("data")
-    model_folder = local_folder(_given("model.uri", config.model.uri), cache, config.model.revision)
+    model_folder = local_folder(config.model_uri, cache, config.model.revision)
     model.check_weights(config.model, model_folder)
     tokenizer = model.load_tokenizer(config.model, model_folder)
     rows = data.prepare(config, tokenizer)
@@ -91,30 +91,6 @@ def train(config: TrainConfig, context: RankContext) -> None:
         _save(trainer, config, output, rows, topology, model_folder)
     distributed.leave()
     context.report.phase("done")
-
-
-def _output(config: TrainConfig, cache: Path) -> Folder:
-    return open_output(_given("output.uri", config.output.uri), cache)
-
-
-def _given(name: str, uri: str | None) -> str:
-    if uri is None:
-        raise ConfigurationError(f"{name} is missing from config.json", "the plan fills it in")
-    return uri
-
-
-def _is_finished(config: TrainConfig, output: Folder) -> bool:
-    fetch(output, MANIFEST_NAME)
-    manifest = read_manifest(output.local)
-    if manifest is None:
-        return False
-    check_owner(output.uri, manifest.job, config.job)
-    if manifest.config_digest != config.digest():
-        raise ConfigurationError(
-            f"{output.uri} holds the result of {config.job.name} with another configuration",
-            "give the changed job another name or another output folder",
-        )
-    return True
 
 
 def _stop_if_asked(context: RankContext, asked: bool) -> None:
@@ -186,6 +162,7 @@ def _results(trainer: CausalTrainer, folder: Path, rows: PreparedData) -> Result
     final = next((record for record in evaluations if record.step == best), evaluations[-1] if evaluations else None)
     return Results(
         steps=state.global_step,
+        zero_stage=trainer.accelerator.state.deepspeed_plugin.zero_stage,
         epochs=state.epoch,
         tokens=state.num_input_tokens_seen,
         seconds=records[-1].elapsed_seconds,

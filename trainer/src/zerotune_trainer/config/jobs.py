@@ -56,9 +56,29 @@ class _Config(Settings):
     output: Output
 
     def digest(self) -> str:
-        """sha256 (hex) of what determines the result: everything but the attempt and the launch."""
-        text = self.model_dump_json(by_alias=True, exclude={"launch": True, "job": {"attempt"}})
+        """sha256 (hex) of what determines the result: all but attempt, launch and where to resume."""
+        text = self.model_dump_json(
+            by_alias=True, exclude={"launch": True, "job": {"attempt"}, "checkpoint": {"resume"}}
+        )
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def model_uri(self) -> str:
+        """The model's folder, which the plan fills in.
+
+        Raises:
+            ConfigurationError: it is not there.
+        """
+        return _given("model.uri", self.model.uri)
+
+    @property
+    def output_uri(self) -> str:
+        """The result's folder, which the plan fills in.
+
+        Raises:
+            ConfigurationError: it is not there.
+        """
+        return _given("output.uri", self.output.uri)
 
 
 class TrainConfig(_Config):
@@ -83,6 +103,12 @@ class InferConfig(_Config):
     output_format: InferenceOutputFormat
     per_device_batch_size: int = Field(default=8, ge=1)
     """Records a rank generates for at once."""
+
+
+def _given(name: str, uri: str | None) -> str:
+    if uri is None:
+        raise ConfigurationError(f"{name} is missing from config.json", "the plan fills it in")
+    return uri
 
 
 _ANY = TypeAdapter[TrainConfig | InferConfig](Annotated[TrainConfig | InferConfig, Field(discriminator="kind")])

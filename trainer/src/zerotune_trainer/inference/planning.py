@@ -28,27 +28,11 @@ from zerotune_trainer.inference.work import (
     read_plan,
     write_whole,
 )
-from zerotune_trainer.manifest import MANIFEST_NAME, read_manifest
-from zerotune_trainer.ownership import check_owner, claim, fetch
+from zerotune_trainer.ownership import check_digest, claim
 from zerotune_trainer.storage import Folder
 
 _BLOCK = 10_000
 """Records whose types are inferred together."""
-
-
-def is_complete(output: Folder, config: InferConfig) -> bool:
-    """Whether the output folder holds this job's whole result.
-
-    Raises:
-        ConfigurationError: it holds the result of another job, or of this one with another configuration.
-    """
-    fetch(output, MANIFEST_NAME)
-    manifest = read_manifest(output.local)
-    if manifest is None:
-        return False
-    check_owner(output.uri, manifest.job, config.job)
-    _check_digest(output, manifest.config_digest, config)
-    return True
 
 
 def open_work(output: Folder, config: InferConfig, files: Sequence[DataFile], ranks: int) -> Work:
@@ -65,7 +49,7 @@ def open_work(output: Folder, config: InferConfig, files: Sequence[DataFile], ra
         plan = _new_plan(config, files, ranks)
         write_whole(output.local / PLAN_NAME, plan.model_dump_json(by_alias=True, indent=2).encode())
         output.push([PLAN_NAME])
-    _check_digest(output, plan.config_digest, config)
+    check_digest(output, plan.config_digest, config)
     _check_input(plan, files)
     return Work(plan, done_parts(output.local, plan))
 
@@ -77,14 +61,6 @@ def _refresh(output: Folder) -> None:
         output.pull(WORK_NAME)
     for draft in [*output.local.glob(".*.draft"), *output.local.glob(f"{WORK_NAME}/.*.draft")]:
         draft.unlink()
-
-
-def _check_digest(output: Folder, digest: str, config: InferConfig) -> None:
-    if digest != config.digest():
-        raise ConfigurationError(
-            f"{output.uri} holds output of {config.job.name} with another configuration",
-            "give the changed job another name or another output folder",
-        )
 
 
 def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> WorkPlan:
