@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from zerotune_trainer.config import InferConfig, Launch, TrainConfig, load_config
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.errors import Failure, StoppedError
+from zerotune_trainer.errors import Failure, PeerLostError, StoppedError, ZerotuneError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.failures import classify, describe
 from zerotune_trainer.launching.heartbeat import Heartbeat
@@ -79,8 +79,15 @@ def _work(context: RankContext) -> Failure | None:
         return describe(stopped)
     except (Exception, SystemExit) as error:
         _logger.exception("rank %d failed", context.rank)
-        return describe(classify(error))
+        return describe(_or_stopped(classify(error), context))
     return None
+
+
+def _or_stopped(error: ZerotuneError, context: RankContext) -> ZerotuneError:
+    """All ranks are asked to stop at once; one may be gone before another has come to it, and that is no loss."""
+    if context.stop.is_set() and isinstance(error, PeerLostError):
+        return StoppedError(f"stopped on request, as its peers had before: {error.message}")
+    return error
 
 
 def _look_around(context: RankContext, launch: Launch) -> None:
