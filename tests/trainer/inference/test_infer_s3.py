@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
+from zerotune_trainer.inference.work import WORK_NAME
 from zerotune_trainer.launching.worker import run_rank
 
 pytestmark = pytest.mark.slow
@@ -85,7 +86,7 @@ def test_r54_all_output_is_in_the_store_when_the_job_ends(
         "outputFormat": {"rowsPerFile": 4},
     }
     first = start_hosts(tmp_path, job, watch_ranks, options, 1)
-    first.wait_until(lambda: len([name for name in names(bucket) if name.startswith("out/work/part-")]) >= 4)
+    first.wait_until(lambda: len([name for name in names(bucket) if name.startswith(f"out/{WORK_NAME}/part-")]) >= 4)
     first.kill()
     kept = {name for name in names(bucket) if name.startswith("out/part-")}
     assert "out/manifest.json" not in names(bucket)
@@ -105,6 +106,6 @@ def test_r54_all_output_is_in_the_store_when_the_job_ends(
         "out/metrics.jsonl",
         "out/results.json",
     }
-    assert not [name for name in names(bucket) if name.startswith("out/work/")]
+    assert not [name for name in names(bucket) if name.startswith(f"out/{WORK_NAME}/")]
     metrics = bucket.Object("out/metrics.jsonl").get()["Body"].read().decode()
     assert sum(json.loads(line)["records"] for line in metrics.splitlines()) == len(rows)
