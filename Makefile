@@ -34,12 +34,12 @@ quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, s
 
 .PHONY: test
 test: $(STAMP) lint types layers generated ## All checks and all tests
-	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	$(BIN)/pytest -m slow
 
 .PHONY: check
 check: $(STAMP) lint types layers generated ## The fast subset: no ranks are started
-	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 
 .PHONY: lint
 lint: $(STAMP) ## ruff: lint and format
@@ -83,7 +83,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes 
 requirements: ## Pin requirements/*.in anew; UPGRADE=1 takes the newest versions
 	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet uv; }
 	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
-	for name in trainer operator uv; do $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt; done
+	$(COMPILE) -c requirements/dev.txt --excludes requirements/cuda-only.in requirements/trainer.in -o requirements/trainer-cpu.txt
+	for name in trainer operator uv build; do $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt; done
 
 .PHONY: clean
 clean: ## Remove what building and testing left in the checkout
@@ -92,6 +93,16 @@ clean: ## Remove what building and testing left in the checkout
 .PHONY: cluster
 cluster: $(STAMP) ## A Kubernetes for tests: the one KUBECONFIG names, kind, or a test bed built from source (Linux, root)
 	$(BIN)/python tests/cluster/cluster.py up
+
+# The trainer's image: `cpu`, or `cuda` for GPUs.
+TORCH_BACKEND ?= cpu
+.PHONY: images
+images: ## Build the images: with docker where it runs, else with buildah (root)
+	PYTHONPATH=tests/cluster $(PYTHON) images/build.py --torch-backend $(TORCH_BACKEND)
+
+.PHONY: load
+load: images cluster ## Build the images and give them to the cluster
+	$(BIN)/python tests/cluster/cluster.py load
 
 .PHONY: cluster-down
 cluster-down: $(STAMP) ## Take down what `make cluster` started

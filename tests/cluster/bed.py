@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 
 import components
+import debian
+import layout
+import loading
 import pki
 import settings
 
@@ -30,7 +33,6 @@ class Bed:
 
     def __init__(self) -> None:
         self.folders = settings.Folders(components.cache_folder() / "test-bed")
-        self._pid_file = self.folders.root / "pid"
 
     def up(self) -> Path:
         """Start what does not run; returns the kubeconfig. A bed that runs but does not answer is started anew.
@@ -38,9 +40,10 @@ class Bed:
         Raises:
             TimeoutError: the node did not become Ready; the message names the folder of the logs.
         """
-        if self._pid() and self._ready():
+        if self._pid() and self._ready() and self._containerd().answers():
             return self.folders.kubeconfig
         self.down()
+        debian.require(settings.DEBIAN_PACKAGES)
         programs = components.build()
         self._write_files()
         self._start(programs)
@@ -52,7 +55,9 @@ class Bed:
         if pid := self._pid():
             os.kill(pid, signal.SIGKILL)
             _wait_for_end(pid)
+        _remove_interface()
         _remove_cgroups()
+        _remove_mount_points()
         if self.folders.root.exists():
             shutil.rmtree(self.folders.root)
 
@@ -61,28 +66,33 @@ class Bed:
         command = [components.cache_folder() / "bin" / "kubectl", "--kubeconfig", self.folders.kubeconfig, *arguments]
         return subprocess.run(command, check=check, capture_output=True, text=True, input=stdin).stdout
 
-    def load_image(self, archive: Path) -> None:
-        """Give the node an image from a docker or OCI archive."""
-        command = ["ctr", "--address", self.folders.socket, "--namespace", "k8s.io", "images", "import", archive]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    def load(self, layout_folder: Path) -> list[str]:
+        """Give the node the images of an OCI layout; returns the names of those that it did not have yet."""
+        return [name for name in layout.images(layout_folder) if self._containerd().load(layout_folder, name)]
+
+    def _containerd(self) -> loading.Containerd:
+        return loading.Containerd(self.folders.socket)
 
     def _pid(self) -> int | None:
-        """The node's first process, if it is alive and ours."""
-        if not self._pid_file.is_file():
-            return None
-        pid = int(self._pid_file.read_text())
-        command_line = Path(f"/proc/{pid}/cmdline")
-        alive = command_line.exists() and str(NODE_SCRIPT).encode() in command_line.read_bytes()
-        return pid if alive else None
+        """The node's first process, if there is one. Looked for by its command line: a note of it may get lost."""
+        wanted = [NODE_SCRIPT.name, str(self.folders.root)]
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ended while we looked.
+                words = path.read_bytes().decode(errors="replace").split("\0")
+                if [Path(word).name if index == 0 else word for index, word in enumerate(words[1:3])] == wanted:
+                    return int(path.parent.name)
+        return None
 
     def _write_files(self) -> None:
         folders = self.folders
-        for folder in (folders.logs, folders.root / "cni", folders.root / "pids", folders.root / "volumes"):
+        for folder in (folders.logs, folders.root / "cni", folders.root / "pids", folders.volumes):
             folder.mkdir(parents=True)
+        for folder in settings.PRIVATE_FOLDERS:
+            Path(folder).mkdir(parents=True, exist_ok=True)
         _issue_certificates(folders)
         texts = {
             "containerd.toml": settings.containerd(folders),
-            "cni/10-pods.conflist": settings.network(),
+            "cni/10-pods.conflist": settings.network(folders),
             "kubelet.json": settings.kubelet(folders),
             "Corefile": settings.coredns(folders),
             "resolv.conf": f"nameserver {settings.NODE_ADDRESS}\n",
@@ -102,7 +112,6 @@ class Bed:
         )
         log.close()
         inner = _only_child(outer.pid)
-        self._pid_file.write_text(str(inner))
         _connect(inner)
 
     def _wait_until_ready(self) -> None:
@@ -114,6 +123,8 @@ class Bed:
                     f"the test bed is not Ready after {READY_TIMEOUT_SECONDS} s; see {self.folders.logs}"
                 )
             time.sleep(0.5)
+        # Without it no pod is admitted.
+        self.kubectl("wait", "serviceaccount/default", "--for=create", f"--timeout={READY_TIMEOUT_SECONDS}s")
 
     def _ready(self) -> bool:
         answer = self.kubectl("get", "node", settings.NODE_NAME, "-o", "json", "--request-timeout=5s", check=False)
@@ -122,13 +133,11 @@ class Bed:
 
     def _load_pause_image(self, deadline: float) -> None:
         archive = _pause_archive(self.folders.root)
-        while True:
-            try:
-                return self.load_image(archive)
-            except subprocess.CalledProcessError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.3)
+        command = ["ctr", "--address", self.folders.socket, "--namespace", "k8s.io", "images", "import", archive]
+        while subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"containerd takes no image; see {self.folders.logs}/containerd.log")
+            time.sleep(0.3)
 
 
 def _issue_certificates(folders: settings.Folders) -> None:
@@ -169,6 +178,20 @@ def _wait_for_end(pid: int) -> None:
         with contextlib.suppress(ChildProcessError):  # Somebody else's child: /proc tells when it is gone.
             os.waitpid(pid, os.WNOHANG)
         time.sleep(0.05)
+
+
+def _remove_interface() -> None:
+    """The cable goes with the node's network namespace, which the kernel takes down when it has the time."""
+    interface = Path("/sys/class/net") / INTERFACE
+    subprocess.run(["ip", "link", "delete", INTERFACE], capture_output=True, check=False)
+    while interface.exists():
+        time.sleep(0.05)
+
+
+def _remove_mount_points() -> None:
+    for folder in settings.PRIVATE_FOLDERS:
+        with contextlib.suppress(OSError):  # It is gone, or somebody has files there, as in /run.
+            Path(folder).rmdir()
 
 
 def _remove_cgroups() -> None:

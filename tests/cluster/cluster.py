@@ -1,10 +1,10 @@
-"""A cluster for the tests: `python cluster.py up|down|kubeconfig`.
+"""A cluster for the tests: `python cluster.py up|load|down`.
 
     KUBECONFIG or ZEROTUNE_KUBECONFIG named    that cluster, which is left as it is
     `docker info` answers and `kind` is there  a kind cluster named zerotune
     else                                       the test bed of bed.py (Linux, root)
 
-`up` prints the kubeconfig's path on its last line.
+`up` prints a line that exports KUBECONFIG and a PATH with kubectl and helm; `load` gives it what `make images` built.
 """
 
 from __future__ import annotations
@@ -23,16 +23,29 @@ KIND_NAME = "zerotune"
 
 def up() -> Path:
     """Bring up the cluster that this machine can have; returns its kubeconfig. Safe to repeat."""
-    if named := _named():
-        return named
+    if own := named():
+        return own
     if _has_kind():
         return _kind_up()
     return Bed().up()
 
 
+def load() -> list[str]:
+    """Give the cluster the images that `make images` built; returns the names of those that were sent.
+
+    Raises:
+        RuntimeError: the cluster was named: its images come from its registry.
+    """
+    if own := named():
+        raise RuntimeError(f"{own} names a cluster of your own: push the images to a registry that it pulls from")
+    if _has_kind():
+        return _kind_load()
+    return Bed().load(components.cache_folder() / "images" / "layout")
+
+
 def down() -> None:
     """Take down what `up` started; a cluster that was named stays."""
-    if _named():
+    if named():
         return
     if _has_kind():
         subprocess.run(["kind", "delete", "cluster", "--name", KIND_NAME], check=True)
@@ -40,9 +53,11 @@ def down() -> None:
     Bed().down()
 
 
-def _named() -> Path | None:
+def named() -> Path | None:
+    """The cluster that the environment names, which is not ours to load images into or to take down."""
     path = os.environ.get("ZEROTUNE_KUBECONFIG") or os.environ.get("KUBECONFIG")
-    return Path(path) if path else None
+    # The one that `up` printed is no other cluster than ours.
+    return Path(path) if path and components.cache_folder() not in Path(path).parents else None
 
 
 def _has_kind() -> bool:
@@ -62,15 +77,24 @@ def _kind_up() -> Path:
     return kubeconfig
 
 
+def _kind_load() -> list[str]:
+    listed = ["docker", "images", "--filter", "reference=zerotune.dev/*", "--format", "{{.Repository}}:{{.Tag}}"]
+    names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["kind", "load", "docker-image", "--name", KIND_NAME, *names], check=True)
+    return names
+
+
 def main() -> None:
     """Carry out the one argument."""
     match sys.argv[1:]:
         case ["up"]:
-            print(up())
+            print(f'export KUBECONFIG={up()} PATH={components.cache_folder()}/bin:"$PATH"')
+        case ["load"]:
+            print(*load(), sep="\n")
         case ["down"]:
             down()
         case _:
-            sys.exit(f"usage: {sys.argv[0]} up|down")
+            sys.exit(f"usage: {sys.argv[0]} up|load|down")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ZEROTUNE_CACHE") or Path(base) / "zerotune")
 
 
-def build(names: tuple[str, ...] = ("kubernetes", "coredns", "helm")) -> Path:
+def build(names: tuple[str, ...] = ("kubernetes", "coredns", "helm", "kwok")) -> Path:
     """Build what is not in the cache yet; returns the folder that holds all programs by name.
 
     Raises:

@@ -24,6 +24,7 @@ def main() -> None:
     """Run until SIGTERM."""
     folders = settings.Folders(Path(sys.argv[1]))
     _prepare_namespaces()
+    _forget_containers(folders)
     commands = settings.command_lines(folders, Path(sys.argv[2]))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     running = {_start(folders, name, command): name for name, command in commands.items()}
@@ -43,6 +44,25 @@ def _prepare_namespaces() -> None:
         ["sysctl", "-qw", "net.ipv4.ip_forward=1"],
     ):
         subprocess.run(command, check=True)
+    # Sockets, logs and networks of kubelet, shims and CNI have their fixed places: they end with us, too.
+    for folder in settings.PRIVATE_FOLDERS:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
+
+
+def _forget_containers(folders: settings.Folders) -> None:
+    """Remove containers that an earlier bed left in containerd's memory, before a kubelet wonders at them."""
+    ctr = ["ctr", "--address", str(folders.socket), "--namespace", "k8s.io"]
+    without_kubernetes = folders.root / "containerd-images-only.toml"
+    without_kubernetes.write_text(f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n{settings.containerd(folders)}')
+    log = (folders.logs / "containerd.log").open("ab")
+    with subprocess.Popen(["containerd", "--config", without_kubernetes], stdout=log, stderr=log) as containerd:
+        while subprocess.run([*ctr, "version"], capture_output=True, check=False).returncode != 0:
+            time.sleep(0.1)
+        listed = subprocess.run([*ctr, "containers", "list", "--quiet"], check=True, capture_output=True, text=True)
+        if names := listed.stdout.split():
+            subprocess.run([*ctr, "containers", "delete", *names], check=True)
+        containerd.terminate()
+    log.close()
 
 
 def _start(folders: settings.Folders, name: str, command: list[str]) -> int:

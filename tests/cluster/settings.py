@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,17 @@ NODE_NAME = "test-bed"
 POD_NETWORK = "10.244.0.0/24"
 SERVICE_NETWORK = "10.96.0.0/16"
 SERVER = f"https://{NODE_ADDRESS}:6443"
+PRIVATE_FOLDERS = ("/run", "/var/log", "/var/lib/kubelet", "/var/lib/cni")
+"""What the node has to itself where paths cannot be set."""
+DEBIAN_PACKAGES = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+}
+"""The package of each program that comes from Debian."""
 PAUSE_IMAGE = "zerotune.dev/test-bed/pause:1"
 
 
@@ -34,6 +46,16 @@ class Folders:
         return self.root / "logs"
 
     @property
+    def containerd(self) -> Path:
+        """containerd's images. Beside our root: they outlive the bed, so that an image is loaded once."""
+        return self.root.with_name(f"{self.root.name}-images")
+
+    @property
+    def volumes(self) -> Path:
+        """A folder a persistent volume."""
+        return self.root / "volumes"
+
+    @property
     def socket(self) -> Path:
         """Where containerd listens."""
         return self.root / "containerd.sock"
@@ -48,10 +70,12 @@ def containerd(folders: Folders) -> str:
     """containerd's config.toml: all below our root, images and networks of our own."""
     return f"""\
 version = 2
-root = "{folders.root}/containerd/root"
-state = "{folders.root}/containerd/state"
+root = "{folders.containerd}"
+state = "{folders.root}/containerd"
 [grpc]
   address = "{folders.socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folders.root}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE_IMAGE}"
   # Without CAP_SYS_RESOURCE a container's OOM score cannot be lowered, and starting it would fail.
@@ -64,14 +88,19 @@ state = "{folders.root}/containerd/state"
 """
 
 
-def network() -> str:
+def network(folders: Folders) -> str:
     """The CNI configuration: a bridge, addresses of our pod network."""
     bridge = {
         "type": "bridge",
         "bridge": "pods0",
         "isGateway": True,
         "hairpinMode": True,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": POD_NETWORK}]], "routes": [{"dst": "0.0.0.0/0"}]},
+        "ipam": {
+            "type": "host-local",
+            "dataDir": f"{folders.root}/addresses",
+            "ranges": [[{"subnet": POD_NETWORK}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
     }
     plugins = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}]
     return json.dumps({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins}, indent=2)
@@ -188,5 +217,6 @@ def command_lines(folders: Folders, programs: Path) -> dict[str, list[str]]:
             "--conntrack-tcp-timeout-established=0",
             "--conntrack-tcp-timeout-close-wait=0",
         ],
+        "volumes": [sys.executable, str(Path(__file__).with_name("volumes.py")), str(folders.root)],
         "coredns": [f"{programs}/coredns", "-conf", f"{folders.root}/Corefile"],
     }

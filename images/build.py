@@ -1,0 +1,103 @@
+"""Builds the images: `python build.py [operator] [trainer] [--torch-backend cpu]` in the repository's root.
+
+docker builds where its daemon answers, else buildah; the Dockerfiles are the same. The package index and certificates
+that this machine uses are given to the build as secrets, and so are in no image.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+from typing import Protocol
+
+import components
+from buildah import Buildah
+
+ROOT = Path(__file__).resolve().parent.parent
+REGISTRY = "zerotune.dev"
+_INDEX_VARIABLES = (
+    *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT"),
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT"),
+)
+_CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
+
+
+class Builder(Protocol):
+    """What builds an image of a Dockerfile."""
+
+    def build(self, dockerfile: Path, reference: str, arguments: list[str]) -> None:
+        """Build in the current folder; `arguments` are those that docker and buildah share."""
+
+
+class Docker:
+    """docker with BuildKit, which secrets need."""
+
+    def build(self, dockerfile: Path, reference: str, arguments: list[str]) -> None:
+        """Build the image into docker's own store."""
+        command: list[str | Path] = ["docker", "build", "--file", dockerfile, "--tag", reference, *arguments, "."]
+        subprocess.run(command, env=os.environ | {"DOCKER_BUILDKIT": "1"}, check=True)
+
+    @staticmethod
+    def answers() -> bool:
+        """Whether there is a daemon to build with."""
+        if not shutil.which("docker"):
+            return False
+        return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
+def main() -> None:
+    """Build the images named in the arguments, all where none is; prints each reference and the seconds it took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="operator|trainer", default=["operator", "trainer"])
+    parser.add_argument(
+        "--torch-backend",
+        choices=["cpu", "cuda"],
+        default="cpu",
+        help="see images/trainer/Dockerfile; default: %(default)s",
+    )
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    builder: Builder = Docker() if Docker.answers() else Buildah(components.cache_folder() / "images")
+    for name in options.names:
+        _build(builder, name, options.torch_backend)
+
+
+def _build(builder: Builder, name: str, torch_backend: str) -> None:
+    start = time.monotonic()
+    reference = f"{REGISTRY}/{name}:{_version()}"
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["--build-arg", f"VERSION={_version()}", "--build-arg", f"REVISION={_revision()}"]
+        if name == "trainer":
+            arguments += ["--build-arg", f"TORCH_BACKEND={torch_backend}"]
+        builder.build(Path("images", name, "Dockerfile"), reference, arguments + _secrets(Path(folder)))
+    print(f"{reference} ({time.monotonic() - start:.0f} s)", file=sys.stderr)
+
+
+def _secrets(folder: Path) -> list[str]:
+    """The arguments that mount this machine's package index and certificates, as far as it has any of its own."""
+    index = folder / "package-index"
+    index.write_text("".join(f"{name}='{os.environ[name]}'\n" for name in _INDEX_VARIABLES if name in os.environ))
+    arguments = ["--secret", f"id=package-index,src={index}"]
+    certificates = next((os.environ[name] for name in _CERTIFICATE_VARIABLES if os.environ.get(name)), None)
+    return arguments + (["--secret", f"id=certificates,src={certificates}"] if certificates else [])
+
+
+def _version() -> str:
+    project = tomllib.loads((ROOT / "operator" / "pyproject.toml").read_text())["project"]
+    return str(project["version"])
+
+
+def _revision() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    main()

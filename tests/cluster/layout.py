@@ -1,0 +1,42 @@
+"""An OCI image layout on disk: which image has which blobs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+REFERENCE = "org.opencontainers.image.ref.name"
+
+
+def images(layout: Path) -> dict[str, dict[str, Any]]:
+    """The manifest descriptor of each image, by reference."""
+    named = [manifest for manifest in _index(layout)["manifests"] if REFERENCE in manifest.get("annotations", {})]
+    return {manifest["annotations"][REFERENCE]: manifest for manifest in named}
+
+
+def blobs(layout: Path, descriptor: dict[str, Any]) -> list[str]:
+    """The digests that an image consists of: its manifest, its configuration, its layers."""
+    manifest = json.loads(blob_path(layout, descriptor["digest"]).read_text())
+    parts = [manifest["config"], *manifest["layers"]]
+    return [descriptor["digest"], *(part["digest"] for part in parts)]
+
+
+def blob_path(layout: Path, digest: str) -> Path:
+    """Where a blob lies."""
+    return layout / "blobs" / digest.replace(":", "/")
+
+
+def prune(layout: Path) -> None:
+    """Remove the images that lost their name to a newer one, and the blobs that no image has any more."""
+    kept = images(layout)
+    (layout / "index.json").write_text(json.dumps(_index(layout) | {"manifests": list(kept.values())}))
+    used = {digest for descriptor in kept.values() for digest in blobs(layout, descriptor)}
+    for path in (layout / "blobs" / "sha256").iterdir():
+        if f"sha256:{path.name}" not in used:
+            path.unlink()
+
+
+def _index(layout: Path) -> dict[str, Any]:
+    index: dict[str, Any] = json.loads((layout / "index.json").read_text())
+    return index

@@ -1,0 +1,75 @@
+"""The test bed heals when it is half dead, and leaves nothing behind when it goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import bed
+import settings
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+_POD = ["run", "sleeper", "--image=zerotune.dev/operator:0.1.0", "--restart=Never", "--command", "--", "sleep", "600"]
+
+
+@pytest.fixture
+def running() -> Iterator[bed.Bed]:
+    """A test bed of its own, or the one that runs, with a pod in it; up again at the end as it was."""
+    test_bed = bed.Bed()
+    test_bed.up()
+    test_bed.kubectl("delete", "pod", "sleeper", "--ignore-not-found", "--now")
+    test_bed.kubectl(*_POD)
+    test_bed.kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=120s")
+    yield test_bed
+    test_bed.up()
+
+
+def test_down_leaves_no_process_interface_mount_or_cgroup(running: bed.Bed) -> None:
+    root = str(running.folders.root)
+
+    running.down()
+
+    assert root not in _command_lines()
+    assert root not in Path("/proc/mounts").read_text()
+    assert not Path("/sys/class/net", bed.INTERFACE).exists()
+    assert not list(Path("/sys/fs/cgroup").glob("**/kubepods*"))
+    assert not running.folders.root.exists()
+    assert settings.POD_NETWORK not in subprocess.run(["iptables-save"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("component", ["kube-apiserver", "containerd"])
+def test_up_replaces_a_bed_of_which_a_part_hangs(running: bed.Bed, component: str) -> None:
+    before = running.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
+    os.kill(_pid_outside(running.folders, component), signal.SIGSTOP)
+
+    running.up()
+
+    assert running.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}") != before
+    running.kubectl("wait", f"node/{settings.NODE_NAME}", "--for=condition=Ready", "--timeout=60s")
+
+
+def _pid_outside(folders: settings.Folders, component: str) -> int:
+    """The process by its number here: the bed writes down the numbers of its own PID namespace."""
+    inside = (folders.root / "pids" / component).read_text()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = status.read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        numbers = next((line.split()[1:] for line in text.splitlines() if line.startswith("NSpid:")), [])
+        if len(numbers) == 2 and numbers[1] == inside:
+            return int(numbers[0])
+    raise LookupError(f"no process of the test bed has the number {inside}: {component} is not running")
+
+
+def _command_lines() -> str:
+    listed = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True)
+    return listed.stdout
