@@ -18,22 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from catalogue import LONGEST_ANSWER, Weakness, as_text, questions, read_catalogue, split, terms_of_use
+from small_model import save_model
 
 HELD_OUT = 60
-CONTEXT = 512
-"""Tokens."""
-VOCABULARY = 4096
-PAD, END = "<|pad|>", "<|end|>"
-ROLES = ["<|system|>", "<|user|>", "<|assistant|>"]
-
-# {% generation %} marks the tokens that `loss: assistant` counts.
-CHAT_TEMPLATE = """\
-{% for message in messages %}\
-{{ '<|' + message['role'] + '|>' }}\
-{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}\
-{% else %}{{ message['content'] + '<|end|>' }}{% endif %}\
-{% endfor %}\
-{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
 
 
 def prepare(work: Path) -> None:
@@ -75,49 +62,6 @@ def short_questions(weaknesses: list[Weakness]) -> Iterable[tuple[str, str]]:
     """The questions whose answers are short enough for a small model."""
     for weakness in weaknesses:
         yield from ((ask, answer) for ask, answer in questions(weakness) if len(answer) <= LONGEST_ANSWER)
-
-
-def save_model(folder: Path, corpus: list[str]) -> None:
-    """A byte-level BPE trained on `corpus`, and a Llama with random weights that reads it."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from transformers.utils.logging import disable_progress_bar
-
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[PAD, END, *ROLES],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(corpus, trainer)
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=bpe,
-        pad_token=PAD,
-        eos_token=END,
-        additional_special_tokens=ROLES,
-        chat_template=CHAT_TEMPLATE,
-        model_max_length=CONTEXT,
-    )
-    torch.manual_seed(42)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -22,11 +22,11 @@ from cwe2.database import Database
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from zerotune_trainer.config import InferConfig, Launch
+from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launching.forkserver import start_imports, start_rank
+from zerotune_trainer.launching.forkserver import start_rank
 from zerotune_trainer.launching.worker import run_rank
 from zerotune_trainer.model import load_tokenizer
 from zerotune_trainer.progress import Beat, Progress
@@ -156,12 +156,6 @@ class Ranks:
         for process in self.processes:
             process.kill()
             process.join()
-
-
-@pytest.fixture(scope="session")
-def warm_ranks() -> None:
-    """Start importing what ranks need, once for all tests that fork ranks."""
-    start_imports(["zerotune_trainer.infer", "zerotune_trainer.train"], Launch(cache_dir="/nowhere"))
 
 
 @pytest.fixture

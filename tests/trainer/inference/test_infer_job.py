@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import GenerationConfig
 
-from zerotune_trainer.manifest import differences, read_manifest
+from zerotune_trainer.config import load_config
+from zerotune_trainer.manifest import Manifest, differences, read_manifest
+from zerotune_trainer.progress import Completion, Progress
 
 pytestmark = pytest.mark.slow
 
@@ -228,8 +230,27 @@ def test_a_finished_job_is_left_as_it_is(
 ) -> None:
     data = {"uris": [write_jsonl(weaknesses).as_uri()], "columns": {"prompt": "name"}}
     folder = job(data=data, ranks=1)
-    assert run_job(folder).exit_codes == [0]
+    first = run_job(folder)
+    assert first.exit_codes == [0]
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "output").iterdir()}
-    assert run_job(folder).exit_codes == [0]
+    again = run_job(folder)
+    assert again.exit_codes == [0]
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "output").iterdir()}
     assert before == after
+    [told] = [beat.completion for beat in first.beats[0] if beat.completion is not None]
+    manifest = read_manifest(tmp_path / "output")
+    assert manifest is not None
+    assert told == Completion(
+        job_uid="uid-of-answers",
+        config_digest=load_config(folder).digest(),
+        uri=(tmp_path / "output").as_uri(),
+        files=len(manifest.files),
+        bytes=sum(len(content) for path, (_, content) in after.items() if path.name in _names(manifest)),
+        progress=Progress(step=len(weaknesses), total=len(weaknesses), failed_records=0),
+    )
+    assert [beat.completion for beat in again.beats[0] if beat.completion is not None] == [told]
+    assert again.progress == told.progress
+
+
+def _names(manifest: Manifest) -> set[str]:
+    return {file.path for file in manifest.files}

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import Failure
-from zerotune_trainer.progress import NodeProgress
+from zerotune_trainer.progress import Completion, NodeProgress
 
 _TOY = Path(__file__).with_name("toy_launcher.py")
 _COMMAND = Path(sys.executable).with_name("zerotune-launch")
@@ -91,9 +91,19 @@ class Node:
 
     @property
     def failure(self) -> Failure | None:
-        """What the termination log holds."""
+        """The failure that the termination log holds."""
+        said = self._termination_message()
+        return Failure.model_validate(said) if said and "completion" not in said else None
+
+    @property
+    def completion(self) -> Completion | None:
+        """The completion that the termination log holds."""
+        said = self._termination_message()
+        return Completion.model_validate(said["completion"]) if said and "completion" in said else None
+
+    def _termination_message(self) -> dict[str, Any] | None:
         text = self.termination_log.read_text()
-        return Failure.model_validate_json(text) if text else None
+        return dict(json.loads(text)) if text else None
 
     def note_processes(self) -> None:
         try:

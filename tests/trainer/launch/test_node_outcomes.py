@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from collections.abc import Callable
 
 import psutil
 import pytest
 
 from zerotune_trainer.errors import Failure
+from zerotune_trainer.progress import Completion
 
 pytestmark = pytest.mark.slow
 
+COMPLETION = {
+    "jobUid": "uid",
+    "configDigest": "0" * 64,
+    "uri": "file:///results/\u00e9",
+    "files": 2,
+    "bytes": 300,
+    "progress": {"step": 3, "total": 3, "loss": 0.25, "evalLoss": 0.5},
+}
+"""What rank 0 of the toys says."""
 
-def test_success_is_exit_code_zero_and_an_empty_termination_log(make_job: Callable) -> None:
-    [node] = make_job({"127.0.0.1": 2}).start_toys("step")
-    assert node.end() == 0
-    assert node.failure is None
-    assert node.left_behind() == []
+
+def test_success_is_exit_code_zero_and_a_completion_where_rank_0_is(make_job: Callable) -> None:
+    first, second = make_job({"127.0.0.1": 2, "127.0.0.2": 1}).start_toys("step")
+    assert (first.end(), second.end()) == (0, 0)
+    assert json.loads(first.termination_log.read_text()) == {"completion": COMPLETION}
+    assert second.termination_log.read_text() == ""
+    assert first.left_behind() == second.left_behind() == []
+
+
+def test_a_failure_after_the_completion_is_a_failure(make_job: Callable) -> None:
+    [node] = make_job({"127.0.0.1": 2}).start_toys("completes_then_fails")
+    progress = node.until(lambda progress: progress.completion is not None)
+    assert progress.completion == Completion.model_validate(COMPLETION)
+    assert progress.progress == progress.completion.progress
+    assert node.end() == 65
+    assert node.completion is None
+    assert node.failure.message == "found late"
 
 
 def test_the_root_cause_is_the_failure_that_others_follow_from(make_job: Callable) -> None:
@@ -72,8 +96,12 @@ def test_kill_9_of_a_launcher_leaves_no_rank(make_job: Callable) -> None:
 
 def test_kill_9_of_the_process_that_imports(make_job: Callable) -> None:
     [node] = make_job().start_real()
-    node.until_logged("host 127.0.0.1 of 1")
-    _importer(node).kill()
+    importer = _importer(node)
+    importer.suspend()
+    # Had it died before a rank was asked of it, multiprocessing would have started another.
+    node.until_logged("starting ranks 0")
+    time.sleep(1)
+    importer.kill()
     assert node.end() == 70
     assert "the process that starts the ranks died while it imported" in node.failure.message
     assert node.left_behind() == []

@@ -45,7 +45,12 @@ def test_a_job_stopped_on_one_host_is_finished_by_the_next_attempt(job) -> None:
 
     job.config["training"]["maxSteps"] = int(first.failure.step or 0) + 5
     assert [node.end(_SECONDS_TO_START) for node in job.start_real()] == [0, 0]
-    assert [node.failure for node in job.nodes[2:]] == [None, None]
+    last, other = job.nodes[2:]
+    assert (last.failure, other.failure, other.completion) == (None, None, None)
+    completion = last.completion
+    assert (completion.job_uid, completion.uri) == ("uid", job.config["output"]["uri"])
+    assert completion.progress.step == completion.progress.total == job.config["training"]["maxSteps"]
+    assert completion.progress.loss is not None
 
 
 def _describes_itself(first, second) -> None:

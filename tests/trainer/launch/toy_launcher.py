@@ -24,16 +24,26 @@ from zerotune_trainer.launching.forkserver import start_imports
 from zerotune_trainer.launching.heartbeat import Heartbeat
 from zerotune_trainer.launching.logs import set_up_log
 from zerotune_trainer.launching.processes import adopt_orphans, exit_now
-from zerotune_trainer.progress import Progress
+from zerotune_trainer.progress import Completion, Progress
 
 STEPS = 3
+COMPLETION = Completion(
+    job_uid="uid",
+    config_digest="0" * 64,
+    uri="file:///results/\u00e9",
+    files=2,
+    bytes=300,
+    progress=Progress(step=STEPS, total=STEPS, loss=0.25, eval_loss=0.5),
+)
 
 
 def step(rank: int, report: Heartbeat) -> None:
-    """Makes its steps and is done."""
+    """Makes its steps and is done: rank 0 says what came of it."""
     report.phase("training")
     for number in range(1, STEPS + 1):
         report.progress(Progress(step=number, total=STEPS, loss=1 / number))
+    if rank == 0:
+        report.completion(COMPLETION)
 
 
 def steps_until_stopped(rank: int, report: Heartbeat) -> None:
@@ -91,6 +101,16 @@ def fails(rank: int, report: Heartbeat) -> None:
     raise PeerLostError("Connection reset by peer")
 
 
+def completes_then_fails(rank: int, report: Heartbeat) -> None:
+    """Rank 0 says that the result is complete; a moment later rank 1 fails."""
+    report.phase("saving")
+    if rank == 0:
+        report.completion(COMPLETION)
+    else:
+        time.sleep(2)
+        raise DataError("found late", "")
+
+
 def loses_peer(rank: int, report: Heartbeat) -> None:
     """Loses a peer on another host."""
     report.phase("training")
@@ -104,7 +124,19 @@ def leaves(rank: int, report: Heartbeat) -> None:
 
 
 TOYS: dict[str, Callable[[int, Heartbeat], None]] = {
-    toy.__name__: toy for toy in (step, steps_until_stopped, data, in_c_code, workers, waits, fails, loses_peer, leaves)
+    toy.__name__: toy
+    for toy in (
+        step,
+        steps_until_stopped,
+        data,
+        in_c_code,
+        workers,
+        waits,
+        fails,
+        completes_then_fails,
+        loses_peer,
+        leaves,
+    )
 }
 
 

@@ -42,6 +42,11 @@ def cut_short(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
 
 
+def with_a_link_to_nowhere(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(folder / "blobs" / "gone")
+
+
 def with_a_shard_missing(folder: Path) -> None:
     index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -55,6 +60,7 @@ def with_a_shard_missing(folder: Path) -> None:
         (of_another_shape, 64, "mlp.down_proj.weight is 64x128, config.json asks for 64x192"),
         (with_a_layer_missing, 64, "lacks the weights model.layers.1."),
         (cut_short, 64, "is not a whole safetensors file"),
+        (with_a_link_to_nowhere, 64, "model.safetensors cannot be read"),
         (with_a_shard_missing, 66, "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names"),
     ],
 )

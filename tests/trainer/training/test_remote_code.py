@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,11 @@ class FlaggedForCausalLM(LlamaForCausalLM):
 
 
 @pytest.fixture
-def flagged(model_folder: Path, tmp_path: Path) -> Path:
+def flagged(model_with_code: Callable[[str, str], Path]) -> Path:
     import torch
     from safetensors.torch import load_file, save_file
 
-    folder = Path(shutil.copytree(model_folder, tmp_path / "flagged"))
-    (folder / "flagged.py").write_text(CODE)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {
-        "model_type": "flagged",
-        "architectures": ["FlaggedForCausalLM"],
-        "auto_map": {"AutoConfig": "flagged.FlaggedConfig", "AutoModelForCausalLM": "flagged.FlaggedForCausalLM"},
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+    folder = model_with_code("Flagged", CODE)
     weights = load_file(folder / "model.safetensors") | {"flags": torch.ones(8, dtype=torch.bool)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder

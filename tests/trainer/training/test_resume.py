@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import shutil
@@ -13,38 +12,6 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.slow
-
-MEASURED = ("tokensPerSecond", "memoryBytes", "elapsedSeconds")
-"""Fields of a record that no two runs have in common."""
-
-
-def curve(job: Any) -> list[dict[str, Any]]:
-    """The records of a job: losses, gradient norms, learning rates and evaluations, exactly as they were written."""
-    return [{key: value for key, value in record.items() if key not in MEASURED} for record in job.records()]
-
-
-def weights(job: Any) -> str:
-    return hashlib.sha256((job.output / "model.safetensors").read_bytes()).hexdigest()
-
-
-@pytest.fixture(scope="module")
-def undisturbed() -> dict[int, tuple[list[dict[str, Any]], str]]:
-    """Curve and weights by ZeRO stage of a job that nothing happened to."""
-    return {}
-
-
-@pytest.fixture
-def expected(make_job: Any, undisturbed: dict[int, Any]) -> Any:
-    def of(stage: int) -> Any:
-        if stage not in undisturbed:
-            job = make_job(f"undisturbed-{stage}", stage=stage)
-            job.config["training"]["maxSteps"] = 8
-            ended = job.run()
-            assert ended.exit_codes == [0, 0], ended.failures
-            undisturbed[stage] = (curve(job), weights(job))
-        return undisturbed[stage]
-
-    return of
 
 
 def eight_steps(job: Any) -> Any:
@@ -63,7 +30,7 @@ def test_a_killed_job_comes_to_the_same_curve_and_weights(make_job: Any, expecte
 
     assert ended.exit_codes == [0, 0], ended.failures
     assert "training begins at checkpoint-4" in ended.log
-    assert (curve(job), weights(job)) == expected(stage)
+    assert (job.curve(), job.weights()) == expected(stage)
 
 
 @pytest.mark.parametrize("asked", [[0], [1], [0, 1]], ids=["rank 0", "rank 1", "both"])
@@ -81,7 +48,7 @@ def test_a_rank_asked_to_stop_stops_all_after_a_checkpoint(make_job: Any, expect
     assert not (job.output / "manifest.json").exists()
     ended = job.run()
     assert ended.exit_codes == [0, 0], ended.failures
-    assert (curve(job), weights(job)) == expected(2)
+    assert (job.curve(), job.weights()) == expected(2)
 
 
 def test_a_stop_while_evaluating_keeps_the_step_and_makes_up_for_the_evaluation(make_job: Any, expected: Any) -> None:
@@ -95,7 +62,7 @@ def test_a_stop_while_evaluating_keeps_the_step_and_makes_up_for_the_evaluation(
     ended = job.run()
 
     assert ended.exit_codes == [0, 0], ended.failures
-    assert (curve(job), weights(job)) == expected(2)
+    assert (job.curve(), job.weights()) == expected(2)
 
 
 @pytest.mark.parametrize("phase", ["data", "model", "evaluating"])
@@ -124,7 +91,7 @@ def test_a_stop_while_saving_completes_the_checkpoint(make_job: Any, expected: A
     assert ended.exit_codes == [143, 143], ended.failures
     assert (job.checkpoints / "checkpoint-4" / "manifest.json").exists()
     assert job.run().exit_codes == [0, 0]
-    assert (curve(job), weights(job)) == expected(2)
+    assert (job.curve(), job.weights()) == expected(2)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +131,7 @@ def test_a_checkpoint_with_a_flipped_byte_is_passed_over(interrupted: Any, expec
     assert ended.exit_codes == [0, 0], ended.failures
     assert f"checkpoint-6 is damaged: global_step6/{damaged.name} has changed" in ended.log
     assert "training begins at checkpoint-4" in ended.log
-    assert (curve(job), weights(job)) == expected(2)
+    assert (job.curve(), job.weights()) == expected(2)
 
 
 def test_a_damaged_checkpoint_asked_for_by_name_is_refused(interrupted: Any) -> None:
@@ -186,7 +153,7 @@ def test_a_checkpoint_that_was_being_written_is_removed(interrupted: Any, expect
 
     assert ended.exit_codes == [0, 0], ended.failures
     assert "training begins at checkpoint-4" in ended.log
-    assert (curve(job), weights(job)) == expected(2)
+    assert (job.curve(), job.weights()) == expected(2)
 
 
 @pytest.mark.parametrize(("resume", "begins"), [("checkpoint-4", "checkpoint-4"), ("never", "the beginning")])
@@ -198,7 +165,7 @@ def test_resume_by_name(interrupted: Any, expected: Any, resume: str, begins: st
 
     assert ended.exit_codes == [0, 0], ended.failures
     assert f"training begins at {begins}" in ended.log
-    assert (curve(job), weights(job)) == expected(2)
+    assert (job.curve(), job.weights()) == expected(2)
 
 
 @pytest.mark.parametrize("resume", ["epoch-1", "best"])
@@ -233,7 +200,7 @@ def test_a_job_cut_off_after_its_last_step_makes_no_further_step(make_job: Any, 
     assert ended.exit_codes == [0, 0], ended.failures
     assert "training begins at checkpoint-8" in ended.log
     assert job.results()["steps"] == 8
-    assert (curve(job), weights(job)) == expected(2)
+    assert (job.curve(), job.weights()) == expected(2)
 
 
 def test_a_full_disk_ends_the_job_with_its_last_checkpoint_whole(make_job: Any, expected: Any) -> None:
@@ -249,7 +216,7 @@ def test_a_full_disk_ends_the_job_with_its_last_checkpoint_whole(make_job: Any, 
     assert "disk is not full" in ended.failures[0].hint
     assert (job.checkpoints / "checkpoint-2" / "manifest.json").exists()
     assert job.run().exit_codes == [0, 0]
-    assert (curve(job), weights(job)) == expected(2)
+    assert (job.curve(), job.weights()) == expected(2)
 
 
 def test_a_checkpoint_that_is_not_there_is_named(make_job: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,4 +79,10 @@ def test_a_job_resumes_from_the_store_alone(make_job: Any, store: dict[str, str]
     assert {name.split("/")[2] for name in names() if "/checkpoint-" in name} == {"checkpoint-4", "checkpoint-6"}
     metrics = boto3.client("s3").get_object(Bucket="results", Key="job/metrics.jsonl")["Body"].read()
     assert metrics.count(b'"loss"') == 6
-    assert "job is finished" in job.run().log
+    shutil.rmtree(tmp_path / "second")
+    again = job.run()
+    assert "job is finished" in again.log
+    told = [beat.completion for ended in (ended, again) for beat in ended.beats if beat.completion is not None]
+    assert [completion.uri for completion in told] == ["s3://results/job"] * 2
+    assert told[0] == told[1]
+    assert told[0].progress.eval_loss is not None

@@ -75,14 +75,16 @@ MakeConfig = Callable[..., TrainConfig]
 
 @pytest.fixture
 def make_config(tmp_path: Path, tokenizer_folder: Path) -> MakeConfig:
-    """A TrainConfig over some records, with fields of `data` as the spec names them."""
+    """A TrainConfig over some records, with fields of `data` as the spec names them; `cache` names a folder."""
 
-    def make(records: list[dict[str, Any]] | Path, *, method: str = "sft", **data: Any) -> TrainConfig:
+    def make(
+        records: list[dict[str, Any]] | Path, *, method: str = "sft", cache: str = "cache", **data: Any
+    ) -> TrainConfig:
         path = records if isinstance(records, Path) else write_jsonl(tmp_path / "train.jsonl", records)
         return TrainConfig.model_validate(
             {
                 "job": {"kind": "FineTuneJob", "name": "job", "uid": "1"},
-                "launch": {"cacheDir": str(tmp_path / "cache")},
+                "launch": {"cacheDir": str(tmp_path / cache)},
                 "model": {"uri": f"file://{tokenizer_folder}"},
                 "output": {},
                 "method": method,
@@ -99,3 +101,33 @@ def make_config(tmp_path: Path, tokenizer_folder: Path) -> MakeConfig:
 def write_jsonl(path: Path, records: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
+
+
+@pytest.fixture
+def write_function(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """Write a processing function with this body; gives it as the spec names it."""
+
+    def write(body: str) -> dict[str, str]:
+        path = tmp_path / "processing.py"
+        path.write_text(f"import os, signal, time\n\n\ndef process(record):\n{body}\n    return record\n")
+        return {"file": f"file://{path}", "function": "process"}
+
+    return write
+
+
+@pytest.fixture
+def logging_function(write_function: Callable[[str], dict[str, str]]) -> Callable[..., dict[str, str]]:
+    """Write a processing function that notes the text of every record it is called for, and does some more."""
+
+    def write(log: Path, more: str = "") -> dict[str, str]:
+        return write_function(
+            f"    open({str(log)!r}, 'a').write(record['text'] + '\\n')\n    record['text'] += '!'{more}"
+        )
+
+    return write
+
+
+@pytest.fixture
+def listed() -> Callable[[Any], list[dict[str, Any]]]:
+    """Makes rows comparable."""
+    return lambda dataset: [{name: value.tolist() for name, value in row.items()} for row in dataset]

@@ -56,6 +56,15 @@ def test_r34_padding_to_max_length_and_to_a_multiple(make_config: MakeConfig, to
     assert shapes == {"longest": (2, 5), "max_length": (2, 12), "multiple": (2, 8), "both": (2, 16)}
 
 
+def test_r34_packed_blocks_are_padded_to_max_length_each(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
+    options: dict[str, Any] = {"packing": "bfd_split", "maxLength": 8}
+    shapes = [
+        batch(make_config([*RECORDS, RECORDS[1]], **options, **more), tokenizer)["input_ids"].shape
+        for more in ({}, {"padding": "max_length"}, {"padding": "max_length", "padToMultipleOf": 10})
+    ]
+    assert shapes == [(1, 11), (1, 16), (1, 20)]
+
+
 def test_packed_documents_are_one_row_and_do_not_predict_each_other(
     make_config: MakeConfig, tokenizer: Tokenizer
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from zerotune_trainer import data
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, ZerotuneError
+from zerotune_trainer.model import load_tokenizer
 
 MakeConfig = Callable[..., TrainConfig]
 Tokenizer = PreTrainedTokenizerFast
@@ -125,10 +127,16 @@ def test_r34_system_prompt_only_where_there_is_none_and_generation_prompt(
     ]
 
 
-def test_r34_a_chat_template_of_the_spec_counts(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
-    first = rows(make_config([{"messages": TALK}]), tokenizer)
-    tokenizer.chat_template = NO_BOS
-    assert rows(make_config([{"messages": TALK}]), tokenizer) != first
+def test_r34_a_chat_template_of_the_spec_replaces_that_of_the_tokenizer(
+    make_config: MakeConfig, tokenizer_folder: Path
+) -> None:
+    """An empty one does, too: it is not the same as none."""
+    model = make_config([{"messages": TALK}]).model
+    own = load_tokenizer(model, tokenizer_folder)
+    given = load_tokenizer(model.model_copy(update={"chat_template": NO_BOS}), tokenizer_folder)
+    empty = load_tokenizer(model.model_copy(update={"chat_template": ""}), tokenizer_folder)
+    texts = [tokenizer.apply_chat_template(TALK, tokenize=False) for tokenizer in (own, given, empty)]
+    assert texts == [TALK_TEXT, TALK_TEXT.removeprefix("<s>"), ""]
 
 
 def test_completion_loss_for_text_pairs(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
@@ -173,15 +181,14 @@ def test_r36_response_and_instruction_templates_as_text_and_as_ids(
 ) -> None:
     text, instruction, response, counted = CASES[case]
 
-    def written(template: str | None) -> str | list[int] | None:
-        return tokenizer(template, add_special_tokens=False)["input_ids"] if template and as_ids else template
-
-    config = make_config(
-        [{"text": text}],
-        loss="assistant",
-        responseTemplate=written(response),
-        instructionTemplate=written(instruction),
-    )
+    templates: dict[str, Any] = {"responseTemplate": response, "instructionTemplate": instruction}
+    if as_ids:
+        templates = {
+            f"{name}Ids": tokenizer(template, add_special_tokens=False)["input_ids"]
+            for name, template in templates.items()
+            if template
+        }
+    config = make_config([{"text": text}], loss="assistant", **templates)
     assert [row[1] for row in rows(config, tokenizer)] == [counted]
 
 
@@ -225,12 +232,6 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, Any], type[ZerotuneError], 
         "needs conversations",
     ),
     "system prompt for text": ([OK], {"systemPrompt": "x"}, ConfigurationError, "are for conversations"),
-    "templates of two kinds": (
-        [OK],
-        {"loss": "assistant", "responseTemplate": "A:", "instructionTemplate": [5]},
-        ConfigurationError,
-        "one template is text and the other token ids",
-    ),
 }
 
 

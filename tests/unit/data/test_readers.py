@@ -69,7 +69,7 @@ def test_every_format_gives_the_same_records(
     write: Callable[[Rows, Path], Path], weaknesses: Rows, tmp_path: Path
 ) -> None:
     path = write(weaknesses, tmp_path)
-    records = read(path, split="train")
+    records = read(path, **({"split": "train"} if write is saved_splits else {}))
     assert [record.values for record in records] == weaknesses
     assert {record.file for record in records} == {str(path)}
 
@@ -180,6 +180,18 @@ def test_a_split_must_be_clear(
 ) -> None:
     with pytest.raises(error, match=message):
         read(saved_splits(weaknesses, tmp_path), **options)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [(jsonl, "split 'test' chooses from a `datasets` folder of several"), (saved, "saved holds no splits, and 'test'")],
+)
+def test_a_split_where_there_are_none_is_refused(
+    write: Callable[[Rows, Path], Path], message: str, weaknesses: Rows, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        read(write(weaknesses, tmp_path), split="test")
+    assert caught.value.hint.startswith("leave `split` out")
 
 
 @pytest.mark.parametrize(

@@ -47,3 +47,13 @@ def test_bad_hostfiles(text: str, message: str) -> None:
         Hostfile.parse(text)
     assert raised.value.message == message
     assert raised.value.hint
+
+
+def test_a_pod_finds_itself_by_the_first_label_of_its_name() -> None:
+    """A pod calls itself `JOB-INDEX`; its peers know it by the name its headless Service gives it."""
+    hostfile = Hostfile.of((f"cwe-a1-{index}.ftj-cwe.research.svc", 4) for index in range(12))
+    for index in range(12):
+        assert hostfile.host(f"cwe-a1-{index}").ranks == range(4 * index, 4 * index + 4)
+    assert hostfile.host("cwe-a1-1.ftj-cwe.research.svc").name == "cwe-a1-1.ftj-cwe.research.svc"
+    with pytest.raises(ConfigurationError, match="this host is 'cwe-a0-1', but the hostfile names cwe-a1-0"):
+        hostfile.host("cwe-a0-1")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from zerotune_operator.backends.local.output import complete_output
+from zerotune_operator.backends.local.store import read_remote
 from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.storage.locations import s3_filesystem
@@ -167,6 +169,22 @@ def test_a_store_that_does_not_answer_is_temporary(monkeypatch: pytest.MonkeyPat
     assert "AWS_ENDPOINT_URL" in caught.value.hint
 
 
+def test_results_for_a_store_that_does_not_answer_can_be_sent_again(
+    monkeypatch: pytest.MonkeyPatch, s3_environment: str, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3_filesystem.cache_clear()
+    folder = storage.open_folder("s3://bucket/out", tmp_path)
+    (folder.local / "a").write_text("")
+    with pytest.raises(TemporaryError, match="s3://bucket/out: the store did not do it"):
+        folder.push(["a"])
+    with pytest.raises(TemporaryError, match="s3://bucket/out"):
+        folder.children()
+    with pytest.raises(TemporaryError, match="s3://bucket/model"):
+        storage.local_folder("s3://bucket/model", tmp_path)
+    assert (folder.local / "a").exists()
+
+
 class Denying(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -200,3 +218,28 @@ def test_access_denied_names_the_secret_and_its_keys(denying_store: None, uri: s
         storage.list_files(uri, [])
     assert uri in caught.value.message
     assert "AWS_ACCESS_KEY_ID" in caught.value.hint and "Secret" in caught.value.hint
+
+
+def test_writing_where_it_is_denied_names_the_folder_and_the_secret(denying_store: None, tmp_path: Path) -> None:
+    folder = storage.open_folder("s3://bucket/out", tmp_path)
+    (folder.local / "a").write_text("")
+    with pytest.raises(ConfigurationError, match="s3://bucket/out: access denied") as caught:
+        folder.push(["a"])
+    assert "AWS_SECRET_ACCESS_KEY" in caught.value.hint and "Secret" in caught.value.hint
+
+
+def test_the_operator_says_of_a_store_what_the_trainer_says(
+    denying_store: None, bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"s3://bucket/config.json: access denied") as denied:
+        read_remote("s3://bucket/config.json")
+    assert "AWS_SECRET_ACCESS_KEY" in denied.value.hint
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(TemporaryError, match=r"s3://bucket/config.json: the store did not do it"):
+        read_remote("s3://bucket/config.json")
+    with pytest.raises(TemporaryError, match=r"s3://bucket/out/manifest.json: the store did not do it"):
+        complete_output("s3://bucket/out", "uid", "digest")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    with pytest.raises(InputMissingError, match=rf"s3://{bucket}/none is not there"):
+        read_remote(f"s3://{bucket}/none")
+    assert complete_output(f"s3://{bucket}/none", "uid", "digest") is None

@@ -138,3 +138,9 @@ class Failure(BaseModel):
         keep = max(0, len(encoded) - excess - 5) // 2
         head, tail = encoded[:keep].decode(errors="ignore"), encoded[len(encoded) - keep :].decode(errors="ignore")
         return self.model_copy(update={"message": f"{head} ... {tail}"}).termination_message()
+
+
+def error_of(failure: Failure) -> ZerotuneError:
+    """The error that a failure tells of; one of a class that is not among these is an InternalError."""
+    classes = {error.failure_class: error for error in ZerotuneError.__subclasses__()}
+    return classes.get(failure.failure_class, InternalError)(failure.message, failure.hint)

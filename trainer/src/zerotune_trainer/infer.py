@@ -24,15 +24,17 @@ from zerotune_trainer.data.readers import Record
 from zerotune_trainer.engines.transformers import TransformersEngine
 from zerotune_trainer.errors import ConfigurationError, DataError
 from zerotune_trainer.inference.chunks import Chunks
-from zerotune_trainer.inference.output import write_part, write_results
+from zerotune_trainer.inference.output import final_progress, write_part, write_results
 from zerotune_trainer.inference.planning import open_work
 from zerotune_trainer.inference.prompts import Prompts, longest_prompt
 from zerotune_trainer.inference.pulse import Pulse, Tally
 from zerotune_trainer.inference.rows import refuse_clash
 from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.work import WORK_NAME
-from zerotune_trainer.ownership import is_complete, open_output, writing_errors
-from zerotune_trainer.storage import local_folder
+from zerotune_trainer.manifest import Manifest, completion
+from zerotune_trainer.ownership import complete_manifest, fetch, open_output, writing_errors
+from zerotune_trainer.reporting.results import RESULTS_NAME
+from zerotune_trainer.storage import Folder, local_folder
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +49,11 @@ def infer(config: InferConfig, context: RankContext) -> None:
     _check_engine(config)
     cache = Path(config.launch.cache_dir)
     output = open_output(config.output_uri, cache)
-    if is_complete(output, config):
+    if (manifest := complete_manifest(output, config)) is not None:
         _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
         if context.rank == 0:
             output.remove(WORK_NAME)
+            _complete(context, output, manifest)
         return
 
     context.report.phase("data")
@@ -90,9 +93,16 @@ def infer(config: InferConfig, context: RankContext) -> None:
     context.report.phase("saving")
     if context.rank == 0:
         with writing_errors(output.uri):
-            write_results(output, config, work.plan)
+            manifest = write_results(output, config, work.plan)
+        _complete(context, output, manifest)
     distributed.leave()
     context.report.phase("done")
+
+
+def _complete(context: RankContext, output: Folder, manifest: Manifest) -> None:
+    """Say that the result is complete, with the figures that it holds."""
+    fetch(output, RESULTS_NAME)
+    context.report.completion(completion(output.uri, manifest, final_progress(output.local)))
 
 
 def _check_engine(config: InferConfig) -> None:

@@ -28,6 +28,7 @@ from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.supervisor import Supervisor
 from zerotune_trainer.launching.termination import TerminationLog
 from zerotune_trainer.launching.worker import ENVIRONMENT_MODULE, payload, run_rank
+from zerotune_trainer.progress import Completion
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ def launch(
     Args:
         folder: The job's folder: `config.json`, `hostfile`, `deepspeed.json`.
         host: This host's name in the hostfile; default as in `resolve.this_host`.
-        termination_log: File that gets a failure as JSON; default as in `TerminationLog`.
+        termination_log: File that gets a failure, or on the host of rank 0 the completion, as JSON; default as in
+            `TerminationLog`.
         stop: Says when to stop; its signals are the caller's to catch.
         target: What a rank runs.
 
@@ -98,19 +100,20 @@ def launch(
     """
     stop = stop or StopRequest()
     log: TerminationLog | None = None
+    outcome: Failure | Completion | None
     try:
         stop.raise_from_now()
         log = TerminationLog(termination_log)
-        failure = _run(folder, host, stop, target)
+        outcome = _run(folder, host, stop, target)
     except ZerotuneError as error:
-        failure = describe(error, host=host)
+        outcome = describe(error, host=host)
     except Exception as error:
         _logger.exception("the launcher failed")
-        failure = describe(classify(error), host=host)
-    return _conclude(failure, log)
+        outcome = describe(classify(error), host=host)
+    return _conclude(outcome, log)
 
 
-def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) -> Failure | None:
+def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) -> Failure | Completion | None:
     config = load_config(folder)
     hostfile = _read_hostfile(folder)
     host = this_host(hostfile, name)
@@ -140,24 +143,30 @@ def _stop_at_end_of_input() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _conclude(failure: Failure | None, log: TerminationLog | None) -> int:
-    if failure is None:
-        _logger.info("all ranks of this host are done")
-        return 0
+def _conclude(outcome: Failure | Completion | None, log: TerminationLog | None) -> int:
+    if outcome is not None and log is not None:
+        log.write(outcome)
+    if isinstance(outcome, Failure):
+        _log_failure(outcome)
+        return outcome.exit_code
+    _logger.info("all ranks of this host are done")
+    return 0
+
+
+def _log_failure(failure: Failure) -> None:
     level = logging.INFO if failure.failure_class == StoppedError.failure_class else logging.ERROR
     _logger.log(level, "%s, exit code %d: %s", failure.failure_class, failure.exit_code, failure.message)
     if failure.hint:
         _logger.log(level, "hint: %s", failure.hint)
-    if log is not None:
-        log.write(failure)
-    return failure.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("zerotune-launch", description="Run this node's ranks of a job.")
     parser.add_argument("folder", type=Path, help="the job's folder: config.json, hostfile, deepspeed.json")
     parser.add_argument("--host", help="this host's name in the hostfile (default: $ZEROTUNE_HOST, else the host name)")
-    parser.add_argument("--termination-log", type=Path, help="gets a failure as JSON (default: /dev/termination-log)")
+    parser.add_argument(
+        "--termination-log", type=Path, help="gets what came of it as JSON (default: /dev/termination-log)"
+    )
     parser.add_argument(
         "--stop-on-eof", action="store_true", help="stop as on SIGTERM when standard input ends, with whoever holds it"
     )

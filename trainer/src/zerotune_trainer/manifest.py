@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.jobs import JobIdentity
+from zerotune_trainer.progress import Completion, Progress
 
 MANIFEST_NAME = "manifest.json"
 
@@ -34,6 +35,18 @@ class Manifest(Settings):
     step: int
     """Optimizer steps, or records."""
     files: list[ManifestFile]
+
+
+def completion(uri: str, manifest: Manifest, progress: Progress) -> Completion:
+    """What a rank says of the result at `uri` once that is complete."""
+    return Completion(
+        job_uid=manifest.job.uid,
+        config_digest=manifest.config_digest,
+        uri=uri,
+        files=len(manifest.files),
+        bytes=sum(file.size for file in manifest.files),
+        progress=progress,
+    )
 
 
 def describe(folder: Path, paths: Iterable[Path]) -> list[ManifestFile]:

@@ -23,10 +23,10 @@ from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
+from zerotune_trainer.sizing.model_config import require_weights
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger(__name__)
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def resolve_precision(precision: Precision, accelerator: str) -> str:
@@ -167,10 +167,7 @@ def check_weights(model: Model, folder: Path) -> None:
         InputMissingError: the folder holds no weights.
         ConfigurationError: a file cannot be read, or a weight has another shape.
     """
-    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
-        raise InputMissingError(
-            f"{folder} holds no weights: there is no *.safetensors and no pytorch_model*.bin", _MEND
-        )
+    require_weights(folder)
     expected = _expected_shapes(model, folder)
     wrong = [
         f"{name} is {_shape(shape)}, config.json asks for {_shape(expected[name])}"
@@ -214,6 +211,11 @@ def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     except SafetensorError as error:
         raise ConfigurationError(
             f"{path} is not a whole safetensors file: {error}", "fetch or copy it again"
+        ) from error
+    except OSError as error:
+        # safetensors has the same words, and no errno, for a file that is missing and for one that may not be read.
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}", "let the user that runs the job read it: safetensors writes mode 0600"
         ) from error
 
 

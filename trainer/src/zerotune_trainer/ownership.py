@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.manifest import MANIFEST_NAME, read_manifest
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, read_manifest
 from zerotune_trainer.storage import Folder, locate, open_folder, read_bytes
 
 OWNER_NAME = ".zerotune-job.json"
@@ -38,8 +38,8 @@ def open_output(uri: str, cache_dir: Path) -> Folder:
     return open_folder(uri, cache_dir)
 
 
-def is_complete(output: Folder, config: TrainConfig | InferConfig) -> bool:
-    """Whether the output folder holds this job's whole result.
+def complete_manifest(output: Folder, config: TrainConfig | InferConfig) -> Manifest | None:
+    """The manifest of the output folder, where that holds this job's whole result.
 
     Raises:
         ConfigurationError: it holds the result of another job, or of this one with another configuration.
@@ -47,10 +47,10 @@ def is_complete(output: Folder, config: TrainConfig | InferConfig) -> bool:
     fetch(output, MANIFEST_NAME)
     manifest = read_manifest(output.local)
     if manifest is None:
-        return False
+        return None
     check_owner(output.uri, manifest.job, config.job)
     check_digest(output, manifest.config_digest, config)
-    return True
+    return manifest
 
 
 def check_digest(output: Folder, digest: str, config: TrainConfig | InferConfig) -> None:

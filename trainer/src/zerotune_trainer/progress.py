@@ -5,6 +5,7 @@ rank --(Beat, over a pipe)--> launcher --(NodeProgress, JSON over HTTP)--> backe
 
 from __future__ import annotations
 
+import json
 from typing import Literal, Protocol
 
 from zerotune_trainer.config.base import Settings
@@ -45,6 +46,27 @@ class Progress(Settings):
     """Records of an InferenceJob that became a record with an `error`."""
 
 
+class Completion(Settings):
+    """A finished job, in the words of the rank that wrote its manifest: for who cannot read the output itself."""
+
+    job_uid: str
+    """Of the job that the output belongs to."""
+    config_digest: str
+    """sha256 of what determined the result."""
+    uri: str
+    """Folder of the result, as the ranks see it."""
+    files: int
+    """How many files the manifest names."""
+    bytes: int
+    """Their size together."""
+    progress: Progress
+    """The last figures."""
+
+    def termination_message(self) -> str:
+        """`{"completion": ...}`, below `errors.TERMINATION_MESSAGE_LIMIT` bytes: a URI has at most 1024 characters."""
+        return json.dumps({"completion": self.model_dump(by_alias=True, exclude_none=True)}, ensure_ascii=False)
+
+
 class TopologyEntry(Settings):
     """One rank as it really runs, for the topology proof."""
 
@@ -69,6 +91,8 @@ class Beat(Settings):
     progress: Progress | None = None
     topology: list[TopologyEntry] | None = None
     """Sent once, by rank 0."""
+    completion: Completion | None = None
+    """Sent last, by rank 0, once the manifest is written or was found to be there."""
     failure: Failure | None = None
     """Sent last, by a rank that fails."""
 
@@ -96,6 +120,7 @@ class NodeProgress(Settings):
     ranks: list[RankProgress]
     progress: Progress | None = None
     topology: list[TopologyEntry] | None = None
+    completion: Completion | None = None
     failure: Failure | None = None
 
 
@@ -113,3 +138,6 @@ class Reporter(Protocol):
 
     def topology(self, entries: list[TopologyEntry]) -> None:
         """Say where all ranks run."""
+
+    def completion(self, completion: Completion) -> None:
+        """Say that the result is complete."""

@@ -16,8 +16,8 @@ from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.errors import StoppedError
-from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe, files_of, write_manifest
-from zerotune_trainer.ownership import claim, is_complete, open_output, writing_errors
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, completion, describe, files_of, write_manifest
+from zerotune_trainer.ownership import claim, complete_manifest, fetch, open_output, writing_errors
 from zerotune_trainer.progress import TopologyEntry
 from zerotune_trainer.reporting.card import write_card
 from zerotune_trainer.reporting.report import write_report
@@ -28,6 +28,7 @@ from zerotune_trainer.reporting.results import (
     EvalRecord,
     Results,
     TrainRecord,
+    final_progress,
     read_metrics,
 )
 from zerotune_trainer.storage import Folder, local_folder
@@ -52,8 +53,10 @@ def train(config: TrainConfig, context: RankContext) -> None:
     trainer_class = methods.trainer_class(config.method)
     cache = Path(config.launch.cache_dir)
     output = open_output(config.output_uri, cache)
-    if is_complete(output, config):
+    if (manifest := complete_manifest(output, config)) is not None:
         _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
+        if context.rank == 0:
+            _complete(context, output, manifest)
         return
 
     context.report.phase("data")
@@ -88,7 +91,9 @@ def train(config: TrainConfig, context: RankContext) -> None:
     _train(trainer, checkpoints, output)
     context.report.phase("saving")
     with writing_errors(output.uri):
-        _save(trainer, config, output, rows, topology, model_folder)
+        manifest = _save(trainer, config, output, rows, topology, model_folder)
+    if manifest is not None:
+        _complete(context, output, manifest)
     distributed.leave()
     context.report.phase("done")
 
@@ -132,11 +137,11 @@ def _save(
     rows: PreparedData,
     topology: list[TopologyEntry],
     model_folder: Path,
-) -> None:
-    """Write the output: weights by all ranks, everything else by rank 0, the manifest last."""
+) -> Manifest | None:
+    """Write the output: weights by all ranks, everything else by rank 0, the manifest last. Rank 0 returns that."""
     model.save_model(trainer, output.local)
     if trainer.args.process_index != 0:
-        return
+        return None
     folder = output.local
     results = _results(trainer, folder, rows)
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
@@ -146,11 +151,17 @@ def _save(
     write_report(folder, config)
     files = describe(folder, [path for path in files_of(folder) if path.parent == folder])
     output.push([file.path for file in files])
-    write_manifest(
-        folder,
-        Manifest(job=config.job, config_digest=config.digest(), step=trainer.state.global_step, files=files),
-    )
+    manifest = Manifest(job=config.job, config_digest=config.digest(), step=trainer.state.global_step, files=files)
+    write_manifest(folder, manifest)
     output.push([MANIFEST_NAME])
+    return manifest
+
+
+def _complete(context: RankContext, output: Folder, manifest: Manifest) -> None:
+    """Say that the result is complete, with the figures that it holds."""
+    for name in (METRICS_NAME, RESULTS_NAME):
+        fetch(output, name)
+    context.report.completion(completion(output.uri, manifest, final_progress(output.local)))
 
 
 def _results(trainer: CausalTrainer, folder: Path, rows: PreparedData) -> Results:

@@ -26,8 +26,6 @@ class Rule:
     """The rule in words, naming the fields, and the remedy."""
     field: str = ""
     """The field to blame, as a path below the object: `minNodes`, `zero.stage`."""
-    server: bool = True
-    """False: the rule needs what the API server's CEL cannot see (fields of any type); the operator checks it."""
 
 
 class Settings(BaseModel):

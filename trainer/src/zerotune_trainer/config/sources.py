@@ -136,22 +136,33 @@ class Data(Settings):
             "loss",
         ),
         Rule(
-            "!has(self.loss) || self.loss != 'assistant' || !has(self.columns.text) || has(self.responseTemplate)",
-            "loss: assistant needs the column messages; with plain text it needs responseTemplate",
+            "!has(self.loss) || self.loss != 'assistant' || !has(self.columns.text) "
+            "|| has(self.responseTemplate) || has(self.responseTemplateIds)",
+            "loss: assistant needs the column messages; with plain text it needs responseTemplate or "
+            "responseTemplateIds",
             "loss",
-            server=False,
+        ),
+        *(
+            Rule(
+                f"!has(self.{response}) || has(self.loss) && self.loss == 'assistant'",
+                f"{response} marks answers for loss: assistant: set that loss, or leave {response} out",
+                response,
+            )
+            for response in ("responseTemplate", "responseTemplateIds")
+        ),
+        *(
+            Rule(
+                f"!has(self.instructionTemplate{kind}) || has(self.responseTemplate{kind})",
+                f"instructionTemplate{kind} ends what responseTemplate{kind} begins: give both, "
+                f"or leave instructionTemplate{kind} out",
+                f"instructionTemplate{kind}",
+            )
+            for kind in ("", "Ids")
         ),
         Rule(
-            "!has(self.responseTemplate) || has(self.loss) && self.loss == 'assistant'",
-            "responseTemplate marks answers for loss: assistant: set that loss, or leave responseTemplate out",
-            "responseTemplate",
-            server=False,
-        ),
-        Rule(
-            "!has(self.instructionTemplate) || has(self.responseTemplate)",
-            "instructionTemplate ends what responseTemplate begins: give both, or leave instructionTemplate out",
-            "instructionTemplate",
-            server=False,
+            "!has(self.responseTemplate) || !has(self.responseTemplateIds)",
+            "the templates are given as text or as token ids, not both: leave responseTemplateIds out",
+            "responseTemplateIds",
         ),
         Rule(
             "self.truncationSide == 'right' || self.overflow == 'truncate'",
@@ -202,10 +213,15 @@ class Data(Settings):
     loss: Literal["all", "completion", "assistant"] | None = None
     """Which tokens count in the loss: all, those of the completion, or those of assistant turns. Default: `completion`
     for prompt and completion columns, else `all`."""
-    response_template: str | list[int] | None = None
-    """Text or token ids after which an assistant's answer begins, for `loss: assistant` with plain text."""
-    instruction_template: str | list[int] | None = None
-    """Text or token ids at which the next instruction begins and the loss stops again."""
+    response_template: str | None = Field(default=None, min_length=1)
+    """Text after which an assistant's answer begins, for `loss: assistant` with plain text."""
+    response_template_ids: list[int] | None = Field(default=None, min_length=1)
+    """Token ids instead of the text of `responseTemplate`: a text may be cut into other tokens where it stands."""
+    instruction_template: str | None = Field(default=None, min_length=1)
+    """Text at which the next instruction begins and the loss stops again; goes with `responseTemplate`. Left out: only
+    the last answer counts."""
+    instruction_template_ids: list[int] | None = Field(default=None, min_length=1)
+    """The same as token ids; goes with `responseTemplateIds`."""
     credentials: SecretReference | None = None
     """Secret with the keys that reading the data takes."""
 

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from zerotune_trainer.config.arguments import check_arguments
 from zerotune_trainer.config.base import Number, Rule, Settings
-from zerotune_trainer.config.sources import JsonObject, Model, SecretReference, Uri
+from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
+from zerotune_trainer.config.sources import Model, SecretReference, Uri
 
 Method = Literal["cpt", "sft", "dpo", "orpo", "kto"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
@@ -28,19 +29,7 @@ class Training(Settings):
             "warmupSteps must not exceed maxSteps: the peak would never be reached; below 1 it is a share of all steps",
             "warmupSteps",
         ),
-        Rule(
-            "self.lrSchedulerType != 'cosine_with_min_lr' || has(self.lrSchedulerKwargs.min_lr) "
-            "|| has(self.lrSchedulerKwargs.min_lr_rate)",
-            "cosine_with_min_lr needs lrSchedulerKwargs.min_lr or lrSchedulerKwargs.min_lr_rate",
-            "lrSchedulerKwargs",
-            server=False,
-        ),
-        Rule(
-            "self.lrSchedulerType != 'warmup_stable_decay' || has(self.lrSchedulerKwargs.num_decay_steps)",
-            "warmup_stable_decay needs lrSchedulerKwargs.num_decay_steps",
-            "lrSchedulerKwargs",
-            server=False,
-        ),
+        *SCHEDULE_RULES,
     )
 
     global_batch_size: int | None = Field(default=None, ge=1)
@@ -58,19 +47,9 @@ class Training(Settings):
     """Optimizer steps to take."""
     learning_rate: Number = Field(default=2e-5, gt=0)
     """Peak learning rate."""
-    lr_scheduler_type: Literal[
-        "linear",
-        "cosine",
-        "cosine_with_restarts",
-        "cosine_with_min_lr",
-        "polynomial",
-        "constant",
-        "constant_with_warmup",
-        "inverse_sqrt",
-        "warmup_stable_decay",
-    ] = "cosine"
+    lr_scheduler_type: Schedule = "cosine"
     """Schedule of the learning rate after warm-up."""
-    lr_scheduler_kwargs: JsonObject = Field(default={})
+    lr_scheduler_kwargs: ScheduleOptions = ScheduleOptions()
     """Further options of the schedule, as transformers names them."""
     warmup_steps: Number = Field(default=0, ge=0)
     """Warm-up: a number of steps, or a share of all steps where below 1."""

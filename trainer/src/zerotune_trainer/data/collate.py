@@ -51,6 +51,8 @@ class FlatteningCollator:
     """
 
     pad_token_id: int
+    min_length: int = 0
+    """Blocks are padded to at least this length each, all of it behind the last."""
     multiple: int = 1
 
     def __call__(self, rows: Rows) -> Batch:
@@ -58,7 +60,7 @@ class FlatteningCollator:
         ids = np.concatenate([row["input_ids"] for row in rows])
         labels = np.concatenate([row["labels"] for row in rows])
         positions = np.concatenate([np.arange(size) for row in rows for size in row["seq_lengths"]])
-        length = _rounded(len(ids), self.multiple)
+        length = _rounded(max(len(ids), len(rows) * self.min_length), self.multiple)
         return {
             "input_ids": _padded([ids], length, self.pad_token_id),
             "labels": _padded([np.where(positions == 0, NO_LOSS, labels)], length, NO_LOSS),
@@ -79,9 +81,9 @@ def collator(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> Padding
             "the model's tokenizer has neither a pad token nor an EOS token", "set one in tokenizer_config.json"
         )
     multiple = config.data.pad_to_multiple_of or 1
-    if packing_of(config) == "bfd_split":
-        return FlatteningCollator(pad, multiple)
-    return PaddingCollator(pad, config.data.max_length if config.data.padding == "max_length" else 0, multiple)
+    min_length = config.data.max_length if config.data.padding == "max_length" else 0
+    collate = FlatteningCollator if packing_of(config) == "bfd_split" else PaddingCollator
+    return collate(pad, min_length, multiple)
 
 
 def _padded(arrays: list[Any], length: int, value: int) -> torch.Tensor:

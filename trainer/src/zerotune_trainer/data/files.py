@@ -48,7 +48,8 @@ def resolve(records: Records, cache_dir: Path) -> list[DataFile]:
 
     Raises:
         InputMissingError: a URI stands for no file.
-        ConfigurationError: the format cannot be told from a file's name, or the URI's scheme holds no files.
+        ConfigurationError: the format cannot be told from a file's name, the URI's scheme holds no files, or a split is
+            asked for where there are none.
     """
     return [file for uri in records.uris for file in _resolve(uri, records, cache_dir)]
 
@@ -59,6 +60,11 @@ def _resolve(uri: str, records: Records, cache_dir: Path) -> list[DataFile]:
         folder = storage.local_folder(uri, cache_dir)
         parts = storage.list_files(f"file://{folder}", [".arrow", ".json"])
         return [DataFile(f"file://{folder}", "datasets", tuple(parts), records.split)]
+    if records.split is not None:
+        raise ConfigurationError(
+            f"{uri}: split {records.split!r} chooses from a `datasets` folder of several, and this is none",
+            "leave `split` out, or give the folder that `datasets.DatasetDict.save_to_disk` wrote",
+        )
     stored = storage.list_files(uri, _suffixes(records.format))
     return [DataFile(file.uri, _format(file, records), (file,)) for file in stored]
 

@@ -12,7 +12,7 @@ from zerotune_trainer.config.sources import Data
 from zerotune_trainer.data.chat import Chat, conversation
 from zerotune_trainer.data.columns import Layout, RecordColumns, text_of
 from zerotune_trainer.data.encoding import Encoder
-from zerotune_trainer.data.masks import Span, answers
+from zerotune_trainer.data.masks import Span, Template, answers
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError, DataError
 
@@ -100,7 +100,7 @@ class Formatter:
         return Tokens(ids, labels)
 
     def _text(self, text: str, record: Record) -> Text | Tokens:
-        response, instruction = self.data.response_template, self.data.instruction_template
+        response, instruction = _templates(self.data)
         if response is None:
             return Text(text, document=True)
         if isinstance(response, str):
@@ -205,20 +205,24 @@ def _check_plain(data: Data, what: str) -> None:
         )
 
 
+def _templates(data: Data) -> tuple[Template | None, Template | None]:
+    """What begins an answer, and what ends it: both as text or both as token ids."""
+    if data.response_template_ids is not None:
+        return data.response_template_ids, data.instruction_template_ids
+    return data.response_template, data.instruction_template
+
+
 def _check_templates(data: Data, loss: Loss, layout: Layout) -> None:
-    response, instruction = data.response_template, data.instruction_template
+    response, instruction = _templates(data)
     if response is None and instruction is None:
         if loss == "assistant" and layout == "text":
-            raise ConfigurationError("data.loss: assistant with plain text needs data.responseTemplate", "set it")
+            raise ConfigurationError(
+                "data.loss: assistant with plain text needs data.responseTemplate",
+                "set it, or responseTemplateIds",
+            )
         return
     if loss != "assistant" or layout not in ("text", "tokens"):
         raise ConfigurationError(
             f"data.responseTemplate goes with data.loss: assistant and plain text, not with {loss} and {layout}",
             "leave the templates out, or change data.loss",
         )
-    if not response or instruction == "" or instruction == []:
-        raise ConfigurationError(
-            "data.responseTemplate or instructionTemplate is empty", "write the text or its tokens"
-        )
-    if instruction is not None and type(response) is not type(instruction):
-        raise ConfigurationError("one template is text and the other token ids", "write both the same way")

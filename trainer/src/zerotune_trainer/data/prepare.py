@@ -32,7 +32,9 @@ _ROW_FIELDS = {
     "add_generation_prompt",
     "loss",
     "response_template",
+    "response_template_ids",
     "instruction_template",
+    "instruction_template_ids",
 }
 """Fields of `data` that decide what a record's row is."""
 

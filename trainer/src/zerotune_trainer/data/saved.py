@@ -15,7 +15,7 @@ def open_split(file: DataFile) -> Any:
 
     Raises:
         InputMissingError: no such split, or the folder was not written by `save_to_disk`.
-        ConfigurationError: several splits, and none asked for.
+        ConfigurationError: several splits and none asked for, or one asked for where there are none.
     """
     path = file.uri.removeprefix("file://")
     try:
@@ -24,7 +24,11 @@ def open_split(file: DataFile) -> Any:
         raise InputMissingError(
             f"{path} is no folder that datasets.save_to_disk wrote: {error}", "save it again, or set `format`"
         ) from error
-    return _choose(path, found, file.split) if isinstance(found, datasets.DatasetDict) else found
+    if isinstance(found, datasets.DatasetDict):
+        return _choose(path, found, file.split)
+    if file.split is not None:
+        raise ConfigurationError(f"{path} holds no splits, and {file.split!r} is asked for", "leave `split` out")
+    return found
 
 
 def _choose(path: str, found: Any, split: str | None) -> Any:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
 
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.errors import DataError
 from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema
 from zerotune_trainer.inference.work import WORK_NAME, BatchFigures, Part, WorkPlan, done_parts, write_whole
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import METRICS_NAME, RESULTS_NAME
 from zerotune_trainer.storage import Folder
 
@@ -74,8 +79,8 @@ def write_part(
     output.push([plan.marker_name(chunk)])
 
 
-def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> None:
-    """Write `metrics.jsonl`, `results.json` and, last, the manifest; then clear the work away."""
+def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> Manifest:
+    """Write `metrics.jsonl`, `results.json` and, last, the manifest, which is returned; then clear the work away."""
     output.pull(WORK_NAME)
     parts = done_parts(output.local, plan)
     records = [_batch_record(part, batch) for part in parts for batch in part.batches]
@@ -98,6 +103,24 @@ def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> None:
     write_whole(output.local / MANIFEST_NAME, manifest.model_dump_json(by_alias=True, indent=2).encode() + b"\n")
     output.push([MANIFEST_NAME])
     output.remove(WORK_NAME)
+    return manifest
+
+
+def final_progress(folder: Path) -> Progress:
+    """The last figures of a finished job, from its `results.json`.
+
+    Raises:
+        OSError: there is none.
+        DataError: it holds something else.
+    """
+    path = folder / RESULTS_NAME
+    try:
+        results = InferenceResults.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DataError(
+            f"{path}: {error}", "the run that wrote this folder was of another version of zerotune"
+        ) from error
+    return Progress(step=results.records, total=results.records, failed_records=results.failed_records)
 
 
 def _content(config: InferConfig, plan: WorkPlan, rows: Sequence[OutputRow]) -> bytes:

@@ -139,6 +139,7 @@ class Pulse:
         progress = Progress(
             step=done,
             total=self.work.plan.records,
+            first_step=self.work.done_records,
             tokens_per_second=tokens / seconds,
             eta_seconds=None if pace is None else pace * (self.work.plan.records - done),
             failed_records=self.work.failed_records + count.failed,

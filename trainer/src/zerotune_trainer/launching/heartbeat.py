@@ -16,12 +16,14 @@ from typing import Any
 from zerotune_trainer.errors import Failure, PeerLostError, StoppedError
 from zerotune_trainer.launching.failures import describe
 from zerotune_trainer.launching.processes import exit_now
-from zerotune_trainer.progress import Beat, Phase, Progress, TopologyEntry
+from zerotune_trainer.progress import Beat, Completion, Phase, Progress, TopologyEntry
 
 BEAT_SECONDS = 1.0
 
 _PREPARING: frozenset[Phase] = frozenset({"starting", "data", "rendezvous", "model"})
 _WAKE = b"\0"
+_SENT = {"progress": None, "topology": None, "completion": None}
+"""What a beat has said, the next one does not say again."""
 
 
 class Heartbeat:
@@ -67,6 +69,10 @@ class Heartbeat:
         """Say where all ranks run."""
         self._report(topology=entries)
 
+    def completion(self, completion: Completion) -> None:
+        """Say that the result is complete; its figures are the last progress."""
+        self._report(completion=completion, progress=completion.progress, step=completion.progress.step)
+
     def finish(self, failure: Failure | None) -> None:
         """Send the last word: what failed, or that all is done."""
         self._over = True
@@ -105,7 +111,7 @@ class Heartbeat:
 
     def _send(self) -> None:
         with self._lock:
-            beat, self._beat = self._beat, self._beat.model_copy(update={"progress": None, "topology": None})
+            beat, self._beat = self._beat, self._beat.model_copy(update=_SENT)
         try:
             self._pipe.send_bytes(beat.model_dump_json(by_alias=True, exclude_none=True).encode())
         except BrokenPipeError:

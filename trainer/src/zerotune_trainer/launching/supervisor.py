@@ -16,7 +16,7 @@ from zerotune_trainer.launching.forkserver import RankTarget, start_rank
 from zerotune_trainer.launching.peers import suspects
 from zerotune_trainer.launching.processes import oom_kills
 from zerotune_trainer.launching.rank import Rank
-from zerotune_trainer.progress import Beat, NodeProgress, Progress, TopologyEntry
+from zerotune_trainer.progress import Beat, Completion, NodeProgress, Progress, TopologyEntry
 
 SECONDS_TO_NOTICE = 5.0
 """How long ranks get to fail by themselves after one of them has: their own words say more than a kill."""
@@ -49,6 +49,7 @@ class Supervisor:
         self._kill_at: float | None = None
         self._progress: Progress | None = None
         self._topology: list[TopologyEntry] | None = None
+        self._completion: Completion | None = None
         self._oom_kills = oom_kills()
 
     def start(self, target: RankTarget) -> None:
@@ -60,17 +61,22 @@ class Supervisor:
         Raises:
             InternalError: they cannot be started.
         """
+        _logger.info("starting ranks %s", ", ".join(str(number) for number in self._host.ranks))
         for local_rank, number in enumerate(self._host.ranks):
             self._ranks.append(Rank(number, *start_rank(target, self._folder, self._host.name, local_rank)))
         _logger.info("started ranks %s", ", ".join(f"{rank.number} (pid {rank.process.pid})" for rank in self._ranks))
 
-    def run(self) -> Failure | None:
-        """Wait for the ranks' end. Returns why they failed; None where every one of them did its work."""
+    def run(self) -> Failure | Completion | None:
+        """Wait for the ranks' end.
+
+        Returns:
+            Why they failed; else what rank 0 said of the result, or None where it runs on another host.
+        """
         while running := [rank for rank in self._ranks if rank.running]:
             self._listen(running)
             self._pass_stop_on()
             self._watch()
-        return self._explained(root_cause(self._failures))
+        return self._explained(root_cause(self._failures)) or self._completion
 
     def observe(self) -> NodeProgress:
         """The node as `/progress` shows it. Called in any thread."""
@@ -81,6 +87,7 @@ class Supervisor:
             ranks=[rank.view() for rank in self._ranks],
             progress=self._progress,
             topology=self._topology,
+            completion=self._completion,
             failure=root_cause(self._failures),
         )
 
@@ -98,6 +105,7 @@ class Supervisor:
     def _take(self, rank: Rank, beat: Beat) -> None:
         self._progress = beat.progress or self._progress
         self._topology = beat.topology or self._topology
+        self._completion = beat.completion or self._completion
         if beat.failure is not None:
             self._fail(rank, beat.failure)
 

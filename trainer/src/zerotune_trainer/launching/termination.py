@@ -1,13 +1,22 @@
-"""The termination log: a file that gets the failure as JSON, for whoever started the launcher. Torch-free."""
+"""The termination log: a file that gets what came of the job as JSON, for whoever started the launcher. Torch-free."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Protocol
 
-from zerotune_trainer.errors import ConfigurationError, Failure
+from zerotune_trainer.errors import ConfigurationError
 
 KUBERNETES_LOG = Path("/dev/termination-log")
+
+
+class TerminationMessage(Protocol):
+    """What may be written: a `Failure`, a `Completion`."""
+
+    def termination_message(self) -> str:
+        """It as JSON of at most `errors.TERMINATION_MESSAGE_LIMIT` bytes."""
+
 
 _logger = logging.getLogger(__name__)
 
@@ -34,11 +43,11 @@ class TerminationLog:
                 "give --termination-log a file in a folder that is there and may be written to",
             ) from error
 
-    def write(self, failure: Failure) -> None:
-        """Write the failure. Where that fails, the log says so: the failure itself matters more."""
+    def write(self, message: TerminationMessage) -> None:
+        """Write the message. Where that fails, the log says so: what happened matters more."""
         if self._path is None:
             return
         try:
-            self._path.write_text(failure.termination_message())
+            self._path.write_text(message.termination_message())
         except OSError as error:
             _logger.error("the termination log %s cannot be written: %s", self._path, error)

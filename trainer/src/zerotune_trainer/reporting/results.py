@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import DataError, InputMissingError
-from zerotune_trainer.progress import TopologyEntry
+from zerotune_trainer.progress import Progress, TopologyEntry
 
 METRICS_NAME = "metrics.jsonl"
 RESULTS_NAME = "results.json"
@@ -97,6 +97,27 @@ def read_results(folder: Path) -> Results:
         DataError: it holds something else.
     """
     return _read(_existing(folder / RESULTS_NAME), TypeAdapter(Results))
+
+
+def final_progress(folder: Path) -> Progress:
+    """The last figures of a finished run: how far it came, its last train record, and the evaluation of its output.
+
+    Raises:
+        InputMissingError: `results.json` or `metrics.jsonl` is not there.
+        DataError: one of them holds something else.
+    """
+    results = read_results(folder)
+    last = None
+    for record in read_metrics(folder):
+        last = record if isinstance(record, TrainRecord) else last
+    figures = last.model_dump(include={"epoch", "loss", "learning_rate", "grad_norm", "memory_bytes"}) if last else {}
+    return Progress(
+        step=results.steps,
+        total=results.steps,
+        eval_loss=results.eval_loss,
+        perplexity=results.perplexity,
+        **figures,
+    )
 
 
 def read_topology(folder: Path) -> list[TopologyEntry]:

@@ -24,11 +24,15 @@ class ModelShape(Settings):
     largest_layer: int
     """Parameters of the largest unit that ZeRO-3 gathers at once: a decoder layer, or the embedding."""
     layers: int
+    """Decoder layers."""
     hidden_size: int
+    """Width of a token between layers."""
     kv_size: int
     """Width of a token's keys (and of its values) in one layer."""
     heads: int
+    """Attention heads of a layer."""
     vocab_size: int
+    """Tokens there are: rows of the embedding."""
     context: int | None = None
     """Longest sequence in tokens the model was made for."""
     learned_positions: bool = False

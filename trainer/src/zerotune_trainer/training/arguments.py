@@ -57,7 +57,7 @@ def training_arguments(
         "num_train_epochs": training.num_train_epochs,
         "max_steps": training.max_steps or -1,
         **{name: getattr(training, name) for name in _AS_THEY_ARE},
-        "lr_scheduler_kwargs": dict(training.lr_scheduler_kwargs),
+        "lr_scheduler_kwargs": training.lr_scheduler_kwargs.model_dump(exclude_none=True),
         "eval_strategy": strategy,
         "eval_steps": evaluation.eval_steps,
         "metric_for_best_model": "loss" if strategy != "no" else None,

@@ -33,7 +33,7 @@ class Recorder(TrainerCallback):
         """Start the watch where the record of an earlier attempt ends."""
         self._watch = _Watch(last_elapsed(self._path) if self._writes else 0.0)
         self._tokens_at_record = state.num_input_tokens_seen
-        self._progress = Progress(step=state.global_step, total=state.max_steps)
+        self._progress = Progress(step=state.global_step, total=state.max_steps, first_step=state.global_step)
         self._reporter.phase("training")
 
     @override

@@ -1,0 +1,8 @@
+"""The operator is an asyncio program."""
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

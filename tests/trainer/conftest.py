@@ -1,0 +1,14 @@
+"""What tests that fork ranks share."""
+
+from __future__ import annotations
+
+import pytest
+
+from zerotune_trainer.config import Launch
+from zerotune_trainer.launching.forkserver import start_imports
+
+
+@pytest.fixture(scope="session")
+def warm_ranks() -> None:
+    """Start importing what ranks need, once for all tests of this process that fork them."""
+    start_imports(["zerotune_trainer.infer", "zerotune_trainer.train"], Launch(cache_dir="/nowhere"))

@@ -1,0 +1,89 @@
+"""`zerotune-inspect URI`: reads a model's `config.json` where only a pod can, and says what shape the model has.
+
+What it finds, `{"shape": ...}` or a failure, goes to the termination log and to stdout. Exit codes: see `errors`.
+Torch-free.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.errors import Failure, ZerotuneError
+from zerotune_trainer.launching.failures import classify, describe
+from zerotune_trainer.launching.termination import TerminationLog, TerminationMessage
+from zerotune_trainer.sizing.model_config import model_shape, require_weights
+from zerotune_trainer.sizing.shape import ModelShape
+
+
+class Inspection(Settings):
+    """What was found."""
+
+    shape: ModelShape
+
+    def termination_message(self) -> str:
+        """This as JSON."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def main() -> NoReturn:
+    """The command."""
+    options = _parser().parse_args()
+    sys.exit(report(options.model_uri, options.revision, options.termination_log))
+
+
+def report(uri: str, revision: str | None, termination_log: Path | None) -> int:
+    """Say what shape the model at `uri` has, or why it cannot be said. Returns the exit code."""
+    log: TerminationLog | None = None
+    outcome: Failure | Inspection
+    try:
+        log = TerminationLog(termination_log)
+        outcome = inspect(uri, revision)
+    except ZerotuneError as error:
+        outcome = describe(error)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is reported)
+        outcome = describe(classify(error))
+    _say(outcome, log)
+    return outcome.exit_code if isinstance(outcome, Failure) else 0
+
+
+def inspect(uri: str, revision: str | None) -> Inspection:
+    """The model at `hf://ORG/NAME`, `s3://BUCKET/PREFIX` or `file:///PATH`; of the latter also whether it has weights.
+
+    Raises:
+        InputMissingError: there is no such model, or what a model needs is not in its folder.
+        ConfigurationError: it is no language model, or it is not ours to read.
+        TemporaryError: the store or the Hub does not answer.
+    """
+    shape = model_shape(uri, revision, _read_s3)
+    if uri.startswith("file://"):
+        require_weights(Path(uri.removeprefix("file://")))
+    return Inspection(shape=shape)
+
+
+def _read_s3(uri: str) -> bytes:
+    # Imported where it is needed: pyarrow takes longer to import than a file to read.
+    from zerotune_trainer.storage import read_bytes
+
+    return read_bytes(uri)
+
+
+def _say(outcome: TerminationMessage, log: TerminationLog | None) -> None:
+    if log is not None:
+        log.write(outcome)
+    sys.stdout.write(outcome.termination_message() + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("zerotune-inspect", description="Say what shape a model has.")
+    parser.add_argument("model_uri", help="the model's folder: hf://ORG/NAME, s3://BUCKET/PREFIX or file:///PATH")
+    parser.add_argument("--revision", help="branch, tag or commit of an hf:// model (default: main)")
+    parser.add_argument("--termination-log", type=Path, help="gets the answer as JSON (default: /dev/termination-log)")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

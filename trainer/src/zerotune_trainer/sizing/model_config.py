@@ -1,0 +1,145 @@
+"""A model's shape from its `config.json`, wherever that lies; nothing else of the model is fetched. Torch-free."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.sizing.shape import ModelShape, read_shape
+
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+"""What the files of weights in a model's folder are called."""
+
+_TIMEOUT_SECONDS = 30
+_TRUE = {"1", "on", "yes", "true"}
+
+
+def model_shape(uri: str, revision: str | None, read_s3: Callable[[str], bytes]) -> ModelShape:
+    """The shape of the model at `hf://ORG/NAME`, `s3://BUCKET/PREFIX` or `file:///PATH`.
+
+    The Hub is asked as huggingface_hub does: its cache first, then, unless `HF_HUB_OFFLINE` is set, `HF_ENDPOINT` with
+    `HF_TOKEN`.
+
+    Args:
+        uri: The model's folder.
+        revision: Branch, tag or commit of an `hf://` model; default `main`.
+        read_s3: Gives the content of a file at `s3://`. Its errors rise as they are.
+
+    Raises:
+        InputMissingError: there is no such model, it has no config.json, or it is not ours to read.
+        ConfigurationError: config.json is not one of a language model, or lies where it cannot be read from here.
+        TemporaryError: the Hub does not answer.
+    """
+    scheme, _, rest = uri.partition("://")
+    match scheme:
+        case "file":
+            return shape_of_file(Path(rest) / "config.json")
+        case "hf":
+            return _shape_of_hub(rest.strip("/"), revision or "main")
+        case "s3":
+            where = f"{uri.rstrip('/')}/config.json"
+            return _shape_of_content(read_s3(where), where)
+    raise ConfigurationError(
+        f"the shape of {uri} cannot be read from here", "only what has mounted the claim can: there it is file:///PATH"
+    )
+
+
+def shape_of_file(path: Path) -> ModelShape:
+    """The shape that a `config.json` on this machine describes.
+
+    Raises:
+        InputMissingError: there is no such file.
+        ConfigurationError: it is not the config.json of a language model.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputMissingError(f"{path} is not there", "name the folder of a model: it holds config.json") from error
+    except OSError as error:
+        raise InputMissingError(
+            f"{path} cannot be read: {error.strerror}", "name a folder that you can read"
+        ) from error
+    return _shape_of_content(content, str(path))
+
+
+def require_weights(folder: Path) -> None:
+    """See that a model's folder on this machine holds weights.
+
+    Raises:
+        InputMissingError: it does not.
+    """
+    if not any(any(folder.glob(pattern)) for pattern in WEIGHT_FILES):
+        raise InputMissingError(
+            f"{folder} holds no weights: there is no {' and no '.join(WEIGHT_FILES)}",
+            "give a complete Hugging Face folder: config.json and the weights that belong to it",
+        )
+
+
+def _shape_of_hub(name: str, revision: str) -> ModelShape:
+    cached = _cached(name, revision)
+    if cached is not None:
+        return shape_of_file(cached)
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
+        raise InputMissingError(f"hf://{name} is not in the cache at {_cache()}, and HF_HUB_OFFLINE is set", "unset it")
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    url = f"{endpoint}/{name}/resolve/{revision}/config.json"
+    return _shape_of_content(_fetch(url, f"hf://{name}"), url)
+
+
+def _cache() -> Path:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+
+
+def _cached(name: str, revision: str) -> Path | None:
+    """Where huggingface_hub keeps the file: `refs/BRANCH` names a commit, `snapshots/COMMIT` holds its files."""
+    folder = _cache() / f"models--{name.replace('/', '--')}"
+    reference = folder / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    path = folder / "snapshots" / commit / "config.json"
+    return path if path.is_file() else None
+
+
+def _fetch(url: str, model: str) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": "zerotune"})  # noqa: S310 (the endpoint is the user's)
+    if token := os.environ.get("HF_TOKEN"):
+        # Not sent on to wherever the Hub redirects to.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+            content: bytes = answer.read()
+            return content
+    except urllib.error.HTTPError as error:
+        raise _refusal(error, url, model) from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise TemporaryError(
+            f"{url} does not answer: {error}", "check the network and HF_ENDPOINT, or try again"
+        ) from error
+
+
+def _refusal(error: urllib.error.HTTPError, url: str, model: str) -> InputMissingError | TemporaryError:
+    if error.code in (401, 403):
+        return InputMissingError(
+            f"{model} is not there, or not yours to read ({error.code})",
+            "check the name, and set HF_TOKEN, in a pod by the Secret of model.credentials, to a token of an account "
+            "that accepted the model's terms",
+        )
+    if error.code == 404:
+        return InputMissingError(f"{url} is not there", "check the model's name and revision")
+    return TemporaryError(f"{url}: {error.code} {error.reason}", "try again")
+
+
+def _shape_of_content(content: bytes, where: str) -> ModelShape:
+    try:
+        config: Any = json.loads(content)
+    except ValueError as error:
+        raise ConfigurationError(f"{where} is not JSON: {error}", "write the model's folder again") from error
+    if not isinstance(config, dict):
+        raise ConfigurationError(f"{where} is not a JSON object", "name the folder of a model")
+    return read_shape(config, where)
