@@ -123,16 +123,22 @@ def test_printed_columns_are_fields() -> None:
 
 
 def test_what_kubectl_prints() -> None:
-    columns = {
-        definition["spec"]["names"]["shortNames"][0]: " ".join(
-            column["name"].upper() for column in definition["spec"]["versions"][0]["additionalPrinterColumns"]
-        )
-        for definition in DEFINITIONS
-    }
-    assert columns == {
+    def columns(priority: int) -> dict[str, str]:
+        return {
+            definition["spec"]["names"]["shortNames"][0]: " ".join(
+                column["name"].upper()
+                for column in definition["spec"]["versions"][0]["additionalPrinterColumns"]
+                if column.get("priority", 0) == priority
+            )
+            for definition in DEFINITIONS
+        }
+
+    assert columns(0) == {
         "ftj": "METHOD NODES PHASE STEP LOSS TOKENS/S ETA AGE",
         "ij": "ENGINE NODES PHASE STEP FAILED TOKENS/S ETA AGE",
     }
+    wide = "ZERO RESTARTS CLASS MESSAGE"
+    assert columns(1) == {"ftj": wide, "ij": wide}
 
 
 def test_patterns_mean_the_same_in_go() -> None:

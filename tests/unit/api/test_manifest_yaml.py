@@ -7,38 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from admission_cases import SCALARS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zerotune_operator.api.manifest_yaml import MOST_NODES, Document, read_documents
-
-SCALARS = {
-    "2e-5": 2e-5,
-    "2E-5": 2e-5,
-    "-1e-3": -1e-3,
-    "1e3": 1000,
-    "3.0": 3,
-    ".5": 0.5,
-    "5.": 5,
-    "+7": 7,
-    "0x1F": 31,
-    "0o17": 15,
-    "017": 15,
-    "0b11": 3,
-    "1_000": 1000,
-    "1:30": "1:30",
-    "2026-11-24": "2026-11-24",
-    "v1e5": "v1e5",
-    "1e": "1e",
-    "0xZZ": "0xZZ",
-    "yes": True,
-    "Off": False,
-    "~": None,
-    "null": None,
-    "'2e-5'": "2e-5",
-    '"yes"': "yes",
-    "!!str 12": "12",
-}
 
 
 def _read(text: str) -> Document:

@@ -39,6 +39,13 @@ _PROGRESS = (
     ("Phase", "string", ".status.phase"),
     ("Step", "string", ".status.display.step"),
 )
+_WIDE = (
+    ("ZeRO", "integer", ".status.plan.zeroStage"),
+    ("Restarts", "integer", ".status.restarts"),
+    ("Class", "string", ".status.rootCause.class"),
+    ("Message", "string", ".status.rootCause.message"),
+)
+"""Only with `kubectl get -o wide`."""
 _PACE = (
     ("Tokens/s", "string", ".status.display.tokensPerSecond"),
     ("ETA", "string", ".status.display.eta"),
@@ -95,7 +102,8 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": [
-            {"name": title, "type": type_, "jsonPath": path} for title, type_, path in kind.columns
+            *({"name": title, "type": type_, "jsonPath": path} for title, type_, path in kind.columns),
+            *({"name": title, "type": type_, "jsonPath": path, "priority": 1} for title, type_, path in _WIDE),
         ],
         "schema": {"openAPIV3Schema": resource_schema(kind)},
     }

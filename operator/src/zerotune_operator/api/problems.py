@@ -32,8 +32,8 @@ _BOUNDS = {
     "less_than": ("less than {lt}", "lt"),
     "string_too_long": ("at most {max_length} characters", "max_length"),
     "string_too_short": ("at least {min_length} characters", "min_length"),
-    "too_long": ("a list of at most {max_length}", "max_length"),
-    "too_short": ("a list of at least {min_length}", "min_length"),
+    "too_long": ("at most {max_length} entries", "max_length"),
+    "too_short": ("at least {min_length} entries", "min_length"),
 }
 
 

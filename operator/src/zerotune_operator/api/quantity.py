@@ -21,11 +21,17 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+# A schema's `pattern` would not look at whole numbers, and would answer with the pattern alone.
+_VALIDATION = {
+    "rule": f"string(self).matches(r'{PATTERN}')",
+    "message": "a quantity is a number with a unit of Kubernetes, as in 80Gi, 500m or 2: write it so",
+}
+
 Quantity = Annotated[
     str,
     StringConstraints(pattern=PATTERN, max_length=64),
     BeforeValidator(_text),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": PATTERN, "maxLength": 64}),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 64, "x-kubernetes-validations": [_VALIDATION]}),
 ]
 """A quantity as it was written; whole numbers may be given without quotes."""
 

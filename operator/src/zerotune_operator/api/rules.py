@@ -170,7 +170,17 @@ _EVALUATION = (
     ),
 )
 
+
+def _half_precision(field: str) -> Rule:
+    return Rule(
+        f"self.{field} != 'fp16' || self.topology.gpusPerNode > 0",
+        f"fp16 needs GPUs: set topology.gpusPerNode, or {field} to bf16 or fp32",
+        field,
+    )
+
+
 _DEVICES = (
+    _half_precision("training.precision"),
     Rule(
         "!self.training.useLigerKernel || self.topology.gpusPerNode > 0",
         "the Liger kernels need GPUs: set topology.gpusPerNode, or useLigerKernel: false",
@@ -230,6 +240,7 @@ FINE_TUNE_RULES = (
 """Of a FineTuneJob's spec."""
 
 INFERENCE_RULES = (
+    _half_precision("precision"),
     Rule(
         "self.engine == 'zero' || string(self.zero.stage) == 'auto' && self.zero.offloadParam == 'auto' "
         "&& self.zero.offloadOptimizer == 'auto'",

@@ -6,6 +6,7 @@ numeric `exclusiveMinimum`), and the rules of every part as `x-kubernetes-valida
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from zerotune_operator.api.fields import fields_of, part_of
@@ -36,13 +37,13 @@ class _Flattener:
         if required := schema.get("required"):
             result["required"] = required
         result["properties"] = properties
-        if rules := [_validation(rule) for rule in model.rules if rule.server]:
+        if rules := [_validation(rule) for rule in model.rules]:
             result["x-kubernetes-validations"] = rules
         return result
 
     def field(self, part: type[Settings] | None, schema: Schema) -> Schema:
         """A field: what it holds, with the field's own description and default."""
-        described = {"description": _one_line(schema["description"])} if "description" in schema else {}
+        described = {"description": _described(schema)} if "description" in schema else {}
         value = self.value(part, schema)
         default = {} if schema.get("default") is None else {"default": _without_null(schema["default"])}
         return value | described | default
@@ -112,6 +113,14 @@ def _validation(rule: Rule) -> Schema:
     if rule.field:
         result["fieldPath"] = f".{rule.field}"
     return result
+
+
+def _described(schema: Schema) -> str:
+    """The description, with the default in words: `kubectl explain` does not show defaults."""
+    text, default = _one_line(schema["description"]), schema.get("default")
+    if default in (None, "") or isinstance(default, dict | list):
+        return text
+    return f"{text} Default: {default if isinstance(default, str) else json.dumps(default)}."
 
 
 def _without_null(default: Any) -> Any:

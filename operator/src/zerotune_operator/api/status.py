@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.progress import Progress
+from zerotune_trainer.sizing.shape import ModelShape
 
 Phase = Literal["Pending", "Planned", "Queued", "Running", "Restarting", "Suspended", "Succeeded", "Failed"]
 """Where a job is in its life. Succeeded and Failed are final."""
@@ -83,13 +84,13 @@ class Attempt(Settings):
     number: int
     """0, 1, 2, ..."""
     start_time: AwareDatetime | None = None
-    """When its ranks were started."""
+    """When all of its nodes had started."""
     end_time: AwareDatetime | None = None
     """When the last of them ended."""
     outcome: Literal["Running", "Succeeded", "Failed", "Stopped", "Preempted"] = "Running"
     """How it ended. Stopped and Preempted do not count against `runPolicy.maxRestarts`."""
     failure_class: str | None = None
-    """Class of the failure, as in `rootCause`."""
+    """Class of the failure, as in `rootCause`; known as soon as one of its nodes failed."""
     exit_code: int | None = None
     """Exit code of the host that failed first."""
     first_step: int | None = None
@@ -99,10 +100,13 @@ class Attempt(Settings):
 
 
 class RootCause(Settings):
-    """The first failure, and where it happened."""
+    """The first failure, or what keeps nodes waiting, and where."""
 
     failure_class: str = Field(alias="class")
-    """Configuration, Data, InputMissing, PeerLost, Internal, OutOfMemory, Hang, Temporary or Stopped."""
+    """What failed: Configuration, Data, InputMissing, PeerLost, Internal, OutOfMemory, Hang, Temporary, Killed,
+    DeadlineExceeded. What the cluster did, which counts as no restart: Preempted, Evicted, NodeLost, Deleted. Why the
+    launcher never ran: ContainerStart, StorageLimit, PodFailed. What nodes wait for, which is no failure yet:
+    ImagePull, Unschedulable, QuotaExceeded, MissingReference, VolumeMount, Forbidden."""
     message: str
     """What was found, and the rule it breaks."""
     hint: str = ""
@@ -162,6 +166,8 @@ class JobStatus(Settings):
     """When the first attempt started."""
     completion_time: AwareDatetime | None = None
     """When the job succeeded or failed for good."""
+    model: ModelShape | None = None
+    """The model's shape, as its `config.json` tells it; what memory is planned with."""
     plan: PlanSummary | None = None
     """What the plan settled on."""
     progress: Progress | None = None
@@ -175,7 +181,7 @@ class JobStatus(Settings):
     restarts: int = Field(default=0, ge=0)
     """Attempts that count against `runPolicy.maxRestarts`."""
     root_cause: RootCause | None = None
-    """Why the job failed, or why it restarted last."""
+    """Why the job failed, or why it restarts, or what its nodes wait for."""
     output: OutputSummary | None = None
     """The result."""
 

@@ -1,0 +1,238 @@
+"""The API server alone, without operator and webhook, takes and refuses what `zerotune validate` does, and says why.
+
+One kubectl process is given a whole file of the corpus, a document a file: it goes on after each refusal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "api"))
+
+import components
+from admission_cases import CORPUS, SCALARS, Case, PlanCase, read_cases, read_plan_cases
+
+import cluster
+from zerotune_operator.api.crd import KINDS, custom_resource_definition
+from zerotune_operator.api.load import InvalidManifestError, check_update, load_jobs, parse_job
+from zerotune_operator.api.manifest_yaml import Problem, path_text
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "admission"
+WORDS = (
+    (r"\(a group of fields\), must be text", r"unknown field"),
+    (r"is not a field of|has its own place|cannot be set", r"unknown field"),
+    (r"is missing", r"Required value"),
+    (r"must be one of .*|which transformers does not have", r"supported values: "),
+    (r"must match", r"should match '"),
+    (r"at least (\d+) characters", r"should be at least \1 chars long"),
+    (r"at most (\d+) characters", r"Too long: may not be more than \1 bytes"),
+    (r"at least (\d+) entries", r"should have at least \1 items"),
+    (r"at most (\d+) entries", r"must have at most \1 items"),
+    (r"at least (\d+)", r"should be greater than or equal to \1"),
+    (r"more than (\d+)", r"should be greater than \1"),
+    (r"at most (\d+)", r"should be less than or equal to \1"),
+    (r"less than (\d+)", r"should be less than \1"),
+    (r"must be (a whole number|a number|text|true or false|a list|a group of fields|of type)", r"must be of type "),
+)
+"""What `zerotune validate` says, and the API server's words for the same. Rules have one message for both."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def definitions() -> None:
+    _kubectl("apply", "--server-side", "--force-conflicts", "-f", ROOT / "crds")
+    names = [f"crd/{plural}.zerotune.dev" for plural in ("finetunejobs", "inferencejobs")]
+    _kubectl("wait", *names, "--for=condition=Established", "--timeout=60s")
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    name = f"admission-{uuid.uuid4().hex[:8]}"
+    _kubectl("create", "namespace", name)
+    yield name
+    _kubectl("delete", "namespace", name, "--wait=false")
+
+
+@cache
+def _kubeconfig() -> Path:
+    return cluster.up()
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    program = components.cache_folder() / "bin" / "kubectl"
+    command = [program if program.exists() else "kubectl", "--kubeconfig", _kubeconfig(), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _kubectl(*arguments: object) -> str:
+    done = _run(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _apply(
+    cases: Sequence[Case | PlanCase], folder: Path, *arguments: str
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What the API server makes of manifests: objects in order if none is refused; refusals by the case's name."""
+    for index, case in enumerate(cases):
+        (folder / f"{index:03}.json").write_text(json.dumps(case.manifest))
+    done = _run("apply", "--dry-run=server", "--output=json", "-f", folder, *arguments)
+    # kubectl prints a List, but for a single object.
+    accepted = json.loads(done.stdout) if done.stdout else {"items": []}
+    said = re.split(r"^(?=Error from server|error when|The \w+ \")", done.stderr, flags=re.MULTILINE)
+    refusals = {cases[int(found[1])].name: text for text in said if (found := re.search(r"/(\d{3})\.json\"", text))}
+    return accepted.get("items", [accepted]), refusals
+
+
+def _problems(case: Case) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidManifestError) as caught:
+        parse_job(case.manifest)
+    return caught.value.problems
+
+
+def _expected(message: str, rules: set[str]) -> str:
+    """A pattern for what the API server says where `zerotune validate` says `message`."""
+    rule = message.partition(": ")[2]
+    if rule in rules:
+        return re.escape(rule)
+    for ours, theirs in WORDS:
+        if found := re.search(ours, message):
+            return found.expand(theirs)
+    raise AssertionError(f"WORDS has no words for {message}")
+
+
+def _rules(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from (rule["message"] for rule in schema.get("x-kubernetes-validations", ()))
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _rules(inner)
+
+
+def test_the_definitions_are_structural_and_served() -> None:
+    found = json.loads(_kubectl("get", "crd", "finetunejobs.zerotune.dev", "inferencejobs.zerotune.dev", "-o", "json"))
+    for definition in found["items"]:
+        conditions = {condition["type"]: condition["status"] for condition in definition["status"]["conditions"]}
+        assert conditions == {"NamesAccepted": "True", "Established": "True"}
+
+
+def test_what_is_wrong_is_refused_with_the_field_and_the_remedy(tmp_path: Path) -> None:
+    cases = read_cases("invalid.yaml")
+    _, refusals = _apply(cases, tmp_path)
+    assert [case.name for case in cases if case.name not in refusals] == []
+    rules = {message for kind in KINDS for message in _rules(custom_resource_definition(kind))}
+    unclear = []
+    for case in cases:
+        said = refusals[case.name]
+        for problem in _problems(case):
+            wanted, place = _expected(problem.message, rules), path_text(problem.path)
+            if case.kubectl not in said if case.kubectl else not re.search(wanted, said) or place not in said:
+                unclear.append(f"{case.name}: {place}: {case.kubectl or wanted!r} is not in {said}")
+    assert not unclear, "\n".join(unclear)
+
+
+def test_what_is_right_is_accepted_and_read_as_zerotune_reads_it(tmp_path: Path) -> None:
+    cases = read_cases("valid.yaml")
+    accepted, refusals = _apply(cases, tmp_path)
+    assert refusals == {}
+    assert len(accepted) == len(cases)
+    for case, found in zip(cases, accepted, strict=True):
+        ours, theirs = parse_job(case.manifest), parse_job(found)
+        assert theirs.spec == ours.spec, case.name
+        # Whatever the models have a default for, the API server has filled in.
+        assert theirs.spec.model_dump(exclude_unset=True) == ours.spec.model_dump(exclude_none=True), case.name
+
+
+def test_what_takes_a_plan_to_see_is_accepted(tmp_path: Path) -> None:
+    cases = read_plan_cases()
+    accepted, refusals = _apply(cases, tmp_path)
+    assert (len(accepted), refusals) == (len(cases), {})
+
+
+def test_numbers_and_words_are_read_as_zerotune_reads_them(tmp_path: Path) -> None:
+    manifest = yaml.safe_dump(read_cases("valid.yaml")[0].manifest) + "  deepspeed:\n"
+    path = tmp_path / "scalars.yaml"
+    path.write_text(manifest + "".join(f"    s{index}: {text}\n" for index, text in enumerate(SCALARS)))
+    found = json.loads(_kubectl("apply", "--dry-run=server", "--output=json", "-f", path))["spec"]["deepspeed"]
+    read = {text: found.get(f"s{index}") for index, text in enumerate(SCALARS)}
+    assert read == SCALARS
+
+
+def test_a_file_is_read_as_zerotune_reads_it() -> None:
+    path = CORPUS / "numbers.yaml"
+    (ours,) = load_jobs(path)
+    assert parse_job(json.loads(_kubectl("apply", "--dry-run=server", "--output=json", "-f", path))).spec == ours.spec
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "crds" / "examples").iterdir()), ids=lambda path: path.stem)
+def test_an_example_has_the_same_verdict_here_and_there(path: Path) -> None:
+    done = _run("apply", "--dry-run=server", "-f", path)
+    try:
+        load_jobs(path)
+    except InvalidManifestError as error:
+        assert done.returncode == 1
+        for problem in error.problems:
+            assert f"{path_text(problem.path)}: " in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_only_what_can_be_carried_out_may_change(namespace: str, tmp_path: Path) -> None:
+    cases = read_cases("changes.yaml")
+    for folder in ("bases", "changed"):
+        (tmp_path / folder).mkdir()
+    for kind, base in {case.base["kind"]: case.base for case in cases}.items():
+        (tmp_path / "bases" / f"{kind}.json").write_text(json.dumps(base))
+    _kubectl("apply", "--namespace", namespace, "-f", tmp_path / "bases")
+    _, refusals = _apply(cases, tmp_path / "changed", "--namespace", namespace)
+    assert [case.name for case in cases if case.name not in refusals] == [
+        case.name for case in cases if not case.expect
+    ]
+    for case in cases:
+        for place, piece in case.complaints:
+            assert place in refusals[case.name]
+            assert piece in refusals[case.name]
+
+
+def test_a_change_that_may_be_is_stored_and_reads_as_one(namespace: str, tmp_path: Path) -> None:
+    suspend = next(case for case in read_cases("changes.yaml") if case.name == "suspend")
+    for manifest in (suspend.base, suspend.manifest):
+        (tmp_path / "job.json").write_text(json.dumps(manifest))
+        _kubectl("apply", "--namespace", namespace, "-f", tmp_path / "job.json")
+    stored = json.loads(
+        _kubectl("get", "--namespace", namespace, "finetunejobs.zerotune.dev", "weaknesses", "-o", "json")
+    )
+    assert (stored["metadata"]["generation"], stored["spec"]["runPolicy"]["suspend"]) == (2, True)
+    check_update(parse_job(suspend.base), parse_job(stored))
+
+
+def test_explain_tells_what_a_field_is_and_its_default() -> None:
+    said = " ".join(_kubectl("explain", "ftj.spec.training").split())
+    assert "learningRate <number> Peak learning rate. Default: 2e-05." in said
+    assert "gradientCheckpointing <boolean> Recompute activations in the backward pass" in said
+    said = " ".join(_kubectl("explain", "ij.spec.generation.topP").split())
+    assert "Sample among the likeliest tokens whose probabilities add up to this. Default: 1.0." in said
+
+
+def test_get_prints_a_table_that_tells_how_a_job_is_doing(namespace: str, tmp_path: Path) -> None:
+    for kind, status in yaml.safe_load((GOLDEN / "status.yaml").read_text()).items():
+        base = next(case.base for case in read_cases("changes.yaml") if case.base["kind"] == kind)
+        path = tmp_path / "job.json"
+        path.write_text(json.dumps(base))
+        _kubectl("apply", "--namespace", namespace, "-f", path)
+        patch = ["--subresource=status", "--type=merge", "--patch", json.dumps({"status": status})]
+        _kubectl("patch", "--namespace", namespace, "-f", path, *patch)
+    printed = _kubectl("get", "--namespace", namespace, "ftj,ij")
+    assert re.sub(r"\b\d+s$", "AGE", printed, flags=re.MULTILINE) == (GOLDEN / "table.txt").read_text()
