@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from zerotune_operator.api.status import RootCause
-from zerotune_operator.backends.base import NodeObservation
-from zerotune_trainer.errors import Failure, InternalError, PeerLostError, StoppedError, ZerotuneError
+from zerotune_operator.backends.base import DISRUPTIONS, NodeObservation
+from zerotune_trainer.errors import Failure, InternalError, KilledError, PeerLostError, StoppedError, ZerotuneError
 
-_FOLLOWS = {PeerLostError.failure_class: 1, StoppedError.failure_class: 2}
-"""Failures that another one causes: they are the root cause only where there is nothing before them."""
+_FOLLOWS = {**dict.fromkeys(DISRUPTIONS, 1), PeerLostError.failure_class: 3, StoppedError.failure_class: 4}
+"""Failures that another one may cause: they are the root cause only where there is nothing before them."""
+_FOLLOWS_DISRUPTION = {KilledError.failure_class: 2}
+"""Failures that follow from one thing only: that a node was taken away."""
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _CLASSES = {error.exit_code: error.failure_class for error in ZerotuneError.__subclasses__()}
 _SIGNAL_HINTS = {
@@ -21,12 +23,31 @@ _SIGNAL_HINTS = {
 
 
 def root_cause(nodes: Iterable[NodeObservation]) -> RootCause | None:
-    """The failure that explains the others: not a lost peer's, and the earliest of the rest. None: nobody failed."""
+    """The failure that explains the others: not a lost peer's, and the earliest of the rest. None: nobody failed.
+
+    A node that was taken away explains those that were killed, lost it or stopped with it.
+    """
     failed = [node for node in nodes if node.state == "ended" and node.exit_code != 0]
     if not failed:
         return None
     causes = [(_cause(node), node.ended_at or _LATEST) for node in failed]
-    return min(causes, key=lambda pair: (_FOLLOWS.get(pair[0].failure_class, 0), pair[1]))[0]
+    order = _order(cause for cause, _ in causes)
+    return min(causes, key=lambda pair: (order.get(pair[0].failure_class, 0), pair[1]))[0]
+
+
+def prevailing(earlier: RootCause | None, found: RootCause | None) -> RootCause | None:
+    """Of what was found before and what is found now: what explains the other. What ended first may be gone by now."""
+    if earlier is None or found is None:
+        return earlier or found
+    order = _order((earlier, found))
+    return min(found, earlier, key=lambda cause: order.get(cause.failure_class, 0))
+
+
+def waiting_cause(nodes: Iterable[NodeObservation]) -> RootCause | None:
+    """What the first of the nodes waits for that does not come by itself. Nothing has ended: it has no exit code."""
+    stuck = (node for node in nodes if node.state == "waiting" and node.failure is not None)
+    found = next(stuck, None)
+    return _cause(found).model_copy(update={"exit_code": None}) if found else None
 
 
 def without_manifest(host: str) -> RootCause:
@@ -40,14 +61,27 @@ def without_manifest(host: str) -> RootCause:
     )
 
 
+def failure_of_node(node: NodeObservation) -> Failure:
+    """Why a node failed: its own words, else what its exit code says."""
+    return node.failure or (node.progress.failure if node.progress else None) or _unspoken(node)
+
+
+def _order(causes: Iterable[RootCause]) -> dict[str, int]:
+    """How far down the chain of causes a class of failure is, among these; those not named come first."""
+    disrupted = any(cause.failure_class in DISRUPTIONS for cause in causes)
+    return _FOLLOWS | _FOLLOWS_DISRUPTION if disrupted else _FOLLOWS
+
+
 def _cause(node: NodeObservation) -> RootCause:
-    failure = node.failure or (node.progress.failure if node.progress else None) or _unspoken(node)
+    failure = failure_of_node(node)
     return RootCause(
         failure_class=failure.failure_class,
         message=failure.message,
         hint=failure.hint,
         rank=failure.rank,
         host=failure.host or node.host,
+        node=node.node,
+        pod=node.pod,
         step=failure.step,
         exit_code=failure.exit_code,
     )
@@ -68,7 +102,7 @@ def _unspoken(node: NodeObservation) -> Failure:
 
 def _killed(host: str, number: signal.Signals) -> Failure:
     return Failure(
-        failure_class="Killed",
+        failure_class=KilledError.failure_class,
         message=f"zerotune-launch on {host} was killed by {number.name}",
         hint=_SIGNAL_HINTS.get(number, ""),
         exit_code=128 + number,

@@ -1,24 +1,21 @@
 """(previous status, observation, now) -> status. Pure: no clock, no clients.
 
     Pending > Planned > Running > Succeeded
-                           |----> Restarting > Running     a failure that may pass, `runPolicy.maxRestarts` not used up
-                           |----> Suspended > Planned      stopped on request, after a checkpoint
+               |  ^        |----> Restarting > Running     a failure that may pass, `runPolicy.maxRestarts` not used up,
+               v  |        |                               or a disruption
+              Queued       |----> Suspended > Planned      stopped on request, after a checkpoint
                            '----> Failed
 
-A caller starts attempt `next_attempt(status)` in Planned and Restarting, and stops what still runs in Failed.
+A job is Running once every node has started; until then `rootCause` says what keeps one waiting. A caller sees to it
+that attempt `current_attempt(status)` is there in Planned, Queued and Restarting, and stops what still runs in Failed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from itertools import groupby
 
 from zerotune_operator.api.status import (
-    Attempt,
-    Condition,
     JobStatus,
-    NodeTopology,
     OutputSummary,
     Phase,
     PlanSummary,
@@ -26,29 +23,53 @@ from zerotune_operator.api.status import (
     display,
 )
 from zerotune_operator.api.topology import RunPolicy
-from zerotune_operator.backends.base import NodeObservation, Observation
-from zerotune_operator.rootcause import root_cause, without_manifest
-from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, StoppedError
-from zerotune_trainer.progress import Progress, TopologyEntry
+from zerotune_operator.backends.base import DISRUPTIONS, Observation
+from zerotune_operator.conditions import enter, not_running
+from zerotune_operator.deadlines import overdue
+from zerotune_operator.record import record
+from zerotune_operator.rootcause import prevailing, root_cause, waiting_cause, without_manifest
+from zerotune_trainer.errors import (
+    ConfigurationError,
+    DataError,
+    InputMissingError,
+    KilledError,
+    PeerLostError,
+    StoppedError,
+)
+from zerotune_trainer.progress import Progress
 
 FINAL: frozenset[Phase | None] = frozenset({"Succeeded", "Failed"})
 ACTIVE: frozenset[Phase | None] = frozenset({"Planned", "Queued", "Running", "Restarting"})
 
-_ATTEMPTS_KEPT = 16
 _NEVER_RETRIED = {error.exit_code for error in (ConfigurationError, DataError, InputMissingError, StoppedError)}
-_CONDITIONS: tuple[Phase, ...] = ("Planned", "Running", "Suspended", "Succeeded", "Failed")
+_HARMLESS_IN_A_STOP = DISRUPTIONS | {
+    StoppedError.failure_class,
+    KilledError.failure_class,
+    PeerLostError.failure_class,
+}
+"""How nodes may end that were told to stop: saved, killed by an impatient user, left by a peer, taken away."""
 
 
 def planned(previous: JobStatus, plan: PlanSummary, now: datetime) -> JobStatus:
     """A run begins, or begins again after a stop: the attempts are kept, restarts and deadline count anew."""
     gone = dict.fromkeys(("start_time", "completion_time", "root_cause", "output"))
     fresh = previous.model_copy(update=gone | {"plan": plan, "restarts": 0})
-    return _enter(fresh, "Planned", "Planned", "", now)
+    return enter(fresh, "Planned", "Planned", "", now)
 
 
 def next_attempt(status: JobStatus) -> int:
     """The number of the attempt to start next."""
     return status.attempts[-1].number + 1 if status.attempts else 0
+
+
+def under_way(status: JobStatus) -> bool:
+    """Whether there is an attempt that has not ended: it waits, runs, or is being stopped."""
+    return bool(status.attempts) and status.attempts[-1].end_time is None
+
+
+def current_attempt(status: JobStatus) -> int:
+    """The number of the attempt that is under way, else of the one to start."""
+    return status.attempts[-1].number if under_way(status) else next_attempt(status)
 
 
 def has_made_steps(status: JobStatus) -> bool:
@@ -59,20 +80,22 @@ def has_made_steps(status: JobStatus) -> bool:
 
 def advance(previous: JobStatus, seen: Observation, policy: RunPolicy, now: datetime) -> JobStatus:
     """The status after an observation of the attempt that runs. `policy.suspend`: a stop was asked for."""
-    status = _record(previous, seen, now)
+    status = record(previous, seen, now)
     ended = all(node.state == "ended" for node in seen.nodes)
     if status.phase in FINAL:
         return _close(status, "Failed", status.root_cause, now) if ended else status
     if ended:
         return _conclude(status, seen, policy, now)
-    if _overdue(status, policy, now):
+    if overdue(status, policy, now):
         return _fail(status, "DeadlineExceeded", _deadline_cause(policy), now)
-    return _enter(status, "Running", "Started", "", now)
+    if any(node.state == "waiting" for node in seen.nodes):
+        return _wait(status, seen, now)
+    return _run(status, seen, now)
 
 
 def suspended(previous: JobStatus, now: datetime) -> JobStatus:
     """A stop was asked for while no attempt ran."""
-    return _enter(previous, "Suspended", "Stopped", "", now)
+    return enter(previous, "Suspended", "Stopped", "", now)
 
 
 def refused(previous: JobStatus, cause: RootCause, now: datetime) -> JobStatus:
@@ -92,56 +115,64 @@ def abandoned(previous: JobStatus, now: datetime) -> JobStatus:
     return _fail(_close(previous, "Failed", cause, None), "RunnerLost", cause, now)
 
 
-def _record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
-    """What the nodes report, without judging it."""
-    reports = [node.progress for node in seen.nodes if node.progress is not None]
-    progress = next((report.progress for report in reports if report.progress), None)
-    topology = next((report.topology for report in reports if report.topology), None)
-    attempt = _current(previous, seen.attempt, now)
-    if progress is not None:
-        attempt = attempt.model_copy(update={"first_step": progress.first_step, "last_step": progress.step})
-    update = {
-        "attempts": [*(past for past in previous.attempts if past.number != attempt.number), attempt][-_ATTEMPTS_KEPT:],
-        "start_time": previous.start_time or now,
-        "progress": progress or previous.progress,
-        "display": display(progress) if progress else previous.display,
-        "topology": _topology(topology) if topology else previous.topology,
-    }
-    return previous.model_copy(update=update)
+def _wait(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
+    """Nodes have yet to start. The cause of a restart stands until they have, unless something else is in the way."""
+    restarting, before = status.phase == "Restarting", status.root_cause
+    healed = before is not None and before.exit_code is None
+    cause = waiting_cause(seen.nodes)
+    last = before if restarting and not healed else None
+    phase: Phase = "Queued" if seen.queued else "Restarting" if restarting else "Planned"
+    status = enter(status.model_copy(update={"root_cause": cause or last}), phase, phase, "", now)
+    if cause is not None:
+        return not_running(status, cause.failure_class, cause.message, now)
+    if seen.queued:
+        return not_running(status, "Queued", "the queue has yet to admit the job", now)
+    return not_running(status, "Starting", "", now) if healed else status
 
 
-def _current(previous: JobStatus, number: int, now: datetime) -> Attempt:
-    found = [attempt for attempt in previous.attempts if attempt.number == number]
-    return found[0] if found else Attempt(number=number, start_time=now)
+def _run(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
+    """Every node has started. A failure is told at once, though other nodes may take a while to end."""
+    cause = _cause_so_far(status, seen)
+    if cause is not None and cause.failure_class != StoppedError.failure_class:
+        *earlier, newest = status.attempts
+        newest = newest.model_copy(update={"failure_class": cause.failure_class})
+        status = status.model_copy(update={"attempts": [*earlier, newest], "root_cause": cause})
+    else:
+        status = status.model_copy(update={"root_cause": None})
+    return enter(status, "Running", "Started", "", now)
 
 
-def _topology(entries: list[TopologyEntry]) -> list[NodeTopology]:
-    by_rank = sorted(entries, key=lambda entry: entry.rank)
-    return [_node_topology(host, list(ranks)) for host, ranks in groupby(by_rank, key=lambda entry: entry.host)]
-
-
-def _node_topology(host: str, ranks: Sequence[TopologyEntry]) -> NodeTopology:
-    first = ranks[0]
-    return NodeTopology(
-        host=host, hostname=first.hostname, first_rank=first.rank, ranks=len(ranks), device=first.device
-    )
+def _cause_so_far(status: JobStatus, seen: Observation) -> RootCause | None:
+    """Why the attempt fails, by what is seen now and by what was seen of nodes that may have gone since."""
+    noted = status.root_cause if status.attempts[-1].failure_class is not None else None
+    return prevailing(noted, root_cause(seen.nodes))
 
 
 def _conclude(status: JobStatus, seen: Observation, policy: RunPolicy, now: datetime) -> JobStatus:
     """The verdict over an attempt whose nodes have all ended."""
-    cause = root_cause(seen.nodes)
+    cause = _cause_so_far(status, seen)
     if cause is None and seen.output is None and not policy.suspend:
         cause = without_manifest(seen.nodes[0].host)
     if cause is None and seen.output is not None:
         return _succeed(status, seen.output, seen.final, now)
-    if cause is None or cause.failure_class == "Stopped" or (policy.suspend and _ended_by_stop(seen.nodes)):
-        message = cause.message if cause else ""
-        return _enter(_close(status, "Stopped", cause, now), "Suspended", "Stopped", message, now)
+    if cause is None or cause.failure_class == "Stopped" or (policy.suspend and _ended_by_stop(cause)):
+        return _stopped(status, cause, now)
+    if cause.failure_class in DISRUPTIONS:
+        return _restart(_close(status, "Preempted", cause, now), cause, now)
     status = _close(status, "Failed", cause, now)
     if policy.suspend or not _retryable(cause) or status.restarts >= policy.max_restarts:
         return _fail(status, cause.failure_class, cause, now)
-    restarting = status.model_copy(update={"restarts": status.restarts + 1, "root_cause": cause})
-    return _enter(restarting, "Restarting", cause.failure_class, cause.message, now)
+    return _restart(status.model_copy(update={"restarts": status.restarts + 1}), cause, now)
+
+
+def _restart(status: JobStatus, cause: RootCause, now: datetime) -> JobStatus:
+    restarting = status.model_copy(update={"root_cause": cause})
+    return enter(restarting, "Restarting", cause.failure_class, cause.message, now)
+
+
+def _stopped(status: JobStatus, cause: RootCause | None, now: datetime) -> JobStatus:
+    stopped = _close(status, "Stopped", cause, now).model_copy(update={"root_cause": None})
+    return enter(stopped, "Suspended", "Stopped", cause.message if cause else "", now)
 
 
 def _succeed(status: JobStatus, output: OutputSummary, final: Progress | None, now: datetime) -> JobStatus:
@@ -152,14 +183,12 @@ def _succeed(status: JobStatus, output: OutputSummary, final: Progress | None, n
         status = status.model_copy(update={"progress": progress, "attempts": [*status.attempts[:-1], last]})
     done = _close(status, "Succeeded", None, now)
     done = done.model_copy(update={"output": output, "completion_time": now, "root_cause": None})
-    return _enter(done, "Succeeded", "Completed", f"the output is complete: {output.uri}", now)
+    return enter(done, "Succeeded", "Completed", f"the output is complete: {output.uri}", now)
 
 
-def _ended_by_stop(nodes: Sequence[NodeObservation]) -> bool:
-    """Whether nodes ended no worse than by the stop itself: saved, killed by an impatient user, or left by a peer."""
-    harmless = {"Stopped", "Killed", "PeerLost"}
-    cause = root_cause(nodes)
-    return cause is None or cause.failure_class in harmless
+def _ended_by_stop(cause: RootCause) -> bool:
+    """Whether nodes ended no worse than by the stop itself."""
+    return cause.failure_class in _HARMLESS_IN_A_STOP
 
 
 def _retryable(cause: RootCause) -> bool:
@@ -188,12 +217,6 @@ def _at_rest(status: JobStatus) -> JobStatus:
     return status.model_copy(update={"progress": progress, "display": display(progress)})
 
 
-def _overdue(status: JobStatus, policy: RunPolicy, now: datetime) -> bool:
-    if policy.active_deadline_seconds is None or status.start_time is None:
-        return False
-    return (now - status.start_time).total_seconds() > policy.active_deadline_seconds
-
-
 def _deadline_cause(policy: RunPolicy) -> RootCause:
     return RootCause(
         failure_class="DeadlineExceeded",
@@ -204,25 +227,4 @@ def _deadline_cause(policy: RunPolicy) -> RootCause:
 
 def _fail(status: JobStatus, reason: str, cause: RootCause, now: datetime) -> JobStatus:
     failed = status.model_copy(update={"root_cause": cause, "completion_time": now})
-    return _enter(failed, "Failed", reason, cause.message, now)
-
-
-def _enter(status: JobStatus, phase: Phase, reason: str, message: str, now: datetime) -> JobStatus:
-    """Set the phase, and make the conditions agree with it: that of the phase true, others that were there false."""
-    if status.phase == phase:
-        return status
-    before = {condition.type: condition for condition in status.conditions}
-    true: set[Phase] = {phase, "Planned"} if status.plan else {phase}
-    conditions = [
-        _condition(before.get(kind), kind, kind in true, reason, message, now)
-        for kind in _CONDITIONS
-        if kind in true or kind in before
-    ]
-    return status.model_copy(update={"phase": phase, "conditions": conditions})
-
-
-def _condition(before: Condition | None, kind: str, holds: bool, reason: str, message: str, now: datetime) -> Condition:
-    value = "True" if holds else "False"
-    if before is not None and before.status == value:
-        return before
-    return Condition(type=kind, status=value, reason=reason, message=message, last_transition_time=now)
+    return enter(failed, "Failed", reason, cause.message, now)

@@ -204,14 +204,14 @@ def test_a_stop_that_was_asked_for_is_no_failure_and_restarts_nothing(nodes: lis
 
 def test_the_deadline_fails_the_job_and_the_end_of_its_nodes_changes_nothing() -> None:
     policy = RunPolicy(active_deadline_seconds=10)
-    assert advance(RUNNING, seen(running(4)), policy, at(11)).phase == "Running"
-    late = advance(RUNNING, seen(running(4)), policy, at(12))
+    assert advance(RUNNING, seen(running(4)), policy, at(10.9)).phase == "Running"
+    late = advance(RUNNING, seen(running(4)), policy, at(11))
     deadline = RootCause(
         failure_class="DeadlineExceeded",
         message="the job has run longer than runPolicy.activeDeadlineSeconds (10)",
         hint="raise it; what was saved is kept",
     )
-    assert (late.phase, late.root_cause, late.completion_time) == ("Failed", deadline, at(12))
+    assert (late.phase, late.root_cause, late.completion_time) == ("Failed", deadline, at(11))
     over = advance(late, seen(ended("a", 143, 13, STOPPED)), policy, at(13))
     assert (over.phase, over.root_cause) == ("Failed", deadline)
     assert over.attempts[-1].end_time == at(13)

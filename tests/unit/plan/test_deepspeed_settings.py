@@ -44,7 +44,7 @@ def test_deepspeed_runs_the_precision_of_the_spec(plan_training: PlanOf, precisi
 def test_auto_is_fp32_on_cpu_and_fp16_is_refused_there(plan_training: PlanOf) -> None:
     assert plan_training().precision == "fp32"
     with pytest.raises(ConfigurationError) as caught:
-        plan_training(training={"precision": "fp16"})
+        plan_training(deepspeed={"fp16": {"enabled": True}})
     assert caught.value.message == "precision is fp16, and the job runs on CPU"
     assert caught.value.hint == "use fp32 or bf16, or set gpusPerNode"
 

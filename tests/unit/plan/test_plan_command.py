@@ -55,8 +55,8 @@ def test_the_table_shows_ranks_batch_and_every_rung_with_its_reason(zerotune: Pa
     assert (done.returncode, done.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "FineTuneJob sft-70b on kubernetes" in lines
-    assert "hosts sft-70b-a0-0.sft-70b.research.svc, sft-70b-a0-1.sft-70b.research.svc" in lines
-    assert "ranks 16 = 2 nodes x 8 on cuda, master sft-70b-a0-0.sft-70b.research.svc:29500" in lines
+    assert "hosts sft-70b-a0-0.ftj-sft-70b.research.svc, sft-70b-a0-1.ftj-sft-70b.research.svc" in lines
+    assert "ranks 16 = 2 nodes x 8 on cuda, master sft-70b-a0-0.ftj-sft-70b.research.svc:29500" in lines
     assert "batch 128 = micro 1 x accumulation 8 x 16 data-parallel ranks" in lines
     for rung in (case / "ladder.txt").read_text().splitlines():
         name, sizes, reason = rung.split(": ", 2)
@@ -122,7 +122,7 @@ def test_a_model_that_only_the_pods_can_read_asks_for_its_config(zerotune: Path,
     spec = training("pvc://models/m", output={"uri": "pvc://results/r"})
     done = run(zerotune, manifest(tmp_path, spec))
     assert done.returncode == 64
-    assert "give the model's config.json with --model-config FILE" in done.stderr
+    assert "or give the model's config.json: --model-config FILE" in done.stderr
 
 
 def test_a_job_of_another_file_cannot_be_planned_for_a_cluster(zerotune: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from catalogue import LONGEST_ANSWER, as_text, questions, read_catalogue, split
-from prepare import CONTEXT, END, HELD_OUT, VOCABULARY, prepare
+from prepare import HELD_OUT, prepare
+from small_model import CONTEXT, END, VOCABULARY
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from zerotune_operator.api.jobs import FineTuneJob, InferenceJob

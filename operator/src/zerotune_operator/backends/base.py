@@ -17,6 +17,9 @@ from zerotune_trainer.progress import NodeProgress, Progress
 
 NodeState = Literal["waiting", "running", "ended"]
 
+DISRUPTIONS = frozenset({"Preempted", "Evicted", "NodeLost", "Deleted"})
+"""Classes of failures that a cluster inflicts: the job is tried again, and that does not count."""
+
 
 @dataclass(frozen=True)
 class NodeObservation:
@@ -29,9 +32,19 @@ class NodeObservation:
     """Of a node that ended; minus the number of the signal that killed it."""
     ended_at: datetime | None = None
     failure: Failure | None = None
-    """Its termination message, where it left one."""
+    """Of a node that ended: its termination message, where it left one. Of one that waits: what it waits for, where
+    that does not pass by itself."""
     progress: NodeProgress | None = None
     """Its last answer at `/progress`."""
+    pod: str | None = None
+    """Name of its pod, on a cluster."""
+    node: str | None = None
+    """Machine of the cluster that its pod is on."""
+
+    @property
+    def disrupted(self) -> bool:
+        """Whether it was preempted, evicted, deleted, or lost with its machine: no fault of the job's."""
+        return self.state == "ended" and self.failure is not None and self.failure.failure_class in DISRUPTIONS
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,8 @@ class Observation:
     """The result, once every node has ended: only where its completion marker is there and is this job's."""
     final: Progress | None = None
     """The last figures of a complete result: the end of a job may come between two looks at its nodes."""
+    queued: bool = False
+    """Whether a queue has yet to admit the attempt."""
 
 
 RenderedT = TypeVar("RenderedT")

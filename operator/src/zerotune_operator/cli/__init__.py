@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "Run a job on this machine.",
     "status": "Show the local jobs.",
     "logs": "Print what the ranks of a local job wrote.",
+    "operator": "Run the operator on a cluster.",
     "generate": "Write the CRDs from the schema.",
 }
 """Each command and its line of help; `zerotune_operator.cli.NAME` holds its function `command`."""

@@ -19,7 +19,7 @@ from zerotune_operator.cli.plan_table import show
 from zerotune_operator.model_config import model_shape, shape_of_file
 from zerotune_operator.plan import Placement, Plan, plan_job
 from zerotune_trainer.config import JobIdentity
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
 
 
@@ -110,4 +110,11 @@ def _shape(uri: str, revision: str | None, config: Path | None, source: Plan | N
     """Fine-tuning keeps the shape, so that of the model a job of this file starts from will do."""
     if config is not None:
         return shape_of_file(config)
-    return source.shape if source is not None else model_shape(uri, revision)
+    if source is not None:
+        return source.shape
+    try:
+        return model_shape(uri, revision)
+    except (InputMissingError, ConfigurationError, TemporaryError) as error:
+        raise type(error)(
+            error.message, f"{error.hint}; or give the model's config.json: --model-config FILE"
+        ) from error

@@ -84,6 +84,7 @@ def _launch(policy: RunPolicy, topology: PlannedTopology, placement: Placement) 
     return Launch(
         master_port=placement.master_port,
         progress_port=placement.progress_port,
+        name_resolution_timeout_seconds=placement.name_resolution_timeout_seconds,
         hang_timeout_seconds=policy.hang_timeout_seconds,
         accelerator=topology.accelerator,
         threads_per_rank=placement.threads_per_rank,

@@ -35,3 +35,5 @@ class Placement:
     """Memory of one accelerator, where the backend knows better than the spec."""
     node_bytes: int | None = None
     """Memory of one node that its ranks may fill, where the backend knows better than the spec."""
+    name_resolution_timeout_seconds: int = 300
+    """How long the names of the hosts may take to resolve."""

@@ -113,6 +113,21 @@ def plan_job(job: Job, shape: ModelShape, placement: Placement, identity: JobIde
     return _plan_inference(job, shape, placement, identity)
 
 
+def check_job(job: Job, placement: Placement) -> None:
+    """What can be told of a job before its model is known: ranks, batch, precision.
+
+    Raises:
+        ConfigurationError: it cannot be carried out, whatever the model.
+    """
+    topology = plan_topology(job.spec.topology, job.spec.parallelism, placement)
+    if isinstance(job, FineTuneJob):
+        spec = adopt(job.spec)
+        training_batch(spec.training, topology.data_parallel)
+        check_precision(settle_precision(spec.training.precision, topology.accelerator), spec.deepspeed)
+    else:
+        inference_batch(job.spec.global_batch_size, job.spec.per_device_batch_size, topology.data_parallel)
+
+
 def _check_length(shape: ModelShape, length: int | None) -> None:
     if shape.learned_positions and length and shape.context and length > shape.context:
         raise ConfigurationError(

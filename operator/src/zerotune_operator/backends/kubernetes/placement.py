@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.quantity import parse_quantity
 from zerotune_operator.api.topology import Topology
+from zerotune_operator.backends.kubernetes.objects import attempt_name, service_name
 from zerotune_operator.plan import Placement
 from zerotune_trainer.errors import ConfigurationError
 
@@ -14,13 +17,19 @@ CACHE_DIR = "/zerotune/cache"
 CLAIMS_DIR = "/mnt/pvc"
 """Where the claims that `pvc://CLAIM/PATH` names are mounted."""
 
+_SCHEDULING_SECONDS = 7 * 24 * 3600
+"""A pod has a name once it is scheduled, and its peers wait for that. What it waits for is in the status, and for how
+long is `runPolicy.activeDeadlineSeconds` to say: the launchers need not give up before."""
+
+_CLAIM_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
 
 def place(job: Job, attempt: int, model_uri: str) -> Placement:
     """Where an attempt of `job` runs.
 
     Args:
         job: The job.
-        attempt: Number of the attempt; its pods are those of the Indexed Job `NAME-aATTEMPT`.
+        attempt: Number of the attempt; its pods are those of the Indexed Job `objects.attempt_name`.
         model_uri: The model as the spec names it, or the output of the FineTuneJob that it names.
 
     Raises:
@@ -41,6 +50,7 @@ def place(job: Job, attempt: int, model_uri: str) -> Placement:
         cache_dir=CACHE_DIR,
         backend="kubernetes",
         threads_per_rank=_threads(job.spec.topology),
+        name_resolution_timeout_seconds=_SCHEDULING_SECONDS,
     )
 
 
@@ -51,12 +61,35 @@ def _threads(topology: Topology) -> int:
 
 
 def host_name(job: Job, attempt: int, index: int) -> str:
-    """A pod's name in the cluster's DNS. It is qualified, since a search through suffixes delays the first answer."""
-    name, namespace = job.metadata.name, job.metadata.namespace
-    return f"{name}-a{attempt}-{index}.{name}.{namespace}.svc"
+    """A pod's name in the cluster's DNS. It has the namespace, as the operator asks for it from another one."""
+    return f"{attempt_name(job, attempt)}-{index}.{service_name(job)}.{job.metadata.namespace}.svc"
 
 
 def resolve(uri: str) -> str:
     """A URI as a pod reads it: `pvc://CLAIM/PATH` where the claim is mounted, the rest as it is."""
     scheme, _, rest = uri.partition("://")
     return f"file://{CLAIMS_DIR}/{rest}" if scheme == "pvc" else uri
+
+
+def as_written(uri: str) -> str:
+    """A URI as a user writes it, from what `resolve` made of it."""
+    folder = f"file://{CLAIMS_DIR}/"
+    return f"pvc://{uri.removeprefix(folder)}" if uri.startswith(folder) else uri
+
+
+def claim_of(uri: str) -> str | None:
+    """The claim that a URI as a pod reads it lies on; None where it lies elsewhere.
+
+    Raises:
+        ConfigurationError: what stands for the claim cannot be the name of one.
+    """
+    folder = f"file://{CLAIMS_DIR}/"
+    if not uri.startswith(folder):
+        return None
+    claim = uri.removeprefix(folder).partition("/")[0]
+    if len(claim) > 253 or not _CLAIM_NAME.fullmatch(claim):
+        raise ConfigurationError(
+            f"pvc://{uri.removeprefix(folder)} names the claim {claim!r}, which is no name of a PersistentVolumeClaim",
+            "write pvc://CLAIM/PATH, the claim as `kubectl get persistentvolumeclaims` shows it",
+        )
+    return claim

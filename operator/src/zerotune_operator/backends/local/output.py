@@ -28,7 +28,11 @@ class _Results(BaseModel):
 
 
 def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | None:
-    """The result at `uri`, where all of it is there and the job `uid` made it with this configuration."""
+    """The result at `uri`, where all of it is there and the job `uid` made it with this configuration.
+
+    Raises:
+        ConfigurationError, TemporaryError: its store refuses or does not answer, so that nobody knows.
+    """
     manifest = _manifest(uri)
     if manifest is None or manifest.job.uid != uid or manifest.config_digest != config_digest:
         return None

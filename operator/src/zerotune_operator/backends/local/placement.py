@@ -13,14 +13,12 @@ import psutil
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.state import Home, JobFolder
-from zerotune_operator.backends.local.store import read_remote
-from zerotune_operator.model_config import model_shape, shape_of_content
+from zerotune_operator.model_config import model_shape
 from zerotune_operator.plan import Placement, Plan, plan_job
 from zerotune_operator.status import has_made_steps
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.sizing.shape import ModelShape
 
 _MOST_NODES = 254
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits")
@@ -47,7 +45,7 @@ def plan_here(job: Job, folder: JobFolder, home: Home, attempt: int) -> Plan:
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid, attempt=attempt)
     job = _staying_at(folder.read_status(), job)
     placement = place(job, folder, home, gpus_for(job))
-    return plan_job(job, shape_here(placement.model_uri, job.spec.model.revision), placement, identity)
+    return plan_job(job, model_shape(placement.model_uri, job.spec.model.revision), placement, identity)
 
 
 def _staying_at(status: JobStatus, job: Job) -> Job:
@@ -63,18 +61,6 @@ def _staying_at(status: JobStatus, job: Job) -> Job:
         }
     )
     return job.model_copy(update={"spec": job.spec.model_copy(update={"zero": zero})})
-
-
-def shape_here(uri: str, revision: str | None) -> ModelShape:
-    """The shape of the model that an attempt starts from.
-
-    Raises:
-        ZerotuneError: it cannot be read.
-    """
-    if not uri.startswith("s3://"):
-        return model_shape(uri, revision)
-    where = f"{uri.rstrip('/')}/config.json"
-    return shape_of_content(read_remote(where), where)
 
 
 def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> Placement:

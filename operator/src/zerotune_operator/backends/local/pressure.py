@@ -10,7 +10,7 @@ from enum import Enum
 
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Observation
-from zerotune_trainer.errors import StoppedError
+from zerotune_operator.deadlines import seconds_since_failure
 
 PEER_GRACE_SECONDS = 15
 """How long nodes have, after another one failed, to notice by themselves and say what they saw."""
@@ -28,13 +28,10 @@ class Pressure(Enum):
 
 def pressure(status: JobStatus, seen: Observation, now: datetime) -> Pressure:
     """What is to be done after a node failed, or after the job did (its deadline)."""
-    harmless = (0, StoppedError.exit_code)
-    failures = [node.ended_at for node in seen.nodes if node.ended_at and node.exit_code not in harmless]
     if status.phase == "Failed" and status.completion_time is not None:
         return _after((now - status.completion_time).total_seconds(), 0)
-    if failures:
-        return _after((now - min(failures)).total_seconds(), PEER_GRACE_SECONDS)
-    return Pressure.NONE
+    seconds = seconds_since_failure(seen, now)
+    return Pressure.NONE if seconds is None else _after(seconds, PEER_GRACE_SECONDS)
 
 
 def _after(seconds: float, grace: float) -> Pressure:

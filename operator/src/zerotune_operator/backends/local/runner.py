@@ -16,11 +16,11 @@ from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.pressure import Pressure, pressure
 from zerotune_operator.backends.local.render import LocalAttempt
 from zerotune_operator.backends.local.state import JobFolder
+from zerotune_operator.deadlines import pause
 from zerotune_operator.plan import Plan
 from zerotune_operator.status import advance, next_attempt, planned, suspended
 
 _POLL_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30
 
 
 class View(Protocol):
@@ -97,7 +97,7 @@ class Runner:
 
     async def _pause(self, status: JobStatus) -> None:
         assert status.root_cause is not None
-        seconds = min(2**status.restarts, _LONGEST_PAUSE_SECONDS)
+        seconds = pause(status, datetime.now(UTC))
         self._view.restarting(status.root_cause, seconds)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)

@@ -1,0 +1,89 @@
+"""The admission webhook: refuse at `kubectl apply` what otherwise only the status would tell. An option: without it the
+same checks are made when the job is planned.
+
+The API server itself checks the schema and its CEL rules. What is left takes the plan: batch arithmetic, what a cluster
+cannot carry out, and, where the shape of the model can be had in time, whether it fits into memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.load import check_update, parse_job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.placement import place
+from zerotune_operator.backends.kubernetes.support import require_kubernetes
+from zerotune_operator.models import Hub
+from zerotune_operator.plan import check_job, plan_job
+from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.errors import ZerotuneError
+from zerotune_trainer.sizing.shape import ModelShape
+
+_PATIENCE_SECONDS = 5
+"""For the Hub: a webhook's time is limited, and the status tells what is found later."""
+_MODEL_TO_COME = "file:///model"
+"""Where a model is does not matter to what is checked here."""
+
+_logger = logging.getLogger(__name__)
+
+
+def build_app() -> web.Application:
+    """The server: `POST /validate/finetunejobs` and `/validate/inferencejobs` take an AdmissionReview."""
+    hub = Hub()
+
+    async def validate(request: web.Request) -> web.Response:
+        return web.json_response(await review(await request.json(), hub))
+
+    app = web.Application(client_max_size=4 << 20)
+    app.add_routes([web.post("/validate/finetunejobs", validate), web.post("/validate/inferencejobs", validate)])
+    return app
+
+
+async def review(asked: Object, hub: Hub) -> Object:
+    """An AdmissionReview (admission.k8s.io/v1) with its answer."""
+    request = asked["request"]
+    try:
+        notes = await _checked(request["object"], request.get("oldObject"), hub)
+        answer: dict[str, Any] = {"allowed": True, "warnings": list(notes)}
+    except ZerotuneError as error:
+        hint = f": {error.hint}" if error.hint else ""
+        status = {"code": 422, "reason": "Invalid", "message": f"{error.message}{hint}"}
+        answer = {"allowed": False, "status": status}
+    return {"apiVersion": asked["apiVersion"], "kind": asked["kind"], "response": {"uid": request["uid"], **answer}}
+
+
+async def _checked(resource: Object, before: Object | None, hub: Hub) -> tuple[str, ...]:
+    """What the user should know of a job that can be carried out.
+
+    Raises:
+        ZerotuneError: it cannot.
+    """
+    job = parse_job(resource)
+    if before is not None:
+        check_update(parse_job(before), job)
+    require_kubernetes(job)
+    placement = place(job, 0, _MODEL_TO_COME)
+    check_job(job, placement)
+    shape = await _shape(job, resource, hub)
+    if shape is None:
+        return ()
+    identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid or "unknown")
+    return plan_job(job, shape, placement, identity).notes
+
+
+async def _shape(job: Job, resource: Object, hub: Hub) -> ModelShape | None:
+    known = JobStatus.model_validate(resource.get("status") or {}).model
+    model = job.spec.model
+    if known is not None or model.uri is None or not model.uri.startswith("hf://") or model.credentials is not None:
+        return known
+    try:
+        return await asyncio.wait_for(hub.shape(model.uri, model.revision), _PATIENCE_SECONDS)
+    except TimeoutError:
+        _logger.info("%s is not known in %ds; its job is admitted, and checked later", model.uri, _PATIENCE_SECONDS)
+        return None

@@ -1,0 +1,214 @@
+"""The Kubernetes backend: an Indexed Job an attempt, seen through the watches and the launchers' `/progress`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import RootCause
+from zerotune_operator.backends.base import Observation
+from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes.client import ClusterClient, ConflictError
+from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.jobstate import trim_job
+from zerotune_operator.backends.kubernetes.launchers import Launchers
+from zerotune_operator.backends.kubernetes.objects import Object, attempt_name, inspection_name
+from zerotune_operator.backends.kubernetes.observe import ClusterView, observe, shape_of_inspection
+from zerotune_operator.backends.kubernetes.placement import host_name, place
+from zerotune_operator.backends.kubernetes.render import KubernetesAttempt, render, render_inspection
+from zerotune_operator.backends.kubernetes.support import require_kubernetes
+from zerotune_operator.backends.kubernetes.waiting import Waiting
+from zerotune_operator.models import Awaited
+from zerotune_operator.plan import Plan, plan_job
+from zerotune_operator.store import Key, Store
+from zerotune_trainer.config import JobIdentity, Launch
+from zerotune_trainer.errors import TemporaryError, error_of
+from zerotune_trainer.progress import NodeProgress
+from zerotune_trainer.sizing.shape import ModelShape
+
+_PATIENCE_SECONDS = 10
+"""A pod that waits for no longer than this may well be on its way."""
+_PODS_ASKED_ABOUT = 3
+_STUCK_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What all jobs of a cluster share."""
+
+    store: Store
+    """What the watches know."""
+    client: ClusterClient
+    launchers: Launchers
+    """The line to the pods."""
+    installation: Installation
+    clock: Callable[[], datetime]
+
+
+class KubernetesBackend:
+    """Runs a job as pods: `zerotune_operator.backends.base.Backend`.
+
+    Args:
+        job: The job.
+        cluster: Where.
+    """
+
+    def __init__(self, job: Job, cluster: Cluster) -> None:
+        require_kubernetes(job)
+        self._job, self._cluster = job, cluster
+        self._known = cluster.store.children(Key(job.kind, job.metadata.namespace, job.metadata.name))
+
+    def plan(self, shape: ModelShape, attempt: int, model_uri: str) -> Plan:
+        """The plan of an attempt.
+
+        Raises:
+            ConfigurationError: the job cannot be carried out.
+        """
+        job, metadata = self._job, self._job.metadata
+        identity = JobIdentity(kind=job.kind, name=metadata.name, uid=metadata.uid, attempt=attempt)
+        return plan_job(job, shape, place(job, attempt, model_uri), identity)
+
+    def render(self, plan: Plan) -> KubernetesAttempt:
+        """The objects of the attempt that `plan` is for."""
+        return render(plan, self._job, self._cluster.installation)
+
+    def recall(self, attempt: int, config_digest: str) -> KubernetesAttempt:
+        """An attempt that was started before, as far as it is looked at. It is not planned anew: an operator of another
+        version would plan otherwise.
+        """
+        nodes = range(self._job.spec.topology.nodes)
+        return KubernetesAttempt(
+            number=attempt,
+            hosts=tuple(host_name(self._job, attempt, index) for index in nodes),
+            shared=(),
+            job={"metadata": {"name": attempt_name(self._job, attempt)}},
+            progress_port=Launch.model_fields["progress_port"].default,
+            uid=self._job.metadata.uid,
+            config_digest=config_digest,
+        )
+
+    async def apply(self, rendered: KubernetesAttempt) -> None:
+        """Make the objects be; a Job that is there stays as it is.
+
+        Raises:
+            ConfigurationError: the API server refuses them.
+            TemporaryError: it does not answer.
+        """
+        if rendered.name in self._known.jobs:
+            return
+        await asyncio.gather(*(self._cluster.client.apply(wanted) for wanted in rendered.shared))
+        await self._make(rendered.job)
+
+    async def observe(self, rendered: KubernetesAttempt) -> Observation:
+        """What the pods of an attempt do.
+
+        Raises:
+            TemporaryError: the API server does not answer.
+        """
+        view = self._view(rendered.name)
+        view = replace(view, progress=await self._progress(view.pods, rendered.progress_port))
+        seen = observe(rendered, view)
+        if not any(node.state == "waiting" for node in seen.nodes) or seen.queued or self._is_young(view):
+            return seen
+        return observe(rendered, replace(view, events=await self._events(view)))
+
+    async def stop(self, rendered: KubernetesAttempt) -> None:
+        """Have the pods of an attempt that still run save and end; what the others said stays to be read.
+
+        Raises:
+            TemporaryError: the API server does not answer.
+        """
+        found = self._known.jobs.get(rendered.name)
+        if found is None or "deletionTimestamp" in found["metadata"]:
+            return
+        if found.get("status", {}).get("startTime") is None:
+            await self._cluster.client.delete(found)  # A queue holds it back: there is no pod.
+        elif found["spec"].get("activeDeadlineSeconds") is None:
+            # A Job that is over. A suspended one would be started again by its queue, a deleted one takes its pods'
+            # termination messages along.
+            await self._cluster.client.merge(found, {"spec": {"activeDeadlineSeconds": 1}})
+
+    async def inspect(self, model_uri: str) -> ModelShape | Awaited:
+        """The shape of a model that only pods can reach, or what the Job that reads it waits for.
+
+        Raises:
+            ConfigurationError, InputMissingError: there is no such model.
+            TemporaryError: the Job failed, and another one may not.
+        """
+        name = inspection_name(self._job)
+        if name not in self._known.jobs:
+            await self._make(render_inspection(self._job, model_uri, self._cluster.installation))
+        view = self._view(name)
+        found = shape_of_inspection(view)
+        if found is None and not self._is_young(view):
+            found = shape_of_inspection(replace(view, events=await self._events(view)))
+        if isinstance(found, ModelShape):
+            return found
+        if found is None or isinstance(found, Waiting):
+            return Awaited("ModelInspection", f"a pod reads the shape of {model_uri}", _cause(found))
+        await self._cluster.client.delete(self._known.jobs[name])
+        raise error_of(found)
+
+    async def _make(self, wanted: Object) -> None:
+        """Create a Job, or find it as it is where it was created before: its template cannot change, and where a queue
+        admitted it, `suspend` is the queue's.
+        """
+        try:
+            made = await self._cluster.client.create(wanted)
+        except ConflictError:
+            made = await self._cluster.client.read(wanted)
+        name = wanted["metadata"]["name"]
+        if _owners(made) != _owners(wanted):
+            raise TemporaryError(f"the Job {name} is there already, and is another's", f"`kubectl delete job {name}`")
+        self._known.keep_job(name, trim_job(made))
+
+    def _view(self, name: str) -> ClusterView:
+        mine = tuple(pod for pod in self._known.pods.values() if pods.job_of(pod) == name)
+        return ClusterView(self._known.jobs.get(name), mine)
+
+    def _is_young(self, view: ClusterView) -> bool:
+        """Whether the Job is too young for its pods to have run into trouble that only Events tell."""
+        if view.job is None:
+            return True
+        created = datetime.fromisoformat(view.job["metadata"]["creationTimestamp"])
+        return (self._cluster.clock() - created).total_seconds() < _PATIENCE_SECONDS
+
+    async def _events(self, view: ClusterView) -> tuple[Object, ...]:
+        """Events about the Job, or about the first of its pods that wait."""
+        assert view.job is not None
+        waiting = [pod for pod in view.pods if not pods.is_running(pod) and not pods.has_ended(pod)]
+        asked = [pod["metadata"] for pod in waiting[:_PODS_ASKED_ABOUT]] or [view.job["metadata"]]
+        found = await asyncio.gather(
+            *(self._cluster.client.events_about(one["namespace"], one["uid"]) for one in asked)
+        )
+        return tuple(event for events in found for event in events)
+
+    async def _progress(self, mine: tuple[Object, ...], port: int) -> dict[str, NodeProgress]:
+        """The answer of the first node; of every node where that one does not answer or makes no steps."""
+        running = [pod for pod in mine if pods.is_running(pod) and pod["status"].get("podIP")]
+        first = [pod for pod in running if pods.index(pod) == 0]
+        answers = await self._answers(first, port)
+        if first and all(_gets_on(answer) for answer in answers.values()) and answers:
+            return answers
+        return answers | await self._answers([pod for pod in running if pod not in first], port)
+
+    async def _answers(self, asked: list[Object], port: int) -> dict[str, NodeProgress]:
+        found = await asyncio.gather(*(self._cluster.launchers.progress(pod["status"]["podIP"], port) for pod in asked))
+        return {pods.name(pod): answer for pod, answer in zip(asked, found, strict=True) if answer is not None}
+
+
+def _owners(made: Object) -> set[str]:
+    return {owner["uid"] for owner in made["metadata"].get("ownerReferences", ())}
+
+
+def _cause(waits: Waiting | None) -> RootCause | None:
+    if waits is None:
+        return None
+    return RootCause(failure_class=waits.failure_class, message=waits.message, hint=waits.hint)
+
+
+def _gets_on(answer: NodeProgress) -> bool:
+    return all(rank.step_age_seconds < _STUCK_SECONDS for rank in answer.ranks)

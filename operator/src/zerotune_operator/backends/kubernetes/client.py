@@ -1,0 +1,208 @@
+"""Requests to the API server: plain dictionaries over one pooled session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from zerotune_operator.api.jobs import GROUP, VERSION
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_trainer.errors import ConfigurationError, InternalError, TemporaryError, ZerotuneError
+
+FIELD_MANAGER = "zerotune"
+
+_APPLY, _MERGE, _JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
+_POOL = 32
+_TIMEOUT = aiohttp.ClientTimeout(total=30)
+_PLURALS = {
+    ("v1", "ConfigMap"): "configmaps",
+    ("v1", "Event"): "events",
+    ("v1", "Service"): "services",
+    ("batch/v1", "Job"): "jobs",
+    ("coordination.k8s.io/v1", "Lease"): "leases",
+    ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
+    (f"{GROUP}/{VERSION}", "FineTuneJob"): "finetunejobs",
+    (f"{GROUP}/{VERSION}", "InferenceJob"): "inferencejobs",
+}
+_IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+class MissingError(ZerotuneError):
+    """The API server has no such object, or no such namespace."""
+
+
+class ConflictError(TemporaryError):
+    """The object is there already, or has changed since it was read."""
+
+
+async def connect() -> ApiClient:
+    """A client of the cluster this process runs in, else of the one that `KUBECONFIG` names.
+
+    Raises:
+        ConfigurationError: there is neither.
+    """
+    configuration = Configuration()
+    configuration.connection_pool_maxsize = _POOL
+    try:
+        if _IN_CLUSTER.is_file():
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(client_configuration=configuration)
+    except config.ConfigException as error:
+        raise ConfigurationError(
+            f"no cluster to talk to: {error}", "set KUBECONFIG, or run in a pod with a service account"
+        ) from error
+    return ApiClient(configuration)
+
+
+class ClusterClient:
+    """What the operator asks of the API server, and nothing else.
+
+    Args:
+        api: The connection.
+        count: Told the method and status code of every request.
+    """
+
+    def __init__(self, api: ApiClient, count: Callable[[str, int], None] = lambda *_: None) -> None:
+        self._api = api
+        self._count = count
+
+    async def require_kinds(self) -> None:
+        """See that the API server knows our kinds.
+
+        Raises:
+            ConfigurationError: it does not.
+        """
+        try:
+            await self._request("GET", f"/apis/{GROUP}/{VERSION}", {})
+        except MissingError as error:
+            raise ConfigurationError(
+                f"the API server does not know {GROUP}/{VERSION}",
+                "install the CRDs: leave `crds.install` of the chart true, or `kubectl apply -f crds/`",
+            ) from error
+
+    async def apply(self, wanted: Object) -> Object:
+        """Make an object be as `wanted` (server-side apply); a repeat changes nothing.
+
+        Raises:
+            ConfigurationError: the API server refuses it.
+            TemporaryError: it does not answer, or a quota or another object is in the way.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._request("PATCH", path_of(wanted), query, wanted, _APPLY)
+
+    async def create(self, wanted: Object) -> Object:
+        """Create an object.
+
+        Raises:
+            ConflictError: one of its name is there.
+        """
+        collection = path_of(wanted).rpartition("/")[0]
+        return await self._request("POST", collection, {"fieldManager": FIELD_MANAGER}, wanted, _JSON)
+
+    async def read(self, named: Object) -> Object:
+        """The object as it is.
+
+        Raises:
+            MissingError: it is not there.
+        """
+        return await self._request("GET", path_of(named), {})
+
+    async def replace(self, newer: Object) -> Object:
+        """Put `newer` in the place of the version that it was made of.
+
+        Raises:
+            ConflictError: there is another version by now.
+        """
+        return await self._request("PUT", path_of(newer), {"fieldManager": FIELD_MANAGER}, newer, _JSON)
+
+    async def delete(self, unwanted: Object) -> None:
+        """Delete an object, and in the background what it owns. One that is gone, or another of its name, is left."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": unwanted["metadata"]["uid"]}}
+        try:
+            await self._request("DELETE", path_of(unwanted), {}, body, _JSON)
+        except (MissingError, ConflictError):
+            return
+
+    async def merge(self, target: Object, patch: Object) -> Object:
+        """Merge `patch` into an object.
+
+        Raises:
+            MissingError: it is gone.
+        """
+        return await self._request("PATCH", path_of(target), {"fieldManager": FIELD_MANAGER}, patch, _MERGE)
+
+    async def patch_status(self, resource: Object, patch: Object) -> Object:
+        """Merge `patch` into the status of a resource, as long as it is the one that was read."""
+        body = {"metadata": {"uid": resource["metadata"]["uid"]}, "status": patch}
+        return await self._request(
+            "PATCH", f"{path_of(resource)}/status", {"fieldManager": FIELD_MANAGER}, body, _MERGE
+        )
+
+    async def events_about(self, namespace: str, uid: str) -> list[Object]:
+        """The Events about the object with this uid."""
+        query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": "100"}
+        answer = await self._request("GET", f"/api/v1/namespaces/{namespace}/events", query)
+        items: list[Object] = answer.get("items", [])
+        return items
+
+    async def _request(
+        self, method: str, path: str, query: Mapping[str, str], body: Object | None = None, content: str = _JSON
+    ) -> Object:
+        settings = self._api.configuration
+        headers = {"Accept": _JSON, "Content-Type": content}
+        headers |= {auth["key"]: auth["value"] for auth in (await settings.auth_settings()).values()}
+        url = f"{settings.host}{path}?{urlencode(query)}"
+        try:
+            answer = await self._api.rest_client.request(method, url, headers, body, _request_timeout=_TIMEOUT)
+            content_read = await answer.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            self._count(method, 0)
+            raise TemporaryError(f"{method} {path}: the API server does not answer: {error!r}") from error
+        self._count(method, answer.status)
+        if answer.status >= 300:
+            raise _error(answer.status, f"{method} {path}", content_read)
+        value: Object = json.loads(content_read)
+        return value
+
+
+def path_of(named: Object) -> str:
+    """The path of a namespaced object in the API."""
+    version, metadata = named["apiVersion"], named["metadata"]
+    root = "/api/v1" if version == "v1" else f"/apis/{version}"
+    return f"{root}/namespaces/{metadata['namespace']}/{_PLURALS[version, named['kind']]}/{metadata['name']}"
+
+
+def _error(status: int, request: str, content: bytes) -> ZerotuneError:
+    message = _message(content)
+    match status:
+        case 404:
+            return MissingError(message)
+        case 409:
+            return ConflictError(message)
+        case 400 | 422:
+            return ConfigurationError(
+                message, "change what the message names; backend.kubernetes.pod is merged into it"
+            )
+        case 403 if "quota" in message:
+            return TemporaryError(message, "raise the namespace's quota, or wait until others are done")
+        case 401 | 403:
+            return TemporaryError(f"{request}: {message}", "see that the chart's roles are bound to the operator")
+        case 429 | 500 | 502 | 503 | 504:
+            return TemporaryError(f"{request}: {status} {message}")
+    return InternalError(f"{request}: {status} {message}")
+
+
+def _message(content: bytes) -> str:
+    try:
+        answer: Any = json.loads(content)
+    except ValueError:
+        return content.decode(errors="replace")[:1000]
+    return str(answer.get("message", answer))[:2000] if isinstance(answer, dict) else str(answer)[:1000]

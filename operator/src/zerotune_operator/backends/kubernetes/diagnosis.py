@@ -1,0 +1,176 @@
+"""Why a pod ended: its termination message, or what the cluster did to it. Pure.
+
+DisruptionTarget, machine gone > Preempted, Evicted, NodeLost     unless the launcher had failed by itself before
+deleted, while its Job goes on > Deleted
+killed for lack of memory      > OutOfMemory
+the launcher never ran         > ContainerStart, StorageLimit, PodFailed
+a termination message          > what it says
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from zerotune_operator.backends.base import DISRUPTIONS
+from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.waiting import could_not_start
+from zerotune_trainer.errors import (
+    Failure,
+    KilledError,
+    OutOfMemoryError,
+    PeerLostError,
+    StoppedError,
+    TemporaryError,
+)
+
+_FOLLOWS = {StoppedError.failure_class, KilledError.failure_class, PeerLostError.failure_class}
+"""What a launcher says whose pod is taken away."""
+_DISRUPTIONS = {
+    "PreemptionByScheduler": ("Preempted", "a pod of higher priority took its place; runPolicy.priorityClass decides"),
+    "EvictionByEvictionAPI": ("Evicted", "its node is being drained, or somebody asked for the eviction"),
+    "DeletionByTaintManager": ("NodeLost", "its node did not answer, or got a taint that the pod does not tolerate"),
+    "DeletionByPodGC": ("NodeLost", "its node was removed from the cluster"),
+    "TerminationByKubelet": (
+        "Evicted",
+        "the node ran out of something or shuts down; what the pod asks for is kept free",
+    ),
+}
+_KUBELET_PREEMPTION = ("Preempted", "a pod that the node cannot do without took its place")
+_RESUMES = "the job goes on from its last checkpoint, and the restart is not counted"
+_MEMORY_HINT = (
+    "raise topology.memory, lower the batch of a device (training.perDeviceTrainBatchSize, perDeviceBatchSize) or "
+    "data.maxLength, "
+    "set zero.stage or offload otherwise, or use more nodes"
+)
+# What a kubelet that was away, or whose machine restarted, says of containers that are gone.
+_LOST_WITH_MACHINE = {"ContainerStatusUnknown", "Unknown"}
+
+
+def failure_of(pod: Object, *, job_goes_on: bool) -> Failure | None:
+    """Why a pod that has ended failed; None: it did not, or nothing is known but its exit code.
+
+    Args:
+        pod: The pod.
+        job_goes_on: Whether its Job is to run: a pod that ends with its Job is not disrupted.
+    """
+    state = pods.terminated(pod) or {}
+    if state.get("exitCode") == 0:
+        return None
+    own = _own_words(state) or _runtime_words(pod, state)
+    taken = _disruption(pod, state) or (_deletion(pod) if job_goes_on else None)
+    if taken is not None and (own is None or own.failure_class in _FOLLOWS):
+        return taken.model_copy(update={"step": own.step if own else None})
+    return own or _kubelet_words(pod, state)
+
+
+def deleted(pod: str) -> Failure:
+    """A pod that is not there any more, though its Job was to go on."""
+    return Failure(
+        failure_class="Deleted",
+        message=f"{pod} was deleted",
+        hint=_RESUMES,
+        exit_code=StoppedError.exit_code,
+    )
+
+
+def gone_with_job(pod: str) -> Failure:
+    """A pod that is not there any more, as its Job is not to run."""
+    return Failure(
+        failure_class=StoppedError.failure_class,
+        message=f"{pod} was deleted with its Job",
+        exit_code=StoppedError.exit_code,
+    )
+
+
+def _own_words(state: Object) -> Failure | None:
+    try:
+        return Failure.model_validate_json(state.get("message", ""))
+    except ValidationError:
+        return None  # none was left, or it was cut off by what killed the launcher
+
+
+def _runtime_words(pod: Object, state: Object) -> Failure | None:
+    """What the container runtime says where the launcher said nothing."""
+    reason, said = state.get("reason", ""), state.get("message", "")
+    if reason == "OOMKilled":
+        return _out_of_memory(pod, state)
+    if (start := could_not_start(reason, said)) is not None:
+        return Failure(**start.model_dump() | {"exit_code": state["exitCode"]})
+    return None
+
+
+def _kubelet_words(pod: Object, state: Object) -> Failure | None:
+    """What the kubelet says of a pod that nobody else took."""
+    if pods.phase(pod) != "Failed":
+        return None
+    if pod["status"].get("reason") == "Evicted":
+        return _storage(pod, state)
+    return None if state else _never_ran(pod)
+
+
+def _out_of_memory(pod: Object, state: Object) -> Failure:
+    return Failure(
+        failure_class=OutOfMemoryError.failure_class,
+        message=f"the kernel killed the container of pod {pods.name(pod)}: it reached its memory limit (OOMKilled)",
+        hint=_MEMORY_HINT,
+        exit_code=state["exitCode"],
+    )
+
+
+def _storage(pod: Object, state: Object) -> Failure:
+    """The kubelet evicts a pod for its own use of storage without calling that a disruption: it would happen again."""
+    return Failure(
+        failure_class="StorageLimit",
+        message=f"pod {pods.name(pod)} was evicted: {pod['status'].get('message', '').strip()}",
+        hint="raise the limit that it names: backend.kubernetes.sharedMemory, or resources and volumes under "
+        "backend.kubernetes.pod",
+        exit_code=state.get("exitCode", TemporaryError.exit_code),
+    )
+
+
+def _never_ran(pod: Object) -> Failure:
+    """A pod that its node refused, or whose earlier containers failed."""
+    status = pod["status"]
+    told = [status.get("reason"), status.get("message"), *_failed_containers(pod)]
+    return Failure(
+        failure_class="PodFailed",
+        message=f"pod {pods.name(pod)} failed before the launcher ran: {': '.join(part for part in told if part)}",
+        hint="see `kubectl describe pod`, its node, and what backend.kubernetes.pod adds to it",
+        exit_code=TemporaryError.exit_code,
+    )
+
+
+def _failed_containers(pod: Object) -> list[str]:
+    ended = [(name, state.get("terminated", {})) for name, state in pods.container_states(pod)]
+    return [f"container {name} ended with exit code {end['exitCode']}" for name, end in ended if end.get("exitCode")]
+
+
+def _disruption(pod: Object, state: Object) -> Failure | None:
+    found = pods.condition(pod, "DisruptionTarget")
+    if found is not None and found["status"] == "True":
+        kind, why = _DISRUPTIONS.get(found["reason"], ("Evicted", found["reason"]))
+        if pod["status"].get("reason") == "Preempting":
+            kind, why = _KUBELET_PREEMPTION
+        # The kubelet tells what was short in the pod's message, the others in that of the condition.
+        said = pod["status"].get("message") or found.get("message", "")
+        return _taken(pod, state, kind, f"{why} ({said.strip()})" if said else why)
+    lost = pods.phase(pod) == "Unknown" or pod["status"].get("reason") == "NodeLost"
+    if lost or state.get("reason") in _LOST_WITH_MACHINE:
+        return _taken(pod, state, "NodeLost", "its machine or container runtime went away")
+    return None
+
+
+def _deletion(pod: Object) -> Failure | None:
+    return deleted(f"pod {pods.name(pod)}") if pods.is_deleted(pod) else None
+
+
+def _taken(pod: Object, state: Object, kind: str, why: str) -> Failure:
+    assert kind in DISRUPTIONS
+    what = {"Preempted": "was preempted", "Evicted": "was evicted", "NodeLost": "was lost with its node"}[kind]
+    return Failure(
+        failure_class=kind,
+        message=f"pod {pods.name(pod)} {what}: {why}",
+        hint=_RESUMES,
+        exit_code=state.get("exitCode", KilledError.exit_code),
+    )

@@ -1,0 +1,81 @@
+"""What the batch/v1 Job of an attempt says of itself. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zerotune_operator.backends.kubernetes.objects import Object
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Names the queue that decides when a Job is no longer suspended."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A Job, or that there is none."""
+
+    job: Object | None
+
+    @property
+    def queued(self) -> bool:
+        """Whether a queue holds it back."""
+        return self._is_there and self._suspended and QUEUE_LABEL in self._job["metadata"].get("labels", {})
+
+    @property
+    def is_to_run(self) -> bool:
+        """Whether its pods are to be there: it is not gone or going, not held back, not over, and nobody stopped it."""
+        return self._is_there and not self._suspended and not self._told_to_end and not self._over
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody took it away, suspended it, or told it to end; not where a queue holds it back."""
+        return not self._is_there or self._told_to_end or (self._suspended and not self.queued)
+
+    def is_over(self, index: int) -> bool:
+        """Whether an index, which has no pod, will get none any more."""
+        return self.is_stopped or self._over or index in self._indexes("failedIndexes")
+
+    def succeeded(self, index: int) -> bool:
+        """Whether the pod of an index ended with exit code 0."""
+        return self._is_there and index in self._indexes("completedIndexes")
+
+    @property
+    def _job(self) -> Object:
+        assert self.job is not None
+        return self.job
+
+    @property
+    def _is_there(self) -> bool:
+        return self.job is not None and "deletionTimestamp" not in self.job["metadata"]
+
+    @property
+    def _suspended(self) -> bool:
+        return bool(self._job["spec"].get("suspend"))
+
+    @property
+    def _told_to_end(self) -> bool:
+        # The operator gives a Job a deadline only to end it.
+        return self._job["spec"].get("activeDeadlineSeconds") is not None
+
+    @property
+    def _over(self) -> bool:
+        conditions = self._job.get("status", {}).get("conditions", ())
+        return any(found["type"] in ("Complete", "Failed") and found["status"] == "True" for found in conditions)
+
+    def _indexes(self, field: str) -> set[int]:
+        """Indexes as the Job writes them: `0,3-5`."""
+        parts = [part.partition("-") for part in self._job.get("status", {}).get(field, "").split(",") if part]
+        return {index for first, _, last in parts for index in range(int(first), int(last or first) + 1)}
+
+
+def trim_job(job: Object) -> Object:
+    """The parts of a Job that say what became of it, and which one it is."""
+    metadata, spec = job["metadata"], job["spec"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "creationTimestamp", "deletionTimestamp")
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {name: metadata[name] for name in kept if name in metadata},
+        "spec": {name: spec[name] for name in ("suspend", "activeDeadlineSeconds") if name in spec},
+        "status": job.get("status", {}),
+    }

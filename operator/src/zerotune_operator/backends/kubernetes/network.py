@@ -1,0 +1,61 @@
+"""How the pods of a job are found, and who may reach them. Pure."""
+
+from __future__ import annotations
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.kubernetes.objects import (
+    COMPONENT_LABEL,
+    Object,
+    labels,
+    metadata,
+    selector,
+    service_name,
+)
+
+PROGRESS_PORT_NAME = "progress"
+"""Name of the launchers' port, by which metrics are scraped too."""
+
+
+def service(job: Job, progress_port: int) -> Object:
+    """The headless Service that gives the pods of every attempt their names in DNS.
+
+    Pods find each other before any of them is ready, so it publishes them at once.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(job, service_name(job), labels(job, "trainer")),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {COMPONENT_LABEL: "trainer", **selector(job)},
+            "ports": [
+                {
+                    "name": PROGRESS_PORT_NAME,
+                    "port": progress_port,
+                    "targetPort": PROGRESS_PORT_NAME,
+                    "protocol": "TCP",
+                }
+            ],
+        },
+    }
+
+
+def network_policy(job: Job, progress_port: int) -> Object:
+    """The pods of a job reach each other at every port, as gloo and NCCL choose theirs; anyone may ask for progress.
+
+    Nothing else reaches them. What they may reach is left to the namespace's own policies.
+    """
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(job, service_name(job), labels(job, "trainer")),
+        "spec": {
+            "podSelector": {"matchLabels": selector(job)},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [{"podSelector": {"matchLabels": selector(job)}}]},
+                {"from": [{"namespaceSelector": {}}], "ports": [{"port": progress_port, "protocol": "TCP"}]},
+            ],
+        },
+    }

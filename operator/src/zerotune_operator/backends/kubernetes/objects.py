@@ -1,0 +1,78 @@
+"""What every object of a job has in common: its name, its labels, its owner. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from zerotune_operator.api.jobs import Job
+
+Object = dict[str, Any]
+"""An object of the Kubernetes API, or a part of one."""
+
+Component = Literal["trainer", "inspection"]
+
+JOB_NAME_LABEL = "zerotune.dev/job-name"
+JOB_KIND_LABEL = "zerotune.dev/job-kind"
+ATTEMPT_LABEL = "zerotune.dev/attempt"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+
+_SHORT_KINDS = {"FineTuneJob": "ftj", "InferenceJob": "ij"}
+_ATTEMPT_LETTERS = {"FineTuneJob": "a", "InferenceJob": "i"}
+
+
+def service_name(job: Job) -> str:
+    """Name of the job's Service and NetworkPolicy, the same for all its attempts: `ftj-NAME`, `ij-NAME`.
+
+    The kind comes first, as a Service's name must begin with a letter and a job's may begin with a digit.
+    """
+    return f"{_SHORT_KINDS[job.kind]}-{job.metadata.name}"
+
+
+def attempt_name(job: Job, attempt: int) -> str:
+    """Name of an attempt's Job and ConfigMap: `NAME-a0` of a FineTuneJob, `NAME-i0` of an InferenceJob.
+
+    One letter tells the kinds apart, and leaves room for a pod's index: NAME has up to 52 of a DNS label's 63
+    characters, which suffices for 10,000 attempts of 4,096 pods.
+    """
+    return f"{_stem(job)}{attempt}"
+
+
+def inspection_name(job: Job) -> str:
+    """Name of the Job that reads the shape of the model: `NAME-a-inspect`, `NAME-i-inspect`."""
+    return f"{_stem(job)}-inspect"
+
+
+def _stem(job: Job) -> str:
+    return f"{job.metadata.name}-{_ATTEMPT_LETTERS[job.kind]}"
+
+
+def selector(job: Job) -> dict[str, str]:
+    """The labels of whatever belongs to the job, in any attempt."""
+    return {JOB_NAME_LABEL: job.metadata.name, JOB_KIND_LABEL: job.kind}
+
+
+def labels(job: Job, component: Component, attempt: int | None = None) -> dict[str, str]:
+    """The labels of one object of the job."""
+    common = {"app.kubernetes.io/name": "zerotune", "app.kubernetes.io/managed-by": "zerotune"}
+    number = given({ATTEMPT_LABEL: None if attempt is None else str(attempt)})
+    return {**common, COMPONENT_LABEL: component, **selector(job), **number}
+
+
+def metadata(job: Job, name: str, labels: dict[str, str]) -> Object:
+    """The metadata of an object that goes away with the job."""
+    owner = {
+        "apiVersion": job.api_version,
+        "kind": job.kind,
+        "name": job.metadata.name,
+        "uid": job.metadata.uid,
+        "controller": True,
+        # `true` would take the right to update the job's finalizers where the API server checks that
+        # (OwnerReferencesPermissionEnforcement). All it gives is that `kubectl delete --cascade=foreground` waits.
+        "blockOwnerDeletion": False,
+    }
+    return {"name": name, "namespace": job.metadata.namespace, "labels": labels, "ownerReferences": [owner]}
+
+
+def given(fields: Object) -> Object:
+    """The fields that have a value."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,177 @@
+"""What a cluster shows of an attempt -> Observation. Pure.
+
+index of the Job > its pod > waiting (for what), running (how far) or ended (why)
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.backends.base import NodeObservation, Observation
+from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes.diagnosis import deleted, failure_of, gone_with_job
+from zerotune_operator.backends.kubernetes.jobstate import JobState
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.placement import as_written
+from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
+from zerotune_operator.backends.kubernetes.waiting import refused_pods, waits_for
+from zerotune_operator.rootcause import failure_of_node
+from zerotune_trainer.errors import Failure, InternalError, StoppedError
+from zerotune_trainer.progress import Completion, NodeProgress
+from zerotune_trainer.sizing.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """What is known of one Job. Pods may be whole, or as `pods.trim_pod` leaves them."""
+
+    job: Object | None
+    """The batch/v1 Job. None: it is gone; of one that was just made it is what the API server answered."""
+    pods: tuple[Object, ...]
+    """Its pods that are there."""
+    events: tuple[Object, ...] = ()
+    """core/v1 Events about the Job and its pods: needed only where something waits for long."""
+    progress: Mapping[str, NodeProgress] = field(default_factory=dict)
+    """Last answers at `/progress`, by the name of the pod."""
+
+
+class _Ended(BaseModel):
+    """A termination message of an end that is no failure."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    completion: Completion | None = None
+    shape: ModelShape | None = None
+
+
+def observe(attempt: KubernetesAttempt, view: ClusterView) -> Observation:
+    """What the nodes of an attempt do; once all have ended, also its result."""
+    of_index = _by_index(view.pods)
+    nodes = tuple(_node(view, index, host, of_index.get(index)) for index, host in enumerate(attempt.hosts))
+    queued = JobState(view.job).queued
+    completion = _completion(nodes, of_index.get(0))
+    if completion is None or not _is_of(completion, attempt):
+        return Observation(attempt.number, nodes, queued=queued)
+    return Observation(attempt.number, nodes, _summary(completion), completion.progress, queued)
+
+
+def shape_of_inspection(view: ClusterView) -> ModelShape | Failure | None:
+    """What the Job that reads the shape of a model found.
+
+    Returns:
+        The shape. A `waiting.Waiting`: its pod waits for what does not come by itself. Any other Failure: the Job
+        ended with it. None: the Job has not ended.
+    """
+    pod = reduce(pods.newer, view.pods) if view.pods else None
+    seen = _node(view, 0, pods.name(pod) if pod else "the inspection", pod)
+    if seen.state != "ended":
+        return seen.failure
+    if seen.failure is not None or seen.exit_code != 0:
+        return failure_of_node(seen)
+    shape = _said(pod).shape
+    return shape if shape is not None else _no_shape(seen)
+
+
+def _by_index(found: Sequence[Object]) -> dict[int | None, Object]:
+    of_index: dict[int | None, Object] = {}
+    for pod in found:
+        index = pods.index(pod)
+        of_index[index] = pods.newer(of_index[index], pod) if index in of_index else pod
+    return of_index
+
+
+def _node(view: ClusterView, index: int, host: str, pod: Object | None) -> NodeObservation:
+    job = JobState(view.job)
+    if pod is None or (job.queued and pods.is_deleted(pod) and not pods.is_running(pod)):
+        return _without_pod(view, job, index, host)
+    if pods.has_ended(pod):
+        return _ended(view, job, host, pod)
+    return NodeObservation(
+        host=host,
+        state="running" if pods.is_running(pod) else "waiting",
+        failure=None if pods.is_running(pod) else waits_for(pod, view.events),
+        progress=view.progress.get(pods.name(pod)),
+        pod=pods.name(pod),
+        node=pods.node(pod),
+    )
+
+
+def _without_pod(view: ClusterView, job: JobState, index: int, host: str) -> NodeObservation:
+    """An index whose pod is not made yet, or is not there any more."""
+    if job.succeeded(index):
+        return NodeObservation(host, "ended", 0)
+    if job.is_over(index):
+        failure = gone_with_job(f"the pod of {host}") if job.is_stopped else deleted(f"the pod of {host}")
+        return NodeObservation(host, "ended", failure.exit_code, failure=failure)
+    if view.job is None or job.queued:
+        return NodeObservation(host, "waiting")
+    return NodeObservation(host, "waiting", failure=refused_pods(view.events, view.job["metadata"]["name"]))
+
+
+def _ended(view: ClusterView, job: JobState, host: str, pod: Object) -> NodeObservation:
+    failure = failure_of(pod, job_goes_on=job.is_to_run)
+    return NodeObservation(
+        host=host,
+        state="ended",
+        exit_code=_exit_code(pod, spoken=failure is not None),
+        ended_at=pods.ended_at(pod),
+        failure=failure,
+        progress=view.progress.get(pods.name(pod)),
+        pod=pods.name(pod),
+        node=pods.node(pod),
+    )
+
+
+def _exit_code(pod: Object, *, spoken: bool) -> int | None:
+    """As `NodeObservation` has it: a shell's 128 + N, of a launcher that left no message, is the signal N."""
+    state = pods.terminated(pod)
+    if state is None:
+        return 0 if pods.phase(pod) == "Succeeded" else None
+    code = int(state["exitCode"])
+    killed = code - 128 in set(signal.Signals) and code != StoppedError.exit_code
+    return 128 - code if killed and not spoken else code
+
+
+def _said(pod: Object | None) -> _Ended:
+    """The termination message of a pod that ended well; an empty one where it says something else."""
+    message = (pods.terminated(pod) or {}).get("message", "") if pod else ""
+    try:
+        return _Ended.model_validate_json(message)
+    except ValidationError:
+        return _Ended()
+
+
+def _completion(nodes: Sequence[NodeObservation], first: Object | None) -> Completion | None:
+    """What the rank that wrote the manifest says of it, once every node has ended."""
+    if any(node.state != "ended" for node in nodes):
+        return None
+    progress = nodes[0].progress
+    return _said(first).completion or (progress.completion if progress else None)
+
+
+def _is_of(completion: Completion, attempt: KubernetesAttempt) -> bool:
+    return completion.job_uid == attempt.uid and completion.config_digest == attempt.config_digest
+
+
+def _summary(completion: Completion) -> OutputSummary:
+    return OutputSummary(
+        uri=as_written(completion.uri),
+        step=completion.progress.step,
+        files=completion.files,
+        bytes=completion.bytes,
+    )
+
+
+def _no_shape(seen: NodeObservation) -> Failure:
+    return Failure(
+        failure_class=InternalError.failure_class,
+        message=f"{seen.host} ended with exit code 0, but its termination message has no shape of the model",
+        hint="see that backend.kubernetes.image is of the version of the operator",
+        exit_code=InternalError.exit_code,
+    )

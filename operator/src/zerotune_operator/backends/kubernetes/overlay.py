@@ -1,0 +1,156 @@
+"""`backend.kubernetes.pod` over the generated pod template: a strategic merge patch. Pure.
+
+As `kubectl patch --type strategic` does it: objects are merged, null takes a field away, a list is replaced as a whole
+but for those below, whose items are merged where they have the same key. An item with `$patch: delete` takes that item
+away, an item `{$patch: replace}` lets the other ones replace the list; `$patch: replace` in an object makes it replace
+ours; `$retainKeys` names what an object keeps. New items come after ours, in the order they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_trainer.errors import ConfigurationError
+
+_FIELD = "backend.kubernetes.pod"
+
+_CONTAINER_KEYS = {"env": "name", "ports": "containerPort", "volumeMounts": "mountPath", "volumeDevices": "devicePath"}
+
+MERGE_KEYS = {
+    "spec.containers": "name",
+    "spec.initContainers": "name",
+    "spec.volumes": "name",
+    "spec.imagePullSecrets": "name",
+    "spec.resourceClaims": "name",
+    "spec.schedulingGates": "name",
+    "spec.hostAliases": "ip",
+    "spec.topologySpreadConstraints": "topologyKey",
+    **{
+        f"spec.{containers}.{field}": key
+        for containers in ("containers", "initContainers")
+        for field, key in _CONTAINER_KEYS.items()
+    },
+}
+"""The lists of a pod template whose items are merged, and by what: `patchMergeKey` of the types in k8s.io/api/core/v1,
+less those of ephemeral containers, which a template cannot have."""
+
+_SECTIONS = ("metadata", "spec")
+_METADATA = ("labels", "annotations")
+
+_OURS = {
+    "restartPolicy": "a pod that failed is not started anew by itself: the whole attempt is, by runPolicy.maxRestarts",
+    "subdomain": "pods find each other by it",
+    "hostname": "pods find each other by it",
+    "setHostnameAsFQDN": "pods know themselves by their short name",
+}
+"""Fields of a pod that the job depends on, and why."""
+
+
+def lay_over(template: Object, patch: Object, container: str) -> Object:
+    """The template with a user's own settings.
+
+    Args:
+        template: Ours: metadata and spec.
+        patch: The user's.
+        container: Name of the container that does the job's work.
+
+    Raises:
+        ConfigurationError: the patch is none, or takes away what the job depends on.
+    """
+    for problem in _unknown(patch):
+        raise problem
+    merged = merge(template, patch)
+    for problem in _broken(template, merged, container):
+        raise problem
+    return merged
+
+
+def merge(original: Object, patch: Object, path: str = "") -> Object:
+    """`original` with a strategic merge patch; neither is changed.
+
+    Args:
+        original: A pod template, or a part of it.
+        patch: The patch.
+        path: Where in the template this is.
+
+    Raises:
+        ConfigurationError: a part of the patch is of another type than what it is merged with, or a directive is none.
+    """
+    directive = patch.get("$patch", "merge")
+    _require(directive in ("merge", "replace", "delete"), path, f"has $patch: {directive}", "use replace or delete")
+    if directive == "delete":
+        return {}
+    kept = patch.get("$retainKeys", list(original))
+    _require(isinstance(kept, list), path, f"has $retainKeys: {kept!r:.80}", "write a list of names of fields")
+    merged = {} if directive == "replace" else {name: value for name, value in original.items() if name in kept}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif name not in ("$patch", "$retainKeys"):
+            where = f"{path}.{name}".removeprefix(".")
+            _require(not name.startswith("$"), where, "is no directive known here", "use $patch or $retainKeys")
+            merged[name] = _merge_value(merged.get(name), value, where)
+    return merged
+
+
+def _merge_value(original: Any, patch: Any, path: str) -> Any:
+    if path in MERGE_KEYS:
+        return _merge_items(original or [], patch, MERGE_KEYS[path], path)
+    if isinstance(patch, dict):
+        return merge(original if isinstance(original, dict) else {}, patch, path)
+    _require(not isinstance(original, dict), path, f"is {patch!r}", "write an object: fields and their values")
+    return patch
+
+
+def _merge_items(original: list[Object], patch: Any, key: str, path: str) -> list[Object]:
+    """A list whose items are merged by `key`."""
+    _require(isinstance(patch, list), path, f"is {patch!r:.80}", f"write a list of objects, each with its {key}")
+    replaced = {"$patch": "replace"} in patch
+    merged: list[Object] = [] if replaced else list(original)
+    for item in patch:
+        if item == {"$patch": "replace"}:
+            continue
+        named = isinstance(item, dict) and item.get(key) is not None
+        _require(named, path, f"has the item {item!r:.80} without {key}", f"say which one it is by its {key}")
+        index = next((index for index, there in enumerate(merged) if there[key] == item[key]), len(merged))
+        before = merged[index : index + 1]
+        deleted = item.get("$patch") == "delete"
+        merged[index : index + 1] = [] if deleted else [merge(before[0] if before else {}, item, path)]
+    return merged
+
+
+def _unknown(patch: Object) -> Iterator[ConfigurationError]:
+    """What no template can have."""
+    for section, value in patch.items():
+        if section not in _SECTIONS:
+            yield _error(section, "is no part of a pod template", f"write {' or '.join(_SECTIONS)}")
+        elif not isinstance(value, dict):
+            yield _error(section, f"is {value!r:.80}", "write an object: fields and their values")
+    for name in patch.get("metadata", {}):
+        if name not in _METADATA:
+            yield _error(f"metadata.{name}", "cannot be set on a pod", f"set {' or '.join(_METADATA)} only")
+
+
+def _broken(template: Object, merged: Object, container: str) -> Iterator[ConfigurationError]:
+    """What the patch did to fields that the job depends on."""
+    labels = merged["metadata"].get("labels", {})
+    for name, value in template["metadata"]["labels"].items():
+        if labels.get(name) != value:
+            reason = f"is {labels.get(name)!r}, but pods are found by it: it is {value!r}"
+            yield _error(f"metadata.labels[{name}]", reason, "leave it out")
+    for name, reason in _OURS.items():
+        if merged["spec"].get(name) != template["spec"].get(name):
+            yield _error(f"spec.{name}", f"cannot be set: {reason}", "leave it out")
+    if not any(each["name"] == container for each in merged["spec"].get("containers", [])):
+        yield _error("spec.containers", f"takes away the container {container!r}", "keep it: it does the job's work")
+
+
+def _require(good: bool, path: str, problem: str, remedy: str) -> None:
+    if not good:
+        raise _error(path, problem, remedy)
+
+
+def _error(path: str, problem: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(f"{'.'.join(filter(None, (_FIELD, path)))} {problem}", remedy)

@@ -1,0 +1,187 @@
+"""The pod templates: one that does a job's work, one that looks at its model. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.topology import KubernetesBackend, Topology
+from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.network import PROGRESS_PORT_NAME
+from zerotune_operator.backends.kubernetes.objects import Object, attempt_name, given, labels, service_name
+from zerotune_operator.backends.kubernetes.overlay import lay_over
+from zerotune_operator.backends.kubernetes.placement import CACHE_DIR, resolve
+from zerotune_operator.backends.kubernetes.volumes import (
+    JOB_DIR,
+    Mount,
+    claims,
+    claims_of,
+    job_folder,
+    scratch,
+    shared_memory,
+)
+from zerotune_operator.plan import Plan
+from zerotune_trainer.config.sources import SecretReference
+
+CONTAINER = "trainer"
+"""The container that does the work, by which `backend.kubernetes.pod` adds to it."""
+
+_USER = 65532
+"""User and group of the images; volumes are given to the group."""
+
+_GRACE_SECONDS = 600
+"""How long a pod may take to save a checkpoint when it is told to stop; it ends as soon as it has. Weights and
+optimizer state of 70 billion parameters are 1 TB, which 16 pods write in that time at 100 MB/s each."""
+
+_LOOK_SECONDS = 30
+"""The same for a pod that has nothing to save."""
+
+_PRODUCT_LABEL = "nvidia.com/gpu.product"
+_LOST_NODE_SECONDS = 30
+"""Kubernetes' default is 300: that long the other nodes of an attempt would do nothing."""
+_GPU_TAINT = "nvidia.com/gpu"
+"""Also on nodes whose GPUs are split, and are asked for by another name."""
+
+
+def backend_of(job: Job) -> KubernetesBackend:
+    """The job's own settings for this backend; it may do without any."""
+    return job.spec.backend.kubernetes or KubernetesBackend()
+
+
+def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object:
+    """The pod of every node of an attempt.
+
+    Raises:
+        ConfigurationError: `backend.kubernetes.pod` cannot be laid over it, or a URI names no claim.
+    """
+    backend, topology, attempt = backend_of(job), job.spec.topology, plan.config.job.attempt
+    folder = job_folder(attempt_name(job, attempt))
+    mounts = [folder, *scratch(), shared_memory(backend, topology), *claims_of(plan.config)]
+    container = {
+        **_container(job, installation, mounts, _credentials(job)),
+        "command": ["zerotune-launch", JOB_DIR],
+        "ports": [{"name": PROGRESS_PORT_NAME, "containerPort": plan.config.launch.progress_port, "protocol": "TCP"}],
+        "resources": _resources(topology),
+    }
+    template = {
+        "metadata": {"labels": labels(job, "trainer", attempt)},
+        "spec": {**_spec(job, mounts, container, _GRACE_SECONDS), "subdomain": service_name(job)},
+    }
+    return lay_over(template, backend.pod, CONTAINER)
+
+
+def inspection_template(job: Job, model_uri: str, installation: Installation) -> Object:
+    """The pod that reads the shape of the model, on a node where the job itself could run.
+
+    The user's settings hold for it too, but for command and resources: it takes no GPU and no network card.
+
+    Raises:
+        ConfigurationError: as `trainer_template`.
+    """
+    uri = resolve(model_uri)
+    mounts = [*scratch(), *claims([uri])]
+    container = _container(job, installation, mounts, [job.spec.model.credentials])
+    template = {
+        "metadata": {"labels": labels(job, "inspection")},
+        "spec": _spec(job, mounts, container, _LOOK_SECONDS),
+    }
+    merged = lay_over(template, backend_of(job).pod, CONTAINER)
+    revision = ["--revision", job.spec.model.revision] if job.spec.model.revision else []
+    look = {
+        "command": ["zerotune-inspect", uri, *revision],
+        "args": None,
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
+    }
+    containers = [given(each | look) if each["name"] == CONTAINER else each for each in merged["spec"]["containers"]]
+    return merged | {"spec": merged["spec"] | {"containers": containers}}
+
+
+def _spec(job: Job, mounts: Sequence[Mount], container: Object, grace_seconds: int) -> Object:
+    backend = backend_of(job)
+    pull_secrets = [{"name": name} for name in _unique(backend.image_pull_secrets)]
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": grace_seconds,
+        "automountServiceAccountToken": False,
+        # Variables for every Service of the namespace: many of them slow down every start, and nothing reads them.
+        "enableServiceLinks": False,
+        **given(
+            {
+                "serviceAccountName": backend.service_account_name,
+                "priorityClassName": job.spec.run_policy.priority_class,
+                "imagePullSecrets": pull_secrets or None,
+            }
+        ),
+        **_scheduling(job.spec.topology),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            # A volume of many files is gone through once, not before every attempt.
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [each.volume() for each in mounts],
+    }
+
+
+def _container(
+    job: Job, installation: Installation, mounts: Sequence[Mount], credentials: Sequence[SecretReference | None]
+) -> Object:
+    secrets = _unique([each.secret_name for each in credentials if each is not None])
+    variables = [{"secretRef": {"name": name}} for name in secrets]
+    return {
+        "name": CONTAINER,
+        "image": backend_of(job).image or installation.trainer_image,
+        "imagePullPolicy": installation.image_pull_policy,
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # Without these the libraries write below a home that is read-only. What the ranks compute with is the
+        # launcher's to say, in its own environment.
+        "env": [
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108 an own volume
+            {"name": "HF_HOME", "value": f"{CACHE_DIR}/huggingface"},
+            {"name": "TRITON_CACHE_DIR", "value": f"{CACHE_DIR}/triton"},
+        ],
+        **given({"envFrom": variables or None}),
+        "volumeMounts": [each.mount() for each in mounts],
+    }
+
+
+def _credentials(job: Job) -> list[SecretReference | None]:
+    """The Secrets of a job. Where two have the same key, that of the later one counts."""
+    spec = job.spec
+    checkpoint = job.spec.checkpoint.credentials if isinstance(job, FineTuneJob) else None
+    return [spec.model.credentials, spec.data.credentials, checkpoint, spec.output.credentials]
+
+
+def _resources(topology: Topology) -> Object:
+    """What was asked for and no more. CPU is not limited: ranks that are throttled hold up all others."""
+    gpus = str(topology.gpus_per_node) if topology.gpus_per_node else None
+    limits = given({"memory": topology.memory, topology.accelerator.resource: gpus})
+    requests = given({"cpu": topology.cpu}) | limits
+    return given({"requests": requests or None, "limits": limits or None})
+
+
+def _scheduling(topology: Topology) -> Object:
+    """Where GPUs are: on nodes of that product, which often take no other pods. And how long a pod stays on a node that
+    is lost: the others wait for it.
+    """
+    product = topology.accelerator.product if topology.gpus_per_node else None
+    taints = _unique([_GPU_TAINT, topology.accelerator.resource]) if topology.gpus_per_node else []
+    tolerations: list[Object] = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in taints]
+    tolerations += [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": _LOST_NODE_SECONDS}
+        for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+    ]
+    return given({"nodeSelector": {_PRODUCT_LABEL: product} if product else None, "tolerations": tolerations})
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))

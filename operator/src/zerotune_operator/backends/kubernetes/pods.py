@@ -1,0 +1,137 @@
+"""What a pod of a job shows, and what is kept of it. Pure: dictionaries, as the API server gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.pod import CONTAINER
+
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+
+_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "labels",
+    "ownerReferences",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
+_STATUS = ("phase", "reason", "message", "podIP", "startTime")
+_CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
+_CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
+_CONTAINER_STATUS = ("name", "state")
+
+
+def trim_pod(pod: Object) -> Object:
+    """The parts of a pod that say what became of it: a fifth of the whole, which matters with thousands of them."""
+    metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
+    kept = _some(metadata, _METADATA)
+    if annotations := _some(metadata.get("annotations", {}), (INDEX_ANNOTATION,)):
+        kept["annotations"] = annotations
+    containers = [_some(container, ("name", "image")) for container in spec.get("containers", ())]
+    conditions = [_some(found, _CONDITION) for found in status.get("conditions", ()) if found["type"] in _CONDITIONS]
+    return {
+        "metadata": kept,
+        "spec": _some(spec, ("nodeName",)) | {"containers": containers},
+        "status": _some(status, _STATUS)
+        | {"conditions": conditions}
+        | {
+            kind: [_some(one, _CONTAINER_STATUS) for one in status[kind]]
+            for kind in ("containerStatuses", "initContainerStatuses")
+            if status.get(kind)
+        },
+    }
+
+
+def newer(one: Object, other: Object) -> Object:
+    """Which of two pods of an index counts: one that is not being deleted, the one created last."""
+    return max(one, other, key=lambda pod: (not is_deleted(pod), pod["metadata"].get("creationTimestamp", "")))
+
+
+def index(pod: Object) -> int | None:
+    """Its completion index; None for a pod of a Job that is not Indexed."""
+    text: str | None = pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION)
+    return None if text is None else int(text)
+
+
+def name(pod: Object) -> str:
+    """Its name."""
+    return str(pod["metadata"]["name"])
+
+
+def job_of(pod: Object) -> str | None:
+    """The Job that made it."""
+    owners = pod["metadata"].get("ownerReferences", ())
+    return next((str(owner["name"]) for owner in owners if owner["kind"] == "Job"), None)
+
+
+def node(pod: Object) -> str | None:
+    """The machine it is on."""
+    found: str | None = pod["spec"].get("nodeName")
+    return found
+
+
+def phase(pod: Object) -> str:
+    """Pending, Running, Succeeded, Failed or Unknown."""
+    return str(pod["status"].get("phase", "Pending"))
+
+
+def is_deleted(pod: Object) -> bool:
+    """Whether somebody asked for its end."""
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def condition(pod: Object, kind: str) -> Object | None:
+    """One of its conditions."""
+    return next((found for found in pod["status"].get("conditions", ()) if found["type"] == kind), None)
+
+
+def container_states(pod: Object) -> list[tuple[str, Object]]:
+    """Name and state of every container, those that run first before the others: `{"waiting": {...}}`."""
+    status = pod["status"]
+    every = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    return [(one["name"], one.get("state", {})) for one in every]
+
+
+def is_running(pod: Object) -> bool:
+    """Whether the launcher runs."""
+    return "running" in dict(container_states(pod)).get(CONTAINER, {})
+
+
+def terminated(pod: Object) -> Object | None:
+    """How the launcher ended: `{"exitCode": 71, "reason": "Error", "message": ..., "finishedAt": ...}`."""
+    found: Object | None = dict(container_states(pod)).get(CONTAINER, {}).get("terminated")
+    return found
+
+
+def has_ended(pod: Object) -> bool:
+    """Whether the launcher is over, or will never run."""
+    return terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed") or _is_lost(pod)
+
+
+def ended_at(pod: Object) -> datetime | None:
+    """When the launcher ended; where it did not say, when the pod's end was known."""
+    finished = (terminated(pod) or {}).get("finishedAt")
+    changed = [found.get("lastTransitionTime") for found in pod["status"].get("conditions", ())]
+    known = finished or max((time for time in changed if time), default=None)
+    return datetime.fromisoformat(known) if known else None
+
+
+def _is_lost(pod: Object) -> bool:
+    """Whether its machine is gone: its end was ordered for that, and nobody is there to report it."""
+    if pod["status"].get("reason") == "NodeLost" or phase(pod) == "Unknown":
+        return True
+    disruption, ready = condition(pod, "DisruptionTarget"), condition(pod, "Ready")
+    containers_ready = condition(pod, "ContainersReady")
+    if not (disruption and ready and containers_ready) or disruption["reason"] != "DeletionByTaintManager":
+        return False
+    # A kubelet sets both together; the node controller sets only `Ready`, in the place of a kubelet that is silent.
+    return bool(ready["status"] != "True" and containers_ready["status"] == "True")
+
+
+def _some(source: Object, keys: Iterable[str]) -> Object:
+    return {key: source[key] for key in keys if source.get(key) is not None}

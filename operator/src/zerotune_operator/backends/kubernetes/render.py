@@ -1,0 +1,132 @@
+"""Plan -> the objects of one attempt on a cluster. Pure: dictionaries, as the API server takes them.
+
+    Service, NetworkPolicy    one of each a job, for all its attempts
+    ConfigMap                 one an attempt, never changed: config.json, hostfile, deepspeed.json
+    Job                       one an attempt, a pod a node
+
+All are owned by the FineTuneJob or InferenceJob, and go away with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.jobstate import QUEUE_LABEL
+from zerotune_operator.backends.kubernetes.network import network_policy, service
+from zerotune_operator.backends.kubernetes.objects import Object, attempt_name, given, inspection_name, labels, metadata
+from zerotune_operator.backends.kubernetes.pod import inspection_template, trainer_template
+from zerotune_operator.plan import Plan
+from zerotune_trainer.errors import ConfigurationError
+
+__all__ = ["Installation", "KubernetesAttempt", "Object", "render", "render_inspection"]
+
+_CONFIG_MAP_LIMIT = 1 << 20
+"""Bytes of data that the API server takes in a ConfigMap."""
+
+
+@dataclass(frozen=True)
+class KubernetesAttempt:
+    """The objects of one attempt."""
+
+    number: int
+    hosts: tuple[str, ...]
+    """Names in the hostfile, by the completion index of their pods."""
+    shared: tuple[Object, ...]
+    """Service, NetworkPolicy and ConfigMap: they are there before the Job."""
+    job: Object
+    """The Indexed Job: a pod a node. It is created once and never applied again: its template cannot change, and
+    where a queue admits it, `suspend` and parts of the template are the queue's."""
+    progress_port: int
+    uid: str
+    """Of the FineTuneJob or InferenceJob."""
+    config_digest: str
+
+    @property
+    def name(self) -> str:
+        """Of the Job."""
+        return str(self.job["metadata"]["name"])
+
+
+def render(plan: Plan, job: Job, installation: Installation) -> KubernetesAttempt:
+    """The objects of the attempt that `plan` is for.
+
+    Raises:
+        ConfigurationError: a pod cannot be had as the job describes it, or what pods receive is too large.
+    """
+    port = plan.config.launch.progress_port
+    return KubernetesAttempt(
+        number=plan.config.job.attempt,
+        hosts=tuple(host.name for host in plan.hostfile.hosts),
+        shared=(service(job, port), network_policy(job, port), _config_map(plan, job)),
+        job=_indexed_job(plan, job, installation),
+        progress_port=port,
+        uid=job.metadata.uid,
+        config_digest=plan.config.digest(),
+    )
+
+
+def render_inspection(job: Job, model_uri: str, installation: Installation) -> Object:
+    """The Job that reads the shape of a model which only pods can reach.
+
+    Args:
+        job: The job that needs to know.
+        model_uri: The model as the spec names it, or the output of the FineTuneJob that it names.
+        installation: What the operator was installed with.
+
+    Raises:
+        ConfigurationError: a pod cannot be had as the job describes it.
+    """
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(job, inspection_name(job), labels(job, "inspection")),
+        "spec": {"backoffLimit": 0, "template": inspection_template(job, model_uri, installation)},
+    }
+
+
+def _config_map(plan: Plan, job: Job) -> Object:
+    attempt, files = plan.config.job.attempt, plan.artifacts()
+    _require_small(files)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(job, attempt_name(job, attempt), labels(job, "trainer", attempt)),
+        "immutable": True,
+        "data": files,
+    }
+
+
+def _require_small(files: dict[str, str]) -> None:
+    sizes = {name: len(text.encode()) for name, text in files.items()}
+    if sum(sizes.values()) > _CONFIG_MAP_LIMIT:
+        listed = ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+        raise ConfigurationError(
+            f"what every pod receives is {sum(sizes.values()):,} bytes ({listed}), and a ConfigMap holds "
+            f"{_CONFIG_MAP_LIMIT:,}",
+            "shorten what makes it long: folders or globs for many uris, a chat template or DeepSpeed settings",
+        )
+
+
+def _indexed_job(plan: Plan, job: Job, installation: Installation) -> Object:
+    attempt, queue, nodes = plan.config.job.attempt, job.spec.run_policy.queue, plan.topology.nodes
+    marks = labels(job, "trainer", attempt) | given({QUEUE_LABEL: queue})
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(job, attempt_name(job, attempt), marks),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            # No pod is ever replaced by itself, be it preempted: ranks cannot join a running process group, so the
+            # attempt restarts as a whole. And a pod that fails does not take the others along, which have yet to say
+            # what they saw of it: that takes a limit for each index; the one for all is unlimited with it.
+            "backoffLimitPerIndex": 0,
+            "podReplacementPolicy": "Failed",
+            # The queue starts it.
+            **given({"suspend": True if queue else None}),
+            "template": trainer_template(plan, job, installation),
+        },
+    }

@@ -1,0 +1,98 @@
+"""What a cluster cannot carry out: an error that says so, never ignored. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.backends.kubernetes.placement import claim_of, resolve
+from zerotune_operator.backends.kubernetes.pod import CONTAINER, backend_of
+from zerotune_trainer.errors import ConfigurationError
+
+
+def require_kubernetes(job: Job) -> None:
+    """See that pods of a cluster can carry out everything the job asks for.
+
+    Raises:
+        ConfigurationError: they cannot.
+    """
+    for problem in (*_elsewhere(job), *_unreachable(job)):
+        raise problem
+
+
+def _elsewhere(job: Job) -> Iterator[ConfigurationError]:
+    backend = job.spec.backend
+    if backend.local is not None:
+        yield _error(job, "backend.local is for one machine", "use `zerotune run`, or leave backend.local out")
+    if backend.sagemaker is not None:
+        yield _error(job, "backend.sagemaker is not carried out by this version of zerotune", "use backend.kubernetes")
+    if job.spec.topology.min_nodes is not None:
+        yield _error(
+            job,
+            "topology.minNodes is not carried out by this version of zerotune",
+            "leave it out: a job runs on all its nodes",
+        )
+
+
+def _unreachable(job: Job) -> Iterator[ConfigurationError]:
+    """URIs that are not what they look like from within a pod.
+
+    A path exists in a pod where `backend.kubernetes.pod` mounts a volume; else it is the pod's own disk, which holds
+    what the image brings along, cannot be written to, and goes away with the pod.
+    """
+    mounted = list(_mounted(job))
+    own_image = backend_of(job).image is not None
+    for field, uri, written in _uris(job):
+        claim_of(resolve(uri))
+        if not uri.startswith("file://") or claim_of(uri):
+            continue
+        path = PurePosixPath(uri.removeprefix("file://"))
+        if not any(path.is_relative_to(folder) for folder in mounted) and (written or not own_image):
+            yield _error(
+                job,
+                f"{field} is {uri!r}, and pods have no volume there",
+                "use pvc://CLAIM/PATH or s3://, or mount a volume there: `volumes` and, for the container "
+                f"{CONTAINER!r}, `volumeMounts` in backend.kubernetes.pod.spec"
+                + ("" if written else "; or name an image that brings it along in backend.kubernetes.image"),
+            )
+
+
+def _mounted(job: Job) -> Iterator[str]:
+    """The folders where the user mounts volumes. A patch that is none is for the overlay to refuse."""
+    for container in _items(_part(backend_of(job).pod, "spec"), "containers"):
+        if container.get("name") == CONTAINER:
+            yield from (str(mount.get("mountPath")) for mount in _items(container, "volumeMounts"))
+
+
+def _part(value: dict[str, Any], name: str) -> dict[str, Any]:
+    part = value.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _items(value: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    items = value.get(name)
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def _uris(job: Job) -> Iterator[tuple[str, str, bool]]:
+    """Every URI of the spec: its field, itself, and whether it is written to."""
+    spec, data = job.spec, job.spec.data
+    if spec.model.uri is not None:
+        yield "model.uri", spec.model.uri, False
+    if isinstance(job, FineTuneJob):
+        records = {"data.train.uris": job.spec.data.train, "data.validation.uris": job.spec.data.validation}
+        yield from ((field, uri, False) for field, part in records.items() if part for uri in part.uris)
+        if job.spec.checkpoint.uri is not None:
+            yield "checkpoint.uri", job.spec.checkpoint.uri, True
+    else:
+        yield from (("data.uris", uri, False) for uri in job.spec.data.uris)
+    if data.processing is not None:
+        yield "data.processing.file", data.processing.file, False
+    if spec.output.uri is not None:
+        yield "output.uri", spec.output.uri, True
+
+
+def _error(job: Job, problem: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(f"{job.kind} {job.metadata.name!r}: {problem}", remedy)

@@ -1,0 +1,89 @@
+"""The volumes of a pod, each with where it is mounted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from zerotune_operator.api.quantity import parse_quantity
+from zerotune_operator.api.topology import KubernetesBackend, Topology
+from zerotune_operator.backends.kubernetes.objects import Object, given
+from zerotune_operator.backends.kubernetes.placement import CACHE_DIR, CLAIMS_DIR, claim_of
+from zerotune_trainer.config import InferConfig, TrainConfig
+
+JOB_DIR = "/zerotune/job"
+"""The job's folder: config.json, hostfile, deepspeed.json."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A volume of a pod and its place in the container."""
+
+    name: str
+    path: str
+    source: Object
+    """As a volume of the pod has it: `{emptyDir: {}}`."""
+    read_only: bool = False
+
+    def volume(self) -> Object:
+        """The volume, as the pod lists it."""
+        return {"name": self.name, **self.source}
+
+    def mount(self) -> Object:
+        """The mount, as the container lists it."""
+        return given({"name": self.name, "mountPath": self.path, "readOnly": True if self.read_only else None})
+
+
+def scratch() -> list[Mount]:
+    """What takes the place of a root file system that can be written to. /tmp also holds the launcher's sockets."""
+    return [Mount("tmp", "/tmp", {"emptyDir": {}}), Mount("cache", CACHE_DIR, {"emptyDir": {}})]  # noqa: S108
+
+
+def job_folder(config_map: str) -> Mount:
+    """What the launcher is told."""
+    return Mount("job", JOB_DIR, {"configMap": {"name": config_map}}, read_only=True)
+
+
+def shared_memory(backend: KubernetesBackend, topology: Topology) -> Mount:
+    """Where NCCL and data workers exchange data; without this it has 64 MiB.
+
+    What is in it counts as memory of the pod, which bounds it where no size is known.
+    """
+    size = backend.shared_memory
+    if size is None and topology.memory is not None:
+        size = str(int(parse_quantity(topology.memory)) // 2)
+    return Mount("shared-memory", "/dev/shm", {"emptyDir": given({"medium": "Memory", "sizeLimit": size})})  # noqa: S108
+
+
+def claims(read: Iterable[str], written: Iterable[str] = ()) -> list[Mount]:
+    """The claims that URIs as a pod reads them lie on, once each, in the order of their names.
+
+    Raises:
+        ConfigurationError: what stands for a claim cannot be the name of one.
+    """
+    changed = {claim for uri in written if (claim := claim_of(uri))}
+    every = changed | {claim for uri in read if (claim := claim_of(uri))}
+    return [
+        Mount(
+            # By number: the name of a claim may be longer than that of a volume, and have dots.
+            f"claim-{number}",
+            f"{CLAIMS_DIR}/{claim}",
+            {"persistentVolumeClaim": {"claimName": claim}},
+            read_only=claim not in changed,
+        )
+        for number, claim in enumerate(sorted(every))
+    ]
+
+
+def claims_of(config: TrainConfig | InferConfig) -> list[Mount]:
+    """The claims of a job, writable where results or checkpoints go."""
+    read = [config.model_uri]
+    written = [config.output_uri]
+    if isinstance(config, TrainConfig):
+        read += config.data.train.uris
+        read += config.data.validation.uris if config.data.validation else []
+        written += [config.checkpoint.uri] if config.checkpoint.uri else []
+    else:
+        read += config.data.uris
+    read += [config.data.processing.file] if config.data.processing else []
+    return claims(read, written)

@@ -1,0 +1,67 @@
+"""What is due by the clock: the deadline, the end of the patience with the nodes of a failed attempt, the TTL. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.api.topology import RunPolicy
+from zerotune_operator.backends.base import Observation
+from zerotune_trainer.errors import StoppedError
+
+STRAGGLER_SECONDS = 30
+"""How long the nodes of an attempt may go on after one of them failed: to notice, to say what they saw, to save."""
+
+_LONGEST_PAUSE_SECONDS = 30
+_HARMLESS = (0, StoppedError.exit_code)
+
+
+def pause(status: JobStatus, now: datetime) -> float:
+    """Seconds until the next attempt may start: after every restart that counts, the pause doubles."""
+    if status.phase != "Restarting" or not status.attempts or status.attempts[-1].end_time is None:
+        return 0.0
+    return _left(status.attempts[-1].end_time, min(2**status.restarts, _LONGEST_PAUSE_SECONDS), now)
+
+
+def overdue(status: JobStatus, policy: RunPolicy, now: datetime) -> bool:
+    """Whether the job has run for longer than it may."""
+    return deadline_in(status, policy, now) == 0
+
+
+def expires_in(status: JobStatus, policy: RunPolicy, now: datetime) -> float | None:
+    """Seconds until the finished resource is to be deleted, 0 where that is due. None: it is not to be."""
+    if policy.ttl_seconds_after_finished is None or status.completion_time is None:
+        return None
+    return _left(status.completion_time, policy.ttl_seconds_after_finished, now)
+
+
+def deadline_in(status: JobStatus, policy: RunPolicy, now: datetime) -> float | None:
+    """Seconds until the job has run for as long as it may, 0 where that is past. None: no end is set, or it rests."""
+    at_rest = status.phase == "Suspended" or status.completion_time is not None
+    if policy.active_deadline_seconds is None or status.start_time is None or at_rest:
+        return None
+    return _left(status.start_time, policy.active_deadline_seconds, now)
+
+
+def seconds_since_failure(seen: Observation, now: datetime) -> float | None:
+    """How long ago the first node ended in failure; long ago where its pod is gone. None: none has."""
+    failed = [node for node in seen.nodes if node.state == "ended" and _failed(node.exit_code, node.disrupted)]
+    if not failed:
+        return None
+    if any(node.ended_at is None for node in failed):
+        return float("inf")
+    return max((now - node.ended_at).total_seconds() for node in failed if node.ended_at)
+
+
+def stragglers(seen: Observation, now: datetime) -> bool:
+    """Whether nodes go on for too long after another one failed: a lost node may leave a peer that waits for it."""
+    seconds = seconds_since_failure(seen, now)
+    return seconds is not None and seconds >= STRAGGLER_SECONDS and any(node.state != "ended" for node in seen.nodes)
+
+
+def _failed(exit_code: int | None, disrupted: bool) -> bool:
+    return disrupted or exit_code not in _HARMLESS
+
+
+def _left(since: datetime, seconds: int, now: datetime) -> float:
+    return max(0.0, (since + timedelta(seconds=seconds) - now).total_seconds())

@@ -1,0 +1,107 @@
+"""The model a job runs on a cluster: where it is, and what shape it has. Decided before any pod with a GPU starts.
+
+model.fromFineTuneJob        the output of that job, once it has succeeded; its shape is that job's
+hf:// without credentials    the operator asks the Hub for config.json
+everything else              the Job `NAME-a-inspect` reads it in a pod, where claims and Secrets are
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.model_config import model_shape
+from zerotune_operator.store import Key, Store
+from zerotune_trainer.errors import InputMissingError, TemporaryError
+from zerotune_trainer.sizing.shape import ModelShape
+
+_logger = logging.getLogger(__name__)
+
+
+class Awaited(NamedTuple):
+    """What a job waits for before it can be planned."""
+
+    reason: str
+    """One CamelCase word."""
+    message: str
+    cause: RootCause | None = None
+    """Where it does not come by itself."""
+
+
+class Source(NamedTuple):
+    """A model that is there."""
+
+    uri: str
+    """As a user writes it."""
+    shape: ModelShape | None
+    """None: a pod has to look."""
+
+
+class Hub:
+    """Shapes of models on the Hugging Face Hub, asked for once each."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, str | None], asyncio.Task[ModelShape]] = {}
+
+    async def shape(self, uri: str, revision: str | None) -> ModelShape | None:
+        """The shape of an `hf://` model that anybody may read; None where the Hub is out of the operator's reach.
+
+        Raises:
+            InputMissingError: the Hub has no such model, or wants a token.
+            ConfigurationError: its config.json is not one of a language model.
+        """
+        asked = self._asked.setdefault((uri, revision), asyncio.create_task(self._ask(uri, revision)))
+        try:
+            return await asyncio.shield(asked)
+        except TemporaryError as error:
+            _logger.warning("%s: %s; a pod will ask", uri, error.message)
+            return None
+        finally:
+            if asked.done() and asked.exception() is not None:
+                self._asked.pop((uri, revision), None)
+
+    async def _ask(self, uri: str, revision: str | None) -> ModelShape:
+        return await asyncio.to_thread(model_shape, uri, revision)
+
+
+def source_key(key: Key, resource: Object) -> Key | None:
+    """The FineTuneJob whose output a resource runs, if any."""
+    name = resource["spec"]["model"].get("fromFineTuneJob")
+    return Key("FineTuneJob", key.namespace, name) if name else None
+
+
+async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Source | Awaited:
+    """The job's model, or what it waits for.
+
+    Raises:
+        InputMissingError: there will be none.
+        ConfigurationError: it is not a language model.
+    """
+    model = job.spec.model
+    if model.from_fine_tune_job is not None:
+        return _output_of(Key("FineTuneJob", job.metadata.namespace, model.from_fine_tune_job), store)
+    uri = model.uri
+    assert uri is not None, "validation asks for one of the two"
+    if status.model is not None:
+        return Source(uri, status.model)
+    asks_hub = uri.startswith("hf://") and model.credentials is None
+    return Source(uri, await hub.shape(uri, model.revision) if asks_hub else None)
+
+
+def _output_of(origin: Key, store: Store) -> Source | Awaited:
+    resource = store.resource(origin)
+    if resource is None:
+        return Awaited("ModelAwaited", f"{origin} is not there: create it, or correct model.fromFineTuneJob")
+    status = JobStatus.model_validate(resource.get("status") or {})
+    if status.phase == "Failed":
+        cause = f": {status.root_cause.message}" if status.root_cause else ""
+        raise InputMissingError(
+            f"{origin}, whose output is the model, failed{cause}", "correct that job, then this one"
+        )
+    if status.phase != "Succeeded" or status.output is None:
+        return Awaited("ModelAwaited", f"waits for {origin}, which is {status.phase or 'Pending'}")
+    return Source(status.output.uri, status.model)

@@ -1,0 +1,148 @@
+"""The operator as a process: standing by, leading, ending."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Collection, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from zerotune_operator.admission import build_app as build_webhook
+from zerotune_operator.backends.kubernetes.backend import Cluster
+from zerotune_operator.backends.kubernetes.client import ClusterClient, connect
+from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.launchers import Launchers
+from zerotune_operator.certificates import Certificates
+from zerotune_operator.handlers import watch
+from zerotune_operator.health import build_app, serve
+from zerotune_operator.leadership import Lease
+from zerotune_operator.metrics import Metrics
+from zerotune_operator.reconcile import Reconciler
+from zerotune_operator.store import Key, Store
+from zerotune_operator.workqueue import WorkQueue
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The webhook."""
+
+    port: int
+    certificates: Path
+    """Folder with `tls.crt` and `tls.key`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator is started with."""
+
+    installation: Installation
+    operator_namespace: str
+    """Where its Lease is."""
+    namespaces: Collection[str] = ()
+    """Those it works in; none stands for the whole cluster."""
+    lease: str = "zerotune-operator"
+    progress_interval: float = 10.0
+    """Seconds between two looks at a job that runs."""
+    metrics_port: int = 8080
+    admission: Admission | None = None
+    """None: no webhook is served."""
+
+
+def now() -> datetime:
+    """The time, in the whole seconds that Kubernetes keeps."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+async def run(settings: Settings) -> int:
+    """Run until a signal or until the Lease is lost; the exit code.
+
+    Raises:
+        ZerotuneError: the operator cannot work here.
+    """
+    store = Store()
+    metrics, ready, leads = Metrics(store), asyncio.Event(), asyncio.Event()
+    async with AsyncExitStack() as stack:
+        api = await connect()
+        stack.push_async_callback(api.close)
+        client = ClusterClient(api, metrics.request)
+
+        async def work() -> None:
+            leads.set()
+            metrics.leader.set(1)
+            await _work(settings, store, client, metrics, ready)
+
+        app = build_app(metrics.registry, lambda: ready.is_set() or not leads.is_set())
+        stack.push_async_callback((await serve(app, settings.metrics_port)).cleanup)
+        if settings.admission is not None:
+            await _admit(settings.admission, stack)
+        identity = f"{socket.gethostname()}-{os.getpid()}"
+        lease = Lease(client, settings.lease, settings.operator_namespace, identity)
+        return await _until_signal(lease.lead(work))
+
+
+async def _until_signal(leading: Coroutine[None, None, bool]) -> int:
+    led, stop = asyncio.ensure_future(leading), _stop_signal()
+    try:
+        await asyncio.wait((led, stop), return_when=asyncio.FIRST_COMPLETED)
+        # Work that has ended was told to, by a signal that kopf takes over while it runs.
+        return 0 if stop.done() or led.result() else 1
+    finally:
+        led.cancel()
+        await asyncio.gather(led, return_exceptions=True)
+
+
+async def _admit(admission: Admission, stack: AsyncExitStack) -> None:
+    """Serve the webhook, on every replica."""
+    certificates = Certificates(admission.certificates)
+    server = await serve(build_webhook(), admission.port, certificates.context)
+    stack.push_async_callback(server.cleanup)
+    watching = asyncio.ensure_future(certificates.watch())
+    stack.callback(watching.cancel)
+
+
+async def _work(
+    settings: Settings, store: Store, client: ClusterClient, metrics: Metrics, ready: asyncio.Event
+) -> None:
+    await client.require_kinds()
+    launchers = Launchers()
+    cluster = Cluster(store, client, launchers, settings.installation, now)
+    reconciler = Reconciler(cluster, settings.progress_interval)
+
+    async def turn(key: Key) -> float | None:
+        began = time.monotonic()
+        result = "failed"
+        try:
+            again = await reconciler.reconcile(key)
+            result = "done"
+            return again
+        finally:
+            metrics.reconciled(key.kind, result, time.monotonic() - began)
+
+    queue = WorkQueue(turn)
+    try:
+        await watch(store, queue, settings.namespaces, ready)
+    finally:
+        await queue.close()
+        await launchers.close()
+
+
+def _stop_signal() -> asyncio.Future[None]:
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _resolve, stop)
+    return stop
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,84 @@
+"""Telling what came of a turn: the Events first, then one patch of the status; nothing where nothing changed."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.kubernetes.client import ClusterClient, ConflictError
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.story import EventText, changes
+
+
+def read_status(resource: Object) -> JobStatus:
+    """The status that a resource has."""
+    return JobStatus.model_validate(resource.get("status") or {})
+
+
+async def publish(
+    client: ClusterClient, resource: Object, before: JobStatus, status: JobStatus, now: datetime
+) -> Object:
+    """Write down how the status differs from the one that is stored; the resource as it is then.
+
+    An Event has a name made of what it says, so that a turn that is repeated after a crash between the two writes tells
+    nothing twice.
+
+    Raises:
+        ConflictError: the resource is another one by now.
+        MissingError: it is gone.
+    """
+    status = status.model_copy(update={"observed_generation": resource["metadata"].get("generation")})
+    patch = merge_patch(_data(before), _data(status))
+    if not patch:
+        return resource
+    for text in changes(before, status):
+        try:
+            await client.create(event(resource, text, now))
+        except ConflictError:
+            continue  # Told already.
+    return await client.patch_status(resource, patch)
+
+
+def merge_patch(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What makes `old` into `new` (RFC 7396): null takes a field out, lists are replaced."""
+    gone: dict[str, Any] = {name: None for name in old if name not in new}
+    return gone | {name: _patched(old.get(name), value) for name, value in new.items() if old.get(name) != value}
+
+
+def event(resource: Object, text: EventText, now: datetime) -> Object:
+    """An Event about a resource."""
+    metadata = resource["metadata"]
+    said = f"{metadata['uid']} {now:%Y-%m-%d} {text.reason} {text.message}"
+    time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{metadata['name']}.{hashlib.sha256(said.encode()).hexdigest()[:16]}",
+            "namespace": metadata["namespace"],
+        },
+        "involvedObject": {
+            "apiVersion": resource["apiVersion"],
+            "kind": resource["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "type": text.type,
+        "reason": text.reason,
+        "message": text.message[:1024],
+        "source": {"component": "zerotune"},
+        "firstTimestamp": time,
+        "lastTimestamp": time,
+        "count": 1,
+    }
+
+
+def _data(status: JobStatus) -> dict[str, Any]:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _patched(old: Any, value: Any) -> Any:
+    return merge_patch(old, value) if isinstance(old, dict) and isinstance(value, dict) else value

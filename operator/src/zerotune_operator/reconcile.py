@@ -1,0 +1,146 @@
+"""One line for both kinds: resource > plan > render > apply > observe > status > one status patch.
+
+Level-based: every turn begins with what the watches know and the status that is stored, whatever woke it, and a turn
+that was cut off is made up for by the next.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.load import parse_job
+from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
+from zerotune_operator.backends.kubernetes.client import ConflictError, MissingError
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
+from zerotune_operator.deadlines import deadline_in, expires_in, pause, stragglers
+from zerotune_operator.models import Awaited, Hub, find_model
+from zerotune_operator.pending import pending
+from zerotune_operator.publish import publish, read_status
+from zerotune_operator.status import (
+    ACTIVE,
+    FINAL,
+    advance,
+    current_attempt,
+    next_attempt,
+    planned,
+    refused,
+    suspended,
+    under_way,
+)
+from zerotune_operator.store import Key
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError, ZerotuneError
+from zerotune_trainer.sizing.shape import ModelShape
+
+_REFUSALS = (ConfigurationError, DataError, InputMissingError)
+
+
+class Reconciler:
+    """Brings every resource a step further.
+
+    Args:
+        cluster: What all of them share.
+        interval: Seconds between two looks at a job that runs.
+    """
+
+    def __init__(self, cluster: Cluster, interval: float) -> None:
+        self._cluster, self._interval, self._hub = cluster, interval, Hub()
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One turn of a resource; answers in how many seconds the next is due at the latest.
+
+        Raises:
+            ZerotuneError: the turn could not be made, and is to be made again.
+        """
+        resource = self._cluster.store.resource(key)
+        if resource is None or "deletionTimestamp" in resource["metadata"]:
+            return None  # What it owns goes with it.
+        before = read_status(resource)
+        try:
+            job = parse_job(resource)
+            status, again = await self._step(job, before)
+        except _REFUSALS as error:
+            status, again = refused(before, cause_of(error), self._cluster.clock()), 0.0
+        except TemporaryError as error:
+            if under_way(before):
+                raise
+            cause = cause_of(error)
+            status = pending(before, cause.failure_class, cause.message, cause, self._cluster.clock())
+            again = self._interval
+        await self._publish(key, resource, before, status)
+        return again
+
+    async def _step(self, job: Job, status: JobStatus) -> tuple[JobStatus, float | None]:
+        policy, now = job.spec.run_policy, self._cluster.clock()
+        if under_way(status):
+            backend = KubernetesBackend(job, self._cluster)
+            digest = status.plan.config_digest if status.plan else None
+            return await self._watch(job, status, backend, backend.recall(current_attempt(status), digest or ""))
+        if status.phase in FINAL:
+            return status, await self._expire(job, status, now)
+        if policy.suspend:
+            return suspended(status, now), None
+        wait = pause(status, now)
+        return (status, wait) if wait > 0 else await self._begin(job, status)
+
+    async def _begin(self, job: Job, status: JobStatus) -> tuple[JobStatus, float | None]:
+        """Start the next attempt, unless the model is not there yet."""
+        backend = KubernetesBackend(job, self._cluster)
+        source = await self._model(job, status, backend)
+        if isinstance(source, Awaited):
+            return pending(status, source.reason, source.message, source.cause, self._cluster.clock()), self._interval
+        uri, shape = source
+        plan = backend.plan(shape, next_attempt(status), uri)
+        status = status.model_copy(update={"model": shape})
+        if status.phase not in ACTIVE:
+            status = planned(status, plan.summary(), self._cluster.clock())
+        attempt = backend.render(plan)
+        await backend.apply(attempt)
+        return await self._watch(job, status, backend, attempt)
+
+    async def _model(self, job: Job, status: JobStatus, backend: KubernetesBackend) -> tuple[str, ModelShape] | Awaited:
+        source = await find_model(job, status, self._cluster.store, self._hub)
+        if isinstance(source, Awaited):
+            return source
+        shape = source.shape or await backend.inspect(source.uri)
+        return shape if isinstance(shape, Awaited) else (source.uri, shape)
+
+    async def _watch(
+        self, job: Job, status: JobStatus, backend: KubernetesBackend, attempt: KubernetesAttempt
+    ) -> tuple[JobStatus, float | None]:
+        """Look at the attempt that runs, and stop what should not run any more."""
+        policy, now = job.spec.run_policy, self._cluster.clock()
+        seen = await backend.observe(attempt)
+        status = advance(status, seen, policy, now)
+        if not under_way(status):
+            return status, 0.0
+        if policy.suspend or status.phase in FINAL or stragglers(seen, now):
+            await backend.stop(attempt)
+        due = deadline_in(status, policy, now)
+        return status, self._interval if due is None else min(self._interval, due)
+
+    async def _expire(self, job: Job, status: JobStatus, now: datetime) -> float | None:
+        """Delete a finished resource whose time is over; else when it will be."""
+        left = expires_in(status, job.spec.run_policy, now)
+        if left != 0:
+            return left
+        resource = self._cluster.store.resource(Key(job.kind, job.metadata.namespace, job.metadata.name))
+        if resource is not None:
+            await self._cluster.client.delete(resource)
+        return None
+
+    async def _publish(self, key: Key, resource: Object, before: JobStatus, status: JobStatus) -> None:
+        try:
+            newer = await publish(self._cluster.client, resource, before, status, self._cluster.clock())
+        except (ConflictError, MissingError):
+            return  # It is gone, or another of its name has come: its own event brings the next turn.
+        self._cluster.store.keep_resource(key, newer)
+
+
+def cause_of(error: ZerotuneError) -> RootCause:
+    """An error as the reason of a status."""
+    return RootCause(
+        failure_class=error.failure_class, message=error.message, hint=error.hint, exit_code=error.exit_code
+    )

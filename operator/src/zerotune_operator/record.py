@@ -1,0 +1,54 @@
+"""What the nodes of an attempt report, taken into the status without judging it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+
+from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, display
+from zerotune_operator.backends.base import NodeObservation, Observation
+from zerotune_trainer.progress import Progress, TopologyEntry
+
+_ATTEMPTS_KEPT = 16
+
+
+def record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
+    """What the nodes report, without judging it."""
+    reports = [node.progress for node in seen.nodes if node.progress is not None]
+    progress = next((report.progress for report in reports if report.progress), None)
+    topology = next((report.topology for report in reports if report.topology), None)
+    update = {
+        "attempts": _attempts(previous, seen, progress, now),
+        "start_time": previous.start_time or (None if seen.queued else now),
+        "progress": progress or previous.progress,
+        "display": display(progress) if progress else previous.display,
+        "topology": _topology(topology, seen.nodes) if topology else previous.topology,
+    }
+    return previous.model_copy(update=update)
+
+
+def _attempts(previous: JobStatus, seen: Observation, progress: Progress | None, now: datetime) -> list[Attempt]:
+    """The attempts with that of the observation among them; it has a start once all of its nodes have started."""
+    known = [attempt for attempt in previous.attempts if attempt.number == seen.attempt]
+    attempt = known[0] if known else Attempt(number=seen.attempt)
+    if attempt.start_time is None and all(node.state != "waiting" for node in seen.nodes):
+        attempt = attempt.model_copy(update={"start_time": now})
+    if progress is not None:
+        attempt = attempt.model_copy(update={"first_step": progress.first_step, "last_step": progress.step})
+    others = [past for past in previous.attempts if past.number != attempt.number]
+    return [*others, attempt][-_ATTEMPTS_KEPT:]
+
+
+def _topology(entries: list[TopologyEntry], nodes: Sequence[NodeObservation]) -> list[NodeTopology]:
+    machines = {node.host: node.node for node in nodes}
+    by_rank = sorted(entries, key=lambda entry: entry.rank)
+    hosts = groupby(by_rank, key=lambda entry: entry.host)
+    return [_node_topology(host, machines.get(host), list(ranks)) for host, ranks in hosts]
+
+
+def _node_topology(host: str, node: str | None, ranks: Sequence[TopologyEntry]) -> NodeTopology:
+    first = ranks[0]
+    return NodeTopology(
+        host=host, hostname=first.hostname, node=node, first_rank=first.rank, ranks=len(ranks), device=first.device
+    )

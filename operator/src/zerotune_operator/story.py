@@ -1,0 +1,105 @@
+"""What happened between two statuses, as the Events that `kubectl describe` shows. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from zerotune_operator.api.status import JobStatus, PlanSummary, RootCause
+
+EventType = Literal["Normal", "Warning"]
+
+
+class EventText(NamedTuple):
+    """An Event, without what it is about."""
+
+    type: EventType
+    reason: str
+    """One CamelCase word."""
+    message: str
+
+
+def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
+    """What a person would want to know of what is new, oldest first."""
+    entered = [_entered(current)] if current.phase != previous.phase else []
+    waits, before = _waits_for(current), _waits_for(previous)
+    if waits is None or (before is not None and _reason(waits) == _reason(before)):
+        return entered
+    return [*entered, EventText("Warning", waits.failure_class, _told(waits))]
+
+
+def _entered(status: JobStatus) -> EventText:
+    """That the job is in its phase now."""
+    cause = status.root_cause
+    match status.phase:
+        case "Pending":
+            return EventText("Normal", "Pending", _why_not_running(status))
+        case "Planned":
+            return EventText("Normal", "Planned", _plan(status.plan) if status.plan else "")
+        case "Queued":
+            return EventText("Normal", "Queued", "the queue has yet to admit the job")
+        case "Running":
+            return _started(status)
+        case "Restarting" if cause is not None:
+            return EventText("Warning", "Restarting", f"{_attempt(status)} ended: {_told(cause)}")
+    return _at_rest(status)
+
+
+def _at_rest(status: JobStatus) -> EventText:
+    if status.phase == "Suspended":
+        return EventText("Normal", "Suspended", f"stopped{_at_step(status)}; what was saved is kept")
+    if status.root_cause is not None:
+        return EventText("Warning", "Failed", _told(status.root_cause))
+    assert status.output is not None, "a job that has not failed has a result"
+    done = status.output
+    return EventText("Normal", "Succeeded", f"{done.uri} is complete: {done.files} files, {done.bytes} bytes")
+
+
+def _started(status: JobStatus) -> EventText:
+    newest = status.attempts[-1]
+    if newest.first_step:
+        return EventText("Normal", "Resumed", f"{_attempt(status)} runs, from step {newest.first_step}")
+    return EventText("Normal", "Started", f"{_attempt(status)} runs")
+
+
+def _attempt(status: JobStatus) -> str:
+    return f"attempt {status.attempts[-1].number}"
+
+
+def _at_step(status: JobStatus) -> str:
+    return f" at step {status.display.step}" if status.display else ""
+
+
+def _plan(plan: PlanSummary) -> str:
+    parts = [f"{plan.nodes} nodes", f"{plan.world_size} ranks", f"a batch of {plan.global_batch_size}"]
+    parts += [f"ZeRO stage {plan.zero_stage}"] if plan.zero_stage is not None else []
+    offloaded = [("optimizer", plan.offload_optimizer), ("parameters", plan.offload_param)]
+    parts += [f"{what} on {where}" for what, where in offloaded if where and where != "none"]
+    return ", ".join(parts)
+
+
+def _waits_for(status: JobStatus) -> RootCause | None:
+    """What nodes wait for, where that does not come by itself."""
+    cause = status.root_cause
+    waits = status.phase in ("Pending", "Planned", "Queued", "Restarting")
+    return cause if waits and cause is not None and cause.exit_code is None else None
+
+
+def _reason(cause: RootCause) -> tuple[str, str]:
+    return cause.failure_class, cause.message
+
+
+def _why_not_running(status: JobStatus) -> str:
+    return next((found.message for found in status.conditions if found.type == "Running"), "")
+
+
+def _told(cause: RootCause) -> str:
+    """Class, place, message and hint in one line of at most what an Event takes."""
+    place = [f"rank {cause.rank}" if cause.rank is not None else "", cause.pod or cause.host or "", cause.node or ""]
+    where = ", ".join(part for part in place if part)
+    text = f"{cause.failure_class}{f' ({where})' if where else ''}: {cause.message}"
+    return _cut(f"{text}; {cause.hint}" if cause.hint else text)
+
+
+def _cut(text: str, limit: int = 1024) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "..."

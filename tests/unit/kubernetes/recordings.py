@@ -1,0 +1,43 @@
+"""Jobs, pods and events as a cluster of version 1.36 showed them, by what had happened to them.
+
+Recorded on one real node; `node-lost` on a node without a kubelet. `gone`: the last version of pods that were deleted.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zerotune_operator.backends.base import NodeObservation
+from zerotune_operator.backends.kubernetes.observe import ClusterView, observe
+from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
+
+FOLDER = Path(__file__).parent / "recorded"
+
+
+def recording(name: str) -> dict[str, Any]:
+    """What was recorded under a name."""
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def view_of(name: str, *, gone: bool = True) -> ClusterView:
+    """A recording as the operator sees it; without `gone` after the deleted pods have disappeared."""
+    found = recording(name)
+    pods = [*found["pods"], *(found.get("gone", []) if gone else [])]
+    return ClusterView(found["job"], tuple(pods), tuple(found["events"]))
+
+
+def attempt_of(view: ClusterView) -> KubernetesAttempt:
+    """The attempt whose Job it is."""
+    assert view.job is not None
+    hosts = tuple(f"host-{index}" for index in range(view.job["spec"]["completions"]))
+    return KubernetesAttempt(
+        number=0, hosts=hosts, shared=(), job=view.job, progress_port=1234, uid="u-1", config_digest="d-1"
+    )
+
+
+def nodes_of(name: str, *, gone: bool = True) -> tuple[NodeObservation, ...]:
+    """What is seen of the nodes of a recording."""
+    view = view_of(name, gone=gone)
+    return observe(attempt_of(view), view).nodes

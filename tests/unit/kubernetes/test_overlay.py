@@ -1,0 +1,193 @@
+"""`backend.kubernetes.pod`: a strategic merge patch over the pods of a job."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from rendering import fine_tune_job, pod_spec, trainer, tuned
+
+from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, lay_over, merge
+from zerotune_operator.backends.kubernetes.render import Object
+from zerotune_trainer.errors import ConfigurationError
+
+TEMPLATE: Object = tuned(topology={"gpusPerNode": 1}).job["spec"]["template"]
+
+_SCALARS = st.integers() | st.text("ab", max_size=2) | st.booleans()
+_NAMES = st.sampled_from(["trainer", "cache", "tmp", "job", "HOME", "a", "b"])
+
+
+def _items(key: str, value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    item = st.fixed_dictionaries(
+        {key: _NAMES}, optional={"one": value, "two": value, "$patch": st.sampled_from(["merge", "replace"])}
+    )
+    removed = st.fixed_dictionaries({key: st.sampled_from(["a", "b", "cache"]), "$patch": st.just("delete")})
+    # An entry that a patch names twice is its author's riddle: the API server takes any of the answers.
+    return st.lists(item | removed, max_size=3, unique_by=lambda entry: str(entry[key]))
+
+
+_VALUES = st.recursive(
+    _SCALARS | st.none(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=5,
+)
+_CONTAINERS = st.lists(
+    st.fixed_dictionaries({"name": _NAMES}, optional={"image": _SCALARS, "env": _items("name", _VALUES)}),
+    max_size=2,
+    unique_by=lambda container: container["name"],
+)
+_PATCHES = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": st.fixed_dictionaries({"annotations": st.dictionaries(st.sampled_from("abc"), st.text("x"))}),
+        "spec": st.fixed_dictionaries(
+            {},
+            optional={
+                "priority": _SCALARS,
+                "tolerations": st.lists(_VALUES, max_size=2),
+                "nodeSelector": st.dictionaries(st.sampled_from("abc"), st.text("x") | st.none()),
+                "affinity": st.dictionaries(st.sampled_from("abc"), _VALUES),
+                "volumes": _items("name", _VALUES),
+                "containers": _CONTAINERS,
+            },
+        ),
+    },
+)
+
+
+def patched(patch: str) -> Object:
+    """The template with a patch written as YAML."""
+    return lay_over(TEMPLATE, yaml.safe_load(patch), "trainer")
+
+
+def by_name(items: list[Object], key: str = "name") -> dict[str, Object]:
+    return {item[key]: item for item in items}
+
+
+def test_an_empty_patch_changes_nothing() -> None:
+    assert lay_over(TEMPLATE, {}, "trainer") == TEMPLATE
+
+
+@given(_PATCHES)
+def test_merging_twice_is_merging_once_and_changes_neither(patch: Object) -> None:
+    template, given_patch = copy.deepcopy(TEMPLATE), copy.deepcopy(patch)
+    once = merge(template, patch)
+    assert merge(once, patch) == once
+    assert (template, patch) == (TEMPLATE, given_patch)
+
+
+@given(_PATCHES)
+def test_no_directive_reaches_the_api_server(patch: Object) -> None:
+    def keys(value: Any) -> set[str]:
+        if isinstance(value, dict):
+            return value.keys() | {key for part in value.values() for key in keys(part)}
+        return {key for part in value for key in keys(part)} if isinstance(value, list) else set()
+
+    assert not {key for key in keys(merge(TEMPLATE, patch)) if key.startswith("$")}
+
+
+@given(_PATCHES)
+def test_what_the_user_writes_wins(patch: Object) -> None:
+    merged = merge(TEMPLATE, patch)["spec"]
+    spec = patch.get("spec", {})
+    assert all(merged[name] == spec[name] for name in ("priority", "tolerations") if name in spec)
+    selector = spec.get("nodeSelector", {})
+    assert {name: merged["nodeSelector"].get(name) for name in selector} == selector
+
+
+@given(st.sampled_from(sorted(MERGE_KEYS)), st.text("xyz", min_size=1))
+def test_a_new_item_of_a_keyed_list_leaves_the_others(path: str, name: str) -> None:
+    *parents, field = path.removeprefix("spec.").split(".")
+    patch: Object = {field: [{MERGE_KEYS[path]: name}]}
+    for _ in parents:
+        patch = {parents[0]: [{"name": "trainer", **patch}]}
+    before, after = TEMPLATE["spec"], merge(TEMPLATE, {"spec": patch})["spec"]
+    for parent in parents:
+        before, after = (by_name(each.get(parent, [])).get("trainer", {}) for each in (before, after))
+    assert after[field] == [*before.get(field, []), {MERGE_KEYS[path]: name}]
+
+
+def test_a_volume_keeps_only_what_retain_keys_names() -> None:
+    spec = patched("spec: {volumes: [{name: cache, $retainKeys: [name, nfs], nfs: {server: s, path: /p}}]}")["spec"]
+    assert by_name(spec["volumes"])["cache"] == {"name": "cache", "nfs": {"server": "s", "path": "/p"}}
+
+
+def test_null_takes_a_field_away() -> None:
+    spec = patched("spec: {securityContext: {runAsUser: null}, volumes: [{name: tmp, emptyDir: null}]}")["spec"]
+    assert "runAsUser" not in spec["securityContext"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert by_name(spec["volumes"])["tmp"] == {"name": "tmp"}
+
+
+def test_directives_delete_and_replace() -> None:
+    spec = patched("""
+        spec:
+          securityContext: {$patch: replace, runAsNonRoot: true}
+          containers:
+            - name: trainer
+              env: [{name: TRITON_CACHE_DIR, $patch: delete}]
+              volumeMounts: [{$patch: replace}, {name: own, mountPath: /own}]
+    """)["spec"]
+    container = by_name(spec["containers"])["trainer"]
+    assert spec["securityContext"] == {"runAsNonRoot": True}
+    assert [each["name"] for each in container["env"]] == ["HOME", "HF_HOME"]
+    assert container["volumeMounts"] == [{"name": "own", "mountPath": "/own"}]
+
+
+def test_tolerations_are_replaced_as_a_whole() -> None:
+    """`tolerations` has no merge key in the API."""
+    assert TEMPLATE["spec"]["tolerations"]
+    assert patched("spec: {tolerations: [{operator: Exists}]}")["spec"]["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_a_job_is_rendered_with_its_patch() -> None:
+    pod = {"spec": {"containers": [{"name": "trainer", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}]}}
+    job = tuned(backend={"kubernetes": {"pod": {**pod, "metadata": {"labels": {"team": "t"}}}}}).job
+    assert {"name": "NCCL_DEBUG", "value": "INFO"} in trainer(job)["env"]
+    assert job["spec"]["template"]["metadata"]["labels"]["team"] == "t"
+    assert "team" not in job["metadata"]["labels"]
+    assert pod_spec(job)["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        ("spec: {restartPolicy: OnFailure}", "spec.restartPolicy cannot be set: a pod that failed is not started anew"),
+        ("spec: {subdomain: other}", "spec.subdomain cannot be set: pods find each other by it"),
+        ("spec: {subdomain: null}", "spec.subdomain cannot be set: pods find each other by it"),
+        ("spec: {hostname: other}", "spec.hostname cannot be set: pods find each other by it"),
+        ("spec: {setHostnameAsFQDN: true}", "spec.setHostnameAsFQDN cannot be set: pods know themselves"),
+        ("spec: {$patch: replace}", "spec.restartPolicy cannot be set"),
+        ("spec: {containers: [{$patch: replace}]}", "spec.containers takes away the container 'trainer'"),
+        ("spec: {containers: [{name: trainer, $patch: delete}]}", "spec.containers takes away the container 'trainer'"),
+        ("metadata: {labels: {zerotune.dev/attempt: '7'}}", "metadata.labels[zerotune.dev/attempt] is '7', but pods"),
+        ("metadata: {labels: {zerotune.dev/job-name: null}}", "metadata.labels[zerotune.dev/job-name] is None, but"),
+        ("metadata: {labels: null}", "metadata.labels[app.kubernetes.io/name] is None, but pods are found by it"),
+        ("metadata: {name: own}", "metadata.name cannot be set on a pod"),
+        ("metadata: null", "metadata is None"),
+        ("containers: []", "containers is no part of a pod template"),
+        ("spec: []", "spec is []"),
+        ("spec: {containers: {name: trainer}}", "spec.containers is {'name': 'trainer'}"),
+        ("spec: {containers: [{image: own}]}", "spec.containers has the item {'image': 'own'} without name"),
+        ("spec: {volumes: [own]}", "spec.volumes has the item 'own' without name"),
+        ("spec: {securityContext: restricted}", "spec.securityContext is 'restricted'"),
+        ("spec: {securityContext: {$patch: remove}}", "spec.securityContext has $patch: remove"),
+        ("spec: {volumes: [{name: cache, $retainKeys: name}]}", "spec.volumes has $retainKeys: 'name'"),
+        ("spec: {$setElementOrder/containers: []}", "spec.$setElementOrder/containers is no directive known here"),
+    ],
+)
+def test_what_breaks_a_job_is_refused_by_the_name_of_the_field(patch: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"backend.kubernetes.pod.{message}")) as caught:
+        patched(patch)
+    assert caught.value.hint
+
+
+def test_a_schema_keeps_null_so_that_a_patch_can_take_away() -> None:
+    backend = fine_tune_job(backend={"kubernetes": {"pod": {"spec": {"a": None}}}}).spec.backend.kubernetes
+    assert backend is not None
+    assert backend.pod == {"spec": {"a": None}}

@@ -1,0 +1,123 @@
+"""The work queue forgets no key and works on none twice at a time."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from zerotune_operator.workqueue import WorkQueue
+
+pytestmark = pytest.mark.anyio
+
+
+async def _until(condition: object, seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.01)
+
+
+async def test_a_key_that_is_added_while_it_is_worked_on_gets_another_turn_afterwards() -> None:
+    turns, at_once, most = 0, 0, 0
+
+    async def work(key: str) -> None:
+        nonlocal turns, at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        turns += 1
+        if turns == 1:
+            queue.add(key)
+            queue.add(key)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+
+    queue: WorkQueue[str] = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: len(queue) == 0)
+
+    assert (turns, most) == (2, 1)
+
+
+async def test_many_additions_before_a_turn_make_one_turn_and_the_earliest_time_counts() -> None:
+    turns: Counter[str] = Counter()
+
+    async def work(key: str) -> None:
+        turns[key] += 1
+
+    queue: WorkQueue[str] = WorkQueue(work)
+    queue.add("a", after=60)
+    for _ in range(5):
+        queue.add("a", after=0.05)
+    queue.add("b")
+    await _until(lambda: len(queue) == 0)
+
+    assert turns == {"a": 1, "b": 1}
+
+
+async def test_a_turn_may_ask_for_the_next_one() -> None:
+    turns = 0
+
+    async def work(_: str) -> float | None:
+        nonlocal turns
+        turns += 1
+        return 0.01 if turns < 3 else None
+
+    queue: WorkQueue[str] = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: len(queue) == 0)
+
+    assert turns == 3
+
+
+async def test_a_turn_that_fails_is_repeated_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    turns = 0
+
+    async def work(_: str) -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            raise ValueError("the first time")
+
+    queue: WorkQueue[str] = WorkQueue(work)
+    queue.add("a")
+    await _until(lambda: len(queue) == 0)
+
+    assert turns == 2
+    assert "a: failed 1 times in a row, again in 1s" in caplog.text
+    assert "the first time" in caplog.text
+
+
+async def test_no_more_keys_are_worked_on_at_a_time_than_there_are_slots() -> None:
+    at_once, most, done = 0, 0, 0
+
+    async def work(_: int) -> None:
+        nonlocal at_once, most, done
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0.01)
+        at_once -= 1
+        done += 1
+
+    queue: WorkQueue[int] = WorkQueue(work, concurrency=3)
+    for key in range(10):
+        queue.add(key)
+    await _until(lambda: len(queue) == 0)
+
+    assert (done, most) == (10, 3)
+
+
+async def test_closing_waits_for_what_runs_and_drops_the_rest() -> None:
+    finished: list[str] = []
+
+    async def work(key: str) -> float:
+        await asyncio.sleep(0.05)
+        finished.append(key)
+        return 0.0
+
+    queue: WorkQueue[str] = WorkQueue(work)
+    queue.add("runs")
+    queue.add("later", after=60)
+    await asyncio.sleep(0.02)
+    await queue.close()
+    await asyncio.sleep(0.1)
+
+    assert finished == ["runs"]

@@ -1,0 +1,107 @@
+"""The Events of a job's life."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from attempts import PLAN, START, at, ended, running, seen, told, waiting
+
+from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause
+from zerotune_operator.api.topology import RunPolicy
+from zerotune_operator.backends.base import NodeObservation, Observation
+from zerotune_operator.pending import pending
+from zerotune_operator.status import advance, planned, refused, suspended
+from zerotune_operator.story import EventText, changes
+from zerotune_trainer.progress import NodeProgress, Progress
+
+
+def resumed(step: int) -> NodeObservation:
+    progress = Progress(step=step, total=9, first_step=step)
+    return NodeObservation(
+        "a", "running", progress=NodeProgress(job="j", attempt=1, host="a", ranks=[], progress=progress)
+    )
+
+
+def story(*looks: Observation, policy: RunPolicy | None = None) -> list[EventText]:
+    """The Events from nothing to the last look."""
+    statuses = [JobStatus(), START, *(told(*looks[:count], policy=policy) for count in range(1, len(looks) + 1))]
+    return [event for before, after in pairwise(statuses) for event in changes(before, after)]
+
+
+PLANNED = EventText("Normal", "Planned", "2 nodes, 4 ranks, a batch of 8, ZeRO stage 3")
+DONE = OutputSummary(uri="pvc://results/run", files=3, bytes=1234)
+
+
+def test_a_life_with_a_restart_is_told_phase_by_phase() -> None:
+    assert story(
+        seen(running("a")),
+        seen(ended("a", "OutOfMemory", 71)),
+        seen(waiting("a"), attempt=1),
+        seen(resumed(4), attempt=1),
+        Observation(1, (ended("a"),), DONE),
+    ) == [
+        PLANNED,
+        EventText("Normal", "Started", "attempt 0 runs"),
+        EventText(
+            "Warning",
+            "Restarting",
+            "attempt 0 ended: OutOfMemory (pod-a, n-1): OutOfMemory happened; do something",
+        ),
+        EventText("Normal", "Resumed", "attempt 1 runs, from step 4"),
+        EventText("Normal", "Succeeded", "pvc://results/run is complete: 3 files, 1234 bytes"),
+    ]
+
+
+def test_what_a_node_waits_for_is_told_once_and_again_when_it_is_something_else() -> None:
+    pull, quota = seen(waiting("a", "ImagePull")), seen(waiting("a", "QuotaExceeded"))
+    assert story(pull, pull, seen(waiting("a")), quota) == [
+        PLANNED,
+        EventText("Warning", "ImagePull", "ImagePull (pod-a, n-1): ImagePull happened; do something"),
+        EventText("Warning", "QuotaExceeded", "QuotaExceeded (pod-a, n-1): QuotaExceeded happened; do something"),
+    ]
+
+
+def test_a_reason_to_wait_that_moves_on_to_another_pod_is_no_news() -> None:
+    before, after = told(seen(waiting("a", "ImagePull"))), told(seen(waiting("b", "ImagePull")))
+    assert before != after
+    assert changes(before, after) == []
+
+
+def test_a_job_that_cannot_be_planned_yet_says_what_for() -> None:
+    waits = pending(JobStatus(), "AwaitsModel", "FineTuneJob base has not succeeded yet", None, at(1))
+    assert changes(JobStatus(), waits) == [EventText("Normal", "Pending", "FineTuneJob base has not succeeded yet")]
+
+
+def test_a_queue_and_a_stop_are_told() -> None:
+    queued, policy = seen(waiting("a"), queued=True), RunPolicy(suspend=True)
+    status = told(queued)
+    assert changes(START, status) == [EventText("Normal", "Queued", "the queue has yet to admit the job")]
+    stopped = advance(told(seen(resumed(4))), seen(ended("a", "Stopped", 143)), policy, at(50))
+    assert changes(told(seen(resumed(4))), stopped) == [
+        EventText("Normal", "Suspended", "stopped at step 4/9; what was saved is kept")
+    ]
+    assert changes(START, suspended(START, at(1)))[0].message == "stopped; what was saved is kept"
+
+
+def test_the_end_of_a_failed_job_names_the_cause() -> None:
+    cause = RootCause(failure_class="Configuration", message="it does not fit", hint="add nodes", rank=3, host="b")
+    assert changes(START, refused(START, cause, at(1))) == [
+        EventText("Warning", "Failed", "Configuration (rank 3, b): it does not fit; add nodes")
+    ]
+
+
+def test_a_long_cause_is_cut_to_what_an_event_takes() -> None:
+    cause = RootCause(failure_class="Internal", message="ä" * 5000)
+    message = changes(START, refused(START, cause, at(1)))[0].message
+    assert len(message.encode()) <= 1024
+    assert message.endswith("...")
+
+
+def test_offload_is_part_of_the_plan() -> None:
+    plan = PLAN.model_copy(update={"offload_optimizer": "cpu", "offload_param": "none"})
+    assert changes(JobStatus(), planned(JobStatus(), plan, at(0)))[0].message.endswith("ZeRO stage 3, optimizer on cpu")
+
+
+def test_figures_alone_make_no_event() -> None:
+    runs = told(seen(running("a")))
+    assert changes(runs, advance(runs, seen(resumed(4)), RunPolicy(), at(60))) == []
