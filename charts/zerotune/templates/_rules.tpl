@@ -1,0 +1,36 @@
+{{- /* What the operator may do where it carries out jobs. No Secrets: pods mount them by name. No pods/exec, no
+pods/log: pods answer over HTTP. No wildcards, and no objects of the cluster. */ -}}
+{{- define "zerotune.rules" -}}
+- apiGroups: [zerotune.dev]
+  resources: [finetunejobs, inferencejobs]
+  # list, watch: learn of jobs. delete: runPolicy.ttlSecondsAfterFinished.
+  verbs: [list, watch, delete]
+- apiGroups: [zerotune.dev]
+  resources: [finetunejobs/status, inferencejobs/status]
+  # patch: the one status patch of a reconcile. Specs are the users': the operator cannot change them.
+  verbs: [patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  # list, watch: how an attempt fares. create: an attempt; get: one that was created before a restart.
+  # patch: end it gracefully.
+  # delete: an attempt that is stopped while its queue holds it back; an inspection that failed, to try again.
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  # list, watch: which node, why not scheduled, how a container ended; where to ask for progress.
+  # The Job controller makes and deletes them.
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [services, configmaps]
+  # create, patch: server-side apply of what pods find each other and their configuration by. They are never read, and
+  # go with the job that owns them.
+  verbs: [create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  # create, patch: server-side apply of the policy that keeps others out of a job's pods.
+  verbs: [create, patch]
+- apiGroups: [""]
+  resources: [events]
+  # create: tell what happened. list: quota, missing volumes and accounts are told in events alone.
+  verbs: [create, list]
+{{- end }}

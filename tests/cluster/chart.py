@@ -1,0 +1,116 @@
+"""The chart, through helm: rendered, checked, packaged, installed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import components
+import yaml
+
+import cluster
+
+CHART = Path(__file__).parents[2] / "charts" / "zerotune"
+CRDS = Path(__file__).parents[2] / "crds"
+Object = dict[str, Any]
+
+VALUE_SETS: dict[str, Object] = {
+    "default": {},
+    "two-replicas": {"replicas": 2},
+    "namespaces": {"watch": {"namespaces": ["team-a", "team-b"]}, "crds": {"keep": False}},
+    "bare": {
+        "crds": {"install": False},
+        "userRoles": {"create": False},
+        "networkPolicy": {"enabled": False},
+        "podSecurityContext": {"runAsUser": None, "runAsGroup": None},
+        "resources": {"limits": None},
+    },
+    "placed": {
+        "fullnameOverride": "tuner",
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "control-plane", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "zerotune"}},
+            }
+        ],
+        "priorityClassName": "system-cluster-critical",
+        "podAnnotations": {"example.com/team": "platform"},
+        "serviceAccount": {"annotations": {"example.com/role": "zerotune"}},
+    },
+    "helm-certificate": {"admission": {"enabled": True}},
+    "everything": {
+        "replicas": 3,
+        "watch": {"namespaces": ["team-a"]},
+        "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
+        "metrics": {
+            "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+            "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Training"}},
+        },
+        "admission": {
+            "enabled": True,
+            "failurePolicy": "Fail",
+            "certificate": {"source": "secret", "secretName": "webhook-tls", "caBundle": "Y2VydGlmaWNhdGU="},
+        },
+    },
+    "cert-manager": {"admission": {"enabled": True, "certificate": {"source": "cert-manager"}}},
+}
+"""Values by what they are for."""
+
+
+@functools.cache
+def kubeconfig() -> Path:
+    """The cluster's, which is brought up if need be."""
+    return cluster.up()
+
+
+def kubectl(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run kubectl on the cluster, to whatever end."""
+    program = components.cache_folder() / "bin" / "kubectl"
+    command = [program if program.exists() else "kubectl", "--kubeconfig", kubeconfig(), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, input=stdin)
+
+
+def helm(*arguments: str | Path, values: Object | None = None, on_cluster: bool = False) -> str:
+    """What helm prints; only what is installed takes a cluster.
+
+    Raises:
+        subprocess.CalledProcessError: helm failed; why is in `stderr`.
+    """
+    given = ["--values", "-"] if values is not None else []
+    where = {"KUBECONFIG": str(kubeconfig())} if on_cluster else {}
+    return subprocess.run(
+        [components.build(("helm",)) / "helm", *arguments, *given],
+        check=True,
+        capture_output=True,
+        text=True,
+        input=json.dumps(values or {}),
+        env=os.environ | where,
+    ).stdout
+
+
+def render(values: Object, namespace: str = "zerotune-system", chart: Path = CHART) -> list[Object]:
+    """The objects of a release named `zerotune`, that of `helm test` included."""
+    text = helm("template", "zerotune", chart, "--namespace", namespace, values=values)
+    return [found for found in yaml.safe_load_all(text) if found]
+
+
+def copy(folder: Path, group: str, version: str) -> Path:
+    """The chart as another version whose kinds are of another group: a release of it leaves the real kinds alone."""
+    target = folder / version
+    shutil.copytree(CHART, target, ignore=shutil.ignore_patterns("examples"))
+    for path in (target / "files" / "crds").glob("*.yaml"):
+        path.write_text(path.read_text().replace("zerotune.dev", group))
+    metadata = target / "Chart.yaml"
+    metadata.write_text(metadata.read_text().replace("\nversion: 0.1.0\n", f"\nversion: {version}\n"))
+    return target
