@@ -33,8 +33,8 @@ class Handlers:
     def registry(self) -> kopf.OperatorRegistry:
         """The handlers, as kopf calls them.
 
-        Jobs and pods are kept by index functions: kopf calls no other handler before all of them have run over what is
-        there, so the first turn of a resource sees all that belongs to it.
+        Everything is kept by index functions: kopf calls no other handler before all of them have run over what is
+        there, so the first turn of a resource sees all that it depends on.
         """
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_log_in)
@@ -43,6 +43,7 @@ class Handlers:
         kopf.on.event("batch", "v1", "jobs", labels=_ours, registry=registry)(self.job_changed)
         kopf.on.event("", "v1", "pods", labels=_ours, registry=registry)(self.pod_changed)
         for kind in KINDS:
+            kopf.index(GROUP, VERSION, kind.plural, registry=registry)(self.keep_resource)
             kopf.on.event(GROUP, VERSION, kind.plural, registry=registry)(self.resource_changed)
         return registry
 
@@ -53,6 +54,10 @@ class Handlers:
     async def keep_pod(self, body: kopf.Body, **_: Any) -> None:
         """A pod is there."""
         self._store.children(_owner(body)).keep_pod(_name(body), trim_pod(dict(body)))
+
+    async def keep_resource(self, body: kopf.Body, **_: Any) -> None:
+        """A FineTuneJob or InferenceJob is there."""
+        self._store.keep_resource(_key(body), _without_managers(body))
 
     async def job_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         """A Job is new, changed or gone."""
@@ -70,8 +75,9 @@ class Handlers:
 
     async def resource_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         """A FineTuneJob or InferenceJob is new, changed or gone."""
-        key = Key(body["kind"], _namespace(body), _name(body))
-        self._store.keep_resource(key, None if event["type"] == "DELETED" else _without_managers(body))
+        key = _key(body)
+        if event["type"] == "DELETED":
+            self._store.keep_resource(key, None)
         self._queue.add(key)
         for waiting in [other for other, resource in self._store.resources() if source_key(other, resource) == key]:
             self._queue.add(waiting)
@@ -109,6 +115,10 @@ def _settings() -> kopf.OperatorSettings:
 async def _log_in(**arguments: Any) -> kopf.ConnectionInfo | None:
     """As `client.connect`: by the pod's service account, else by KUBECONFIG."""
     return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+
+def _key(body: kopf.Body) -> Key:
+    return Key(body["kind"], _namespace(body), _name(body))
 
 
 def _owner(body: kopf.Body) -> Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,8 @@ from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.kubernetes.client import ClusterClient, ConflictError
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.story import EventText, changes
+
+_logger = logging.getLogger(__name__)
 
 
 def read_status(resource: Object) -> JobStatus:
@@ -34,6 +37,8 @@ async def publish(
     if not patch:
         return resource
     for text in changes(before, status):
+        metadata = resource["metadata"]
+        _logger.info("%s %s/%s %s: %s", resource["kind"], metadata["namespace"], metadata["name"], *text[1:])
         try:
             await client.create(event(resource, text, now))
         except ConflictError:

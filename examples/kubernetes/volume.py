@@ -1,0 +1,95 @@
+"""Prints a claim and a Job that fills it with a small model and texts of the CWE catalogue:
+
+    python examples/kubernetes/volume.py | kubectl apply -f -
+
+Your own model and data are on a claim, in S3 or on the Hub already: then you need none of this.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+QUICKSTART = Path(__file__).parents[1] / "quickstart"
+sys.path.insert(0, str(QUICKSTART))
+
+from catalogue import read_catalogue, split  # noqa: E402
+from prepare import conversations, held_out_questions, texts  # noqa: E402
+
+CLAIM = "work"
+IMAGE = "zerotune.dev/trainer:0.1.0"
+USER = 65532
+HELD_OUT, TRAINED_ON = 12, 60
+"""Weaknesses; few, as what pods are given this way has to fit into a ConfigMap and its annotation."""
+
+Object = dict[str, Any]
+
+
+def catalogue_files(trained_on: int = TRAINED_ON, held_out: int = HELD_OUT) -> dict[str, str]:
+    """The files of `data/`, by name."""
+    train, asked = split(read_catalogue(), held_out)
+    train = train[:trained_on]
+    return {
+        "cpt-train.jsonl": as_jsonl(texts(train)),
+        "sft-train.jsonl": as_jsonl(conversations(train)),
+        "questions.jsonl": as_jsonl(held_out_questions(asked)),
+    }
+
+
+def as_jsonl(records: Iterable[Object]) -> str:
+    """A record a line."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def volume_objects(files: Mapping[str, str]) -> list[Object]:
+    """The claim, and the Job that fills it with `files` and a model."""
+    scripts = [Path(__file__).with_name("fill.py"), QUICKSTART / "small_model.py"]
+    data = {path.name: path.read_text(encoding="utf-8") for path in scripts} | dict(files)
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    template = {"spec": pod_spec("fill", ["python3", "/seed/fill.py", f"/{CLAIM}"])}
+    return [
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": claim},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seed"}, "data": data},
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "fill"},
+            "spec": {"backoffLimit": 0, "template": template},
+        },
+    ]
+
+
+def pod_spec(name: str, command: list[str]) -> Object:
+    """A pod with the claim and the seed, which Pod Security's `restricted` lets in."""
+    container = {
+        "name": name,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "work", "mountPath": f"/{CLAIM}"}, {"name": "seed", "mountPath": "/seed"}],
+    }
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [
+            {"name": "work", "persistentVolumeClaim": {"claimName": CLAIM}},
+            {"name": "seed", "configMap": {"name": "seed"}},
+        ],
+    }
+
+
+if __name__ == "__main__":
+    json.dump({"apiVersion": "v1", "kind": "List", "items": volume_objects(catalogue_files())}, sys.stdout, indent=1)

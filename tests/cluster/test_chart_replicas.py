@@ -1,0 +1,102 @@
+"""A release that runs: its own test passes, one replica of two leads, and the other takes over."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import chart
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+TAKEOVER_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[str]:
+    """A namespace with a release of two replicas, in which Pod Security enforces `restricted`."""
+    name = f"replicas-{uuid.uuid4().hex[:8]}"
+    _kubectl("apply", "--server-side", "--force-conflicts", "-f", str(chart.CRDS))
+    _kubectl("create", "namespace", name)
+    _kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    # Without objects of the cluster: other releases have them.
+    values = {
+        "replicas": 2,
+        "crds": {"install": False},
+        "userRoles": {"create": False},
+        "watch": {"namespaces": [name]},
+        "admission": {"enabled": True, "failurePolicy": "Fail"},
+    }
+    install = ["install", "zerotune", chart.CHART, "--namespace", name, "--wait", "--timeout", "180s"]
+    chart.helm(*install, values=values, on_cluster=True)
+    yield name
+    chart.helm("uninstall", "zerotune", "--namespace", name, on_cluster=True)
+    _kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _kubectl(*arguments: str) -> str:
+    run = chart.kubectl(*arguments)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def _leaders(namespace: str) -> list[str]:
+    """The pods that say of themselves that they lead."""
+    selector = "app.kubernetes.io/name=zerotune,app.kubernetes.io/component=operator"
+    names = _kubectl("get", "pods", "--namespace", namespace, "--selector", selector, "-o", "name").split()
+    return [pod for name in names if _leads(namespace, pod := name.removeprefix("pod/"))]
+
+
+def _leads(namespace: str, pod: str) -> bool:
+    answer = chart.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/metrics")
+    return bool(re.search(r"^zerotune_leader 1\.0$", answer.stdout, re.MULTILINE))
+
+
+def test_helm_test_passes(namespace: str) -> None:
+    said = chart.helm("test", "zerotune", "--namespace", namespace, "--timeout", "120s", on_cluster=True)
+
+    assert re.search(r"Phase:\s+Succeeded", said)
+
+
+def test_one_of_two_replicas_leads_and_the_other_takes_over_when_it_dies(namespace: str) -> None:
+    [first] = _leaders(namespace)
+    lease = ["get", "lease/zerotune", "--namespace", namespace, "-o", "jsonpath={.spec.holderIdentity}"]
+    assert _kubectl(*lease).startswith(first)
+
+    _kubectl("delete", f"pod/{first}", "--namespace", namespace, "--grace-period=0", "--force")
+
+    deadline = time.monotonic() + TAKEOVER_SECONDS
+    while not (leaders := _leaders(namespace)) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert len(leaders) == 1
+    assert leaders != [first]
+    assert _kubectl(*lease).startswith(leaders[0])
+
+
+def test_the_webhook_refuses_what_only_a_plan_can_tell(namespace: str) -> None:
+    spec = {
+        "method": "cpt",
+        "model": {"uri": "pvc://models/base"},
+        "data": {"train": {"uris": ["pvc://data/text.jsonl"]}},
+        "training": {"globalBatchSize": 10},
+        "topology": {"nodes": 2, "processesPerNode": 2},
+        "output": {"uri": "pvc://models/out"},
+    }
+    metadata = {"name": "cpt", "namespace": namespace}
+    job = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": spec}
+
+    refused = chart.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(job))
+    spec["training"] = {"globalBatchSize": 8}
+    admitted = chart.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(job))
+
+    assert refused.returncode != 0
+    assert "set globalBatchSize to 8 or 12, the nearest that fits" in refused.stderr
+    assert (admitted.returncode, admitted.stderr) == (0, "")
