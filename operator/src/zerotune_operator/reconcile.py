@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.load import parse_job
+from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
 from zerotune_operator.backends.kubernetes.client import ConflictError, MissingError
@@ -59,7 +59,7 @@ class Reconciler:
             return None  # What it owns goes with it.
         before = read_status(resource)
         try:
-            job = parse_job(resource)
+            job = read_job(resource)
             status, again = await self._step(job, before)
         except _REFUSALS as error:
             status, again = refused(before, cause_of(error), self._cluster.clock()), 0.0

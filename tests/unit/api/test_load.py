@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from zerotune_operator.api.jobs import FineTuneJob, InferenceJob
-from zerotune_operator.api.load import InvalidManifestError, load_documents, load_jobs, parse_job
+from zerotune_operator.api.load import InvalidManifestError, load_documents, load_jobs, parse_job, read_job
+from zerotune_operator.api.manifest_yaml import read_documents
 from zerotune_trainer.errors import InputMissingError
 
+EXAMPLES = Path(__file__).parents[3] / "crds" / "examples"
 TRAINING = """\
 apiVersion: zerotune.dev/v1alpha1
 kind: FineTuneJob
@@ -122,3 +125,28 @@ def test_a_resource_as_the_api_server_hands_it_out() -> None:
         }
     )
     assert (job.metadata.namespace, job.metadata.uid) == ("soc", "1-2")
+
+
+def test_what_the_api_server_has_accepted_is_read_as_it_is() -> None:
+    resource = resource_of("cpt") | {"status": {"phase": "Running"}}
+
+    assert read_job(resource) == parse_job(resource)
+
+
+def test_a_resource_of_another_version_of_the_schema_is_told_field_by_field() -> None:
+    resource = resource_of("cpt")
+    resource["spec"] |= {"methods": "cpt", "training": {"maxSteps": "many"}}
+
+    with pytest.raises(InvalidManifestError) as caught:
+        read_job(resource)
+    assert {".".join(map(str, problem.path)) for problem in caught.value.problems} == {
+        "spec.methods",
+        "spec.training.maxSteps",
+    }
+
+
+def resource_of(example: str) -> dict[str, Any]:
+    """An example as the API server stores it."""
+    (document,) = read_documents((EXAMPLES / f"{example}.yaml").read_text())
+    value: dict[str, Any] = document.value
+    return value

@@ -8,10 +8,9 @@ from typing import Any
 from zerotune_operator.api.jobs import Job
 from zerotune_trainer.errors import ConfigurationError
 
-_OTHER_BACKEND = "leave it out to run here: this version carries jobs out on one machine only"
 _CLUSTER_ONLY = {
-    "backend.kubernetes": _OTHER_BACKEND,
-    "backend.sagemaker": _OTHER_BACKEND,
+    "backend.kubernetes": "leave it out to run here, or `kubectl apply` the file where the operator is installed",
+    "backend.sagemaker": "leave it out to run here: this version does not carry jobs out on SageMaker",
     "topology.cpu": "leave it out: the ranks share the cores that `zerotune run` may use",
     "topology.minNodes": "leave it out: nodes of one machine come and go together",
     "runPolicy.queue": "leave it out: there is no queue on one machine",
