@@ -70,6 +70,21 @@ class Bed:
         """Give the node the images of an OCI layout; returns the names of those that it did not have yet."""
         return [name for name in layout.images(layout_folder) if self._containerd().load(layout_folder, name)]
 
+    def pid_of(self, component: str) -> int:
+        """A component by its number here: the bed writes down the numbers of its own PID namespace.
+
+        Raises:
+            LookupError: it does not run.
+        """
+        inside = (self.folders.root / "pids" / component).read_text()
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ended while we looked.
+                lines = status.read_text().splitlines()
+                numbers = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
+                if len(numbers) == 2 and numbers[1] == inside:
+                    return int(numbers[0])
+        raise LookupError(f"no process of the test bed has the number {inside}: {component} is not running")
+
     def _containerd(self) -> loading.Containerd:
         return loading.Containerd(self.folders.socket)
 
@@ -160,12 +175,13 @@ def _only_child(pid: int) -> int:
 
 
 def _connect(pid: int) -> None:
-    """A cable between this machine and the node's network namespace; it goes when the namespace goes."""
+    """A cable between this machine, the node's network namespace and its pods; it goes when the namespace goes."""
     inside = ["nsenter", "--net", "--target", str(pid)]
     for command in (
         ["ip", "link", "add", INTERFACE, "type", "veth", "peer", "name", "eth0", "netns", str(pid)],
         ["ip", "address", "add", f"{settings.HOST_ADDRESS}/30", "dev", INTERFACE],
         ["ip", "link", "set", INTERFACE, "up"],
+        ["ip", "route", "add", settings.POD_NETWORK, "via", settings.NODE_ADDRESS],
         [*inside, "ip", "address", "add", f"{settings.NODE_ADDRESS}/30", "dev", "eth0"],
         [*inside, "ip", "link", "set", "eth0", "up"],
         [*inside, "ip", "route", "add", "default", "via", settings.HOST_ADDRESS],

@@ -76,9 +76,13 @@ def kubeconfig() -> Path:
 
 def kubectl(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run kubectl on the cluster, to whatever end."""
+    return subprocess.run(kubectl_command(*arguments), capture_output=True, text=True, input=stdin)
+
+
+def kubectl_command(*arguments: str) -> list[str]:
+    """The command line of kubectl on the cluster."""
     program = components.cache_folder() / "bin" / "kubectl"
-    command = [program if program.exists() else "kubectl", "--kubeconfig", kubeconfig(), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, input=stdin)
+    return [str(program) if program.exists() else "kubectl", "--kubeconfig", str(kubeconfig()), *arguments]
 
 
 def helm(*arguments: str | Path, values: Object | None = None, on_cluster: bool = False) -> str:

@@ -48,26 +48,12 @@ def test_down_leaves_no_process_interface_mount_or_cgroup(running: bed.Bed) -> N
 @pytest.mark.parametrize("component", ["kube-apiserver", "containerd"])
 def test_up_replaces_a_bed_of_which_a_part_hangs(running: bed.Bed, component: str) -> None:
     before = running.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
-    os.kill(_pid_outside(running.folders, component), signal.SIGSTOP)
+    os.kill(running.pid_of(component), signal.SIGSTOP)
 
     running.up()
 
     assert running.kubectl("get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}") != before
     running.kubectl("wait", f"node/{settings.NODE_NAME}", "--for=condition=Ready", "--timeout=60s")
-
-
-def _pid_outside(folders: settings.Folders, component: str) -> int:
-    """The process by its number here: the bed writes down the numbers of its own PID namespace."""
-    inside = (folders.root / "pids" / component).read_text()
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            text = status.read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        numbers = next((line.split()[1:] for line in text.splitlines() if line.startswith("NSpid:")), [])
-        if len(numbers) == 2 and numbers[1] == inside:
-            return int(numbers[0])
-    raise LookupError(f"no process of the test bed has the number {inside}: {component} is not running")
 
 
 def _command_lines() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 
@@ -29,6 +30,8 @@ class Handlers:
 
     def __init__(self, store: Store, queue: WorkQueue[Key]) -> None:
         self._store, self._queue = store, queue
+        self._followers: defaultdict[Key, set[Key]] = defaultdict(set)
+        """Those that run the output of a FineTuneJob."""
 
     def registry(self) -> kopf.OperatorRegistry:
         """The handlers, as kopf calls them.
@@ -75,12 +78,31 @@ class Handlers:
 
     async def resource_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         """A FineTuneJob or InferenceJob is new, changed or gone."""
-        key = _key(body)
-        if event["type"] == "DELETED":
+        key, gone = _key(body), event["type"] == "DELETED"
+        if gone:
             self._store.keep_resource(key, None)
         self._queue.add(key)
-        for waiting in [other for other, resource in self._store.resources() if source_key(other, resource) == key]:
-            self._queue.add(waiting)
+        if origin := source_key(key, dict(body)):
+            (self._followers[origin].discard if gone else self._followers[origin].add)(key)
+        for follower in self._followers.get(key, ()):
+            self._queue.add(follower)
+
+
+class _NothingKept(kopf.DiffBaseStorage):
+    """What kopf compares resources with, to tell what changed in them. No handler here asks for that, and the copies
+    that it takes of every object at every event were more than half of the operator's work.
+    """
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing."""
+        return
+
+    def store(self, **_: Any) -> None:
+        """Keep nothing."""
 
 
 async def watch(store: Store, queue: WorkQueue[Key], namespaces: Collection[str], ready: asyncio.Event) -> None:
@@ -106,6 +128,7 @@ def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # Events are told by `publish`.
     settings.scanning.disabled = True  # CRDs and namespaces are not watched: that takes rights over the whole cluster.
+    settings.persistence.diffbase_storage = _NothingKept()
     settings.watching.label_selectors["", "v1", "pods"] = JOB_NAME_LABEL
     settings.watching.label_selectors["batch", "v1", "jobs"] = JOB_NAME_LABEL
     logging.getLogger("kopf").setLevel(logging.WARNING)

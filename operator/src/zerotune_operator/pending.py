@@ -10,5 +10,8 @@ from zerotune_operator.conditions import enter, not_running
 
 def pending(status: JobStatus, reason: str, message: str, cause: RootCause | None, now: datetime) -> JobStatus:
     """The job cannot be planned yet."""
-    waiting = status if status.phase == "Restarting" else enter(status, "Pending", reason, message, now)
-    return not_running(waiting.model_copy(update={"root_cause": cause or status.root_cause}), reason, message, now)
+    if status.phase == "Restarting":
+        waiting = status.model_copy(update={"root_cause": cause or status.root_cause})
+    else:
+        waiting = enter(status, "Pending", reason, message, now).model_copy(update={"root_cause": cause})
+    return not_running(waiting, reason, message, now)

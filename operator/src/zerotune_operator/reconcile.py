@@ -55,7 +55,10 @@ class Reconciler:
             ZerotuneError: the turn could not be made, and is to be made again.
         """
         resource = self._cluster.store.resource(key)
-        if resource is None or "deletionTimestamp" in resource["metadata"]:
+        if resource is None:
+            self._cluster.store.keep_resource(key, None)  # Its pods were heard of once more, on their way out.
+            return None
+        if "deletionTimestamp" in resource["metadata"]:
             return None  # What it owns goes with it.
         before = read_status(resource)
         try:

@@ -179,7 +179,8 @@ def _succeed(status: JobStatus, output: OutputSummary, final: Progress | None, n
     if final is not None:
         known = status.progress.model_dump() if status.progress else {}
         progress = Progress.model_validate(known | final.model_dump(exclude_none=True))
-        last = status.attempts[-1].model_copy(update={"last_step": final.step})
+        steps = {"last_step": final.step} | ({} if final.first_step is None else {"first_step": final.first_step})
+        last = status.attempts[-1].model_copy(update=steps)
         status = status.model_copy(update={"progress": progress, "attempts": [*status.attempts[:-1], last]})
     done = _close(status, "Succeeded", None, now)
     done = done.model_copy(update={"output": output, "completion_time": now, "root_cause": None})

@@ -21,6 +21,8 @@ class EventText(NamedTuple):
 def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
     """What a person would want to know of what is new, oldest first."""
     entered = [_entered(current)] if current.phase != previous.phase else []
+    resumed = _resumed(previous, current)
+    entered = [*entered, *resumed] if current.phase == "Running" else [*resumed, *entered]
     waits, before = _waits_for(current), _waits_for(previous)
     if waits is None or (before is not None and _reason(waits) == _reason(before)):
         return entered
@@ -38,7 +40,7 @@ def _entered(status: JobStatus) -> EventText:
         case "Queued":
             return EventText("Normal", "Queued", "the queue has yet to admit the job")
         case "Running":
-            return _started(status)
+            return EventText("Normal", "Started", f"{_attempt(status)} runs")
         case "Restarting" if cause is not None:
             return EventText("Warning", "Restarting", f"{_attempt(status)} ended: {_told(cause)}")
     return _at_rest(status)
@@ -54,11 +56,14 @@ def _at_rest(status: JobStatus) -> EventText:
     return EventText("Normal", "Succeeded", f"{done.uri} is complete: {done.files} files, {done.bytes} bytes")
 
 
-def _started(status: JobStatus) -> EventText:
-    newest = status.attempts[-1]
-    if newest.first_step:
-        return EventText("Normal", "Resumed", f"{_attempt(status)} runs, from step {newest.first_step}")
-    return EventText("Normal", "Started", f"{_attempt(status)} runs")
+def _resumed(previous: JobStatus, current: JobStatus) -> list[EventText]:
+    """That the newest attempt goes on from a checkpoint, which its first rank knows some time after it started."""
+    newest = current.attempts[-1] if current.attempts else None
+    if newest is None or not newest.first_step:
+        return []
+    known = any(past.number == newest.number and past.first_step for past in previous.attempts)
+    told = EventText("Normal", "Resumed", f"{_attempt(current)} goes on from step {newest.first_step}")
+    return [] if known else [told]
 
 
 def _attempt(status: JobStatus) -> str:

@@ -30,7 +30,8 @@ COMPLETION = {
 def test_success_is_exit_code_zero_and_a_completion_where_rank_0_is(make_job: Callable) -> None:
     first, second = make_job({"127.0.0.1": 2, "127.0.0.2": 1}).start_toys("step")
     assert (first.end(), second.end()) == (0, 0)
-    assert json.loads(first.termination_log.read_text()) == {"completion": COMPLETION}
+    progress = COMPLETION["progress"] | {"firstStep": 1}
+    assert json.loads(first.termination_log.read_text()) == {"completion": COMPLETION | {"progress": progress}}
     assert second.termination_log.read_text() == ""
     assert first.left_behind() == second.left_behind() == []
 

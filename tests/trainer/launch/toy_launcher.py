@@ -18,12 +18,13 @@ from pathlib import Path
 from zerotune_trainer.config import load_config
 from zerotune_trainer.errors import DataError, PeerLostError, StoppedError, ZerotuneError
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launch import StopRequest, launch
 from zerotune_trainer.launching.failures import describe
 from zerotune_trainer.launching.forkserver import start_imports
 from zerotune_trainer.launching.heartbeat import Heartbeat
 from zerotune_trainer.launching.logs import set_up_log
+from zerotune_trainer.launching.node import run_node
 from zerotune_trainer.launching.processes import adopt_orphans, exit_now
+from zerotune_trainer.launching.stopping import StopRequest
 from zerotune_trainer.progress import Completion, Progress
 
 STEPS = 3
@@ -41,7 +42,7 @@ def step(rank: int, report: Heartbeat) -> None:
     """Makes its steps and is done: rank 0 says what came of it."""
     report.phase("training")
     for number in range(1, STEPS + 1):
-        report.progress(Progress(step=number, total=STEPS, loss=1 / number))
+        report.progress(Progress(step=number, total=STEPS, first_step=1, loss=1 / number))
     if rank == 0:
         report.completion(COMPLETION)
 
@@ -162,7 +163,7 @@ def main() -> None:
     stop.catch_signals()
     if (folder / "config.json").is_file():
         start_imports([], load_config(folder).launch)
-    exit_now(launch(folder, host, termination_log, stop=stop, target=run_toy))
+    exit_now(run_node(folder, host, termination_log, stop=stop, target=run_toy))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def test_a_stop_while_evaluating_keeps_the_step_and_makes_up_for_the_evaluation(
     running.signal(signal.SIGTERM)
     ended = running.end()
     assert ended.exit_codes == [143, 143], ended.failures
+    assert "checkpoint-3" in ended.failures[0].message
     ended = job.run()
 
     assert ended.exit_codes == [0, 0], ended.failures

@@ -1,6 +1,7 @@
 """Jobs, pods and events as a cluster of version 1.36 showed them, by what had happened to them.
 
-Recorded on one real node; `node-lost` on a node without a kubelet. `gone`: the last version of pods that were deleted.
+Recorded on one real node; `node-lost` and `node-removed` on nodes without a kubelet. `gone`: the last version of pods
+that were deleted.
 """
 
 from __future__ import annotations

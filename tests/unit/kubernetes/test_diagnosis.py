@@ -130,6 +130,18 @@ def test_a_launcher_that_outlives_its_rank_says_more_than_the_kubelet() -> None:
     assert (said.failure_class, said.rank, said.exit_code) == ("OutOfMemory", 1, 71)
 
 
+@pytest.mark.parametrize(("kind", "told"), [("Internal", "OutOfMemory"), ("Killed", "OutOfMemory"), ("Data", "Data")])
+def test_a_kill_for_lack_of_memory_explains_what_a_launcher_could_not(kind: str, told: str) -> None:
+    """The kernel may choose the process that the ranks are forked from, of which the launcher knows only the end."""
+    pod = recording("oom-child")["pods"][0]
+    state = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    own = Failure(failure_class=kind, message="rank 0 ended with exit code 255", rank=0, step=4, exit_code=70)
+    state |= {"message": own.model_dump_json(by_alias=True), "exitCode": 70}
+    found = failure_of(pod, job_goes_on=True)
+    assert found is not None
+    assert (found.failure_class, found.rank, found.step, found.exit_code) == (told, 0, 4, 70)
+
+
 def test_a_launcher_that_says_why_is_believed() -> None:
     assert failed("data-error") == Failure(failure_class="Data", message="line 7 is bad", rank=0, exit_code=65)
 
@@ -140,6 +152,12 @@ def test_a_launcher_that_says_why_is_believed() -> None:
         ("preempted", "Preempted", "pod preempted-a0-0-jr6wn was preempted: a pod of higher priority", 143),
         ("evicted", "Evicted", "pod evicted-a0-0-r8g6k was evicted: its node is being drained", 143),
         ("node-lost", "NodeLost", "pod node-lost-a0-0-d8tbv was lost with its node: its node did not answer", 137),
+        (
+            "node-removed",
+            "NodeLost",
+            "pod removed-a0-0-cd522 was lost with its node: its node was removed from the cluster (PodGC: ",
+            137,
+        ),
         ("deleted", "Deleted", "pod deleted-a0-0-n7tct was deleted", 143),
     ],
 )
@@ -149,7 +167,7 @@ def test_a_pod_that_the_cluster_took_is_disrupted(name: str, kind: str, message:
     assert taken.failure is not None
     assert (taken.failure.failure_class, taken.failure.exit_code) == (kind, exit_code)
     assert taken.failure.message.startswith(message)
-    if name != "node-lost":
+    if kind != "NodeLost":
         assert taken.failure.step == 4
 
 

@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import FOLDER, attempt_of, nodes_of, recording, view_of
 
-from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.api.status import OutputSummary, RootCause
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.backends.kubernetes.jobstate import QUEUE_LABEL, JobState
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe, shape_of_inspection
 from zerotune_operator.backends.kubernetes.placement import as_written, resolve
 from zerotune_operator.backends.kubernetes.pods import trim_pod
-from zerotune_operator.backends.kubernetes.waiting import Waiting
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.progress import Completion, NodeProgress, Progress
 from zerotune_trainer.sizing.shape import ModelShape
@@ -218,14 +217,22 @@ def test_an_inspection_tells_the_shape_of_the_model() -> None:
 
 def test_an_inspection_that_waits_is_told_from_one_that_failed() -> None:
     assert shape_of_inspection(view_of("running")) is None
-    assert isinstance(shape_of_inspection(view_of("no-claim")), Waiting)
-    assert isinstance(shape_of_inspection(view_of("no-account")), Waiting)
+    placed, refused = (shape_of_inspection(view_of(name)) for name in ("no-claim", "no-account"))
+    assert isinstance(placed, RootCause)
+    assert isinstance(refused, RootCause)
     missing = Failure(failure_class="InputMissing", message="no config.json", exit_code=66)
     assert shape_of_inspection(inspected(missing.termination_message(), 66)) == missing
     silent = shape_of_inspection(inspected("", 1))
     assert isinstance(silent, Failure)
-    assert not isinstance(silent, Waiting)
     assert silent.exit_code == 1
+
+
+def test_an_inspection_names_the_pod_that_waits_and_its_machine() -> None:
+    waits, said = shape_of_inspection(view_of("image-never")), nodes_of("image-never")[0]
+    assert said.failure is not None
+    assert waits == RootCause(
+        failure_class="ImagePull", message=said.failure.message, hint=said.failure.hint, pod=said.pod, node="test-bed"
+    )
 
 
 def test_an_inspection_without_a_shape_has_failed() -> None:

@@ -172,6 +172,16 @@ def test_a_pod_leaves_a_lost_node_in_half_a_minute_as_its_peers_wait_for_it() ->
     assert seconds == {"node.kubernetes.io/not-ready": 30, "node.kubernetes.io/unreachable": 30}
 
 
+def test_tolerations_of_the_user_count_beside_ours_and_before_them() -> None:
+    theirs = [
+        {"key": "team", "operator": "Exists"},
+        {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "tolerationSeconds": 5},
+    ]
+    job = tuned(backend={"kubernetes": {"pod": {"spec": {"tolerations": theirs}}}}).job
+
+    assert [*theirs, pod_spec(tuned().job)["tolerations"][1]] == pod_spec(job)["tolerations"]
+
+
 def test_a_queue_gets_the_job_suspended() -> None:
     job = tuned(runPolicy={"queue": "night"}).job
     assert job["spec"]["suspend"] is True

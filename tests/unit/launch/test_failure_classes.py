@@ -72,7 +72,9 @@ def test_our_bug_keeps_the_end_of_its_traceback() -> None:
 @pytest.mark.parametrize(
     ("code", "kills", "kind", "part"),
     [
-        (-9, 1, errors.OutOfMemoryError, "rank 3 was killed by the kernel (SIGKILL)"),
+        (-9, 1, errors.OutOfMemoryError, "was killed by the kernel (SIGKILL)"),
+        (255, 1, errors.OutOfMemoryError, "the process it was forked from, was killed by the kernel"),
+        (255, 0, errors.InternalError, "rank 3 ended with exit code 255 and no reason"),
         (-9, 0, errors.KilledError, "the kernel counts no kill for lack of memory"),
         (-9, None, errors.KilledError, "the kernel does not say why"),
         (-15, None, errors.StoppedError, "SIGTERM"),

@@ -15,8 +15,8 @@ from zerotune_operator.story import EventText, changes
 from zerotune_trainer.progress import NodeProgress, Progress
 
 
-def resumed(step: int) -> NodeObservation:
-    progress = Progress(step=step, total=9, first_step=step)
+def resumed(first: int, step: int | None = None) -> NodeObservation:
+    progress = Progress(step=step or first, total=9, first_step=first)
     return NodeObservation(
         "a", "running", progress=NodeProgress(job="j", attempt=1, host="a", ranks=[], progress=progress)
     )
@@ -47,9 +47,17 @@ def test_a_life_with_a_restart_is_told_phase_by_phase() -> None:
             "Restarting",
             "attempt 0 ended: OutOfMemory (pod-a, n-1): OutOfMemory happened; do something",
         ),
-        EventText("Normal", "Resumed", "attempt 1 runs, from step 4"),
+        EventText("Normal", "Started", "attempt 1 runs"),
+        EventText("Normal", "Resumed", "attempt 1 goes on from step 4"),
         EventText("Normal", "Succeeded", "pvc://results/run is complete: 3 files, 1234 bytes"),
     ]
+
+
+def test_where_an_attempt_goes_on_is_told_once_it_is_known() -> None:
+    told_late = story(seen(running("a")), seen(resumed(4)), seen(resumed(4)), Observation(0, (ended("a"),), DONE))
+    assert [event.reason for event in told_late] == ["Planned", "Started", "Resumed", "Succeeded"]
+    at_the_end = Observation(0, (ended("a"),), DONE, Progress(step=9, total=9, first_step=4))
+    assert [event.reason for event in story(seen(running("a")), at_the_end)][2:] == ["Resumed", "Succeeded"]
 
 
 def test_what_a_node_waits_for_is_told_once_and_again_when_it_is_something_else() -> None:
@@ -103,5 +111,5 @@ def test_offload_is_part_of_the_plan() -> None:
 
 
 def test_figures_alone_make_no_event() -> None:
-    runs = told(seen(running("a")))
-    assert changes(runs, advance(runs, seen(resumed(4)), RunPolicy(), at(60))) == []
+    runs = told(seen(resumed(4)))
+    assert changes(runs, advance(runs, seen(resumed(4, 5)), RunPolicy(), at(60))) == []

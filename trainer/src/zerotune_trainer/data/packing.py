@@ -8,7 +8,6 @@ from typing import Any, Literal
 import datasets
 import numpy as np
 import pyarrow as pa
-from trl import pack_dataset
 
 from zerotune_trainer.data.arrow import Flat, flat_of, table_of_flat
 
@@ -49,6 +48,8 @@ def _wrapped(tables: Iterable[Any], length: int) -> Iterator[Any]:
 
 
 def _best_fit(table: Any, length: int) -> Any:
+    from trl import pack_dataset  # Here, since most starts find their rows packed already and need no TRL.
+
     datasets.disable_progress_bars()
     rows = datasets.Dataset(datasets.table.InMemoryTable(table.combine_chunks()))
     options = {"batch_size": None, "keep_in_memory": True}

@@ -26,6 +26,8 @@ from zerotune_trainer.errors import (
 
 _FOLLOWS = {StoppedError.failure_class: 1, PeerLostError.failure_class: 2}
 _TRACEBACK_LINES = 6
+_UNTOLD = 255
+"""The exit code that multiprocessing makes up where the forkserver, which knows the real one, is gone."""
 _SEE_LOG = "see the rank's last lines in the log"
 
 _OUT_OF_MEMORY = re.compile(
@@ -81,7 +83,7 @@ def of_exit(rank: int, code: int, *, oom_kills: int | None) -> ZerotuneError:
         oom_kills: How many processes of this node the kernel has killed for lack of memory since the ranks
             started; None where it does not say.
     """
-    if code == -signal.SIGKILL:
+    if code == -signal.SIGKILL or (code == _UNTOLD and oom_kills):
         return _of_sigkill(rank, oom_kills)
     if code == -signal.SIGTERM:
         return StoppedError(f"rank {rank} was ended by SIGTERM before it could catch it: there was nothing to save")
@@ -106,7 +108,8 @@ def root_cause(failures: Sequence[Failure]) -> Failure | None:
 def _of_sigkill(rank: int, oom_kills: int | None) -> ZerotuneError:
     if oom_kills:
         return OutOfMemoryError(
-            f"rank {rank} was killed by the kernel (SIGKILL): the memory limit of the node was reached",
+            f"rank {rank}, or the process it was forked from, was killed by the kernel (SIGKILL): the memory limit of "
+            "the node was reached",
             "raise topology.memory, lower the batch size or maxLength, or use more nodes",
         )
     known = "the kernel counts no kill for lack of memory" if oom_kills == 0 else "the kernel does not say why"

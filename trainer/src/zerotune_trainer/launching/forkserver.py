@@ -1,12 +1,14 @@
-"""The process of a node that pays for the imports once and that the ranks are forked from. Torch-free.
+"""The process of a node that pays for the imports once and that the ranks are forked from.
 
 It is multiprocessing's forkserver. What to know about it (CPython 3.11, Lib/multiprocessing/forkserver.py): an
 ImportError while it preloads is swallowed, and then happens again in the rank, where it is reported; it passes a
-rank's end on as exit code or minus the signal; it goes when the launcher and all ranks are gone.
+rank's end on as exit code or minus the signal; it goes when the launcher and all ranks are gone. What is imported here
+at the top is of the standard library, see `launch`.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -16,9 +18,12 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from zerotune_trainer.config import Launch
-from zerotune_trainer.errors import InternalError
+from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
+
+if TYPE_CHECKING:
+    from zerotune_trainer.config import Launch
 
 RankTarget = Callable[[Path, str, int, Connection], object]
 """What a rank runs: `worker.run_rank`."""
@@ -26,7 +31,14 @@ RankTarget = Callable[[Path, str, int, Connection], object]
 _context = multiprocessing.get_context("forkserver")
 
 
-def node_variables(launch: Launch) -> dict[str, str]:
+class Compute(NamedTuple):
+    """What of `config.Launch` imports depend on."""
+
+    accelerator: str
+    threads_per_rank: int
+
+
+def node_variables(launch: Launch | Compute) -> dict[str, str]:
     """The environment that imports look at, so it must be there before them."""
     variables = {
         "DS_ACCELERATOR": launch.accelerator,
@@ -41,7 +53,21 @@ def node_variables(launch: Launch) -> dict[str, str]:
     return variables | ({"CUDA_VISIBLE_DEVICES": ""} if launch.accelerator == "cpu" else {})
 
 
-def start_imports(modules: list[str], launch: Launch) -> None:
+def start_imports_of(folder: Path) -> None:
+    """Start the imports for the job in `folder`, its `config.json` not yet checked: checking takes imports itself.
+
+    Where too little of it can be read, nothing is started: who then reads it whole says what is wrong with it.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        payload, launch = PAYLOADS[config["kind"]], config["launch"]
+        compute = Compute(str(launch["accelerator"]), launch["threadsPerRank"])
+        start_imports([payload, ENVIRONMENT], compute)
+    except (LookupError, OSError, RecursionError, TypeError, ValueError):
+        return
+
+
+def start_imports(modules: list[str], launch: Launch | Compute) -> None:
     """Start the forkserver, which begins to import. Returns at once; a second call in a process changes nothing."""
     os.environ.update(node_variables(launch))
     _context.set_forkserver_preload(["zerotune_trainer.launching.uncollected", *modules])
@@ -60,6 +86,8 @@ def start_rank(target: RankTarget, folder: Path, host: str, local_rank: int) -> 
     try:
         process.start()
     except (OSError, EOFError) as error:
+        from zerotune_trainer.errors import InternalError  # Brings pydantic.
+
         raise InternalError(
             f"the process that starts the ranks died while it imported: {error!r}", "see its last lines in the log"
         ) from error

@@ -1,4 +1,4 @@
-"""A rank, from the fork to its exit code. Torch-free itself: what trains is loaded by name (see `_module`)."""
+"""A rank, from the fork to its exit code. Torch-free itself: what trains is loaded by name (see `modules`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import os
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
 from typing import NoReturn
 
 from zerotune_trainer.config import InferConfig, Launch, TrainConfig, load_config
@@ -18,9 +17,8 @@ from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.failures import classify, describe
 from zerotune_trainer.launching.heartbeat import Heartbeat
 from zerotune_trainer.launching.logs import set_up_log
+from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
 from zerotune_trainer.launching.processes import exit_now
-
-ENVIRONMENT_MODULE = "zerotune_trainer.launching.environment"
 
 _logger = logging.getLogger(__name__)
 
@@ -45,11 +43,6 @@ def run_rank(folder: Path, host: str, local_rank: int, pipe: Connection) -> NoRe
     failure = _work(context)
     heartbeat.finish(failure)
     exit_now(failure.exit_code if failure else 0)
-
-
-def payload(config: TrainConfig | InferConfig) -> str:
-    """The module that does the job; its function of the same name (`train`, `infer`) does it."""
-    return "zerotune_trainer.train" if isinstance(config, TrainConfig) else "zerotune_trainer.infer"
 
 
 def rank_variables(context: RankContext, master_port: int) -> dict[str, str]:
@@ -91,17 +84,12 @@ def _or_stopped(error: ZerotuneError, context: RankContext) -> ZerotuneError:
 
 
 def _look_around(context: RankContext, launch: Launch) -> None:
-    module = _module(ENVIRONMENT_MODULE)
+    module = importlib.import_module(ENVIRONMENT)
     module.check_devices(context.host, launch)
     if context.local_rank == 0:
         _logger.info("environment %s", module.environment(context.host, launch).model_dump_json(by_alias=True))
 
 
 def _do(config: TrainConfig | InferConfig, context: RankContext) -> None:
-    name = payload(config)
-    getattr(_module(name), name.rpartition(".")[2])(config, context)
-
-
-def _module(name: str) -> ModuleType:
-    # An import statement would make torch a dependency of the launcher, which names `run_rank` as what to start.
-    return importlib.import_module(name)
+    name = PAYLOADS[config.kind]
+    getattr(importlib.import_module(name), name.rpartition(".")[2])(config, context)

@@ -109,6 +109,8 @@ class CausalTrainer(Trainer):
         saves = self.args.save_strategy != SaveStrategy.NO
         if saves and self.state.global_step and not self.flow.is_saved(self.state):
             self._save_checkpoint(self.model_wrapped, trial=None)
+            # transformers' loop, which says so after a save of its own, has been left.
+            self.flow.on_save(self.args, self.state, self.control)
 
     def load_weights(self, checkpoint: Path) -> None:
         """Go back to the weights of a checkpoint."""

@@ -20,7 +20,6 @@ from zerotune_operator.backends.kubernetes.observe import ClusterView, observe, 
 from zerotune_operator.backends.kubernetes.placement import host_name, place
 from zerotune_operator.backends.kubernetes.render import KubernetesAttempt, render, render_inspection
 from zerotune_operator.backends.kubernetes.support import require_kubernetes
-from zerotune_operator.backends.kubernetes.waiting import Waiting
 from zerotune_operator.models import Awaited
 from zerotune_operator.plan import Plan, plan_job
 from zerotune_operator.store import Key, Store
@@ -147,8 +146,8 @@ class KubernetesBackend:
             found = shape_of_inspection(replace(view, events=await self._events(view)))
         if isinstance(found, ModelShape):
             return found
-        if found is None or isinstance(found, Waiting):
-            return Awaited("ModelInspection", f"a pod reads the shape of {model_uri}", _cause(found))
+        if found is None or isinstance(found, RootCause):
+            return Awaited("ModelInspection", f"a pod reads the shape of {model_uri}", found)
         await self._cluster.client.delete(self._known.jobs[name])
         raise error_of(found)
 
@@ -166,8 +165,8 @@ class KubernetesBackend:
         self._known.keep_job(name, trim_job(made))
 
     def _view(self, name: str) -> ClusterView:
-        mine = tuple(pod for pod in self._known.pods.values() if pods.job_of(pod) == name)
-        return ClusterView(self._known.jobs.get(name), mine)
+        job = self._known.jobs.get(name)
+        return ClusterView(job, tuple(pod for pod in self._known.pods.values() if pods.is_of(pod, name, job)))
 
     def _is_young(self, view: ClusterView) -> bool:
         """Whether the Job is too young for its pods to have run into trouble that only Events tell."""
@@ -202,12 +201,6 @@ class KubernetesBackend:
 
 def _owners(made: Object) -> set[str]:
     return {owner["uid"] for owner in made["metadata"].get("ownerReferences", ())}
-
-
-def _cause(waits: Waiting | None) -> RootCause | None:
-    if waits is None:
-        return None
-    return RootCause(failure_class=waits.failure_class, message=waits.message, hint=waits.hint)
 
 
 def _gets_on(answer: NodeProgress) -> bool:

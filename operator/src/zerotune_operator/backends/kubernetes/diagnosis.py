@@ -17,6 +17,7 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.waiting import could_not_start
 from zerotune_trainer.errors import (
     Failure,
+    InternalError,
     KilledError,
     OutOfMemoryError,
     PeerLostError,
@@ -26,6 +27,8 @@ from zerotune_trainer.errors import (
 
 _FOLLOWS = {StoppedError.failure_class, KilledError.failure_class, PeerLostError.failure_class}
 """What a launcher says whose pod is taken away."""
+_UNEXPLAINED = {InternalError.failure_class, KilledError.failure_class, PeerLostError.failure_class}
+"""What a launcher says that was not told why a process ended."""
 _DISRUPTIONS = {
     "PreemptionByScheduler": ("Preempted", "a pod of higher priority took its place; runPolicy.priorityClass decides"),
     "EvictionByEvictionAPI": ("Evicted", "its node is being drained, or somebody asked for the eviction"),
@@ -57,7 +60,7 @@ def failure_of(pod: Object, *, job_goes_on: bool) -> Failure | None:
     state = pods.terminated(pod) or {}
     if state.get("exitCode") == 0:
         return None
-    own = _own_words(state) or _runtime_words(pod, state)
+    own = _explained(pod, state, _own_words(state)) or _runtime_words(pod, state)
     taken = _disruption(pod, state) or (_deletion(pod) if job_goes_on else None)
     if taken is not None and (own is None or own.failure_class in _FOLLOWS):
         return taken.model_copy(update={"step": own.step if own else None})
@@ -88,6 +91,13 @@ def _own_words(state: Object) -> Failure | None:
         return Failure.model_validate_json(state.get("message", ""))
     except ValidationError:
         return None  # none was left, or it was cut off by what killed the launcher
+
+
+def _explained(pod: Object, state: Object, own: Failure | None) -> Failure | None:
+    """What a launcher says, unless it could not know that the kernel had killed a process of its own."""
+    if own is None or state.get("reason") != "OOMKilled" or own.failure_class not in _UNEXPLAINED:
+        return own
+    return _out_of_memory(pod, state).model_copy(update={"rank": own.rank, "step": own.step})
 
 
 def _runtime_words(pod: Object, state: Object) -> Failure | None:

@@ -12,7 +12,7 @@ from functools import reduce
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.api.status import OutputSummary, RootCause
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.backends.kubernetes import pods
 from zerotune_operator.backends.kubernetes.diagnosis import deleted, failure_of, gone_with_job
@@ -21,7 +21,7 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.placement import as_written
 from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
 from zerotune_operator.backends.kubernetes.waiting import refused_pods, waits_for
-from zerotune_operator.rootcause import failure_of_node
+from zerotune_operator.rootcause import failure_of_node, waiting_cause
 from zerotune_trainer.errors import Failure, InternalError, StoppedError
 from zerotune_trainer.progress import Completion, NodeProgress
 from zerotune_trainer.sizing.shape import ModelShape
@@ -61,17 +61,18 @@ def observe(attempt: KubernetesAttempt, view: ClusterView) -> Observation:
     return Observation(attempt.number, nodes, _summary(completion), completion.progress, queued)
 
 
-def shape_of_inspection(view: ClusterView) -> ModelShape | Failure | None:
+def shape_of_inspection(view: ClusterView) -> ModelShape | Failure | RootCause | None:
     """What the Job that reads the shape of a model found.
 
     Returns:
-        The shape. A `waiting.Waiting`: its pod waits for what does not come by itself. Any other Failure: the Job
-        ended with it. None: the Job has not ended.
+        The shape. A RootCause: its pod waits for what does not come by itself. A Failure: the Job ended with it. None:
+        the Job has not ended.
     """
     pod = reduce(pods.newer, view.pods) if view.pods else None
     seen = _node(view, 0, pods.name(pod) if pod else "the inspection", pod)
     if seen.state != "ended":
-        return seen.failure
+        waits = waiting_cause([seen])
+        return waits.model_copy(update={"host": None}) if waits else None  # It is no node of the job.
     if seen.failure is not None or seen.exit_code != 0:
         return failure_of_node(seen)
     shape = _said(pod).shape

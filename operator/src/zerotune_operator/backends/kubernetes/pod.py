@@ -67,7 +67,7 @@ def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object
         "metadata": {"labels": labels(job, "trainer", attempt)},
         "spec": {**_spec(job, mounts, container, _GRACE_SECONDS), "subdomain": service_name(job)},
     }
-    return lay_over(template, backend.pod, CONTAINER)
+    return _laid_over(template, job)
 
 
 def inspection_template(job: Job, model_uri: str, installation: Installation) -> Object:
@@ -85,7 +85,7 @@ def inspection_template(job: Job, model_uri: str, installation: Installation) ->
         "metadata": {"labels": labels(job, "inspection")},
         "spec": _spec(job, mounts, container, _LOOK_SECONDS),
     }
-    merged = lay_over(template, backend_of(job).pod, CONTAINER)
+    merged = _laid_over(template, job)
     revision = ["--revision", job.spec.model.revision] if job.spec.model.revision else []
     look = {
         "command": ["zerotune-inspect", uri, *revision],
@@ -167,6 +167,17 @@ def _resources(topology: Topology) -> Object:
     limits = given({"memory": topology.memory, topology.accelerator.resource: gpus})
     requests = given({"cpu": topology.cpu}) | limits
     return given({"requests": requests or None, "limits": limits or None})
+
+
+def _laid_over(template: Object, job: Job) -> Object:
+    """The template with the user's laid over. A list of tolerations has no key to merge by, and theirs would replace
+    ours: both count, theirs where they are about the same taint.
+    """
+    merged = lay_over(template, backend_of(job).pod, CONTAINER)
+    theirs = merged["spec"].get("tolerations", [])
+    keys = {each.get("key") for each in theirs}
+    kept = [each for each in template["spec"]["tolerations"] if each["key"] not in keys]
+    return merged | {"spec": merged["spec"] | {"tolerations": [*theirs, *kept]}}
 
 
 def _scheduling(topology: Topology) -> Object:

@@ -64,9 +64,21 @@ def name(pod: Object) -> str:
 
 
 def job_of(pod: Object) -> str | None:
-    """The Job that made it."""
-    owners = pod["metadata"].get("ownerReferences", ())
-    return next((str(owner["name"]) for owner in owners if owner["kind"] == "Job"), None)
+    """The name of the Job that made it."""
+    found = _job(pod)
+    return None if found is None else str(found["name"])
+
+
+def is_of(pod: Object, name: str, job: Object | None) -> bool:
+    """Whether it was made by the Job of a name, and by none that had this name before it.
+
+    Args:
+        pod: The pod.
+        name: Of the Job.
+        job: The Job, where it is there.
+    """
+    found = _job(pod)
+    return found is not None and found["name"] == name and (job is None or found["uid"] == job["metadata"]["uid"])
 
 
 def node(pod: Object) -> str | None:
@@ -135,3 +147,7 @@ def _is_lost(pod: Object) -> bool:
 
 def _some(source: Object, keys: Iterable[str]) -> Object:
     return {key: source[key] for key in keys if source.get(key) is not None}
+
+
+def _job(pod: Object) -> Object | None:
+    return next((owner for owner in pod["metadata"].get("ownerReferences", ()) if owner["kind"] == "Job"), None)

@@ -1,0 +1,103 @@
+"""A node's part of a job, from reading the folder to the exit code. Torch-free.
+
+read the folder > start the imports > wait for the names > serve /progress > start the ranks > wait for their end
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from zerotune_trainer.config import load_config
+from zerotune_trainer.errors import Failure, InputMissingError, StoppedError, ZerotuneError
+from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.launching.failures import classify, describe
+from zerotune_trainer.launching.forkserver import RankTarget, start_imports
+from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
+from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host, wait_for_names
+from zerotune_trainer.launching.serve import ProgressServer
+from zerotune_trainer.launching.stopping import StopRequest
+from zerotune_trainer.launching.supervisor import Supervisor
+from zerotune_trainer.launching.termination import TerminationLog
+from zerotune_trainer.launching.worker import run_rank
+from zerotune_trainer.progress import Completion
+
+_logger = logging.getLogger(__name__)
+
+
+def run_node(
+    folder: Path,
+    host: str | None = None,
+    termination_log: Path | None = None,
+    *,
+    stop: StopRequest | None = None,
+    target: RankTarget = run_rank,
+) -> int:
+    """Run this node's ranks of the job in `folder` to their end.
+
+    Args:
+        folder: The job's folder: `config.json`, `hostfile`, `deepspeed.json`.
+        host: This host's name in the hostfile; default as in `resolve.this_host`.
+        termination_log: File that gets a failure, or on the host of rank 0 the completion, as JSON; default as in
+            `TerminationLog`.
+        stop: Says when to stop; its signals are the caller's to catch.
+        target: What a rank runs.
+
+    Returns:
+        The exit code: 0 where every rank of this node did its work, else that of the root cause.
+    """
+    stop = stop or StopRequest()
+    log: TerminationLog | None = None
+    outcome: Failure | Completion | None
+    try:
+        stop.raise_from_now()
+        log = TerminationLog(termination_log)
+        outcome = _run(folder, host, stop, target)
+    except ZerotuneError as error:
+        outcome = describe(error, host=host)
+    except Exception as error:
+        _logger.exception("the launcher failed")
+        outcome = describe(classify(error), host=host)
+    return _conclude(outcome, log)
+
+
+def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) -> Failure | Completion | None:
+    config = load_config(folder)
+    hostfile = _read_hostfile(folder)
+    host = this_host(hostfile, name)
+    launch = config.launch
+    _logger.info("%s, attempt %d: host %s of %d", config.job.name, config.job.attempt, host.name, len(hostfile.hosts))
+    start_imports([PAYLOADS[config.kind], ENVIRONMENT], launch)
+    if host == hostfile.master:
+        require_free_port(launch.master_port, "where the ranks meet")
+    supervisor = Supervisor(folder, config, hostfile, host, stop.event)
+    wait_for_names([host.name], launch.name_resolution_timeout_seconds)
+    with ProgressServer(listening_address(host.name), launch.progress_port, supervisor.observe):
+        wait_for_names([other.name for other in hostfile.hosts], launch.name_resolution_timeout_seconds)
+        supervisor.start(target)
+        stop.no_longer_raise()
+        return supervisor.run()
+
+
+def _read_hostfile(folder: Path) -> Hostfile:
+    path = folder / "hostfile"
+    if not path.is_file():
+        raise InputMissingError(f"{path} is not there", "a job's folder has config.json, hostfile and deepspeed.json")
+    return Hostfile.parse(path.read_text())
+
+
+def _conclude(outcome: Failure | Completion | None, log: TerminationLog | None) -> int:
+    if outcome is not None and log is not None:
+        log.write(outcome)
+    if isinstance(outcome, Failure):
+        _log_failure(outcome)
+        return outcome.exit_code
+    _logger.info("all ranks of this host are done")
+    return 0
+
+
+def _log_failure(failure: Failure) -> None:
+    level = logging.INFO if failure.failure_class == StoppedError.failure_class else logging.ERROR
+    _logger.log(level, "%s, exit code %d: %s", failure.failure_class, failure.exit_code, failure.message)
+    if failure.hint:
+        _logger.log(level, "hint: %s", failure.hint)
