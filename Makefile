@@ -15,7 +15,7 @@ UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 .PHONY: setup
 setup: $(STAMP) ## Make the environment in .venv
@@ -33,9 +33,17 @@ quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, s
 	$(BIN)/python examples/quickstart/quickstart.py
 
 .PHONY: test
-test: $(STAMP) lint types layers generated ## All checks and all tests
+test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) ## All checks and all tests
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	$(BIN)/pytest -m slow
+	$(WITH_CLUSTER); $(BIN)/pytest -m cluster --ignore tests/readme
+	$(WITH_CLUSTER); $(BIN)/pytest -m cluster tests/readme
+
+# What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run.
+WITH_CLUSTER = trap '$(if $(KEEP_CLUSTER),,$(BIN)/python tests/cluster/cluster.py down)' EXIT
+.PHONY: e2e
+e2e: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## End-to-end tests on a cluster, through kubectl and helm
+	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e -m cluster $(PYTEST_ARGUMENTS)
 
 .PHONY: check
 check: $(STAMP) lint types layers generated ## The fast subset: no ranks are started
@@ -77,6 +85,14 @@ bench-startup: $(STAMP) ## Process start to first optimizer step, against torchr
 .PHONY: bench-train
 bench-train: $(STAMP) ## Tokens per second and memory, against TRL's SFTTrainer
 	$(BIN)/python benchmarks/bench_train.py $(BENCH_ARGUMENTS)
+
+.PHONY: bench-apply
+bench-apply: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## kubectl apply to the first training step, against a hand-written Job
+	$(WITH_CLUSTER); $(BIN)/python benchmarks/bench_apply.py $(BENCH_ARGUMENTS)
+
+.PHONY: bench-operator
+bench-operator: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## Many jobs on fake nodes: time, CPU and memory of the operator
+	$(WITH_CLUSTER); $(BIN)/python benchmarks/bench_operator.py $(BENCH_ARGUMENTS)
 
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
 .PHONY: requirements

@@ -32,6 +32,8 @@ _PREFIXES = {
     "libnvshmem_host": "nvshmem",
     "libcudart": "(__)?cuda",
 }
+# What says in words what an error means: a number in place of the words would end the process.
+_WORDS = re.compile(r"\w+Get(Error|Status)(String|Name)|ncclGetLastError")
 Symbols = dict[str, dict[str, set[tuple[str, str]]]]
 """By library, by version (empty where there is none): name and type."""
 
@@ -84,7 +86,11 @@ def _compile(target: Path, symbols: dict[str, set[tuple[str, str]]]) -> None:
 
 
 def _definition(name: str, kind: str) -> str:
-    return f"long {name}[64];" if kind == "OBJECT" else f"int {name}(void) {{ return {_NO_DEVICE}; }}"
+    if kind == "OBJECT":
+        return f"long {name}[64];"
+    if _WORDS.fullmatch(name):
+        return f'const char *{name}(void) {{ return "there is no CUDA in this image"; }}'
+    return f"int {name}(void) {{ return {_NO_DEVICE}; }}"
 
 
 def _readelf(option: str, *files: Path) -> str:

@@ -186,13 +186,23 @@ class KubernetesBackend:
         return tuple(event for events in found for event in events)
 
     async def _progress(self, mine: tuple[Object, ...], port: int) -> dict[str, NodeProgress]:
-        """The answer of the first node; of every node where that one does not answer or makes no steps."""
+        """The answer of the first node; of every node where that one does not answer or makes no steps for long.
+
+        Nobody is asked as long as a pod has yet to start: until then the others wait for its name.
+        """
+        if any(not pods.is_running(pod) and not pods.has_ended(pod) for pod in mine):
+            return {}
         running = [pod for pod in mine if pods.is_running(pod) and pod["status"].get("podIP")]
         first = [pod for pod in running if pods.index(pod) == 0]
         answers = await self._answers(first, port)
-        if first and all(_gets_on(answer) for answer in answers.values()) and answers:
+        if first and (all(_gets_on(answer) for answer in answers.values()) if answers else self._is_fresh(first[0])):
             return answers
         return answers | await self._answers([pod for pod in running if pod not in first], port)
+
+    def _is_fresh(self, pod: Object) -> bool:
+        """Whether a pod that says nothing may be on its way: a launcher answers within seconds."""
+        seconds = pods.seconds_running(pod, self._cluster.clock())
+        return seconds is not None and seconds < _STUCK_SECONDS
 
     async def _answers(self, asked: list[Object], port: int) -> dict[str, NodeProgress]:
         found = await asyncio.gather(*(self._cluster.launchers.progress(pod["status"]["podIP"], port) for pod in asked))

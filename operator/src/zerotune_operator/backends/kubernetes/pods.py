@@ -125,6 +125,12 @@ def has_ended(pod: Object) -> bool:
     return terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed") or _is_lost(pod)
 
 
+def seconds_running(pod: Object, now: datetime) -> float | None:
+    """For how long the launcher runs; None where it does not."""
+    began = dict(container_states(pod)).get(CONTAINER, {}).get("running", {}).get("startedAt")
+    return (now - datetime.fromisoformat(began)).total_seconds() if began else None
+
+
 def ended_at(pod: Object) -> datetime | None:
     """When the launcher ended; where it did not say, when the pod's end was known."""
     finished = (terminated(pod) or {}).get("finishedAt")

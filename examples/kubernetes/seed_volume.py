@@ -1,6 +1,6 @@
 """Prints a claim and a Job that fills it with a small model and texts of the CWE catalogue:
 
-    python examples/kubernetes/volume.py | kubectl apply -f -
+    python examples/kubernetes/seed_volume.py | kubectl apply -f -
 
 Your own model and data are on a claim, in S3 or on the Hub already: then you need none of this.
 """

@@ -1,0 +1,72 @@
+"""The cluster with zerotune on it, a namespace for jobs, a volume with model and data. All of it goes when tests end.
+
+A cluster that ZEROTUNE_KUBECONFIG names must have the images zerotune.dev/{operator,trainer}:0.1.0 on its nodes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
+
+from chain import Chain, run_chain
+from installation import Installation, installed, load_images
+from kubectl import Namespace, Object
+from volume import Volume
+
+_FIGURES = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture(scope="session")
+def installation() -> Iterator[Installation]:
+    """A release of the chart."""
+    load_images()
+    with installed() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def namespace(installation: Installation) -> Namespace:
+    """The namespace of the jobs."""
+    return installation.jobs
+
+
+@pytest.fixture(scope="session")
+def volume(namespace: Namespace) -> Volume:
+    """The claim `work`, filled."""
+    made = Volume(namespace)
+    made.fill()
+    return made
+
+
+@pytest.fixture(scope="session")
+def chain(installation: Installation, volume: Volume, figures: dict[str, str]) -> Chain:
+    """cpt > sft > ask, run to the end."""
+    ran = run_chain(installation)
+    figures["kubectl apply to the first training step"] = f"{ran.first_step_seconds:.1f} s"
+    for name, value in ran.cost.items():
+        figures[f"operator, for a chain of three jobs: {name}"] = f"{value:.2f}"
+    return ran
+
+
+@pytest.fixture(scope="session")
+def succeeded(chain: Chain) -> Object:
+    """Status of the FineTuneJob `cpt`: two nodes, four ranks, ZeRO-3."""
+    return chain.at_last["ftj/cpt"]
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> dict[str, str]:
+    """What was measured on the way, told at the end."""
+    return pytestconfig.stash.setdefault(_FIGURES, {})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell the figures."""
+    for name, value in config.stash.get(_FIGURES, {}).items():
+        terminalreporter.write_line(f"{name}: {value}")

@@ -1,0 +1,112 @@
+"""The operator as a process on this machine, which a test may kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
+
+import chart
+from deadly_proxy import free_port
+from installation import load_images
+
+PROGRAM = Path(sys.executable).with_name("zerotune")
+
+
+@dataclass(frozen=True)
+class HostOperator:
+    """An operator that runs."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    @classmethod
+    def start(
+        cls,
+        folder: Path,
+        namespace: str,
+        kubeconfig: Path,
+        *,
+        lease: str = "zerotune-operator",
+        hub: str | None = None,
+        progress_interval: float = 1,
+    ) -> HostOperator:
+        """Start one for a namespace, where its Lease is, too. All that start there write to `folder/NAMESPACE.log`."""
+        port = free_port()
+        arguments = {
+            "--trainer-image": "zerotune.dev/trainer:0.1.0",
+            "--operator-namespace": namespace,
+            "--namespace": namespace,
+            "--lease": lease,
+            "--progress-interval": str(progress_interval),
+            "--metrics-port": str(port),
+        }
+        command = [str(PROGRAM), "operator", *(word for pair in arguments.items() for word in pair)]
+        environment = os.environ | {"KUBECONFIG": str(kubeconfig), "HF_HOME": str(folder / "no-cache")}
+        environment |= {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0"} if hub else {}
+        with (folder / f"{namespace}.log").open("ab") as output:
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        return cls(process, port)
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    async def answers(self, path: str) -> str | None:
+        """What it says at `path`; None where it says nothing, or not yes."""
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3)) as session,
+                session.get(f"http://127.0.0.1:{self.port}{path}") as answer,
+            ):
+                return await answer.text() if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+
+    async def figure(self, name: str) -> float:
+        """The sum of a metric over its labels; 0 where there is none."""
+        lines = (await self.answers("/metrics") or "").splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+
+    def kill(self) -> None:
+        """SIGKILL: it gets no time for a last word."""
+        self.process.kill()
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return await asyncio.to_thread(self.process.wait, 30)
+
+    def end(self) -> None:
+        """Be sure that it is gone."""
+        self.process.kill()
+        self.process.wait()
+
+
+def prepare_cluster() -> Path:
+    """Give the cluster the images, and the kinds, which stay; its kubeconfig."""
+    load_images()
+    files = [f"--filename={path}" for path in sorted(chart.CRDS.glob("zerotune.dev_*.yaml"))]
+    ended = chart.kubectl("apply", "--server-side", "--force-conflicts", *files)
+    assert ended.returncode == 0, ended.stderr
+    return chart.kubeconfig()
+
+
+def kubeconfig_of(server: str, path: Path) -> Path:
+    """Write a kubeconfig of a server that asks for no certificate."""
+    named = {
+        "clusters": [{"name": "proxy", "cluster": {"server": server}}],
+        "users": [{"name": "nobody", "user": {}}],
+        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "nobody"}}],
+    }
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "proxy", **named}))
+    return path

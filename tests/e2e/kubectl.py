@@ -1,0 +1,111 @@
+"""A namespace of the cluster, through kubectl and nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
+
+import chart
+
+Object = dict[str, Any]
+_LOG_LINES = 40
+
+
+class Namespace:
+    """What a user with kubectl sees of a namespace."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl here; its standard output.
+
+        Raises:
+            AssertionError: it failed; the message is what it said.
+        """
+        ended = chart.kubectl("--namespace", self.name, *arguments, stdin=stdin)
+        assert ended.returncode == 0, f"kubectl {' '.join(arguments)}: {ended.stderr}"
+        return ended.stdout
+
+    def apply(self, *objects: Object) -> None:
+        """`kubectl apply` of all of them at once; a warning, of Pod Security for one, is a failure."""
+        listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        ended = chart.kubectl("--namespace", self.name, "apply", "-f", "-", stdin=listed)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+    def patch(self, resource: str, change: Object) -> None:
+        """`kubectl patch` as a merge patch; `resource` as kubectl names it: `ftj/cpt`."""
+        self.kubectl("patch", resource, "--type=merge", "--patch", json.dumps(change))
+
+    def get(self, resource: str) -> Object:
+        """One object; empty where there is none."""
+        said = self.kubectl("get", resource, "-o", "json", "--ignore-not-found")
+        return dict(json.loads(said)) if said else {}
+
+    def list(self, kind: str, selector: str = "") -> list[Object]:
+        """Every object of a kind that a label selector chooses."""
+        return list(json.loads(self.kubectl("get", kind, "--selector", selector, "-o", "json"))["items"])
+
+    def until(self, resource: str, reached: Callable[[Object], bool], seconds: float = 300) -> Object:
+        """The object once it is as wanted.
+
+        Raises:
+            AssertionError: it was not in time; the message tells all that is known of the job.
+        """
+        deadline = time.monotonic() + seconds
+        while not reached(found := self.get(resource)):
+            assert time.monotonic() < deadline, f"{resource} is not so after {seconds} s\n{self.story(resource)}"
+            time.sleep(0.7)
+        return found
+
+    def phase(self, resource: str, wanted: str, seconds: float = 300) -> Object:
+        """The status of a job once it is in a phase.
+
+        Raises:
+            AssertionError: it ended in another one, or did not get there in time.
+        """
+        final = {"Succeeded", "Failed"} - {wanted}
+
+        def reached(job: Object) -> bool:
+            now = job.get("status", {}).get("phase")
+            assert now not in final, f"{resource} is {now}, not {wanted}\n{self.story(resource)}"
+            return bool(now == wanted)
+
+        return dict(self.until(resource, reached, seconds)["status"])
+
+    def step(self, resource: str, least: int, seconds: float = 300) -> Object:
+        """The status of a job that runs and has made so many steps."""
+
+        def reached(job: Object) -> bool:
+            status = job.get("status", {})
+            assert status.get("phase") not in ("Succeeded", "Failed"), self.story(resource)
+            return status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= least
+
+        return dict(self.until(resource, reached, seconds)["status"])
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Type and reason of each Event about a job, oldest first."""
+        said = self.list("events")
+        about = [event for event in said if event["involvedObject"]["name"] == name]
+        about = [event for event in about if event["involvedObject"]["kind"] in ("FineTuneJob", "InferenceJob")]
+        ordered = sorted(about, key=lambda event: event["metadata"]["creationTimestamp"])
+        return [(event["type"], event["reason"]) for event in ordered]
+
+    def python(self, pod: str, program: str) -> str:
+        """What a program prints that runs in a pod."""
+        return self.kubectl("exec", pod, "--", "python3", "-c", program)
+
+    def story(self, resource: str) -> str:
+        """What a person would look at: description, pods, the end of their logs."""
+        name = resource.rpartition("/")[2]
+        selector = f"zerotune.dev/job-name={name}"
+        logs = ("logs", f"--selector={selector}", "--prefix", f"--tail={_LOG_LINES}", "--all-containers")
+        looks = [("describe", resource), ("get", "jobs,pods", "-o", "wide", f"--selector={selector}"), logs]
+        seen = [chart.kubectl("--namespace", self.name, *look) for look in looks]
+        return "\n".join(look.stdout or look.stderr for look in seen)

@@ -1,0 +1,69 @@
+"""Two operators with one Lease: one works, the other stands by, and takes over in the middle of a job."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from api_server import ApiServer, until
+from deadly_proxy import Never
+from host_operator import HostOperator, prepare_cluster
+from lives import expect_a_good_end, stage
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def kubeconfig() -> Path:
+    """Of a cluster that has images and kinds."""
+    return prepare_cluster()
+
+
+def test_a_leader_that_is_told_to_stop_is_followed_at_once(kubeconfig: Path, tmp_path: Path) -> None:
+    async def stop(leader: HostOperator) -> None:
+        assert await leader.stop() == 0
+
+    # It gives its Lease back, and the other one asks every 5 s.
+    assert asyncio.run(_seconds_without_a_leader(kubeconfig, tmp_path, stop)) < 10
+
+
+def test_a_leader_that_is_killed_is_followed_when_its_lease_has_run_out(kubeconfig: Path, tmp_path: Path) -> None:
+    async def kill(leader: HostOperator) -> None:
+        leader.kill()
+
+    seconds = asyncio.run(_seconds_without_a_leader(kubeconfig, tmp_path, kill))
+    # The Lease holds for 20 s; renewed up to 5 s ago, looked at every 5 s.
+    assert 10 < seconds < 30
+
+
+async def _seconds_without_a_leader(
+    kubeconfig: Path, folder: Path, end: Callable[[HostOperator], Awaitable[None]]
+) -> float:
+    """A job's life in which the leader ends while the first attempt runs."""
+    async with ApiServer(kubeconfig) as cluster, stage(cluster, folder, Never()) as there:
+        first = there.start_operator()
+        await until(lambda: _leads(first), "the first operator leads")
+        second = there.start_operator()
+        await until(lambda: second.answers("/readyz"), "the second operator stands by")
+        await there.begin()
+        assert await _leads(first)
+        assert not await _leads(second)
+        writes = there.proxy.writes
+        ended = time.monotonic()
+        await end(first)
+        await until(lambda: _leads(second), "the second operator leads")
+        seconds = time.monotonic() - ended
+        await until(lambda: second.answers("/readyz"), "the second operator is ready")
+        assert there.proxy.writes == writes
+        await there.end_first()
+        await there.end_second()
+        expect_a_good_end(await there.seen())
+        await there.delete()
+        return seconds
+
+
+async def _leads(operator: HostOperator) -> bool:
+    return await operator.figure("zerotune_leader") == 1

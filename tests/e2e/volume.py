@@ -1,0 +1,67 @@
+"""The claim that jobs read from and write to: what is in it at first, and the pod through which tests look into it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from kubectl import Namespace, Object
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "kubernetes"))
+
+from seed_volume import CLAIM, catalogue_files, pod_spec, volume_objects
+
+_SEED_SECONDS = 180
+_READER = "reader"
+_WEAKNESSES, _HELD_OUT = 40, 3
+BAD_RECORD = 3
+"""Line of bad.jsonl that is no JSON object."""
+
+
+class Volume:
+    """The claim `work` of a namespace."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+
+    def fill(self) -> None:
+        """Make the claim, put model and data in, and start the pod that reads it."""
+        self._namespace.apply(*volume_objects(data()), _reader())
+        self._namespace.kubectl("wait", "job/fill", "--for=condition=Complete", f"--timeout={_SEED_SECONDS}s")
+        self._namespace.kubectl("wait", f"pod/{_READER}", "--for=condition=Ready", f"--timeout={_SEED_SECONDS}s")
+
+    def text(self, path: str) -> str:
+        """A text file of the claim."""
+        return self._namespace.kubectl("exec", _READER, "--", "cat", f"/{CLAIM}/{path}")
+
+    def json(self, path: str) -> Any:
+        """A JSON file of the claim."""
+        return json.loads(self.text(path))
+
+    def records(self, path: str) -> list[Object]:
+        """The records of JSON Lines files, a glob, in the order of their names."""
+        said = self._namespace.kubectl("exec", _READER, "--", "sh", "-c", f"cat /{CLAIM}/{path}")
+        return [json.loads(line) for line in said.splitlines()]
+
+    def files(self, path: str) -> set[str]:
+        """The names in a folder of the claim."""
+        return set(self._namespace.kubectl("exec", _READER, "--", "ls", f"/{CLAIM}/{path}").split())
+
+    def changed(self, path: str) -> float:
+        """When a file was last written to, in seconds since 1970."""
+        return float(self._namespace.kubectl("exec", _READER, "--", "stat", "--format=%.9Y", f"/{CLAIM}/{path}"))
+
+
+def data() -> dict[str, str]:
+    """The files of /work/data, by name: real text about weaknesses of software."""
+    files = catalogue_files(_WEAKNESSES, _HELD_OUT)
+    lines = files["cpt-train.jsonl"].splitlines(keepends=True)
+    bad = "".join([*lines[: BAD_RECORD - 1], '{"text": "cut o\n', *lines[BAD_RECORD:]])
+    return files | {"bad.jsonl": bad}
+
+
+def _reader() -> Object:
+    spec = pod_spec("reader", ["sleep", "infinity"]) | {"terminationGracePeriodSeconds": 0}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": _READER}, "spec": spec}
