@@ -13,7 +13,7 @@ import kopf
 from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import GROUP, VERSION
 from zerotune_operator.backends.kubernetes.jobstate import trim_job
-from zerotune_operator.backends.kubernetes.objects import JOB_KIND_LABEL, JOB_NAME_LABEL, Object
+from zerotune_operator.backends.kubernetes.objects import JOB_KIND_LABEL, JOB_NAME_LABEL
 from zerotune_operator.backends.kubernetes.pods import has_ended, trim_pod
 from zerotune_operator.models import source_key
 from zerotune_operator.store import Key, Store
@@ -32,6 +32,8 @@ class Handlers:
         self._store, self._queue = store, queue
         self._followers: defaultdict[Key, set[Key]] = defaultdict(set)
         """Those that run the output of a FineTuneJob."""
+        self._news: set[str] = set()
+        """Objects, by uid, whose newest version tells something that was not known: the others wake nobody."""
 
     def registry(self) -> kopf.OperatorRegistry:
         """The handlers, as kopf calls them.
@@ -52,40 +54,60 @@ class Handlers:
 
     async def keep_job(self, body: kopf.Body, **_: Any) -> None:
         """A Job is there."""
-        self._store.children(_owner(body)).keep_job(_name(body), trim_job(dict(body)))
+        if self._store.children(_owner(body)).keep_job(_name(body), trim_job(dict(body))):
+            self._news.add(_uid(body))
 
     async def keep_pod(self, body: kopf.Body, **_: Any) -> None:
         """A pod is there."""
-        self._store.children(_owner(body)).keep_pod(_name(body), trim_pod(dict(body)))
+        if self._store.children(_owner(body)).keep_pod(_name(body), trim_pod(dict(body))):
+            self._news.add(_uid(body))
 
     async def keep_resource(self, body: kopf.Body, **_: Any) -> None:
         """A FineTuneJob or InferenceJob is there."""
-        self._store.keep_resource(_key(body), _without_managers(body))
+        if self._store.keep_resource(_key(body), dict(body)):
+            self._news.add(_uid(body))
 
     async def job_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         """A Job is new, changed or gone."""
-        if event["type"] == "DELETED":
+        gone = event["type"] == "DELETED"
+        if gone:
             self._store.children(_owner(body)).drop_job(_name(body))
-        self._queue.add(_owner(body), _TOGETHER_SECONDS)
+        if self._is_news(body) or gone:
+            self._queue.add(_owner(body), _TOGETHER_SECONDS)
 
     async def pod_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         """A pod is new, changed or gone."""
-        if event["type"] == "DELETED":
-            # The last that was seen of it says why it ended, and may come with this event.
-            pod = trim_pod(dict(body))
-            self._store.children(_owner(body)).keep_pod(_name(body), pod if has_ended(pod) else None)
-        self._queue.add(_owner(body), _TOGETHER_SECONDS)
+        gone = event["type"] == "DELETED"
+        if gone:
+            self._part_with(body)
+        if self._is_news(body) or gone:
+            self._queue.add(_owner(body), _TOGETHER_SECONDS)
 
     async def resource_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         """A FineTuneJob or InferenceJob is new, changed or gone."""
         key, gone = _key(body), event["type"] == "DELETED"
         if gone:
-            self._store.keep_resource(key, None)
-        self._queue.add(key)
+            self._store.drop_resource(key)
+        if self._is_news(body) or gone:
+            self._queue.add(key)
         if origin := source_key(key, dict(body)):
             (self._followers[origin].discard if gone else self._followers[origin].add)(key)
         for follower in self._followers.get(key, ()):
             self._queue.add(follower)
+
+    def _part_with(self, body: kopf.Body) -> None:
+        """A pod is gone. The last that was seen of it says why it ended, and may come with this event."""
+        pod, known = trim_pod(dict(body)), self._store.children(_owner(body))
+        if has_ended(pod):
+            known.keep_pod(_name(body), pod)
+        else:
+            known.drop_pod(_name(body))
+
+    def _is_news(self, body: kopf.Body) -> bool:
+        """Whether the version of an object that was kept last tells anything new; asked once."""
+        news = _uid(body) in self._news
+        self._news.discard(_uid(body))
+        return news
 
 
 class _NothingKept(kopf.DiffBaseStorage):
@@ -157,6 +179,5 @@ def _namespace(body: kopf.Body) -> str:
     return str(body.metadata["namespace"])
 
 
-def _without_managers(body: kopf.Body) -> Object:
-    metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-    return {**body, "metadata": metadata}
+def _uid(body: kopf.Body) -> str:
+    return str(body.metadata["uid"])

@@ -56,7 +56,7 @@ class Reconciler:
         """
         resource = self._cluster.store.resource(key)
         if resource is None:
-            self._cluster.store.keep_resource(key, None)  # Its pods were heard of once more, on their way out.
+            self._cluster.store.drop_resource(key)  # Its pods were heard of once more, on their way out.
             return None
         if "deletionTimestamp" in resource["metadata"]:
             return None  # What it owns goes with it.

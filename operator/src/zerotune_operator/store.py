@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from zerotune_operator.backends.kubernetes.jobstate import said_by_job
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.pods import job_of
+from zerotune_operator.backends.kubernetes.pods import job_of, said_by_pod
 
 
 class Key(NamedTuple):
@@ -28,22 +29,30 @@ class Children:
         self.jobs: dict[str, Object] = {}
         self.pods: dict[str, Object] = {}
 
-    def keep_job(self, name: str, job: Object) -> None:
-        """Take over a newer version of a Job."""
-        if _is_newer(job, self.jobs.get(name)):
-            self.jobs[name] = job
+    def keep_job(self, name: str, job: Object) -> bool:
+        """Take over a newer version of a Job; whether it tells anything that was not known."""
+        known = self.jobs.get(name)
+        if not _is_newer(job, known):
+            return False
+        self.jobs[name] = job
+        return known is None or said_by_job(known) != said_by_job(job)
 
     def drop_job(self, name: str) -> None:
         """A Job is gone, and with it what was known of its pods."""
         self.jobs.pop(name, None)
         self.pods = {pod: known for pod, known in self.pods.items() if job_of(known) != name}
 
-    def keep_pod(self, name: str, pod: Object | None) -> None:
-        """Take over a newer version of a pod; None: it is gone, and nothing is to be learnt of it."""
-        if pod is None:
-            self.pods.pop(name, None)
-        elif _is_newer(pod, self.pods.get(name)):
-            self.pods[name] = pod
+    def keep_pod(self, name: str, pod: Object) -> bool:
+        """Take over a newer version of a pod; whether it tells anything that was not known."""
+        known = self.pods.get(name)
+        if not _is_newer(pod, known):
+            return False
+        self.pods[name] = pod
+        return said_by_pod(known) != said_by_pod(pod)
+
+    def drop_pod(self, name: str) -> None:
+        """A pod is gone, and nothing is to be learnt of it."""
+        self.pods.pop(name, None)
 
 
 class Store:
@@ -65,17 +74,22 @@ class Store:
         """All of them."""
         yield from self._resources.items()
 
-    def keep_resource(self, key: Key, resource: Object | None) -> None:
-        """Take over a newer version of a resource, or that it is gone."""
-        if resource is None:
-            self._resources.pop(key, None)
-            self._children.pop(key, None)
-        elif _is_newer(resource, self._resources.get(key)):
-            self._resources[key] = resource
+    def keep_resource(self, key: Key, resource: Object) -> bool:
+        """Take over a newer version of a resource; whether it was not known, as what the operator wrote itself is."""
+        if not _is_newer(resource, self._resources.get(key)):
+            return False
+        metadata = {name: value for name, value in resource["metadata"].items() if name != "managedFields"}
+        self._resources[key] = resource | {"metadata": metadata}
+        return True
+
+    def drop_resource(self, key: Key) -> None:
+        """A resource is gone, and what belonged to it is of no interest any more."""
+        self._resources.pop(key, None)
+        self._children.pop(key, None)
 
 
 def _is_newer(candidate: Object, known: Object | None) -> bool:
     """Resource versions of one kind of object grow (KEP-5504); an answer to a write may overtake the watch."""
     if known is None or candidate["metadata"]["uid"] != known["metadata"]["uid"]:
         return True
-    return int(candidate["metadata"]["resourceVersion"]) >= int(known["metadata"]["resourceVersion"])
+    return int(candidate["metadata"]["resourceVersion"]) > int(known["metadata"]["resourceVersion"])

@@ -79,3 +79,11 @@ def trim_job(job: Object) -> Object:
         "spec": {name: spec[name] for name in ("suspend", "activeDeadlineSeconds") if name in spec},
         "status": job.get("status", {}),
     }
+
+
+def said_by_job(job: Object) -> object:
+    """What a Job tells of how an attempt fares; equal for two versions of it that tell the same."""
+    status = job.get("status", {})
+    ends = [(found["type"], found["status"]) for found in status.get("conditions", ())]
+    indexes = (status.get("failedIndexes"), status.get("completedIndexes"))
+    return ("deletionTimestamp" in job["metadata"], job["spec"], "startTime" in status, ends, indexes)

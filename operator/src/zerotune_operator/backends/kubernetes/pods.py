@@ -23,6 +23,7 @@ _METADATA = (
 _STATUS = ("phase", "reason", "message", "podIP", "startTime")
 _CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
 _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
+_TELLING = ("PodScheduled", "DisruptionTarget", "Ready")
 _CONTAINER_STATUS = ("name", "state")
 
 
@@ -45,6 +46,27 @@ def trim_pod(pod: Object) -> Object:
             if status.get(kind)
         },
     }
+
+
+def said_by_pod(pod: Object | None) -> object:
+    """What a pod tells of how its job fares; equal for two versions of it that tell the same. A pod that has just been
+    made, or is on its way to a node that can start it, tells no more than one that is not there yet.
+    """
+    if pod is None:
+        return ("Pending", False, [], [])
+    states = [_said(name, *state) for name, found in container_states(pod) for state in found.items()]
+    told = [
+        (found["type"], found["status"], found.get("reason"), found.get("message"))
+        for found in pod["status"].get("conditions", ())
+        if found["type"] in _TELLING and (found["type"], found["status"]) != ("PodScheduled", "True")
+    ]
+    return (phase(pod), is_deleted(pod), [state for state in states if state], told)
+
+
+def _said(name: str, kind: str, state: Object) -> object:
+    if kind == "waiting" and state.get("reason") in (None, "ContainerCreating", "PodInitializing"):
+        return None
+    return (name, kind, state.get("reason"), state.get("exitCode"))
 
 
 def newer(one: Object, other: Object) -> Object:
