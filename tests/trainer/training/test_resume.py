@@ -135,6 +135,21 @@ def test_a_checkpoint_with_a_flipped_byte_is_passed_over(interrupted: Any, expec
     assert (job.curve(), job.weights()) == expected(2)
 
 
+def test_a_checkpoint_whose_manifest_is_damaged_is_passed_over_and_not_removed_for_it(
+    interrupted: Any, expected: Any
+) -> None:
+    job = interrupted
+    manifest = job.checkpoints / "checkpoint-6" / "manifest.json"
+    manifest.write_bytes(b"\xff" + manifest.read_bytes())
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert "checkpoint-6 is damaged: its manifest cannot be read" in ended.log
+    assert "checkpoint-6 was not completed" not in ended.log
+    assert "training begins at checkpoint-4" in ended.log
+    assert (job.curve(), job.weights()) == expected(2)
+
+
 def test_a_damaged_checkpoint_asked_for_by_name_is_refused(interrupted: Any) -> None:
     job = interrupted
     damaged = next((job.checkpoints / "checkpoint-6").glob("global_step6/*optim_states.pt"))

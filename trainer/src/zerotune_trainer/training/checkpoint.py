@@ -175,13 +175,20 @@ class Checkpoints:
         fetch(self._folder, f"{name}/{MANIFEST_NAME}")
         manifest = read_manifest(self._folder.local / name)
         if manifest is None:
-            _log.warning("%s/%s was not completed: it is removed", self._folder.uri, name)
-            self._remove(name)
+            self._pass_over(name)
             return False
         check_owner(self._folder.uri, manifest.job, self._config.job)
         if manifest.config_digest != self._config.digest():
             _log.warning("%s/%s was written with another configuration of this job", self._folder.uri, name)
         return True
+
+    def _pass_over(self, name: str) -> None:
+        """Remove what a crash left of a checkpoint. One that was whole stays, for who can mend its manifest."""
+        if (self._folder.local / name / MANIFEST_NAME).is_file():
+            _log.warning("%s/%s is damaged: its manifest cannot be read", self._folder.uri, name)
+            return
+        _log.warning("%s/%s was not completed: it is removed", self._folder.uri, name)
+        self._remove(name)
 
     def _named(self, resume: str, newest_first: list[str]) -> str:
         states = {name: self._state(name) for name in newest_first}
