@@ -54,7 +54,10 @@ def test_jobs_and_pods_come_change_and_go() -> None:
 def test_what_was_last_seen_of_a_pod_is_kept_until_its_job_is_gone() -> None:
     known = Store().children(KEY)
     owner = {"kind": "Job", "name": "cpt-a0"}
-    pod = {"metadata": {"uid": "p", "resourceVersion": "3", "ownerReferences": [owner]}, "status": {"reason": "Evicted"}}
+    pod = {
+        "metadata": {"uid": "p", "resourceVersion": "3", "ownerReferences": [owner]},
+        "status": {"reason": "Evicted"},
+    }
     known.keep_job("cpt-a0", version(2))
     known.keep_pod("cpt-a0-0-x", pod)
     known.keep_job("cpt-a1", version(5, uid="other"))

@@ -42,6 +42,7 @@ class Heartbeat:
         self._ears, self._mouth = os.pipe()
         os.set_blocking(self._ears, False)
         os.set_blocking(self._mouth, False)
+        self._first_step: int | None = None
         self._prepared = False
         self._over = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -63,6 +64,7 @@ class Heartbeat:
 
     def progress(self, progress: Progress) -> None:
         """Say how far the job is."""
+        self._first_step = self._first_step if progress.first_step is None else progress.first_step
         self._report(progress=progress, step=progress.step)
 
     def topology(self, entries: list[TopologyEntry]) -> None:
@@ -70,8 +72,10 @@ class Heartbeat:
         self._report(topology=entries)
 
     def completion(self, completion: Completion) -> None:
-        """Say that the result is complete; its figures are the last progress."""
-        self._report(completion=completion, progress=completion.progress, step=completion.progress.step)
+        """Say that the result is complete; its figures are the last progress, but for where this attempt began."""
+        progress = completion.progress.model_copy(update={"first_step": self._first_step})
+        completion = completion.model_copy(update={"progress": progress})
+        self._report(completion=completion, progress=progress, step=progress.step)
 
     def finish(self, failure: Failure | None) -> None:
         """Send the last word: what failed, or that all is done."""

@@ -103,20 +103,11 @@ class Supervisor:
                 self._note_end(rank)
 
     def _take(self, rank: Rank, beat: Beat) -> None:
-        if beat.progress is not None:
-            self._progress = self._since_first_step(beat.progress)
+        self._progress = beat.progress or self._progress
         self._topology = beat.topology or self._topology
-        if beat.completion is not None:
-            progress = self._since_first_step(beat.completion.progress)
-            self._completion = beat.completion.model_copy(update={"progress": progress})
+        self._completion = beat.completion or self._completion
         if beat.failure is not None:
             self._fail(rank, beat.failure)
-
-    def _since_first_step(self, progress: Progress) -> Progress:
-        """Progress that says where this attempt began: what is read from the result itself does not."""
-        if progress.first_step is not None or self._progress is None:
-            return progress
-        return progress.model_copy(update={"first_step": self._progress.first_step})
 
     def _note_end(self, rank: Rank) -> None:
         _logger.info("rank %d ended with exit code %d", rank.number, rank.exit_code)
