@@ -40,6 +40,7 @@ def test_an_operator_goes_on_after_the_api_server_was_killed(kubeconfig: Path, t
 
     async def kill_server(there: Stage) -> None:
         os.kill(Bed().pid_of("kube-apiserver"), signal.SIGKILL)
+        await asyncio.to_thread(Bed().up)
         await until(lambda: _answers(there.cluster), "the API server is back")
 
     asyncio.run(_live_through(kubeconfig, tmp_path, kill_server))
