@@ -150,8 +150,6 @@ def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # Events are told by `publish`.
     settings.scanning.disabled = True  # CRDs and namespaces are not watched: that takes rights over the whole cluster.
-    # An API server that is restarted is back within seconds: kopf's own pauses grow to 21.
-    settings.networking.error_backoffs = (1, 1, 2, 2, 3, 3, *(5,) * 20)
     settings.persistence.diffbase_storage = _NothingKept()
     settings.watching.label_selectors["", "v1", "pods"] = JOB_NAME_LABEL
     settings.watching.label_selectors["batch", "v1", "jobs"] = JOB_NAME_LABEL
