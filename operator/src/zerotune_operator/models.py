@@ -16,7 +16,7 @@ from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.model_config import model_shape
 from zerotune_operator.store import Key, Store
-from zerotune_trainer.errors import InputMissingError, TemporaryError
+from zerotune_trainer.errors import InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
 
 _logger = logging.getLogger(__name__)
@@ -54,18 +54,17 @@ class Hub:
             InputMissingError: the Hub has no such model, or wants a token.
             ConfigurationError: its config.json is not one of a language model.
         """
-        asked = self._asked.setdefault((uri, revision), asyncio.create_task(self._ask(uri, revision)))
+        model = (uri, revision)
+        if model not in self._asked:
+            self._asked[model] = asyncio.create_task(asyncio.to_thread(model_shape, uri, revision))
         try:
-            return await asyncio.shield(asked)
-        except TemporaryError as error:
+            return await asyncio.shield(self._asked[model])
+        except ZerotuneError as error:
+            self._asked.pop(model, None)  # Another time the answer may be another.
+            if not isinstance(error, TemporaryError):
+                raise
             _logger.warning("%s: %s; a pod will ask", uri, error.message)
             return None
-        finally:
-            if asked.done() and asked.exception() is not None:
-                self._asked.pop((uri, revision), None)
-
-    async def _ask(self, uri: str, revision: str | None) -> ModelShape:
-        return await asyncio.to_thread(model_shape, uri, revision)
 
 
 def source_key(key: Key, resource: Object) -> Key | None:

@@ -1,0 +1,56 @@
+"""The operator asks the Hub about a model once, however many jobs run it, and again after an error."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from zerotune_operator.models import Hub
+from zerotune_trainer.errors import InputMissingError
+
+pytestmark = pytest.mark.anyio
+CONFIG = (Path(__file__).parents[2] / "golden" / "plan" / "models" / "llama-3.1-8b.json").read_bytes()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """The paths that a stand-in of the Hub was asked for; it has the model org/there."""
+    paths: list[str] = []
+
+    class Models(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            self.send_response(200 if self.path.startswith("/org/there/") else 404)
+            self.end_headers()
+            self.wfile.write(CONFIG)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Models)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    yield paths
+    server.shutdown()
+    server.server_close()
+
+
+async def test_many_jobs_of_a_model_make_one_request(asked: list[str]) -> None:
+    hub = Hub()
+    shapes = await asyncio.gather(*(hub.shape("hf://org/there", None) for _ in range(20)))
+    shapes.append(await hub.shape("hf://org/there", None))
+
+    assert len(set(shapes)) == 1
+    assert asked == ["/org/there/resolve/main/config.json"]
+
+
+async def test_a_model_that_was_not_there_is_asked_for_again(asked: list[str]) -> None:
+    hub = Hub()
+    for _ in range(2):
+        with pytest.raises(InputMissingError):
+            await hub.shape("hf://org/missing", None)
+
+    assert len(asked) == 2
