@@ -1,8 +1,8 @@
 """Runs in a pod of the trainer's image: fills a volume with a small model and the data that is mounted beside it.
 
-    python3 /seed/fill.py /work
+    python3 /seed/fill.py /cwe
 
-DATA/*.jsonl goes to /work/data; /work/model is a Llama and a tokenizer that has read cpt-train.jsonl.
+*.jsonl goes to /cwe/data; /cwe/model is a Llama and a tokenizer that has read cpt-train.jsonl.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ sys.path.insert(0, str(QUICKSTART))
 from catalogue import read_catalogue, split  # noqa: E402
 from prepare import conversations, held_out_questions, texts  # noqa: E402
 
-CLAIM = "work"
+CLAIM = "cwe"
 IMAGE = "zerotune.dev/trainer:0.1.0"
 USER = 65532
 HELD_OUT, TRAINED_ON = 12, 60
@@ -71,7 +71,7 @@ def pod_spec(name: str, command: list[str]) -> Object:
         "command": command,
         "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": "work", "mountPath": f"/{CLAIM}"}, {"name": "seed", "mountPath": "/seed"}],
+        "volumeMounts": [{"name": "claim", "mountPath": f"/{CLAIM}"}, {"name": "seed", "mountPath": "/seed"}],
     }
     return {
         "restartPolicy": "Never",
@@ -85,7 +85,7 @@ def pod_spec(name: str, command: list[str]) -> Object:
         },
         "containers": [container],
         "volumes": [
-            {"name": "work", "persistentVolumeClaim": {"claimName": CLAIM}},
+            {"name": "claim", "persistentVolumeClaim": {"claimName": CLAIM}},
             {"name": "seed", "configMap": {"name": "seed"}},
         ],
     }

@@ -38,7 +38,7 @@ def namespace(installation: Installation) -> Namespace:
 
 @pytest.fixture(scope="session")
 def volume(namespace: Namespace) -> Volume:
-    """The claim `work`, filled."""
+    """The claim `cwe`, filled."""
     made = Volume(namespace)
     made.fill()
     return made

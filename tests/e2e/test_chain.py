@@ -22,7 +22,7 @@ def test_each_job_waits_for_the_one_before(chain: Chain) -> None:
 
 def test_the_second_stage_starts_from_the_output_of_the_first(chain: Chain, namespace: Namespace) -> None:
     config = namespace.get("configmap/sft-a0")["data"]["config.json"]
-    assert '"file:///mnt/pvc/work/output/cpt"' in config
+    assert '"file:///mnt/pvc/cwe/output/cpt"' in config
 
 
 def test_every_record_is_answered_exactly_once_and_in_order(chain: Chain, volume: Volume) -> None:

@@ -60,7 +60,7 @@ def test_the_output_is_whole_by_its_own_manifest(succeeded: Object, volume: Volu
     report = volume.text("output/cpt/report.html").encode()
     assert hashlib.sha256(report).hexdigest() == files["report.html"]["sha256"]
     output = succeeded["output"]
-    assert (output["uri"], output["files"], output["step"]) == ("pvc://work/output/cpt", len(files), STEPS)
+    assert (output["uri"], output["files"], output["step"]) == ("pvc://cwe/output/cpt", len(files), STEPS)
     assert output["bytes"] == sum(each["size"] for each in files.values())
     kept = [f"checkpoint-{step}" for step in (STEPS - SAVE_STEPS, STEPS)]
     assert volume.files("output/cpt/checkpoints") == set(kept)

@@ -21,7 +21,7 @@ BAD_RECORD = 3
 
 
 class Volume:
-    """The claim `work` of a namespace."""
+    """The claim `cwe` of a namespace."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
@@ -55,7 +55,7 @@ class Volume:
 
 
 def data() -> dict[str, str]:
-    """The files of /work/data, by name: real text about weaknesses of software."""
+    """The files of the folder data, by name: real text about weaknesses of software."""
     files = catalogue_files(_WEAKNESSES, _HELD_OUT)
     lines = files["cpt-train.jsonl"].splitlines(keepends=True)
     bad = "".join([*lines[: BAD_RECORD - 1], '{"text": "cut o\n', *lines[BAD_RECORD:]])
