@@ -1,13 +1,17 @@
-"""The API server is out of reach for a while in the middle of a job: the operator goes on by itself."""
+"""The API server is gone or out of reach for a while in the middle of a job: the operator goes on by itself."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
-from api_server import ApiServer
+from api_server import ApiServer, until
+from bed import Bed
 from deadly_proxy import Never
 from host_operator import prepare_cluster
 from lives import Stage, expect_a_good_end, stage
@@ -30,6 +34,18 @@ def test_an_operator_goes_on_after_its_connections_were_cut(kubeconfig: Path, tm
     asyncio.run(_live_through(kubeconfig, tmp_path, cut))
 
 
+def test_an_operator_goes_on_after_the_api_server_was_killed(kubeconfig: Path, tmp_path: Path) -> None:
+    if kubeconfig != Bed().folders.kubeconfig:
+        pytest.skip("the API server of a cluster that is not the test bed is left alone")
+
+    async def kill_server(there: Stage) -> None:
+        """The bed starts it again."""
+        os.kill(Bed().pid_of("kube-apiserver"), signal.SIGKILL)
+        await until(lambda: _answers(there.cluster), "the API server is back")
+
+    asyncio.run(_live_through(kubeconfig, tmp_path, kill_server))
+
+
 async def _live_through(kubeconfig: Path, folder: Path, outage: Callable[[Stage], Awaitable[None]]) -> None:
     """A life with an outage in each attempt."""
     async with ApiServer(kubeconfig) as cluster, stage(cluster, folder, Never()) as there:
@@ -42,3 +58,10 @@ async def _live_through(kubeconfig: Path, folder: Path, outage: Callable[[Stage]
         expect_a_good_end(await there.seen())
         assert operator.is_alive()
         await there.delete()
+
+
+async def _answers(cluster: ApiServer) -> bool:
+    try:
+        return bool(await cluster.get("/readyz"))
+    except (aiohttp.ClientError, LookupError, OSError):
+        return False

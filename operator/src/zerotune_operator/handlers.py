@@ -1,4 +1,4 @@
-"""What wakes the operator: kopf's watches. The only file that imports kopf."""
+"""What wakes the operator: our own watches of Jobs and pods, and kopf's of resources. Nothing else imports kopf."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ import kopf
 
 from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import GROUP, VERSION
+from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.jobstate import trim_job
-from zerotune_operator.backends.kubernetes.objects import JOB_KIND_LABEL, JOB_NAME_LABEL
+from zerotune_operator.backends.kubernetes.objects import JOB_KIND_LABEL, JOB_NAME_LABEL, Object
 from zerotune_operator.backends.kubernetes.pods import has_ended, trim_pod
 from zerotune_operator.models import source_key
 from zerotune_operator.store import Key, Store
+from zerotune_operator.watches import Listener, Watch
 from zerotune_operator.workqueue import WorkQueue
+from zerotune_trainer.errors import ZerotuneError
 
-_TOGETHER_SECONDS = 0.2
-"""Events of a job's pods come in bursts: one turn answers them all."""
+_START_SECONDS, _END_SECONDS = 1.0, 0.1
+"""How long a turn waits for more of the same: pods start in bursts, and what ends one wants an answer soon."""
 
-_ours = {JOB_NAME_LABEL: kopf.PRESENT, JOB_KIND_LABEL: kopf.PRESENT}
+_OURS = f"{JOB_NAME_LABEL},{JOB_KIND_LABEL}"
+"""Selects the Jobs and pods of our resources."""
 
 
 class Handlers:
@@ -32,82 +36,70 @@ class Handlers:
         self._store, self._queue = store, queue
         self._followers: defaultdict[Key, set[Key]] = defaultdict(set)
         """Those that run the output of a FineTuneJob."""
-        self._news: set[str] = set()
-        """Objects, by uid, whose newest version tells something that was not known: the others wake nobody."""
+        self._news: set[Key] = set()
+        """Resources whose newest version tells something that was not known."""
+        self._all_known = False
+        """Whether everything is known that was there at the start: no resource has a turn before."""
 
     def registry(self) -> kopf.OperatorRegistry:
         """The handlers, as kopf calls them.
 
-        Everything is kept by index functions: kopf calls no other handler before all of them have run over what is
+        Resources are kept by index functions: kopf calls no other handler before all of them have run over what is
         there, so the first turn of a resource sees all that it depends on.
         """
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_log_in)
-        kopf.index("batch", "v1", "jobs", labels=_ours, registry=registry)(self.keep_job)
-        kopf.index("", "v1", "pods", labels=_ours, registry=registry)(self.keep_pod)
-        kopf.on.event("batch", "v1", "jobs", labels=_ours, registry=registry)(self.job_changed)
-        kopf.on.event("", "v1", "pods", labels=_ours, registry=registry)(self.pod_changed)
         for kind in KINDS:
             kopf.index(GROUP, VERSION, kind.plural, registry=registry)(self.keep_resource)
             kopf.on.event(GROUP, VERSION, kind.plural, registry=registry)(self.resource_changed)
         return registry
 
-    async def keep_job(self, body: kopf.Body, **_: Any) -> None:
-        """A Job is there."""
-        if self._store.children(_owner(body)).keep_job(_name(body), trim_job(dict(body))):
-            self._news.add(_uid(body))
-
-    async def keep_pod(self, body: kopf.Body, **_: Any) -> None:
-        """A pod is there."""
-        if self._store.children(_owner(body)).keep_pod(_name(body), trim_pod(dict(body))):
-            self._news.add(_uid(body))
-
     async def keep_resource(self, body: kopf.Body, **_: Any) -> None:
-        """A FineTuneJob or InferenceJob is there."""
+        """A FineTuneJob or InferenceJob is new, or changed."""
         if self._store.keep_resource(_key(body), dict(body)):
-            self._news.add(_uid(body))
-
-    async def job_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
-        """A Job is new, changed or gone."""
-        gone = event["type"] == "DELETED"
-        if gone:
-            self._store.children(_owner(body)).drop_job(_name(body))
-        if self._is_news(body) or gone:
-            self._queue.add(_owner(body), _TOGETHER_SECONDS)
-
-    async def pod_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
-        """A pod is new, changed or gone."""
-        gone = event["type"] == "DELETED"
-        if gone:
-            self._part_with(body)
-        if self._is_news(body) or gone:
-            self._queue.add(_owner(body), _TOGETHER_SECONDS)
+            self._news.add(_key(body))
 
     async def resource_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
         """A FineTuneJob or InferenceJob is new, changed or gone."""
+        self._all_known = True
         key, gone = _key(body), event["type"] == "DELETED"
         if gone:
             self._store.drop_resource(key)
-        if self._is_news(body) or gone:
+        if key in self._news or gone:
             self._queue.add(key)
+        self._news.discard(key)
         if origin := source_key(key, dict(body)):
             (self._followers[origin].discard if gone else self._followers[origin].add)(key)
         for follower in self._followers.get(key, ()):
             self._queue.add(follower)
 
-    def _part_with(self, body: kopf.Body) -> None:
-        """A pod is gone. The last that was seen of it says why it ended, and may come with this event."""
-        pod, known = trim_pod(dict(body)), self._store.children(_owner(body))
-        if has_ended(pod):
-            known.keep_pod(_name(body), pod)
-        else:
-            known.drop_pod(_name(body))
+    def keep_job(self, job: Object) -> None:
+        """A Job is new, or changed."""
+        if self._store.children(_owner(job)).keep_job(job["metadata"]["name"], trim_job(job)):
+            self._wake(_owner(job), _START_SECONDS)
 
-    def _is_news(self, body: kopf.Body) -> bool:
-        """Whether the version of an object that was kept last tells anything new; asked once."""
-        news = _uid(body) in self._news
-        self._news.discard(_uid(body))
-        return news
+    def keep_pod(self, pod: Object) -> None:
+        """A pod is new, or changed."""
+        seen = trim_pod(pod)
+        if self._store.children(_owner(pod)).keep_pod(pod["metadata"]["name"], seen):
+            self._wake(_owner(pod), _END_SECONDS if has_ended(seen) else _START_SECONDS)
+
+    def drop_job(self, job: Object) -> None:
+        """A Job is gone."""
+        self._store.children(_owner(job)).drop_job(job["metadata"]["name"])
+        self._wake(_owner(job), _END_SECONDS)
+
+    def drop_pod(self, pod: Object) -> None:
+        """A pod is gone. Why it ended may come with this event."""
+        known = self._store.children(_owner(pod))
+        if "status" in pod:
+            known.keep_pod(pod["metadata"]["name"], trim_pod(pod))
+        known.drop_pod(pod["metadata"]["name"])
+        self._wake(_owner(pod), _END_SECONDS)
+
+    def _wake(self, owner: Key, after: float) -> None:
+        if self._all_known:  # Else it has its first turn yet to come.
+            self._queue.add(owner, after)
 
 
 class _NothingKept(kopf.DiffBaseStorage):
@@ -127,23 +119,51 @@ class _NothingKept(kopf.DiffBaseStorage):
         """Keep nothing."""
 
 
-async def watch(store: Store, queue: WorkQueue[Key], namespaces: Collection[str], ready: asyncio.Event) -> None:
+async def watch(
+    store: Store, queue: WorkQueue[Key], client: ClusterClient, namespaces: Collection[str], ready: asyncio.Event
+) -> None:
     """Watch until cancelled; `ready` is set once everything that is there is known.
 
     Args:
         store: Kept up to date.
         queue: Gets what changed.
+        client: The line to the API server.
         namespaces: Those to watch; none stands for the whole cluster.
         ready: Set when the watches are up.
+
+    Raises:
+        ZerotuneError: the API server refuses the watches.
     """
-    await kopf.operator(
-        registry=Handlers(store, queue).registry(),
-        settings=_settings(),
-        standalone=True,  # The Lease says who leads.
-        clusterwide=not namespaces,
-        namespaces=namespaces,
-        ready_flag=ready,
-    )
+    handlers = Handlers(store, queue)
+    watches = _watches(handlers, client, namespaces)
+    try:
+        async with asyncio.TaskGroup() as group:
+            following = [group.create_task(each.run()) for each in watches]
+            for each in watches:
+                await each.listed.wait()
+            await kopf.operator(
+                registry=handlers.registry(),
+                settings=_settings(),
+                standalone=True,  # The Lease says who leads.
+                clusterwide=not namespaces,
+                namespaces=namespaces,
+                ready_flag=ready,
+            )
+            for task in following:
+                task.cancel()
+    except* ZerotuneError as errors:
+        raise errors.exceptions[0] from errors
+
+
+def _watches(handlers: Handlers, client: ClusterClient, namespaces: Collection[str]) -> list[Watch]:
+    """Of Jobs first: a pod counts as a Job's when that is known."""
+    scopes = [f"namespaces/{name}/" for name in namespaces] or [""]
+    jobs, pods = Listener(handlers.keep_job, handlers.drop_job), Listener(handlers.keep_pod, handlers.drop_pod)
+    return [
+        Watch(client, f"{root}/{scope}{plural}", _OURS, listener)
+        for root, plural, listener in (("/apis/batch/v1", "jobs", jobs), ("/api/v1", "pods", pods))
+        for scope in scopes
+    ]
 
 
 def _settings() -> kopf.OperatorSettings:
@@ -151,8 +171,6 @@ def _settings() -> kopf.OperatorSettings:
     settings.posting.enabled = False  # Events are told by `publish`.
     settings.scanning.disabled = True  # CRDs and namespaces are not watched: that takes rights over the whole cluster.
     settings.persistence.diffbase_storage = _NothingKept()
-    settings.watching.label_selectors["", "v1", "pods"] = JOB_NAME_LABEL
-    settings.watching.label_selectors["batch", "v1", "jobs"] = JOB_NAME_LABEL
     logging.getLogger("kopf").setLevel(logging.WARNING)
     return settings
 
@@ -163,21 +181,9 @@ async def _log_in(**arguments: Any) -> kopf.ConnectionInfo | None:
 
 
 def _key(body: kopf.Body) -> Key:
-    return Key(body["kind"], _namespace(body), _name(body))
+    return Key(body["kind"], str(body.metadata["namespace"]), str(body.metadata["name"]))
 
 
-def _owner(body: kopf.Body) -> Key:
-    labels = body.metadata["labels"]
-    return Key(labels[JOB_KIND_LABEL], _namespace(body), labels[JOB_NAME_LABEL])
-
-
-def _name(body: kopf.Body) -> str:
-    return str(body.metadata["name"])
-
-
-def _namespace(body: kopf.Body) -> str:
-    return str(body.metadata["namespace"])
-
-
-def _uid(body: kopf.Body) -> str:
-    return str(body.metadata["uid"])
+def _owner(found: Object) -> Key:
+    metadata = found["metadata"]
+    return Key(metadata["labels"][JOB_KIND_LABEL], metadata["namespace"], metadata["labels"][JOB_NAME_LABEL])

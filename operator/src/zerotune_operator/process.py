@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -68,6 +69,7 @@ async def run(settings: Settings) -> int:
     Raises:
         ZerotuneError: the operator cannot work here.
     """
+    _collect_seldom()
     store = Store()
     metrics, ready, leads = Metrics(store), asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
@@ -87,6 +89,14 @@ async def run(settings: Settings) -> int:
         identity = f"{socket.gethostname()}-{os.getpid()}"
         lease = Lease(client, settings.lease, settings.operator_namespace, identity)
         return await _until_signal(lease.lead(work))
+
+
+def _collect_seldom() -> None:
+    """What is imported stays, and need not be gone through again; what the API server tells comes in large pieces
+    without cycles, and by default each of them would bring a collection.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 async def _until_signal(leading: Coroutine[None, None, bool]) -> int:
@@ -129,7 +139,7 @@ async def _work(
 
     queue = WorkQueue(turn)
     try:
-        await watch(store, queue, settings.namespaces, ready)
+        await watch(store, queue, client, settings.namespaces, ready)
     finally:
         await queue.close()
         await launchers.close()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from zerotune_operator.backends.kubernetes.jobstate import said_by_job
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.pods import job_of, said_by_pod
+from zerotune_operator.backends.kubernetes.pods import has_ended, job_of, said_by_pod
 
 
 class Key(NamedTuple):
@@ -51,8 +51,9 @@ class Children:
         return said_by_pod(known) != said_by_pod(pod)
 
     def drop_pod(self, name: str) -> None:
-        """A pod is gone, and nothing is to be learnt of it."""
-        self.pods.pop(name, None)
+        """A pod is gone. One that had ended is kept as long as its Job: it says why."""
+        if name in self.pods and not has_ended(self.pods[name]):
+            del self.pods[name]
 
 
 class Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,24 @@ def test_model_folder_without_weights(
     shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
     message = refused(66, data=question, model={"uri": (tmp_path / "model").as_uri()})
     assert "holds no weights" in message
+
+
+def test_model_whose_weights_are_of_another_shape(
+    tmp_path: Path, model_folder: Path, question: dict[str, Any], refused: Any
+) -> None:
+    copied = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    config = json.loads((copied / "config.json").read_text())
+    (copied / "config.json").write_text(json.dumps(config | {"intermediate_size": 192}))
+    message = refused(64, data=question, model={"uri": copied.as_uri()})
+    assert "config.json asks for 64x192" in message
+    assert not list((tmp_path / "output").glob("part-*"))
+
+
+def test_model_folder_without_tokenizer(
+    tmp_path: Path, model_folder: Path, question: dict[str, Any], refused: Any
+) -> None:
+    shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("tokenizer*"))
+    assert "tokenizer" in refused(66, data=question, model={"uri": (tmp_path / "model").as_uri()})
 
 
 def test_prompt_and_generation_longer_than_the_context(question: dict[str, Any], refused: Any) -> None:

@@ -52,6 +52,11 @@ def with_a_shard_missing(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def without_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
 @pytest.mark.parametrize("stage", [2, 3])
 @pytest.mark.parametrize(
     ("spoil", "code", "message"),
@@ -62,6 +67,7 @@ def with_a_shard_missing(folder: Path) -> None:
         (cut_short, 64, "is not a whole safetensors file"),
         (with_a_link_to_nowhere, 64, "model.safetensors cannot be read"),
         (with_a_shard_missing, 66, "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names"),
+        (without_tokenizer, 66, "tokenizer"),
     ],
 )
 def test_a_model_that_is_not_whole_is_refused(

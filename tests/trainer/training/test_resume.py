@@ -135,6 +135,17 @@ def test_a_checkpoint_with_a_flipped_byte_is_passed_over(interrupted: Any, expec
     assert (job.curve(), job.weights()) == expected(2)
 
 
+def test_where_no_checkpoint_is_whole_training_begins_again_and_says_so(interrupted: Any, expected: Any) -> None:
+    job = interrupted
+    for path in job.checkpoints.glob("checkpoint-*/global_step*/*optim_states.pt"):
+        flip_a_byte(path)
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert f"no checkpoint in file://{job.checkpoints} is whole: training begins at the beginning" in ended.log
+    assert (job.curve(), job.weights()) == expected(2)
+
+
 def test_a_checkpoint_whose_manifest_is_damaged_is_passed_over_and_not_removed_for_it(
     interrupted: Any, expected: Any
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from zerotune_operator.backends.kubernetes.observe import ClusterView, observe
 from zerotune_operator.backends.kubernetes.scheduling import scheduling_hint, scheduling_reasons, short_resources
 from zerotune_operator.backends.kubernetes.waiting import Waiting, refused_pods, waits_for
 from zerotune_trainer.errors import Failure
+from zerotune_trainer.progress import NodeProgress
 
 WAITING = yaml.safe_load(Path(__file__).with_name("waiting.yaml").read_text())
 
@@ -144,6 +146,29 @@ def test_a_kill_for_lack_of_memory_explains_what_a_launcher_could_not(kind: str,
 
 def test_a_launcher_that_says_why_is_believed() -> None:
     assert failed("data-error") == Failure(failure_class="Data", message="line 7 is bad", rank=0, exit_code=65)
+
+
+def test_a_launcher_is_told_with_the_uris_that_the_user_wrote() -> None:
+    """At its end, and by HTTP before that."""
+    own = Failure(
+        failure_class="Data",
+        message="/mnt/pvc/work/bad.jsonl:3: not JSON",
+        hint="see file:///mnt/pvc/work/bad.jsonl",
+        exit_code=65,
+    )
+    wanted = own.model_copy(update={"message": "pvc://work/bad.jsonl:3: not JSON", "hint": "see pvc://work/bad.jsonl"})
+    pod = recording("data-error")["pods"][0]
+    pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = own.model_dump_json(by_alias=True)
+    running = view_of("running")
+    answers = {
+        pod["metadata"]["name"]: NodeProgress(job="j", attempt=0, host="h", ranks=[], failure=own)
+        for pod in running.pods
+    }
+    seen = observe(attempt_of(running), replace(running, progress=answers)).nodes[0].progress
+
+    assert failure_of(pod, job_goes_on=True) == wanted
+    assert seen is not None
+    assert seen.failure == wanted
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from zerotune_trainer.progress import NodeProgress
 from zerotune_trainer.sizing.shape import ModelShape
 
 _PATIENCE_SECONDS = 10
-"""A pod that waits for no longer than this may well be on its way."""
+"""What waits for no longer than this may well be on its way."""
 _PODS_ASKED_ABOUT = 3
 _STUCK_SECONDS = 60
 
@@ -110,9 +110,11 @@ class KubernetesBackend:
         view = self._view(rendered.name)
         view = replace(view, progress=await self._progress(view.pods, rendered.progress_port))
         seen = observe(rendered, view)
-        if not any(node.state == "waiting" for node in seen.nodes) or seen.queued or self._is_young(view):
+        waiting = [node for node in seen.nodes if node.state == "waiting"]
+        if seen.queued or not waiting:
             return seen
-        return observe(rendered, replace(view, events=await self._events(view)))
+        events = await self._events(view, lacks_pods=any(node.pod is None for node in waiting))
+        return observe(rendered, replace(view, events=events)) if events else seen
 
     async def stop(self, rendered: KubernetesAttempt) -> None:
         """Have the pods of an attempt that still run save and end; what the others said stays to be read.
@@ -142,8 +144,8 @@ class KubernetesBackend:
             await self._make(render_inspection(self._job, model_uri, self._cluster.installation))
         view = self._view(name)
         found = shape_of_inspection(view)
-        if found is None and not self._is_young(view):
-            found = shape_of_inspection(replace(view, events=await self._events(view)))
+        if found is None and (events := await self._events(view, lacks_pods=not view.pods)):
+            found = shape_of_inspection(replace(view, events=events))
         if isinstance(found, ModelShape):
             return found
         if found is None or isinstance(found, RootCause):
@@ -168,18 +170,15 @@ class KubernetesBackend:
         job = self._known.jobs.get(name)
         return ClusterView(job, tuple(pod for pod in self._known.pods.values() if pods.is_of(pod, name, job)))
 
-    def _is_young(self, view: ClusterView) -> bool:
-        """Whether the Job is too young for its pods to have run into trouble that only Events tell."""
-        if view.job is None:
-            return True
-        created = datetime.fromisoformat(view.job["metadata"]["creationTimestamp"])
-        return (self._cluster.clock() - created).total_seconds() < _PATIENCE_SECONDS
-
-    async def _events(self, view: ClusterView) -> tuple[Object, ...]:
-        """Events about the Job, or about the first of its pods that wait."""
-        assert view.job is not None
-        waiting = [pod for pod in view.pods if not pods.is_running(pod) and not pods.has_ended(pod)]
-        asked = [pod["metadata"] for pod in waiting[:_PODS_ASKED_ABOUT]] or [view.job["metadata"]]
+    async def _events(self, view: ClusterView, *, lacks_pods: bool) -> tuple[Object, ...]:
+        """Events about what may have run into trouble that only Events tell: the Job, where it has too few pods, and
+        the first of its pods that have a node and do not start.
+        """
+        now = self._cluster.clock()
+        stuck = [pod["metadata"] for pod in view.pods if (pods.seconds_placed(pod, now) or 0) >= _PATIENCE_SECONDS]
+        asked = stuck[:_PODS_ASKED_ABOUT]
+        if lacks_pods and view.job is not None and _age_seconds(view.job, now) >= _PATIENCE_SECONDS:
+            asked.append(view.job["metadata"])
         found = await asyncio.gather(
             *(self._cluster.client.events_about(one["namespace"], one["uid"]) for one in asked)
         )
@@ -207,6 +206,10 @@ class KubernetesBackend:
     async def _answers(self, asked: list[Object], port: int) -> dict[str, NodeProgress]:
         found = await asyncio.gather(*(self._cluster.launchers.progress(pod["status"]["podIP"], port) for pod in asked))
         return {pods.name(pod): answer for pod, answer in zip(asked, found, strict=True) if answer is not None}
+
+
+def _age_seconds(made: Object, now: datetime) -> float:
+    return (now - datetime.fromisoformat(made["metadata"]["creationTimestamp"])).total_seconds()
 
 
 def _owners(made: Object) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.rest import RESTResponse
 
 from zerotune_operator.api.jobs import GROUP, VERSION
 from zerotune_operator.backends.kubernetes.objects import Object
@@ -21,6 +22,9 @@ FIELD_MANAGER = "zerotune"
 _APPLY, _MERGE, _JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
 _POOL = 32
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=150)
+"""The API server sends a bookmark every minute."""
+_LOST = (TimeoutError, aiohttp.ClientError, OSError)
 _PLURALS = {
     ("v1", "ConfigMap"): "configmaps",
     ("v1", "Event"): "events",
@@ -50,6 +54,8 @@ async def connect() -> ApiClient:
     """
     configuration = Configuration()
     configuration.connection_pool_maxsize = _POOL
+    # Else aiohttp looks for a netrc file, in a thread, before every request.
+    configuration.client_session_kwargs = {"trust_env": False}
     try:
         if _IN_CLUSTER.is_file():
             config.load_incluster_config(client_configuration=configuration)
@@ -153,24 +159,66 @@ class ClusterClient:
         items: list[Object] = answer.get("items", [])
         return items
 
+    async def list(self, path: str, query: Mapping[str, str]) -> Object:
+        """A page of a collection: `items`, and `metadata` with `resourceVersion` and maybe `continue`.
+
+        Raises:
+            TemporaryError: the API server does not answer, or the page's `continue` is too old.
+        """
+        return await self._request("GET", path, query)
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Object]:
+        """What happens in a collection, until the API server ends it.
+
+        Raises:
+            TemporaryError: the connection breaks, is silent for too long, or `resourceVersion` is too old.
+        """
+        answer = await self._send("GET", path, {**query, "watch": "true"}, None, _JSON, _WATCH_TIMEOUT)
+        try:
+            if answer.status >= 300:
+                raise _error(answer.status, f"GET {path}", await answer.read())
+            async for line in answer.response.content:
+                yield json.loads(line)
+        except _LOST as error:
+            raise TemporaryError(f"GET {path}: the API server broke off: {error!r}") from error
+        finally:
+            answer.response.close()
+
     async def _request(
         self, method: str, path: str, query: Mapping[str, str], body: Object | None = None, content: str = _JSON
     ) -> Object:
+        answer = await self._send(method, path, query, body, content, _TIMEOUT)
+        try:
+            content_read = await answer.read()
+        except _LOST as error:
+            raise TemporaryError(f"{method} {path}: the API server broke off: {error!r}") from error
+        if answer.status >= 300:
+            raise _error(answer.status, f"{method} {path}", content_read)
+        value: Object = json.loads(content_read)
+        return value
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None,
+        content: str,
+        timeout: aiohttp.ClientTimeout,
+    ) -> RESTResponse:
         settings = self._api.configuration
         headers = {"Accept": _JSON, "Content-Type": content}
         headers |= {auth["key"]: auth["value"] for auth in (await settings.auth_settings()).values()}
         url = f"{settings.host}{path}?{urlencode(query)}"
         try:
-            answer = await self._api.rest_client.request(method, url, headers, body, _request_timeout=_TIMEOUT)
-            content_read = await answer.read()
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            answer: RESTResponse = await self._api.rest_client.request(
+                method, url, headers, body, _request_timeout=timeout
+            )
+        except _LOST as error:
             self._count(method, 0)
             raise TemporaryError(f"{method} {path}: the API server does not answer: {error!r}") from error
         self._count(method, answer.status)
-        if answer.status >= 300:
-            raise _error(answer.status, f"{method} {path}", content_read)
-        value: Object = json.loads(content_read)
-        return value
+        return answer
 
 
 def path_of(named: Object) -> str:
@@ -195,7 +243,7 @@ def _error(status: int, request: str, content: bytes) -> ZerotuneError:
             return TemporaryError(message, "raise the namespace's quota, or wait until others are done")
         case 401 | 403:
             return TemporaryError(f"{request}: {message}", "see that the chart's roles are bound to the operator")
-        case 429 | 500 | 502 | 503 | 504:
+        case 410 | 429 | 500 | 502 | 503 | 504:
             return TemporaryError(f"{request}: {status} {message}")
     return InternalError(f"{request}: {status} {message}")
 

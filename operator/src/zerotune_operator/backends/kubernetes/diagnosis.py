@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from zerotune_operator.backends.base import DISRUPTIONS
 from zerotune_operator.backends.kubernetes import pods
 from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.placement import told_as_written
 from zerotune_operator.backends.kubernetes.waiting import could_not_start
 from zerotune_trainer.errors import (
     Failure,
@@ -86,9 +87,15 @@ def gone_with_job(pod: str) -> Failure:
     )
 
 
+def as_told(failure: Failure) -> Failure:
+    """A failure in the words of a launcher, its paths on claims as a user writes them."""
+    said = {"message": told_as_written(failure.message), "hint": told_as_written(failure.hint)}
+    return failure.model_copy(update=said)
+
+
 def _own_words(state: Object) -> Failure | None:
     try:
-        return Failure.model_validate_json(state.get("message", ""))
+        return as_told(Failure.model_validate_json(state.get("message", "")))
     except ValidationError:
         return None  # none was left, or it was cut off by what killed the launcher
 

@@ -86,4 +86,4 @@ def said_by_job(job: Object) -> object:
     status = job.get("status", {})
     ends = [(found["type"], found["status"]) for found in status.get("conditions", ())]
     indexes = (status.get("failedIndexes"), status.get("completedIndexes"))
-    return ("deletionTimestamp" in job["metadata"], job["spec"], "startTime" in status, ends, indexes)
+    return ("deletionTimestamp" in job["metadata"], job["spec"], ends, indexes)

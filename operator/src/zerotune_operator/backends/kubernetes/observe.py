@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from zerotune_operator.api.status import OutputSummary, RootCause
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.backends.kubernetes import pods
-from zerotune_operator.backends.kubernetes.diagnosis import deleted, failure_of, gone_with_job
+from zerotune_operator.backends.kubernetes.diagnosis import as_told, deleted, failure_of, gone_with_job
 from zerotune_operator.backends.kubernetes.jobstate import JobState
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.placement import as_written
@@ -97,7 +97,7 @@ def _node(view: ClusterView, index: int, host: str, pod: Object | None) -> NodeO
         host=host,
         state="running" if pods.is_running(pod) else "waiting",
         failure=None if pods.is_running(pod) else waits_for(pod, view.events),
-        progress=view.progress.get(pods.name(pod)),
+        progress=_progress(view, pod),
         pod=pods.name(pod),
         node=pods.node(pod),
     )
@@ -123,7 +123,7 @@ def _ended(view: ClusterView, job: JobState, host: str, pod: Object) -> NodeObse
         exit_code=_exit_code(pod, spoken=failure is not None),
         ended_at=pods.ended_at(pod),
         failure=failure,
-        progress=view.progress.get(pods.name(pod)),
+        progress=_progress(view, pod),
         pod=pods.name(pod),
         node=pods.node(pod),
     )
@@ -137,6 +137,11 @@ def _exit_code(pod: Object, *, spoken: bool) -> int | None:
     code = int(state["exitCode"])
     killed = code - 128 in set(signal.Signals) and code != StoppedError.exit_code
     return 128 - code if killed and not spoken else code
+
+
+def _progress(view: ClusterView, pod: Object) -> NodeProgress | None:
+    said = view.progress.get(pods.name(pod))
+    return said.model_copy(update={"failure": as_told(said.failure)}) if said and said.failure else said
 
 
 def _said(pod: Object | None) -> _Ended:

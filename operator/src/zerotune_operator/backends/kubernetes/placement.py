@@ -77,6 +77,11 @@ def as_written(uri: str) -> str:
     return f"pvc://{uri.removeprefix(folder)}" if uri.startswith(folder) else uri
 
 
+def told_as_written(text: str) -> str:
+    """What a pod says, its paths on claims as a user writes them."""
+    return text.replace(f"file://{CLAIMS_DIR}/", "pvc://").replace(f"{CLAIMS_DIR}/", "pvc://")
+
+
 def claim_of(uri: str) -> str | None:
     """The claim that a URI as a pod reads it lies on; None where it lies elsewhere.
 

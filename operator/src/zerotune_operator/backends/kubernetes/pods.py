@@ -153,6 +153,14 @@ def seconds_running(pod: Object, now: datetime) -> float | None:
     return (now - datetime.fromisoformat(began)).total_seconds() if began else None
 
 
+def seconds_placed(pod: Object, now: datetime) -> float | None:
+    """For how long it has a node and its launcher has yet to start; None where it has none, or has started."""
+    placed = condition(pod, "PodScheduled")
+    if placed is None or placed["status"] != "True" or is_running(pod) or has_ended(pod):
+        return None
+    return (now - datetime.fromisoformat(placed["lastTransitionTime"])).total_seconds()
+
+
 def ended_at(pod: Object) -> datetime | None:
     """When the launcher ended; where it did not say, when the pod's end was known."""
     finished = (terminated(pod) or {}).get("finishedAt")
