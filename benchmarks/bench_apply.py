@@ -3,7 +3,8 @@
     ours      a FineTuneJob
     baseline  an Indexed Job with its Service and ConfigMap, as one writes them by hand: same image, same folder
 
-What is written by hand is what the operator made of a first FineTuneJob, under another name and owned by nobody. The
+What is written by hand is what the operator made of a first FineTuneJob, under another name and owned by nobody. Both
+sides know the model: who writes by hand, from there; the operator, as a job of the namespace has read it before. The
 end of the step is when rank 0 writes its record of it. Model and data lie on a claim.
 """
 

@@ -158,9 +158,14 @@ async def _answer(request: web.Request, answer: ClientResponse) -> web.StreamRes
     headers = {name: value for name, value in answer.headers.items() if name.lower() not in OF_THE_CONNECTION}
     passed = web.StreamResponse(status=answer.status, headers=headers)
     await passed.prepare(request)
-    async for chunk in answer.content.iter_any():
-        await passed.write(chunk)
-    await passed.write_eof()
+    try:
+        async for chunk in answer.content.iter_any():
+            await passed.write(chunk)
+        await passed.write_eof()
+    except ClientError:
+        # What has begun cannot become an error: who asked sees it break off, as it did here.
+        if request.transport is not None:
+            request.transport.abort()
     return passed
 
 

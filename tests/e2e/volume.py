@@ -42,8 +42,11 @@ class Volume:
 
     def records(self, path: str) -> list[Object]:
         """The records of JSON Lines files, a glob, in the order of their names."""
-        said = self._namespace.kubectl("exec", _READER, "--", "sh", "-c", f"cat /{CLAIM}/{path}")
-        return [json.loads(line) for line in said.splitlines()]
+        return [json.loads(line) for line in self.run(f"cat /{CLAIM}/{path}").splitlines()]
+
+    def run(self, command: str) -> str:
+        """What a shell command prints that runs where the claim is mounted, at `/CLAIM`."""
+        return self._namespace.kubectl("exec", _READER, "--", "sh", "-c", command)
 
     def files(self, path: str) -> set[str]:
         """The names in a folder of the claim."""

@@ -86,7 +86,7 @@ class Handlers:
 
     def drop_job(self, job: Object) -> None:
         """A Job is gone."""
-        self._store.children(_owner(job)).drop_job(job["metadata"]["name"])
+        self._store.children(_owner(job)).drop_job(job["metadata"]["name"], job["metadata"]["uid"])
         self._wake(_owner(job), _END_SECONDS)
 
     def drop_pod(self, pod: Object) -> None:
@@ -94,7 +94,7 @@ class Handlers:
         known = self._store.children(_owner(pod))
         if "status" in pod:
             known.keep_pod(pod["metadata"]["name"], trim_pod(pod))
-        known.drop_pod(pod["metadata"]["name"])
+        known.drop_pod(pod["metadata"]["name"], pod["metadata"]["uid"])
         self._wake(_owner(pod), _END_SECONDS)
 
     def _wake(self, owner: Key, after: float) -> None:

@@ -2,21 +2,26 @@
 
 model.fromFineTuneJob        the output of that job, once it has succeeded; its shape is that job's
 hf:// without credentials    the operator asks the Hub for config.json
-everything else              the Job `NAME-a-inspect` reads it in a pod, where claims and Secrets are
+everything else              what a job of the namespace with the same model knows of it, else the Job `NAME-a-inspect`
+                             reads it in a pod, where claims and Secrets are
+
+Every rank compares the model with the shape that the plan was made for. Where that has changed meanwhile the attempt
+ends with ModelChanged, and before the next one the model is looked at itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.model_config import model_shape
 from zerotune_operator.store import Key, Store
-from zerotune_trainer.errors import InputMissingError, TemporaryError, ZerotuneError
+from zerotune_trainer.errors import InputMissingError, ModelChangedError, TemporaryError, ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
 
 _logger = logging.getLogger(__name__)
@@ -46,6 +51,10 @@ class Hub:
 
     def __init__(self) -> None:
         self._asked: dict[tuple[str, str | None], asyncio.Task[ModelShape]] = {}
+
+    def forget(self, uri: str, revision: str | None) -> None:
+        """Ask again next time."""
+        self._asked.pop((uri, revision), None)
 
     async def shape(self, uri: str, revision: str | None) -> ModelShape | None:
         """The shape of an `hf://` model that anybody may read; None where the Hub is out of the operator's reach.
@@ -83,12 +92,40 @@ async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Sou
     model = job.spec.model
     if model.from_fine_tune_job is not None:
         return _output_of(Key("FineTuneJob", job.metadata.namespace, model.from_fine_tune_job), store)
-    uri = model.uri
+    uri, changed = model.uri, has_changed(status)
     assert uri is not None, "validation asks for one of the two"
-    if status.model is not None:
+    if status.model is not None and not changed:
         return Source(uri, status.model)
-    asks_hub = uri.startswith("hf://") and model.credentials is None
-    return Source(uri, await hub.shape(uri, model.revision) if asks_hub else None)
+    if uri.startswith("hf://") and model.credentials is None:
+        if changed:
+            hub.forget(uri, model.revision)
+        return Source(uri, await hub.shape(uri, model.revision))
+    return Source(uri, None if changed else _known_to_others(job, store))
+
+
+def has_changed(status: JobStatus) -> bool:
+    """Whether the last attempt found another model than the one that it was planned for."""
+    return bool(status.attempts) and status.attempts[-1].failure_class == ModelChangedError.failure_class
+
+
+def _known_to_others(job: Job, store: Store) -> ModelShape | None:
+    """What the youngest job of the namespace that names the same model knows of it. A path in a pod is no such name: it
+    depends on the volumes that the pod has.
+    """
+    wanted = _name_of(job.spec.model.model_dump(by_alias=True, exclude_none=True))
+    if wanted["uri"].startswith("file://"):
+        return None
+    found = [
+        (resource["metadata"]["creationTimestamp"], shape)
+        for key, resource in store.resources()
+        if key.namespace == job.metadata.namespace and _name_of(resource["spec"]["model"]) == wanted
+        if (shape := (resource.get("status") or {}).get("model"))
+    ]
+    return ModelShape.model_validate(max(found, key=itemgetter(0))[1]) if found else None
+
+
+def _name_of(model: dict[str, Any]) -> dict[str, Any]:
+    return {name: model.get(name) for name in ("uri", "revision", "credentials")}
 
 
 def _output_of(origin: Key, store: Store) -> Source | Awaited:

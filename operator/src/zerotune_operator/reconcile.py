@@ -16,7 +16,7 @@ from zerotune_operator.backends.kubernetes.client import ConflictError, MissingE
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
 from zerotune_operator.deadlines import deadline_in, expires_in, pause, stragglers
-from zerotune_operator.models import Awaited, Hub, find_model
+from zerotune_operator.models import Awaited, Hub, find_model, has_changed
 from zerotune_operator.pending import pending
 from zerotune_operator.publish import publish, read_status
 from zerotune_operator.status import (
@@ -96,9 +96,10 @@ class Reconciler:
             return pending(status, source.reason, source.message, source.cause, self._cluster.clock()), self._interval
         uri, shape = source
         plan = backend.plan(shape, next_attempt(status), uri)
-        status = status.model_copy(update={"model": shape})
+        summary = plan.summary()
+        status = status.model_copy(update={"model": shape, "plan": summary})
         if status.phase not in ACTIVE:
-            status = planned(status, plan.summary(), self._cluster.clock())
+            status = planned(status, summary, self._cluster.clock())
         attempt = backend.render(plan)
         await backend.apply(attempt)
         return await self._watch(job, status, backend, attempt)
@@ -107,7 +108,8 @@ class Reconciler:
         source = await find_model(job, status, self._cluster.store, self._hub)
         if isinstance(source, Awaited):
             return source
-        shape = source.shape or await backend.inspect(source.uri)
+        since = status.attempts[-1].end_time if has_changed(status) else None
+        shape = source.shape or await backend.inspect(source.uri, since)
         return shape if isinstance(shape, Awaited) else (source.uri, shape)
 
     async def _watch(

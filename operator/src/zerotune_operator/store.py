@@ -37,10 +37,12 @@ class Children:
         self.jobs[name] = job
         return known is None or said_by_job(known) != said_by_job(job)
 
-    def drop_job(self, name: str) -> None:
-        """A Job is gone, and with it what was known of its pods."""
-        self.jobs.pop(name, None)
-        self.pods = {pod: known for pod, known in self.pods.items() if job_of(known) != name}
+    def drop_job(self, name: str, uid: str) -> None:
+        """A Job is gone, and with it what was known of its pods; not where another one has its name by now."""
+        known = self.jobs.get(name)
+        if known is not None and known["metadata"]["uid"] == uid:
+            del self.jobs[name]
+            self.pods = {pod: known for pod, known in self.pods.items() if job_of(known) != name}
 
     def keep_pod(self, name: str, pod: Object) -> bool:
         """Take over a newer version of a pod; whether it tells anything that was not known."""
@@ -50,9 +52,10 @@ class Children:
         self.pods[name] = pod
         return said_by_pod(known) != said_by_pod(pod)
 
-    def drop_pod(self, name: str) -> None:
+    def drop_pod(self, name: str, uid: str) -> None:
         """A pod is gone. One that had ended is kept as long as its Job: it says why."""
-        if name in self.pods and not has_ended(self.pods[name]):
+        known = self.pods.get(name)
+        if known is not None and known["metadata"]["uid"] == uid and not has_ended(known):
             del self.pods[name]
 
 

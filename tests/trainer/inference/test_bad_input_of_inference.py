@@ -95,7 +95,7 @@ def test_model_whose_weights_are_of_another_shape(
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps(config | {"intermediate_size": 192}))
     message = refused(64, data=question, model={"uri": copied.as_uri()})
-    assert "config.json asks for 64x192" in message
+    assert "mlp.down_proj.weight is 32x64, config.json asks for 32x192" in message
     assert not list((tmp_path / "output").glob("part-*"))
 
 

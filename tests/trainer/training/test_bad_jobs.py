@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from zerotune_trainer.sizing.model_config import shape_of_file
+
 pytestmark = pytest.mark.slow
 
 
@@ -82,6 +84,25 @@ def test_a_model_that_is_not_whole_is_refused(
     assert message in ended.failures[0].message
     assert ended.failures[0].hint
     assert not (job.output / "metrics.jsonl").exists()
+
+
+def test_a_model_that_the_job_was_not_planned_for_is_refused(make_job: Any, model_folder: Path) -> None:
+    """The next attempt may be planned for it, so the failure is one that passes."""
+    job = make_job()
+    planned = shape_of_file(model_folder / "config.json")
+    other = planned.model_copy(update={"hidden_size": 2 * planned.hidden_size, "context": 7})
+    job.config["modelShape"] = other.model_dump(by_alias=True)
+    ended = job.run()
+
+    assert ended.exit_codes == [75, 75]
+    failure = ended.failures[0]
+    assert failure.failure_class == "ModelChanged"
+    assert f"hiddenSize {planned.hidden_size} instead of {other.hidden_size}" in failure.message
+    assert f"context {planned.context} instead of 7" in failure.message
+    assert not (job.output / "metrics.jsonl").exists()
+    job.config["modelShape"] = planned.model_dump(by_alias=True)
+    job.config["training"]["maxSteps"] = 1
+    assert job.run().exit_codes == [0, 0]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ WHOLE = {
     "preference": "refused by this version",
     "backend.sagemaker": "refused by this version",
     "training.lrSchedulerKwargs": "handed on as it is",
+    "modelShape": "compared as a whole",
 }
 """Parts whose fields nobody need name."""
 SETTLED = {

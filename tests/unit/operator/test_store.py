@@ -43,9 +43,11 @@ def test_jobs_and_pods_come_change_and_go() -> None:
     store = Store()
     store.children(KEY).keep_job("cpt-a0", version(2))
     store.children(KEY).keep_job("cpt-a0", version(4, status={"completedIndexes": "0"}))
-    store.children(KEY).keep_pod("p", version(3))
-    store.children(KEY).drop_pod("p")
-    store.children(KEY).drop_pod("never seen")
+    store.children(KEY).keep_pod("p", pod_at(3))
+    store.children(KEY).drop_pod("p", "another that had its name")
+    store.children(KEY).drop_pod("never seen", "p")
+    assert store.children(KEY).pods == {"p": pod_at(3)}
+    store.children(KEY).drop_pod("p", "p")
 
     assert store.children(KEY).jobs == {"cpt-a0": version(4, status={"completedIndexes": "0"})}
     assert store.children(KEY).pods == {}
@@ -56,15 +58,17 @@ def test_what_was_last_seen_of_a_pod_is_kept_until_its_job_is_gone() -> None:
     owner = {"kind": "Job", "name": "cpt-a0"}
     pod = {
         "metadata": {"uid": "p", "resourceVersion": "3", "ownerReferences": [owner]},
-        "status": {"reason": "Evicted"},
+        "status": {"phase": "Failed", "reason": "Evicted"},
     }
     known.keep_job("cpt-a0", version(2))
     known.keep_pod("cpt-a0-0-x", pod)
     known.keep_job("cpt-a1", version(5, uid="other"))
 
-    known.drop_job("cpt-a1")
+    known.drop_pod("cpt-a0-0-x", "p")
+    known.drop_job("cpt-a1", "other")
+    known.drop_job("cpt-a0", "another that had its name")
     assert known.pods == {"cpt-a0-0-x": pod}
-    known.drop_job("cpt-a0")
+    known.drop_job("cpt-a0", "u")
     assert (known.jobs, known.pods) == ({}, {})
 
 

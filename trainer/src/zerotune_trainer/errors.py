@@ -9,6 +9,7 @@
     +-- OutOfMemoryError     71  the device or the host ran out of memory
     +-- HangError            72  a rank stopped making progress
     +-- TemporaryError       75  try again: a full disk, a port in use, a store that does not answer
+    |   +-- ModelChangedError     the model is not the one that the job was planned for; it is planned anew
     +-- KilledError         137  a rank was killed from outside (SIGKILL), and not for lack of memory
     +-- StoppedError        143  stopped on request, after a checkpoint where there was something to keep
 
@@ -98,6 +99,12 @@ class TemporaryError(ZerotuneError):
 
     exit_code = 75
     failure_class = "Temporary"
+
+
+class ModelChangedError(TemporaryError):
+    """The model is of another shape than the one that the job was planned for."""
+
+    failure_class = "ModelChanged"
 
 
 class KilledError(ZerotuneError):

@@ -59,6 +59,7 @@ def infer(config: InferConfig, context: RankContext) -> None:
     context.report.phase("data")
     files = resolve(config.data, cache)
     folder = local_folder(config.model_uri, cache, config.model.revision)
+    model.check_shape(config.model_shape, folder)
     tokenizer = model.load_tokenizer(config.model, folder)
     model.check_weights(config.model, folder)
 

@@ -22,8 +22,9 @@ from transformers import (
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
-from zerotune_trainer.errors import ConfigurationError, InputMissingError
-from zerotune_trainer.sizing.model_config import require_weights
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
+from zerotune_trainer.sizing.model_config import require_weights, shape_of_file
+from zerotune_trainer.sizing.shape import ModelShape
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger(__name__)
@@ -155,6 +156,23 @@ def save_model(trainer: Trainer, folder: Path) -> None:
 
 
 _MEND = "give a complete Hugging Face folder: config.json and the weights that belong to it"
+
+
+def check_shape(planned: ModelShape | None, folder: Path) -> None:
+    """See that the model is the one that the plan was made for: memory and DeepSpeed's settings are sized by it.
+
+    Raises:
+        ModelChangedError: it is another one by now.
+    """
+    found = shape_of_file(folder / "config.json")
+    if planned is None or found == planned:
+        return
+    before, now = planned.model_dump(by_alias=True), found.model_dump(by_alias=True)
+    changed = [f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]]
+    raise ModelChangedError(
+        f"{folder} is another model than the one that the job was planned for: {', '.join(changed)}",
+        "the next attempt is planned for the model as it is",
+    )
 
 
 def check_weights(model: Model, folder: Path) -> None:

@@ -13,17 +13,24 @@ from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfi
 from zerotune_trainer.config.sources import Data, Model, Output, Processing, Records
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.sizing.memory import Precision
+from zerotune_trainer.sizing.shape import ModelShape
 
 RecordsT = TypeVar("RecordsT", bound=Records)
 
 
 def train_config(
-    spec: FineTuneJobSpec, training: Training, topology: PlannedTopology, placement: Placement, identity: JobIdentity
+    spec: FineTuneJobSpec,
+    shape: ModelShape,
+    training: Training,
+    topology: PlannedTopology,
+    placement: Placement,
+    identity: JobIdentity,
 ) -> TrainConfig:
     """A FineTuneJob as its ranks read it.
 
     Args:
         spec: What is asked for.
+        shape: The model.
         training: Its hyperparameters with batch and precision settled.
         topology: The ranks.
         placement: Where they run.
@@ -33,6 +40,7 @@ def train_config(
         job=identity,
         launch=_launch(spec.run_policy, topology, placement),
         model=_model(spec.model, placement),
+        model_shape=_certain(shape, spec.model),
         method=spec.method,
         data=_data(spec, placement),
         training=training,
@@ -44,6 +52,7 @@ def train_config(
 
 def infer_config(
     spec: InferenceJobSpec,
+    shape: ModelShape,
     precision: Precision,
     batch: Batch,
     topology: PlannedTopology,
@@ -57,6 +66,7 @@ def infer_config(
         job=identity,
         launch=_launch(spec.run_policy, topology, placement),
         model=_model(spec.model, placement),
+        model_shape=_certain(shape, spec.model),
         engine="transformers" if spec.engine == "auto" else spec.engine,
         precision=precision,
         data=data,
@@ -94,6 +104,13 @@ def _launch(policy: RunPolicy, topology: PlannedTopology, placement: Placement) 
 
 def _model(model: Model, placement: Placement) -> Model:
     return model.model_copy(update={"uri": placement.model_uri, "from_fine_tune_job": None})
+
+
+def _certain(shape: ModelShape, model: Model) -> ModelShape | None:
+    """The shape, where it was read from the model itself. That of another job's output is the one which that job began
+    with: what it wrote may differ in details.
+    """
+    return shape if model.from_fine_tune_job is None else None
 
 
 def _output(output: Output, placement: Placement) -> Output:

@@ -147,7 +147,7 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, id
     training = settle_training(spec.training, batch, precision)
     rung = next(rung for rung in ladder if rung.taken)
     return Plan(
-        config=train_config(spec, training, topology, placement, identity),
+        config=train_config(spec, shape, training, topology, placement, identity),
         hostfile=plan_hostfile(topology, placement),
         backend=placement.backend,
         topology=topology,
@@ -170,7 +170,7 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, placement: Placement, 
     precision = settle_precision(spec.precision, topology.accelerator)
     generation, notes = inference_memory(spec, shape, precision, batch, topology)
     return Plan(
-        config=infer_config(spec, precision, batch, topology, placement, identity),
+        config=infer_config(spec, shape, precision, batch, topology, placement, identity),
         hostfile=plan_hostfile(topology, placement),
         backend=placement.backend,
         topology=topology,

@@ -13,6 +13,7 @@ from zerotune_trainer.config.generation import Engine, Generation, InferenceData
 from zerotune_trainer.config.sources import Data, Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Method, Precision, Training
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
+from zerotune_trainer.sizing.shape import ModelShape
 
 ConfigVersion = Literal["v1alpha1"]
 
@@ -53,6 +54,8 @@ class _Config(Settings):
     job: JobIdentity
     launch: Launch
     model: Model
+    model_shape: ModelShape | None = None
+    """What the plan was made for. None: it is not known for certain, and nothing is compared."""
     output: Output
 
     def digest(self) -> str:

@@ -132,15 +132,23 @@ class KubernetesBackend:
             # termination messages along.
             await self._cluster.client.merge(found, {"spec": {"activeDeadlineSeconds": 1}})
 
-    async def inspect(self, model_uri: str) -> ModelShape | Awaited:
+    async def inspect(self, model_uri: str, since: datetime | None) -> ModelShape | Awaited:
         """The shape of a model that only pods can reach, or what the Job that reads it waits for.
+
+        Args:
+            model_uri: The model.
+            since: What was read before this time is no longer true.
 
         Raises:
             ConfigurationError, InputMissingError: there is no such model.
             TemporaryError: the Job failed, and another one may not.
         """
         name = inspection_name(self._job)
-        if name not in self._known.jobs:
+        known = self._known.jobs.get(name)
+        if known is not None and since is not None and _created(known) < since:
+            await self._cluster.client.delete(known)
+            return Awaited("ModelInspection", f"{model_uri} has changed and is looked at again")
+        if known is None:
             await self._make(render_inspection(self._job, model_uri, self._cluster.installation))
         view = self._view(name)
         found = shape_of_inspection(view)
@@ -208,8 +216,12 @@ class KubernetesBackend:
         return {pods.name(pod): answer for pod, answer in zip(asked, found, strict=True) if answer is not None}
 
 
+def _created(made: Object) -> datetime:
+    return datetime.fromisoformat(made["metadata"]["creationTimestamp"])
+
+
 def _age_seconds(made: Object, now: datetime) -> float:
-    return (now - datetime.fromisoformat(made["metadata"]["creationTimestamp"])).total_seconds()
+    return (now - _created(made)).total_seconds()
 
 
 def _owners(made: Object) -> set[str]:

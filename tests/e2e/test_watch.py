@@ -1,0 +1,144 @@
+"""A watch tells of everything in a collection of a real API server, also of what happens while it is out of reach."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import chart
+import pytest
+from api_server import ApiServer, Object, until
+from deadly_proxy import DeadlyProxy, Never
+from host_operator import kubeconfig_of
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.watches import Listener, Watch
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+LABEL = "zerotune.dev/watched"
+OUTAGE_SECONDS = 2
+
+
+@dataclass
+class Scene:
+    """A namespace whose labelled ConfigMaps are watched through a proxy."""
+
+    cluster: ApiServer
+    proxy: DeadlyProxy
+    path: str
+    watch: Watch
+    told: dict[str, str] = field(default_factory=dict)
+    """What the listener knows: the data of every object, by name."""
+
+    async def create(self, name: str, value: str = "1") -> None:
+        metadata = {"name": name, "labels": {LABEL: "yes"}}
+        await self.cluster.create(self.path, {"metadata": metadata, "data": {"value": value}})
+
+    async def delete(self, name: str) -> None:
+        await self.cluster.delete(f"{self.path}/{name}")
+
+    async def knows(self, expected: dict[str, str]) -> None:
+        async def same() -> bool:
+            return self.told == expected
+
+        await until(same, f"the listener knows {expected}", 20)
+
+
+def test_what_is_there_and_what_changes_is_told(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.knows({"first": "1"})
+        await scene.create("second")
+        await scene.cluster.create(scene.path, {"metadata": {"name": "not-ours"}})
+        await scene.delete("first")
+        await scene.knows({"second": "1"})
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_what_happens_during_an_outage_is_told_after_it(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.create("second")
+        await scene.knows({"first": "1", "second": "1"})
+        outage = asyncio.create_task(scene.proxy.interrupt(OUTAGE_SECONDS))
+        await asyncio.sleep(OUTAGE_SECONDS / 2)
+        await scene.delete("first")
+        await scene.delete("second")
+        await scene.create("second", "2")
+        await scene.create("third")
+        await outage
+        await scene.knows({"second": "2", "third": "1"})
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_a_long_list_comes_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zerotune_operator.watches._PAGE", 2)
+
+    async def act(scene: Scene) -> None:
+        names = [f"more-{number}" for number in range(5)]
+        await asyncio.gather(*(scene.create(name) for name in names))
+        await scene.proxy.interrupt(0.1)
+        await scene.knows(dict.fromkeys(["first", *names], "1"))
+
+    asyncio.run(_run(tmp_path, act))
+
+
+def test_a_version_that_is_too_old_is_an_error_within_the_watch(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.knows({"first": "1"})
+        answers = scene.watch.client.watch(scene.path, {"resourceVersion": "1"})
+        first = await anext(answers)
+        assert (first["type"], first["object"]["code"]) == ("ERROR", 410)
+
+    asyncio.run(_run(tmp_path, act))
+
+
+async def _run(folder: Path, act: object) -> None:
+    assert callable(act)
+    async with _scene(folder) as scene:
+        await act(scene)
+
+
+@asynccontextmanager
+async def _scene(folder: Path) -> AsyncIterator[Scene]:
+    """The ConfigMap `first` is there before anything is watched."""
+    namespace = f"watch-{uuid.uuid4().hex[:8]}"
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    async with ApiServer(chart.kubeconfig()) as cluster, DeadlyProxy(cluster, lambda: None, Never()) as proxy:
+        await cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+        settings = Configuration()
+        file = str(kubeconfig_of(proxy.url, folder / "kubeconfig"))
+        await config.load_kube_config(file, client_configuration=settings)
+        async with ApiClient(settings) as api:
+            told: dict[str, str] = {}
+            watch = Watch(ClusterClient(api), path, LABEL, _listener(told))
+            scene = Scene(cluster, proxy, path, watch, told)
+            await scene.create("first")
+            task = asyncio.create_task(watch.run())
+            try:
+                await asyncio.wait_for(watch.listed.wait(), 20)
+                assert told == {"first": "1"}, "all of it is known once it is listed"
+                yield scene
+            finally:
+                task.cancel()
+                await cluster.delete(f"/api/v1/namespaces/{namespace}")
+
+
+def _listener(told: dict[str, str]) -> Listener:
+    uids: dict[str, str] = {}
+
+    def keep(found: Object) -> None:
+        metadata = found["metadata"]
+        told[metadata["name"]], uids[metadata["name"]] = found["data"]["value"], metadata["uid"]
+
+    def drop(gone: Object) -> None:
+        if uids[gone["metadata"]["name"]] == gone["metadata"]["uid"]:
+            del told[gone["metadata"]["name"]]
+
+    return Listener(keep, drop)

@@ -1,0 +1,90 @@
+"""Where the operator looks for the shape of a model that only pods can reach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zerotune_operator.api.load import parse_job
+from zerotune_operator.api.status import Attempt, JobStatus
+from zerotune_operator.models import Hub, Source, find_model
+from zerotune_operator.store import Key, Store
+from zerotune_trainer.sizing.model_config import shape_of_file
+from zerotune_trainer.sizing.shape import ModelShape
+
+pytestmark = pytest.mark.anyio
+URI = "pvc://models/base"
+LLAMA = shape_of_file(Path(__file__).parents[2] / "golden" / "plan" / "models" / "llama-3.1-8b.json")
+
+
+def shape(context: int) -> ModelShape:
+    return LLAMA.model_copy(update={"context": context})
+
+
+def resource(name: str, created: int, known: ModelShape | None = None, **model: Any) -> dict[str, Any]:
+    status = {} if known is None else {"status": {"model": known.model_dump(by_alias=True)}}
+    return {
+        "apiVersion": "zerotune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "uid": name,
+            "resourceVersion": "1",
+            "creationTimestamp": f"2026-01-01T00:00:{created:02}Z",
+        },
+        "spec": {
+            "method": "cpt",
+            "model": {"uri": URI, **model},
+            "data": {"train": {"uris": ["s3://records/*.jsonl"]}},
+            "output": {"uri": f"s3://models/{name}"},
+        },
+        **status,
+    }
+
+
+async def found(asking: dict[str, Any], status: JobStatus, *others: dict[str, Any], namespace: str = "team") -> Any:
+    store = Store()
+    for other in (asking, *others):
+        store.keep_resource(Key("FineTuneJob", namespace, other["metadata"]["name"]), other)
+    return await find_model(parse_job(asking), status, store, Hub())
+
+
+async def test_what_the_youngest_job_with_the_same_model_knows_is_taken() -> None:
+    others = [resource("older", 1, shape(1)), resource("younger", 3, shape(3)), resource("middle", 2, shape(2))]
+    assert await found(resource("asks", 4), JobStatus(), *others) == Source(URI, shape(3))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        resource("knows-nothing", 1),
+        resource("another-model", 1, shape(1), uri="pvc://models/other"),
+        resource("other-keys", 1, shape(1), credentials={"secretName": "keys"}),
+    ],
+    ids=lambda other: other["metadata"]["name"],
+)
+async def test_what_a_job_knows_of_another_model_is_not_taken(other: dict[str, Any]) -> None:
+    assert await found(resource("asks", 2), JobStatus(), other) == Source(URI, None)
+
+
+async def test_what_is_known_in_another_namespace_is_not_taken() -> None:
+    other = resource("knows", 1, shape(1))
+    assert await found(resource("asks", 2), JobStatus(), other, namespace="others") == Source(URI, None)
+
+
+async def test_a_path_in_a_pod_names_another_model_in_every_job() -> None:
+    local = {"uri": "file:///model"}
+    other = resource("knows", 1, shape(1), **local)
+    assert await found(resource("asks", 2, **local), JobStatus(), other) == Source("file:///model", None)
+
+
+async def test_a_model_that_has_changed_is_looked_at_whatever_anybody_knows() -> None:
+    changed = JobStatus(model=shape(1), attempts=[Attempt(number=0, failure_class="ModelChanged")])
+    failed = changed.model_copy(update={"attempts": [Attempt(number=0, failure_class="Killed")]})
+    other = resource("knows", 1, shape(1))
+
+    assert await found(resource("asks", 2), changed, other) == Source(URI, None)
+    assert await found(resource("asks", 2), failed, other) == Source(URI, shape(1))
