@@ -6,7 +6,7 @@ import importlib.util
 import json
 import logging
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +16,6 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
 )
 
 from zerotune_trainer.config import TrainConfig
@@ -25,6 +24,9 @@ from zerotune_trainer.config.training import Precision
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
 from zerotune_trainer.sizing.model_config import require_weights, shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
+
+if TYPE_CHECKING:
+    from zerotune_trainer.training.hf_trainer import Trainer
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger(__name__)

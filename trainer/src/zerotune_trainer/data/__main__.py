@@ -45,7 +45,8 @@ def _write(folder: Path, out: Path) -> None:
         raise ConfigurationError("model.uri is not set", "set it to the model whose tokenizer counts")
     model = local_folder(config.model.uri, Path(config.launch.cache_dir), config.model.revision)
     splits = tokenized_records(config, load_tokenizer(config.model, model))
-    datasets.DatasetDict(splits).save_to_disk(str(out))
+    saved = {name: datasets.Dataset(datasets.table.InMemoryTable(rows.table)) for name, rows in splits.items()}
+    datasets.DatasetDict(saved).save_to_disk(str(out))
 
 
 if __name__ == "__main__":

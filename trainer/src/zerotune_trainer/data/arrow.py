@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 
 from zerotune_trainer.data.counts import SplitCounts
 from zerotune_trainer.data.formatting import NO_LOSS
+from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.data.tokens import Row
 
 _ROWS_NAME = "rows.arrow"
 _COUNTS_NAME = "counts.json"
-_BATCH = 1024
-"""Rows that are read at once when a whole data set is gone through."""
 
 Flat = NDArray[np.int32]
 """Rows end to end, of shape (2, tokens): ids, labels."""
@@ -43,11 +41,6 @@ def table_of_flat(flat: Flat, lengths: Iterable[int]) -> Any:
 def flat_of(table: Any) -> Flat:
     """The rows of a table end to end."""
     return np.stack([pc.list_flatten(table[name]).to_numpy() for name in ("input_ids", "labels")])
-
-
-def tables_of(dataset: Any) -> Iterator[Any]:
-    """A data set in tables of some rows, in order."""
-    yield from dataset.with_format("arrow").iter(batch_size=_BATCH)
 
 
 class TokenCounter:
@@ -82,10 +75,10 @@ def write_counts(folder: Path, counts: SplitCounts) -> None:
     (folder / _COUNTS_NAME).write_text(counts.model_dump_json(by_alias=True))
 
 
-def read_rows(folder: Path) -> tuple[Any, SplitCounts]:
-    """The rows as a memory-mapped Dataset, and their numbers."""
+def read_rows(folder: Path) -> tuple[MappedRows, SplitCounts]:
+    """The rows, memory-mapped, and their numbers."""
     counts = SplitCounts.model_validate_json((folder / _COUNTS_NAME).read_bytes())
-    return datasets.Dataset.from_file(str(folder / _ROWS_NAME)), counts
+    return MappedRows(folder / _ROWS_NAME), counts
 
 
 def _counted(counts: SplitCounts, table: Any) -> SplitCounts:

@@ -15,6 +15,7 @@ from zerotune_trainer import storage
 from zerotune_trainer.data.arrow import read_rows
 from zerotune_trainer.data.counts import SplitCounts
 from zerotune_trainer.data.files import DataFile
+from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.storage import StoredFile
 
 _LIBRARIES = ("transformers", "tokenizers", "jinja2", "trl", "orjson")
@@ -26,7 +27,7 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
-def cached_rows(cache_dir: Path, key: str, build: Callable[[Path], None]) -> tuple[Any, SplitCounts]:
+def cached_rows(cache_dir: Path, key: str, build: Callable[[Path], None]) -> tuple[MappedRows, SplitCounts]:
     """The rows of a key, memory-mapped. Of all processes that share the folder one builds, and the others wait."""
     return read_rows(storage.complete_or_absent(cache_dir / "data" / key, build))
 

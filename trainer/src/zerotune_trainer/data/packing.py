@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-import datasets
 import numpy as np
 import pyarrow as pa
 
@@ -48,7 +47,9 @@ def _wrapped(tables: Iterable[Any], length: int) -> Iterator[Any]:
 
 
 def _best_fit(table: Any, length: int) -> Any:
-    from trl import pack_dataset  # Here, since most starts find their rows packed already and need no TRL.
+    # Here, since most starts find their rows packed already and need neither.
+    import datasets
+    from trl import pack_dataset
 
     datasets.disable_progress_bars()
     rows = datasets.Dataset(datasets.table.InMemoryTable(table.combine_chunks()))

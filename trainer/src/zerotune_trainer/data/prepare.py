@@ -16,10 +16,11 @@ from transformers import PreTrainedTokenizerBase
 from zerotune_trainer import storage
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Records
-from zerotune_trainer.data.arrow import TokenCounter, tables_of, write_counts, write_rows
+from zerotune_trainer.data.arrow import TokenCounter, write_counts, write_rows
 from zerotune_trainer.data.cache import cached_rows, code_key, content_key, digest, tokenizer_key
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
 from zerotune_trainer.data.files import resolve
+from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.data.packing import Packing, pack
 from zerotune_trainer.data.parallel import available_processes
 from zerotune_trainer.data.tokenizing import tokenize_files
@@ -46,10 +47,9 @@ _LENGTH_FIELDS = {"max_length", "overflow", "truncation_side"}
 class PreparedData:
     """Rows with `input_ids` and `labels` (-100: no loss), numpy arrays; packed by `bfd_split` also `seq_lengths`."""
 
-    train: Any
-    """A memory-mapped datasets.Dataset."""
-    validation: Any | None
-    """The same of the validation records, where there are any."""
+    train: MappedRows
+    validation: MappedRows | None
+    """Where there are validation records."""
     counts: DataCounts
 
 
@@ -82,12 +82,10 @@ def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: 
     else:
         train, validation = preparation.packed(tokens), None
     counts = DataCounts(train=train.counts, validation=validation.counts if validation else None)
-    return PreparedData(
-        train.dataset.with_format("numpy"), validation.dataset.with_format("numpy") if validation else None, counts
-    )
+    return PreparedData(train.rows, validation.rows if validation else None, counts)
 
 
-def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, MappedRows]:
     """The rows before they are divided or packed, one a record: `train`, and `validation` where the job names some.
 
     Raises:
@@ -95,7 +93,7 @@ def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -
     """
     preparation = _Preparation(config, tokenizer, available_processes())
     splits = {"train": config.data.train, "validation": config.data.validation}
-    return {name: preparation.tokenized(records).dataset for name, records in splits.items() if records is not None}
+    return {name: preparation.tokenized(records).rows for name, records in splits.items() if records is not None}
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ class _Part:
     """Rows that are in the cache, under a key."""
 
     key: str
-    dataset: Any
+    rows: MappedRows
     counts: SplitCounts
 
 
@@ -131,27 +129,27 @@ class _Preparation:
         """The rows in blocks."""
         if self.packing == "none":
             return tokens
-        return self._packed(tokens.dataset, tokens.counts, digest(tokens.key, self.packing, self.data.max_length))
+        return self._packed(tokens.rows, tokens.counts, digest(tokens.key, self.packing, self.data.max_length))
 
     def divided(self, tokens: _Part) -> tuple[_Part, _Part]:
         """The rows of train and of validation records, each in blocks."""
-        chosen = _chosen(len(tokens.dataset), self.data.validation_fraction, self.seed)
+        chosen = _chosen(len(tokens.rows), self.data.validation_fraction, self.seed)
         key = digest(tokens.key, self.packing, self.data.max_length, self.data.validation_fraction, self.seed)
-        held_out = tokens.dataset.select(np.flatnonzero(chosen))
-        kept = tokens.dataset.select(np.flatnonzero(~chosen))
         nothing_lost = SplitCounts(records=0, rows=0, tokens=0, loss_tokens=0)
         return (
-            self._packed(kept, tokens.counts, digest(key, "train")),
-            self._packed(held_out, nothing_lost, digest(key, "validation")),
+            self._packed(tokens.rows, tokens.counts, digest(key, "train"), ~chosen),
+            self._packed(tokens.rows, nothing_lost, digest(key, "validation"), chosen),
         )
 
-    def _packed(self, rows: Any, losses: SplitCounts, key: str) -> _Part:
+    def _packed(
+        self, rows: MappedRows, losses: SplitCounts, key: str, chosen: NDArray[np.bool_] | None = None
+    ) -> _Part:
         def build(folder: Path) -> None:
-            before = TokenCounter(tables_of(rows))
+            before = TokenCounter(rows.tables(chosen))
             counts = write_rows(folder, pack(before, self.packing, self.data.max_length))
             if counts.tokens != before.tokens:
                 raise InternalError(f"packing made {counts.tokens} tokens of {before.tokens}", "please report it")
-            counts.records = len(rows) + losses.skipped_records
+            counts.records = (len(rows) if chosen is None else int(chosen.sum())) + losses.skipped_records
             for name in ("skipped_records", "truncated_records", "dropped_tokens"):
                 setattr(counts, name, getattr(losses, name))
             write_counts(folder, counts)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import datasets
-
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
@@ -17,6 +15,8 @@ def open_split(file: DataFile) -> Any:
         InputMissingError: no such split, or the folder was not written by `save_to_disk`.
         ConfigurationError: several splits and none asked for, or one asked for where there are none.
     """
+    import datasets  # Here, since it takes a second and few jobs have such folders.
+
     path = file.uri.removeprefix("file://")
     try:
         found = datasets.load_from_disk(path)

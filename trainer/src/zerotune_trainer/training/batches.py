@@ -19,7 +19,7 @@ TOKENS = "token_count"
 
 
 class Rows(Protocol):
-    """Rows by number, such as a datasets.Dataset."""
+    """Rows by number, such as `data.mapped.MappedRows`."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Row: ...

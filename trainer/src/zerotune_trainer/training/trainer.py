@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
 from zerotune_trainer.context import RankContext
@@ -20,6 +20,7 @@ from zerotune_trainer.training.batches import TOKENS, Batch, Collator, CountingC
 from zerotune_trainer.training.checkpoint import Checkpoints
 from zerotune_trainer.training.evaluation import perplexity, token_loss
 from zerotune_trainer.training.flow import Flow
+from zerotune_trainer.training.hf_trainer import Trainer
 from zerotune_trainer.training.records import Recorder
 
 
