@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from chain import Chain
-from jobs import fine_tune_job, one_rank
+from jobs import FOLDER, fine_tune_job, one_rank
 from kubectl import Namespace
 from volume import Volume
 
@@ -17,8 +17,9 @@ _PENDING, _PLANNED, _RUNNING = "deleted-early", "deleted-planned", "deleted-runn
 
 
 def _inspected(namespace: Namespace) -> str:
-    """A job whose model a pod is about to look at."""
-    namespace.apply(fine_tune_job(_PENDING, topology=one_rank(), backend=_NOWHERE))
+    """A job whose model a pod is about to look at: no job has read it before."""
+    model = {"uri": f"{FOLDER}/model-of-nobody"}
+    namespace.apply(fine_tune_job(_PENDING, model=model, topology=one_rank(), backend=_NOWHERE))
     namespace.until(f"job/{_PENDING}-a-inspect", bool)
     namespace.phase(f"ftj/{_PENDING}", "Pending")
     return f"ftj/{_PENDING}"
