@@ -152,11 +152,11 @@ def test_a_launcher_is_told_with_the_uris_that_the_user_wrote() -> None:
     """At its end, and by HTTP before that."""
     own = Failure(
         failure_class="Data",
-        message="/mnt/pvc/work/bad.jsonl:3: not JSON",
-        hint="see file:///mnt/pvc/work/bad.jsonl",
+        message="/mnt/pvc/corpus/bad.jsonl:3: not JSON",
+        hint="see file:///mnt/pvc/corpus/bad.jsonl",
         exit_code=65,
     )
-    wanted = own.model_copy(update={"message": "pvc://work/bad.jsonl:3: not JSON", "hint": "see pvc://work/bad.jsonl"})
+    wanted = own.model_copy(update={"message": "pvc://corpus/bad.jsonl:3: not JSON", "hint": "see pvc://corpus/bad.jsonl"})
     pod = recording("data-error")["pods"][0]
     pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = own.model_dump_json(by_alias=True)
     running = view_of("running")
