@@ -156,7 +156,9 @@ def test_a_launcher_is_told_with_the_uris_that_the_user_wrote() -> None:
         hint="see file:///mnt/pvc/corpus/bad.jsonl",
         exit_code=65,
     )
-    wanted = own.model_copy(update={"message": "pvc://corpus/bad.jsonl:3: not JSON", "hint": "see pvc://corpus/bad.jsonl"})
+    wanted = own.model_copy(
+        update={"message": "pvc://corpus/bad.jsonl:3: not JSON", "hint": "see pvc://corpus/bad.jsonl"}
+    )
     pod = recording("data-error")["pods"][0]
     pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = own.model_dump_json(by_alias=True)
     running = view_of("running")

@@ -166,8 +166,10 @@ def check_shape(planned: ModelShape | None, folder: Path) -> None:
     Raises:
         ModelChangedError: it is another one by now.
     """
+    if planned is None:
+        return
     found = shape_of_file(folder / "config.json")
-    if planned is None or found == planned:
+    if found == planned:
         return
     before, now = planned.model_dump(by_alias=True), found.model_dump(by_alias=True)
     changed = [f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]]
