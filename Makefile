@@ -24,7 +24,8 @@ $(STAMP):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
-	$(UV) pip install --quiet --require-hashes --no-build-isolation-package deepspeed -r requirements/dev.txt
+	$(UV) pip install --quiet --require-hashes --no-build-isolation-package deepspeed --compile-bytecode \
+		-r requirements/dev.txt
 	$(UV) pip install --quiet --no-deps --no-build-isolation -e trainer -e operator
 	touch $@
 

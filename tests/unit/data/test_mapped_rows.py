@@ -60,9 +60,15 @@ def test_another_process_maps_the_file_itself(tmp_path: Path) -> None:
     assert pickle.loads(sent)[999]["input_ids"].tolist() == [1, 2]
 
 
-def test_ranks_import_no_datasets_and_no_pandas() -> None:
+def test_ranks_import_no_datasets_and_no_pandas(tmp_path: Path) -> None:
+    mapped(tmp_path, [[[1, 2]]])
     program = (
         "import sys, zerotune_trainer.train, zerotune_trainer.infer\n"
+        "from accelerate.data_loader import prepare_data_loader\n"
+        "from torch.utils.data import DataLoader\n"
+        "from zerotune_trainer.data.mapped import MappedRows\n"
+        f"rows = MappedRows({str(tmp_path / 'rows.arrow')!r})\n"
+        "next(iter(prepare_data_loader(DataLoader(rows), num_processes=2, process_index=0)))\n"
         "print([name for name in ('datasets', 'pandas') if name in sys.modules])\n"
         "from transformers.utils import is_datasets_available\n"
         "print(is_datasets_available())"

@@ -45,7 +45,8 @@ class MappedRows:
         number = int(np.searchsorted(self._ends, index, side="right"))
         batch = self._batches[number]
         place = int(index - self._ends[number] + batch.num_rows)
-        return {name: batch.column(name)[place].values.to_numpy() for name in batch.schema.names}
+        # `to_numpy` would give the same views, and import pandas first.
+        return {name: np.from_dlpack(batch.column(name)[place].values) for name in batch.schema.names}
 
     def __reduce__(self) -> tuple[type[MappedRows], tuple[Path]]:
         # For processes that load data: the file is mapped anew, not sent.
