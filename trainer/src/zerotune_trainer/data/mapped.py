@@ -45,8 +45,7 @@ class MappedRows:
         number = int(np.searchsorted(self._ends, index, side="right"))
         batch = self._batches[number]
         place = int(index - self._ends[number] + batch.num_rows)
-        # `to_numpy` would give the same views, and import pandas first.
-        return {name: np.from_dlpack(batch.column(name)[place].values) for name in batch.schema.names}
+        return {name: _view(batch.column(name)[place].values) for name in batch.schema.names}
 
     def __reduce__(self) -> tuple[type[MappedRows], tuple[Path]]:
         # For processes that load data: the file is mapped anew, not sent.
@@ -57,3 +56,9 @@ class MappedRows:
         for start in range(0, len(self), _BATCH):
             part = self.table.slice(start, _BATCH)
             yield part if chosen is None else part.filter(pa.array(chosen[start : start + _BATCH]))
+
+
+def _view(ids: Any) -> NDArray[np.int32]:
+    """An Arrow array as it lies in memory. `to_numpy` gives the same view, and imports pandas first."""
+    view: NDArray[Any] = np.from_dlpack(ids)
+    return view

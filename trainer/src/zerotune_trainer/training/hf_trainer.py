@@ -9,7 +9,7 @@ from __future__ import annotations
 import accelerate.data_loader
 import transformers.utils as utils
 
-accelerate.data_loader.is_datasets_available = lambda: False  # type: ignore[attr-defined]  # asked while it prepares
+accelerate.data_loader.is_datasets_available = lambda: False  # asked while it prepares
 
 _is_available = utils.is_datasets_available  # type: ignore[attr-defined]
 utils.is_datasets_available = lambda: False  # type: ignore[attr-defined]  # asked by the import
