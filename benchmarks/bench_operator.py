@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -28,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cluster"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 
 import components
+from aiohttp import ClientPayloadError
 from api_server import ApiServer, Object, until
 from deadly_proxy import MODEL, DeadlyProxy, Never
 from fake_nodes import fake_nodes, placement, progress_of_all_pods
@@ -179,9 +181,15 @@ async def _namespace(cluster: ApiServer) -> AsyncIterator[str]:
         # In this order, and without waiting for nodes that are none, it is a matter of seconds.
         for path in (PATHS["FineTuneJob"], PATHS["Job"]):
             await cluster.delete(f"{path.format(name)}?propagationPolicy=Background")
-        await cluster.delete(f"/api/v1/namespaces/{name}/pods?gracePeriodSeconds=0")
+        await _delete_all(cluster, f"/api/v1/namespaces/{name}/pods?gracePeriodSeconds=0")
         await cluster.delete(f"/api/v1/namespaces/{name}")
         await until(lambda: _is_gone(cluster, name), f"the namespace {name} is gone", 900)
+
+
+async def _delete_all(cluster: ApiServer, path: str) -> None:
+    while True:  # The API server gives up after a minute, with a part of them deleted.
+        with contextlib.suppress(ClientPayloadError):
+            return await cluster.delete(path)
 
 
 async def _is_gone(cluster: ApiServer, name: str) -> bool:
