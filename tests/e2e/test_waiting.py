@@ -76,14 +76,14 @@ CASES = {
         "Pending",
         "MissingReference",
         'secret "model-keys" not found',
-        "create it in the job's namespace",
+        "credentials.secretName",
         {"model": {"uri": "file:///model", "credentials": {"secretName": "model-keys"}}},
     ),
     "output-secret": Case(
         "Planned",
         "MissingReference",
         'secret "output-keys" not found',
-        "create it in the job's namespace",
+        "credentials.secretName",
         {"output": {"uri": "s3://models/tuned", "credentials": {"secretName": "output-keys"}}},
     ),
     "account": Case(

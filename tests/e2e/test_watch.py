@@ -78,7 +78,7 @@ def test_what_happens_during_an_outage_is_told_after_it(tmp_path: Path) -> None:
 
 
 def test_a_long_list_comes_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zerotune_operator.watches._PAGE", 2)
+    monkeypatch.setattr("zerotune_operator.backends.kubernetes.client._PAGE", 2)
 
     async def act(scene: Scene) -> None:
         names = [f"more-{number}" for number in range(5)]

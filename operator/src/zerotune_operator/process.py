@@ -18,6 +18,7 @@ from pathlib import Path
 from zerotune_operator.admission import build_app as build_webhook
 from zerotune_operator.backends.kubernetes.backend import Cluster
 from zerotune_operator.backends.kubernetes.client import ClusterClient, connect
+from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.certificates import Certificates
@@ -26,6 +27,7 @@ from zerotune_operator.health import build_app, serve
 from zerotune_operator.leadership import Lease
 from zerotune_operator.metrics import Metrics
 from zerotune_operator.reconcile import Reconciler
+from zerotune_operator.slots import Slots
 from zerotune_operator.store import Key, Store
 from zerotune_operator.workqueue import WorkQueue
 
@@ -124,8 +126,9 @@ async def _work(
 ) -> None:
     await client.require_kinds()
     launchers = Launchers()
-    cluster = Cluster(store, client, launchers, settings.installation, now)
-    reconciler = Reconciler(cluster, settings.progress_interval)
+    cluster = Cluster(store, client, WarningEvents(client), launchers, settings.installation, now)
+    slots = Slots()
+    reconciler = Reconciler(cluster, settings.progress_interval, slots)
 
     async def turn(key: Key) -> float | None:
         began = time.monotonic()
@@ -137,7 +140,10 @@ async def _work(
         finally:
             metrics.reconciled(key.kind, result, time.monotonic() - began)
 
-    queue = WorkQueue(turn)
+    def has_yet_to_begin(key: Key) -> bool:
+        return store.resource(key) is not None and not store.children(key).jobs
+
+    queue = WorkQueue(turn, slots, has_yet_to_begin)
     try:
         await watch(store, queue, client, settings.namespaces, ready)
     finally:

@@ -11,14 +11,14 @@ from datetime import datetime
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.backends.kubernetes.answers import ConflictError, MissingError
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
-from zerotune_operator.backends.kubernetes.client import ConflictError, MissingError
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
 from zerotune_operator.deadlines import deadline_in, expires_in, pause, stragglers
 from zerotune_operator.models import Awaited, Hub, find_model, has_changed
 from zerotune_operator.pending import pending
 from zerotune_operator.publish import publish, read_status
+from zerotune_operator.slots import Slots
 from zerotune_operator.status import (
     ACTIVE,
     FINAL,
@@ -43,10 +43,11 @@ class Reconciler:
     Args:
         cluster: What all of them share.
         interval: Seconds between two looks at a job that runs.
+        slots: Where a turn gives way to others.
     """
 
-    def __init__(self, cluster: Cluster, interval: float) -> None:
-        self._cluster, self._interval, self._hub = cluster, interval, Hub()
+    def __init__(self, cluster: Cluster, interval: float, slots: Slots) -> None:
+        self._cluster, self._interval, self._slots, self._hub = cluster, interval, slots, Hub()
 
     async def reconcile(self, key: Key) -> float | None:
         """One turn of a resource; answers in how many seconds the next is due at the latest.
@@ -78,9 +79,7 @@ class Reconciler:
     async def _step(self, job: Job, status: JobStatus) -> tuple[JobStatus, float | None]:
         policy, now = job.spec.run_policy, self._cluster.clock()
         if under_way(status):
-            backend = KubernetesBackend(job, self._cluster)
-            digest = status.plan.config_digest if status.plan else None
-            return await self._watch(job, status, backend, backend.recall(current_attempt(status), digest or ""))
+            return await self._watch(job, status, KubernetesBackend(job, self._cluster))
         if status.phase in FINAL:
             return status, await self._expire(job, status, now)
         if policy.suspend:
@@ -94,15 +93,20 @@ class Reconciler:
         source = await self._model(job, status, backend)
         if isinstance(source, Awaited):
             return pending(status, source.reason, source.message, source.cause, self._cluster.clock()), self._interval
-        uri, shape = source
-        plan = backend.plan(shape, next_attempt(status), uri)
+        status = await self._start(status, backend, *source)
+        # That a job has begun can be told when all have.
+        await self._slots.give_way()
+        return await self._watch(job, status, backend)
+
+    async def _start(
+        self, status: JobStatus, backend: KubernetesBackend, model_uri: str, shape: ModelShape
+    ) -> JobStatus:
+        """Make the objects of the next attempt."""
+        plan = backend.plan(shape, next_attempt(status), model_uri)
+        await backend.apply(backend.render(plan))
         summary = plan.summary()
         status = status.model_copy(update={"model": shape, "plan": summary})
-        if status.phase not in ACTIVE:
-            status = planned(status, summary, self._cluster.clock())
-        attempt = backend.render(plan)
-        await backend.apply(attempt)
-        return await self._watch(job, status, backend, attempt)
+        return status if status.phase in ACTIVE else planned(status, summary, self._cluster.clock())
 
     async def _model(self, job: Job, status: JobStatus, backend: KubernetesBackend) -> tuple[str, ModelShape] | Awaited:
         source = await find_model(job, status, self._cluster.store, self._hub)
@@ -112,11 +116,10 @@ class Reconciler:
         shape = source.shape or await backend.inspect(source.uri, since)
         return shape if isinstance(shape, Awaited) else (source.uri, shape)
 
-    async def _watch(
-        self, job: Job, status: JobStatus, backend: KubernetesBackend, attempt: KubernetesAttempt
-    ) -> tuple[JobStatus, float | None]:
+    async def _watch(self, job: Job, status: JobStatus, backend: KubernetesBackend) -> tuple[JobStatus, float | None]:
         """Look at the attempt that runs, and stop what should not run any more."""
         policy, now = job.spec.run_policy, self._cluster.clock()
+        attempt = backend.recall(current_attempt(status), (status.plan.config_digest if status.plan else None) or "")
         seen = await backend.observe(attempt)
         status = advance(status, seen, policy, now)
         if not under_way(status):

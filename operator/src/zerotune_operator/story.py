@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from zerotune_operator.api.status import JobStatus, PlanSummary, RootCause
+from zerotune_operator.status import ACTIVE
 
 EventType = Literal["Normal", "Warning"]
 
@@ -20,7 +21,7 @@ class EventText(NamedTuple):
 
 def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
     """What a person would want to know of what is new, oldest first."""
-    entered = [_entered(current)] if current.phase != previous.phase else []
+    entered = [*_begun(previous, current), _entered(current)] if current.phase != previous.phase else []
     resumed = _resumed(previous, current)
     entered = [*entered, *resumed] if current.phase == "Running" else [*resumed, *entered]
     waits, before = _waits_for(current), _waits_for(previous)
@@ -44,6 +45,14 @@ def _entered(status: JobStatus) -> EventText:
         case "Restarting" if cause is not None:
             return EventText("Warning", "Restarting", f"{_attempt(status)} ended: {_told(cause)}")
     return _at_rest(status)
+
+
+def _begun(previous: JobStatus, current: JobStatus) -> list[EventText]:
+    """That a run was planned, where it was further by the time that could be told."""
+    planned = current.plan is not None and len(current.attempts) > len(previous.attempts)
+    if not planned or previous.phase in ACTIVE or current.phase == "Planned":
+        return []
+    return [_entered(current.model_copy(update={"phase": "Planned"}))]
 
 
 def _at_rest(status: JobStatus) -> EventText:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
@@ -16,7 +16,6 @@ from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_trainer.errors import TemporaryError
 
-_PAGE = 500
 _FOLLOW_SECONDS = 240
 """After these the API server ends a watch, and it is gone on with."""
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
@@ -77,7 +76,7 @@ class Watch:
         """Tell of all that is there, and of what is gone; the version of the collection."""
         before, self._known = self._known, {}
         try:
-            async for page in self._pages():
+            async for page in self.client.pages(self.path, {"labelSelector": self.selector}):
                 for found in page["items"]:
                     self._keep(found)
         finally:
@@ -87,15 +86,6 @@ class Watch:
         for gone in missing.values():
             self._drop(gone)
         return str(page["metadata"]["resourceVersion"])
-
-    async def _pages(self) -> AsyncIterator[Object]:
-        query = {"labelSelector": self.selector, "limit": str(_PAGE)}
-        while True:
-            page = await self.client.list(self.path, query)
-            yield page
-            if not (token := page["metadata"].get("continue")):
-                return
-            query["continue"] = token
 
     async def _follow(self, version: str) -> NoReturn:
         """Tell of what changes from a version of the collection on.

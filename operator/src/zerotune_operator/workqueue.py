@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from zerotune_operator.slots import Slots
 from zerotune_trainer.errors import ZerotuneError
 
 KeyT = TypeVar("KeyT", bound=Hashable)
@@ -34,12 +35,17 @@ class WorkQueue(Generic[KeyT]):
 
     Args:
         work: Does a turn of a key; answers in how many seconds the next one is due, or None.
-        concurrency: How many keys are worked on at a time.
+        slots: Limits how many keys are worked on at a time.
+        is_urgent: Says which keys go first where too many are due.
     """
 
-    def __init__(self, work: Callable[[KeyT], Awaitable[float | None]], concurrency: int = 32) -> None:
-        self._work = work
-        self._slots = asyncio.Semaphore(concurrency)
+    def __init__(
+        self,
+        work: Callable[[KeyT], Awaitable[float | None]],
+        slots: Slots,
+        is_urgent: Callable[[KeyT], bool] = lambda _: True,
+    ) -> None:
+        self._work, self._slots, self._is_urgent = work, slots, is_urgent
         self._turns: dict[KeyT, _Turn] = {}
         self._closed = False
 
@@ -79,8 +85,11 @@ class WorkQueue(Generic[KeyT]):
         turn.task = asyncio.get_running_loop().create_task(self._take(key, turn))
 
     async def _take(self, key: KeyT, turn: _Turn) -> None:
-        async with self._slots:
-            again = await self._tried(key, turn)
+        await self._slots.take(urgent=self._is_urgent(key))
+        try:
+            again = None if self._closed else await self._tried(key, turn)
+        finally:
+            self._slots.give()
         turn.task = None
         if again is not None:
             self.add(key, again)

@@ -12,8 +12,10 @@ from rendering import INSTALLATION, fine_tune_job
 from zerotune_operator.backends.base import Observation
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
 from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.reconcile import Reconciler
+from zerotune_operator.slots import Slots
 from zerotune_operator.store import Key, Store
 
 KEY = Key("FineTuneJob", "default", "tune")
@@ -51,12 +53,13 @@ async def _observe(store: Store) -> Observation:
 
 
 async def _reconcile(store: Store) -> None:
-    assert await Reconciler(_cluster(store), 10).reconcile(KEY) is None
+    assert await Reconciler(_cluster(store), 10, Slots()).reconcile(KEY) is None
 
 
 def _cluster(store: Store) -> Cluster:
     """One whose API server is never asked."""
-    return Cluster(store, ClusterClient(ApiClient()), Launchers(), INSTALLATION, lambda: NOW)
+    client = ClusterClient(ApiClient())
+    return Cluster(store, client, WarningEvents(client), Launchers(), INSTALLATION, lambda: NOW)
 
 
 def _job(uid: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from zerotune_operator.slots import Slots
 from zerotune_operator.workqueue import WorkQueue
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ async def test_a_key_that_is_added_while_it_is_worked_on_gets_another_turn_after
         await asyncio.sleep(0.01)
         at_once -= 1
 
-    queue: WorkQueue[str] = WorkQueue(work)
+    queue: WorkQueue[str] = WorkQueue(work, Slots())
     queue.add("a")
     await _until(lambda: len(queue) == 0)
 
@@ -43,7 +44,7 @@ async def test_many_additions_before_a_turn_make_one_turn_and_the_earliest_time_
     async def work(key: str) -> None:
         turns[key] += 1
 
-    queue: WorkQueue[str] = WorkQueue(work)
+    queue: WorkQueue[str] = WorkQueue(work, Slots())
     queue.add("a", after=60)
     for _ in range(5):
         queue.add("a", after=0.05)
@@ -61,7 +62,7 @@ async def test_a_turn_may_ask_for_the_next_one() -> None:
         turns += 1
         return 0.01 if turns < 3 else None
 
-    queue: WorkQueue[str] = WorkQueue(work)
+    queue: WorkQueue[str] = WorkQueue(work, Slots())
     queue.add("a")
     await _until(lambda: len(queue) == 0)
 
@@ -77,7 +78,7 @@ async def test_a_turn_that_fails_is_repeated_and_said(caplog: pytest.LogCaptureF
         if turns == 1:
             raise ValueError("the first time")
 
-    queue: WorkQueue[str] = WorkQueue(work)
+    queue: WorkQueue[str] = WorkQueue(work, Slots())
     queue.add("a")
     await _until(lambda: len(queue) == 0)
 
@@ -97,7 +98,7 @@ async def test_no_more_keys_are_worked_on_at_a_time_than_there_are_slots() -> No
         at_once -= 1
         done += 1
 
-    queue: WorkQueue[int] = WorkQueue(work, concurrency=3)
+    queue: WorkQueue[int] = WorkQueue(work, Slots(3))
     for key in range(10):
         queue.add(key)
     await _until(lambda: len(queue) == 0)
@@ -113,7 +114,7 @@ async def test_closing_waits_for_what_runs_and_drops_the_rest() -> None:
         finished.append(key)
         return 0.0
 
-    queue: WorkQueue[str] = WorkQueue(work)
+    queue: WorkQueue[str] = WorkQueue(work, Slots())
     queue.add("runs")
     queue.add("later", after=60)
     await asyncio.sleep(0.02)

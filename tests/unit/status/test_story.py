@@ -29,6 +29,7 @@ def story(*looks: Observation, policy: RunPolicy | None = None) -> list[EventTex
 
 
 PLANNED = EventText("Normal", "Planned", "2 nodes, 4 ranks, a batch of 8, ZeRO stage 3")
+CAUSE = RootCause(failure_class="Configuration", message="no", hint="yes", exit_code=64)
 DONE = OutputSummary(uri="pvc://results/run", files=3, bytes=1234)
 
 
@@ -51,6 +52,15 @@ def test_a_life_with_a_restart_is_told_phase_by_phase() -> None:
         EventText("Normal", "Resumed", "attempt 1 goes on from step 4"),
         EventText("Normal", "Succeeded", "pvc://results/run is complete: 3 files, 1234 bytes"),
     ]
+
+
+def test_a_plan_is_told_also_where_the_job_was_further_by_then() -> None:
+    runs, failed = told(seen(running("a"))), told(seen(ended("a", "Data", 65)))
+    first, then = changes(JobStatus(), runs)
+    assert (first, then.reason) == (PLANNED, "Started")
+    first, then = changes(JobStatus(), failed)
+    assert (first, then.reason) == (PLANNED, "Failed")
+    assert [event.reason for event in changes(JobStatus(), refused(JobStatus(), CAUSE, at(1)))] == ["Failed"]
 
 
 def test_where_an_attempt_goes_on_is_told_once_it_is_known() -> None:

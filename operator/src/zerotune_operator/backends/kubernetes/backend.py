@@ -11,7 +11,9 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import RootCause
 from zerotune_operator.backends.base import Observation
 from zerotune_operator.backends.kubernetes import pods
-from zerotune_operator.backends.kubernetes.client import ClusterClient, ConflictError
+from zerotune_operator.backends.kubernetes.answers import ConflictError
+from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.jobstate import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
@@ -30,7 +32,6 @@ from zerotune_trainer.sizing.shape import ModelShape
 
 _PATIENCE_SECONDS = 10
 """What waits for no longer than this may well be on its way."""
-_PODS_ASKED_ABOUT = 3
 _STUCK_SECONDS = 60
 
 
@@ -41,6 +42,7 @@ class Cluster:
     store: Store
     """What the watches know."""
     client: ClusterClient
+    warnings: WarningEvents
     launchers: Launchers
     """The line to the pods."""
     installation: Installation
@@ -180,17 +182,16 @@ class KubernetesBackend:
 
     async def _events(self, view: ClusterView, *, lacks_pods: bool) -> tuple[Object, ...]:
         """Events about what may have run into trouble that only Events tell: the Job, where it has too few pods, and
-        the first of its pods that have a node and do not start.
+        those of its pods that have a node and do not start.
         """
         now = self._cluster.clock()
-        stuck = [pod["metadata"] for pod in view.pods if (pods.seconds_placed(pod, now) or 0) >= _PATIENCE_SECONDS]
-        asked = stuck[:_PODS_ASKED_ABOUT]
+        asked = [pod for pod in view.pods if (pods.seconds_placed(pod, now) or 0) >= _PATIENCE_SECONDS]
         if lacks_pods and view.job is not None and _age_seconds(view.job, now) >= _PATIENCE_SECONDS:
-            asked.append(view.job["metadata"])
-        found = await asyncio.gather(
-            *(self._cluster.client.events_about(one["namespace"], one["uid"]) for one in asked)
-        )
-        return tuple(event for events in found for event in events)
+            asked.append(view.job)
+        if not asked:
+            return ()
+        uids = [each["metadata"]["uid"] for each in asked]
+        return await self._cluster.warnings.about(self._job.metadata.namespace, uids)
 
     async def _progress(self, mine: tuple[Object, ...], port: int) -> dict[str, NodeProgress]:
         """The answer of the first node; of every node where that one does not answer or makes no steps for long.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -14,13 +13,15 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.rest import RESTResponse
 
 from zerotune_operator.api.jobs import GROUP, VERSION
+from zerotune_operator.backends.kubernetes.answers import ConflictError, MissingError, error_of_answer
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_trainer.errors import ConfigurationError, InternalError, TemporaryError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, TemporaryError
 
 FIELD_MANAGER = "zerotune"
 
 _APPLY, _MERGE, _JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
 _POOL = 32
+_PAGE = 500
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=150)
 """The API server sends a bookmark every minute."""
@@ -36,14 +37,6 @@ _PLURALS = {
     (f"{GROUP}/{VERSION}", "InferenceJob"): "inferencejobs",
 }
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-
-class MissingError(ZerotuneError):
-    """The API server has no such object, or no such namespace."""
-
-
-class ConflictError(TemporaryError):
-    """The object is there already, or has changed since it was read."""
 
 
 async def connect() -> ApiClient:
@@ -152,20 +145,17 @@ class ClusterClient:
             "PATCH", f"{path_of(resource)}/status", {"fieldManager": FIELD_MANAGER}, body, _MERGE
         )
 
-    async def events_about(self, namespace: str, uid: str) -> list[Object]:
-        """The Events about the object with this uid."""
-        query = {"fieldSelector": f"involvedObject.uid={uid}", "limit": "100"}
-        answer = await self._request("GET", f"/api/v1/namespaces/{namespace}/events", query)
-        items: list[Object] = answer.get("items", [])
-        return items
-
-    async def list(self, path: str, query: Mapping[str, str]) -> Object:
-        """A page of a collection: `items`, and `metadata` with `resourceVersion` and maybe `continue`.
+    async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Object]:
+        """A collection, page by page: `items`, and `metadata` with its `resourceVersion`.
 
         Raises:
-            TemporaryError: the API server does not answer, or the page's `continue` is too old.
+            TemporaryError: the API server does not answer, or forgot meanwhile what it was telling.
         """
-        return await self._request("GET", path, query)
+        token: str | None = ""
+        while token is not None:
+            page = await self._request("GET", path, {**query, "limit": str(_PAGE), "continue": token})
+            yield page
+            token = page["metadata"].get("continue") or None
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Object]:
         """What happens in a collection, until the API server ends it.
@@ -176,7 +166,7 @@ class ClusterClient:
         answer = await self._send("GET", path, {**query, "watch": "true"}, None, _JSON, _WATCH_TIMEOUT)
         try:
             if answer.status >= 300:
-                raise _error(answer.status, f"GET {path}", await answer.read())
+                raise error_of_answer(answer.status, f"GET {path}", await answer.read())
             async for line in answer.response.content:
                 yield json.loads(line)
         except _LOST as error:
@@ -193,7 +183,7 @@ class ClusterClient:
         except _LOST as error:
             raise TemporaryError(f"{method} {path}: the API server broke off: {error!r}") from error
         if answer.status >= 300:
-            raise _error(answer.status, f"{method} {path}", content_read)
+            raise error_of_answer(answer.status, f"{method} {path}", content_read)
         value: Object = json.loads(content_read)
         return value
 
@@ -226,31 +216,3 @@ def path_of(named: Object) -> str:
     version, metadata = named["apiVersion"], named["metadata"]
     root = "/api/v1" if version == "v1" else f"/apis/{version}"
     return f"{root}/namespaces/{metadata['namespace']}/{_PLURALS[version, named['kind']]}/{metadata['name']}"
-
-
-def _error(status: int, request: str, content: bytes) -> ZerotuneError:
-    message = _message(content)
-    match status:
-        case 404:
-            return MissingError(message)
-        case 409:
-            return ConflictError(message)
-        case 400 | 422:
-            return ConfigurationError(
-                message, "change what the message names; backend.kubernetes.pod is merged into it"
-            )
-        case 403 if "quota" in message:
-            return TemporaryError(message, "raise the namespace's quota, or wait until others are done")
-        case 401 | 403:
-            return TemporaryError(f"{request}: {message}", "see that the chart's roles are bound to the operator")
-        case 410 | 429 | 500 | 502 | 503 | 504:
-            return TemporaryError(f"{request}: {status} {message}")
-    return InternalError(f"{request}: {status} {message}")
-
-
-def _message(content: bytes) -> str:
-    try:
-        answer: Any = json.loads(content)
-    except ValueError:
-        return content.decode(errors="replace")[:1000]
-    return str(answer.get("message", answer))[:2000] if isinstance(answer, dict) else str(answer)[:1000]

@@ -38,7 +38,10 @@ def _trouble(says: str, failure_class: str, hint: str) -> _Trouble:
 
 
 _SERVICE_ACCOUNT = "create the ServiceAccount, or name one that is there in backend.kubernetes.serviceAccountName"
-_REFERENCE = "create it in the job's namespace, or name one that is there"
+_REFERENCE = (
+    "create it in the job's namespace, or name one that is there in credentials.secretName or backend.kubernetes.pod"
+)
+_KEY = "add the key, or name one that is there under backend.kubernetes.pod"
 _CLAIM = "create the claim in the job's namespace, or name one that is there in pvc://CLAIM/PATH"
 _CONFIRM = "see `kubectl describe pod` and the settings under backend.kubernetes.pod"
 
@@ -62,12 +65,12 @@ _REFUSALS = (
 
 _CONTAINER_CONFIG = (
     _trouble(r"\b(secret|configmap) \S+ not found", "MissingReference", _REFERENCE),
-    _trouble(r"find key .* in (Secret|ConfigMap)", "MissingReference", "add the key, or name one that is there"),
+    _trouble(r"find key .* in (Secret|ConfigMap)", "MissingReference", _KEY),
     _trouble(r"runAsNonRoot|non-root", "ContainerStart", "use an image whose user is a number other than 0"),
 )
 _MOUNTS = (
     _trouble(r"\b(secret|configmap|persistentvolumeclaim) \S+ not found", "MissingReference", _REFERENCE),
-    _trouble(r"references non-existent (secret|config) key", "MissingReference", "add the key to it"),
+    _trouble(r"references non-existent (secret|config) key", "MissingReference", _KEY),
 )
 _MOUNT_HINT = "see that the volume can be attached to and mounted on this node"
 _CREATION = re.compile(r'^Error creating: (pods "[^"]*" is (forbidden|invalid): )?')
@@ -88,6 +91,11 @@ _PULL_REASONS = {
     "RegistryUnavailable",
     "SignatureValidationFailed",
 }
+_CREATION_REASON = "FailedCreate"
+_MOUNT_REASONS = {"FailedMount", "FailedAttachVolume"}
+_SANDBOX_REASON = "FailedCreatePodSandBox"
+TELLING_REASONS = frozenset({_CREATION_REASON, _SANDBOX_REASON, *_MOUNT_REASONS})
+"""The reasons of Events that are made anything of here."""
 _START_REASONS = {"CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun", "PostStartHookError"}
 _START_HINT = "see that the image is one of zerotune's, with `zerotune-launch`, for the architecture of the node"
 
@@ -105,7 +113,7 @@ def waits_for(pod: Object, events: Iterable[Object]) -> Waiting | None:
 
 def refused_pods(events: Iterable[Object], job: str) -> Waiting | None:
     """Why the pods of a Job cannot be created; None: they can."""
-    said = [event["message"] for event in _about(events, "Job", job) if event.get("reason") == "FailedCreate"]
+    said = [event["message"] for event in _about(events, "Job", job) if event.get("reason") == _CREATION_REASON]
     # Every try is for a pod of another name: without it the reason stays the same.
     return _first_match(_REFUSALS, _CREATION.sub("no pod can be created: ", said[-1])) if said else None
 
@@ -152,9 +160,8 @@ def _pull(pod: Object, container: str, reason: str, said: str) -> Waiting:
 def _setup(events: Sequence[Object]) -> Waiting | None:
     """What the kubelet said last of a pod whose containers have yet to be made."""
     readers: dict[str, Callable[[str], Waiting]] = {
-        "FailedMount": _mount,
-        "FailedAttachVolume": _mount,
-        "FailedCreatePodSandBox": lambda said: _waiting("ContainerStart", said, "see the node's network and runtime"),
+        **dict.fromkeys(_MOUNT_REASONS, _mount),
+        _SANDBOX_REASON: lambda said: _waiting("ContainerStart", said, "see the node's network and runtime"),
     }
     failed = [event for event in events if event.get("reason") in readers and not _PASSES.search(event["message"])]
     return readers[failed[-1]["reason"]](failed[-1]["message"]) if failed else None

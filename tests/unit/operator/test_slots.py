@@ -1,0 +1,101 @@
+"""Who works at a time: the urgent first, nobody too late, and no slot is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zerotune_operator.slots import Slots
+
+pytestmark = pytest.mark.anyio
+
+
+async def _order(slots: Slots, comers: Sequence[tuple[str, bool]]) -> list[str]:
+    """In which order those get the one slot that come one after the other while it is taken."""
+    order: list[str] = []
+
+    async def work(name: str, urgent: bool) -> None:
+        await slots.take(urgent=urgent)
+        order.append(name)
+        slots.give()
+
+    await slots.take(urgent=True)
+    tasks = []
+    for name, urgent in comers:
+        tasks.append(asyncio.create_task(work(name, urgent)))
+        await asyncio.sleep(0.001)
+    slots.give()
+    await asyncio.gather(*tasks)
+    return order
+
+
+async def test_the_urgent_go_first_each_in_the_order_they_came() -> None:
+    comers = [("looks", False), ("begins", True), ("looks too", False), ("begins too", True)]
+    assert await _order(Slots(1), comers) == ["begins", "begins too", "looks", "looks too"]
+
+
+async def test_who_has_waited_for_long_goes_before_the_urgent_that_come_later() -> None:
+    assert await _order(Slots(1, patience=0.0), [("looks", False), ("begins", True)]) == ["looks", "begins"]
+
+
+async def test_who_gives_way_goes_on_after_the_others() -> None:
+    slots, order = Slots(1), []
+
+    async def begin(name: str) -> None:
+        await slots.take(urgent=True)
+        order.append(f"{name} begins")
+        await asyncio.sleep(0.001)
+        await slots.give_way()
+        order.append(f"{name} is told")
+        slots.give()
+
+    await asyncio.gather(*(begin(name) for name in "abc"))
+    assert order == ["a begins", "b begins", "c begins", "a is told", "b is told", "c is told"]
+
+
+async def test_who_gives_way_to_nobody_goes_on_at_once() -> None:
+    slots = Slots(1)
+    await slots.take(urgent=True)
+    task = asyncio.create_task(slots.give_way())
+    await asyncio.sleep(0)
+    assert task.done()
+
+
+@given(number=st.integers(1, 3), acts=st.lists(st.tuples(st.booleans(), st.sampled_from(["end", "cancel", "both"]))))
+def test_no_slot_is_lost_and_none_is_given_twice(number: int, acts: list[tuple[bool, str]]) -> None:
+    async def run() -> None:
+        slots, working, most = Slots(number), 0, 0
+
+        async def work(urgent: bool, ends: asyncio.Event) -> None:
+            nonlocal working, most
+            await slots.take(urgent=urgent)
+            working += 1
+            most = max(most, working)
+            try:
+                await ends.wait()
+            finally:
+                working -= 1
+                slots.give()
+
+        started = []
+        for urgent, end in acts:
+            event = asyncio.Event()
+            started.append((asyncio.create_task(work(urgent, event)), event, end))
+            await asyncio.sleep(0)
+        for task, event, end in started:
+            if end != "cancel":
+                event.set()
+            if end != "end":
+                task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*(task for task, _, _ in started), return_exceptions=True)
+        assert most <= number
+        async with asyncio.timeout(1):
+            for _ in range(number):
+                await slots.take(urgent=False)
+
+    asyncio.run(run())
