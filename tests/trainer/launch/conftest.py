@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,8 @@ class Node:
     port: int
     log_file: Path
     termination_log: Path
+    temporary: Path
+    """Where it and all below it put what is temporary."""
     seen: dict[int, psutil.Process] = field(default_factory=dict)
     """Every process seen below it, by pid."""
 
@@ -111,6 +115,11 @@ class Node:
         except psutil.NoSuchProcess:
             return
 
+    @property
+    def temporary_files(self) -> list[Path]:
+        """What is still there of its temporary files."""
+        return list(self.temporary.rglob("*"))
+
     def left_behind(self, seconds: float = 10) -> list[psutil.Process]:
         """Processes that were below it and are still there after a moment."""
         deadline = time.monotonic() + seconds
@@ -166,13 +175,15 @@ class Job:
 
     def _start(self, command: list[str], host: str) -> Node:
         log_file = self.folder.parent / f"{host}.log"
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+        # Short: the path of a socket has at most 107 characters.
+        temporary = Path(mkdtemp(prefix="zt-"))
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
         with log_file.open("wb") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment
             )
         port = self.config["launch"]["progressPort"]
-        node = Node(process, host, port, log_file, self._termination_log(host))
+        node = Node(process, host, port, log_file, self._termination_log(host), temporary)
         self.nodes.append(node)
         return node
 
@@ -246,3 +257,4 @@ def make_job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
             except psutil.NoSuchProcess:
                 continue
         node.process.wait()
+        shutil.rmtree(node.temporary)

@@ -34,6 +34,7 @@ def test_success_is_exit_code_zero_and_a_completion_where_rank_0_is(make_job: Ca
     assert json.loads(first.termination_log.read_text()) == {"completion": COMPLETION | {"progress": progress}}
     assert second.termination_log.read_text() == ""
     assert first.left_behind() == second.left_behind() == []
+    assert first.temporary_files == second.temporary_files == []
 
 
 def test_a_failure_after_the_completion_is_a_failure(make_job: Callable) -> None:
@@ -49,6 +50,7 @@ def test_a_failure_after_the_completion_is_a_failure(make_job: Callable) -> None
 def test_the_root_cause_is_the_failure_that_others_follow_from(make_job: Callable) -> None:
     [node] = make_job({"127.0.0.1": 3}).start_toys("fails")
     assert node.end() == 65
+    assert node.temporary_files == []
     assert node.failure == Failure(
         failure_class="Data",
         message="part-1.jsonl:3: not JSON",

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -94,6 +95,14 @@ def start_rank(target: RankTarget, folder: Path, host: str, local_rank: int) -> 
     finally:
         theirs.close()
     return process, ours
+
+
+def remove_socket() -> None:
+    """Remove the folder of the socket at which the forkserver hears: nobody else does where a launcher ends at once.
+
+    No rank can be started afterwards.
+    """
+    shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
 
 
 class _SigintIgnored:

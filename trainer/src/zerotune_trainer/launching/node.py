@@ -12,7 +12,7 @@ from zerotune_trainer.config import load_config
 from zerotune_trainer.errors import Failure, InputMissingError, StoppedError, ZerotuneError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.failures import classify, describe
-from zerotune_trainer.launching.forkserver import RankTarget, start_imports
+from zerotune_trainer.launching.forkserver import RankTarget, remove_socket, start_imports
 from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
 from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host, wait_for_names
 from zerotune_trainer.launching.serve import ProgressServer
@@ -58,6 +58,7 @@ def run_node(
     except Exception as error:
         _logger.exception("the launcher failed")
         outcome = describe(classify(error), host=host)
+    remove_socket()
     return _conclude(outcome, log)
 
 
