@@ -80,7 +80,11 @@ def _claim(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def kubeconfig() -> Path:
-    return cluster.up()
+    """Of a cluster that has the images."""
+    path = cluster.up()
+    if cluster.named() is None:
+        cluster.load()
+    return path
 
 
 @pytest.fixture

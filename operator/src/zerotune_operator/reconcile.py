@@ -43,7 +43,7 @@ class Reconciler:
     Args:
         cluster: What all of them share.
         interval: Seconds between two looks at a job that runs.
-        slots: Where a turn gives way to others.
+        slots: Those that its turns take.
     """
 
     def __init__(self, cluster: Cluster, interval: float, slots: Slots) -> None:
@@ -65,6 +65,8 @@ class Reconciler:
         try:
             job = read_job(resource)
             status, again = await self._step(job, before)
+            if status is None:
+                return again
         except _REFUSALS as error:
             status, again = refused(before, cause_of(error), self._cluster.clock()), 0.0
         except TemporaryError as error:
@@ -76,37 +78,40 @@ class Reconciler:
         await self._publish(key, resource, before, status)
         return again
 
-    async def _step(self, job: Job, status: JobStatus) -> tuple[JobStatus, float | None]:
+    async def _step(self, job: Job, status: JobStatus) -> tuple[JobStatus | None, float | None]:
+        """The status after a turn, and when the next is due; no status where it is told in another turn."""
         policy, now = job.spec.run_policy, self._cluster.clock()
-        if under_way(status):
-            return await self._watch(job, status, KubernetesBackend(job, self._cluster))
-        if status.phase in FINAL:
+        if status.phase in FINAL and not under_way(status):
             return status, await self._expire(job, status, now)
-        if policy.suspend:
-            return suspended(status, now), None
-        wait = pause(status, now)
-        return (status, wait) if wait > 0 else await self._begin(job, status)
-
-    async def _begin(self, job: Job, status: JobStatus) -> tuple[JobStatus, float | None]:
-        """Start the next attempt, unless the model is not there yet."""
         backend = KubernetesBackend(job, self._cluster)
+        if under_way(status):
+            return await self._watch(job, status, backend)
+        if not backend.has_begun(next_attempt(status)):  # Else it has, and that has yet to be told.
+            if policy.suspend:
+                return suspended(status, now), None
+            if (wait := pause(status, now)) > 0:
+                return status, wait
+        return await self._begin(job, status, backend)
+
+    async def _begin(
+        self, job: Job, status: JobStatus, backend: KubernetesBackend
+    ) -> tuple[JobStatus | None, float | None]:
+        """Start the next attempt, unless the model is not there yet."""
         source = await self._model(job, status, backend)
         if isinstance(source, Awaited):
             return pending(status, source.reason, source.message, source.cause, self._cluster.clock()), self._interval
-        status = await self._start(status, backend, *source)
-        # That a job has begun can be told when all have.
-        await self._slots.give_way()
-        return await self._watch(job, status, backend)
-
-    async def _start(
-        self, status: JobStatus, backend: KubernetesBackend, model_uri: str, shape: ModelShape
-    ) -> JobStatus:
-        """Make the objects of the next attempt."""
-        plan = backend.plan(shape, next_attempt(status), model_uri)
+        uri, shape = source
+        attempt = next_attempt(status)
+        plan = backend.plan(shape, attempt, uri)
+        begins = not backend.has_begun(attempt)
         await backend.apply(backend.render(plan))
+        if begins and self._slots.crowded:
+            return None, self._interval  # Others have yet to begin: that this one has is told at the next look.
         summary = plan.summary()
         status = status.model_copy(update={"model": shape, "plan": summary})
-        return status if status.phase in ACTIVE else planned(status, summary, self._cluster.clock())
+        if status.phase not in ACTIVE:
+            status = planned(status, summary, self._cluster.clock())
+        return await self._watch(job, status, backend)
 
     async def _model(self, job: Job, status: JobStatus, backend: KubernetesBackend) -> tuple[str, ModelShape] | Awaited:
         source = await find_model(job, status, self._cluster.store, self._hub)

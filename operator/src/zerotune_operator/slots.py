@@ -21,6 +21,11 @@ class Slots:
         """A heap; the number decides between those that came at the same time."""
         self._arrivals = count()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether anybody waits."""
+        return any(not place.done() for _, _, place in self._waiting)
+
     async def take(self, *, urgent: bool) -> None:
         """Wait for a slot."""
         if self._free:  # Then nobody waits.
@@ -45,8 +50,3 @@ class Slots:
                 place.set_result(None)
                 return
         self._free += 1
-
-    async def give_way(self) -> None:
-        """Let those go first, in the midst of one's work, who are more urgent than what is left of it."""
-        self.give()
-        await self.take(urgent=False)

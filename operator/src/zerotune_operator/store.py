@@ -93,7 +93,7 @@ class Store:
 
 
 def _is_newer(candidate: Object, known: Object | None) -> bool:
-    """Resource versions of one kind of object grow (KEP-5504); an answer to a write may overtake the watch."""
-    if known is None or candidate["metadata"]["uid"] != known["metadata"]["uid"]:
-        return True
-    return int(candidate["metadata"]["resourceVersion"]) > int(known["metadata"]["resourceVersion"])
+    """Resource versions of one kind of object grow (KEP-5504). An answer to a write may overtake the watch, which then
+    still tells of an older version, or of an object that had the name before.
+    """
+    return known is None or int(candidate["metadata"]["resourceVersion"]) > int(known["metadata"]["resourceVersion"])

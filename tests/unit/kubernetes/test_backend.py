@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kubernetes.aio.client import ApiClient
-from rendering import INSTALLATION, fine_tune_job
+from rendering import INSTALLATION, UID, fine_tune_job
 
 from zerotune_operator.backends.base import Observation
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
@@ -31,6 +31,15 @@ def test_the_last_pod_of_a_deleted_job_is_not_taken_for_one_of_its_successor() -
     assert [node.state for node in asyncio.run(_observe(store)).nodes] == ["waiting"]
 
 
+def test_a_job_of_a_resource_that_had_the_name_before_is_not_the_attempts() -> None:
+    store = Store()
+    store.children(KEY).keep_job("tune-a0", _job("old", owner="another"))
+    assert not asyncio.run(_has_begun(store))
+
+    store.children(KEY).keep_job("tune-a0", _job("new", version="3"))
+    assert asyncio.run(_has_begun(store))
+
+
 def test_the_last_pod_of_a_job_counts_when_the_job_is_gone() -> None:
     store = Store()
     store.children(KEY).keep_pod("tune-a0-0-old", _ended_pod("old"))
@@ -52,6 +61,10 @@ async def _observe(store: Store) -> Observation:
     return await backend.observe(backend.recall(0, ""))
 
 
+async def _has_begun(store: Store) -> bool:
+    return KubernetesBackend(fine_tune_job(), _cluster(store)).has_begun(0)
+
+
 async def _reconcile(store: Store) -> None:
     assert await Reconciler(_cluster(store), 10, Slots()).reconcile(KEY) is None
 
@@ -62,9 +75,9 @@ def _cluster(store: Store) -> Cluster:
     return Cluster(store, client, WarningEvents(client), Launchers(), INSTALLATION, lambda: NOW)
 
 
-def _job(uid: str) -> dict[str, Any]:
-    metadata = {"name": "tune-a0", "uid": uid, "resourceVersion": "2", "creationTimestamp": NOW.isoformat()}
-    return {"metadata": metadata, "spec": {}, "status": {}}
+def _job(uid: str, owner: str = UID, version: str = "2") -> dict[str, Any]:
+    metadata = {"name": "tune-a0", "uid": uid, "resourceVersion": version, "creationTimestamp": NOW.isoformat()}
+    return {"metadata": metadata | {"ownerReferences": [{"uid": owner}]}, "spec": {}, "status": {}}
 
 
 def _ended_pod(job_uid: str) -> dict[str, Any]:

@@ -42,27 +42,18 @@ async def test_who_has_waited_for_long_goes_before_the_urgent_that_come_later() 
     assert await _order(Slots(1, patience=0.0), [("looks", False), ("begins", True)]) == ["looks", "begins"]
 
 
-async def test_who_gives_way_goes_on_after_the_others() -> None:
-    slots, order = Slots(1), []
-
-    async def begin(name: str) -> None:
-        await slots.take(urgent=True)
-        order.append(f"{name} begins")
-        await asyncio.sleep(0.001)
-        await slots.give_way()
-        order.append(f"{name} is told")
-        slots.give()
-
-    await asyncio.gather(*(begin(name) for name in "abc"))
-    assert order == ["a begins", "b begins", "c begins", "a is told", "b is told", "c is told"]
-
-
-async def test_who_gives_way_to_nobody_goes_on_at_once() -> None:
+async def test_it_is_crowded_as_long_as_somebody_waits() -> None:
     slots = Slots(1)
     await slots.take(urgent=True)
-    task = asyncio.create_task(slots.give_way())
+    assert not slots.crowded
+    waiting = [asyncio.create_task(slots.take(urgent=True)) for _ in range(2)]
     await asyncio.sleep(0)
-    assert task.done()
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    assert slots.crowded
+    slots.give()
+    await waiting[1]
+    assert not slots.crowded
 
 
 @given(number=st.integers(1, 3), acts=st.lists(st.tuples(st.booleans(), st.sampled_from(["end", "cancel", "both"]))))

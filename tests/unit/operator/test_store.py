@@ -19,12 +19,13 @@ def test_an_older_version_does_not_replace_a_newer_one() -> None:
     assert store.resource(KEY) == version(10, status="written by us")
 
 
-def test_another_object_of_the_same_name_replaces_the_old_one_whatever_its_version() -> None:
+def test_what_is_heard_late_of_an_object_that_had_the_name_before_replaces_nothing() -> None:
     store = Store()
-    store.keep_resource(KEY, version(10, uid="old"))
-    store.keep_resource(KEY, version(9, uid="new"))
+    store.keep_resource(KEY, version(8, uid="old"))
+    store.keep_resource(KEY, version(10, uid="new"))
+    store.keep_resource(KEY, version(9, uid="old", deleted=True))
 
-    assert store.resource(KEY) == version(9, uid="new")
+    assert store.resource(KEY) == version(10, uid="new")
 
 
 def test_what_belongs_to_a_resource_is_forgotten_with_it() -> None:

@@ -91,6 +91,10 @@ class KubernetesBackend:
             config_digest=config_digest,
         )
 
+    def has_begun(self, attempt: int) -> bool:
+        """Whether there is a Job of an attempt, be it on its way out."""
+        return self._job_of(attempt_name(self._job, attempt)) is not None
+
     async def apply(self, rendered: KubernetesAttempt) -> None:
         """Make the objects be; a Job that is there stays as it is.
 
@@ -98,7 +102,7 @@ class KubernetesBackend:
             ConfigurationError: the API server refuses them.
             TemporaryError: it does not answer.
         """
-        if rendered.name in self._known.jobs:
+        if self.has_begun(rendered.number):
             return
         await asyncio.gather(*(self._cluster.client.apply(wanted) for wanted in rendered.shared))
         await self._make(rendered.job)
@@ -124,7 +128,7 @@ class KubernetesBackend:
         Raises:
             TemporaryError: the API server does not answer.
         """
-        found = self._known.jobs.get(rendered.name)
+        found = self._job_of(rendered.name)
         if found is None or "deletionTimestamp" in found["metadata"]:
             return
         if found.get("status", {}).get("startTime") is None:
@@ -146,7 +150,7 @@ class KubernetesBackend:
             TemporaryError: the Job failed, and another one may not.
         """
         name = inspection_name(self._job)
-        known = self._known.jobs.get(name)
+        known = self._job_of(name)
         if known is not None and since is not None and _created(known) < since:
             await self._cluster.client.delete(known)
             return Awaited("ModelInspection", f"{model_uri} has changed and is looked at again")
@@ -176,8 +180,13 @@ class KubernetesBackend:
             raise TemporaryError(f"the Job {name} is there already, and is another's", f"`kubectl delete job {name}`")
         self._known.keep_job(name, trim_job(made))
 
+    def _job_of(self, name: str) -> Object | None:
+        """The Job of a name; None where it is that of a resource that had this one's name before."""
+        found = self._known.jobs.get(name)
+        return found if found is not None and self._job.metadata.uid in _owners(found) else None
+
     def _view(self, name: str) -> ClusterView:
-        job = self._known.jobs.get(name)
+        job = self._job_of(name)
         return ClusterView(job, tuple(pod for pod in self._known.pods.values() if pods.is_of(pod, name, job)))
 
     async def _events(self, view: ClusterView, *, lacks_pods: bool) -> tuple[Object, ...]:

@@ -8,6 +8,16 @@ from zerotune_operator.backends.kubernetes.objects import Object
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """Names the queue that decides when a Job is no longer suspended."""
+_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "labels",
+    "ownerReferences",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,10 @@ class JobState:
 def trim_job(job: Object) -> Object:
     """The parts of a Job that say what became of it, and which one it is."""
     metadata, spec = job["metadata"], job["spec"]
-    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "creationTimestamp", "deletionTimestamp")
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {name: metadata[name] for name in kept if name in metadata},
+        "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
         "spec": {name: spec[name] for name in ("suspend", "activeDeadlineSeconds") if name in spec},
         "status": job.get("status", {}),
     }

@@ -1,0 +1,116 @@
+"""How jobs begin: many at once, one whose begin could not be told yet, one under the name of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import stand_in
+from api_server import ApiServer, Object, until
+from deadly_proxy import Never, Write
+from host_operator import prepare_cluster
+from lives import KINDS, Stage, stage
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+MANY = 80
+"""More than the operator works on at a time."""
+
+
+@pytest.fixture(scope="module")
+def kubeconfig() -> Path:
+    """Of a cluster that has images and kinds."""
+    return prepare_cluster()
+
+
+def test_of_many_jobs_every_one_begins_once_and_is_told_of(kubeconfig: Path, tmp_path: Path) -> None:
+    async def act(there: Stage) -> None:
+        operator = there.start_operator()
+        await until(lambda: operator.answers("/readyz"), "the operator is ready")
+        await asyncio.gather(*(there.cluster.create(there.job_path, _nowhere(f"job-{n}")) for n in range(MANY)))
+        await until(lambda: _all_wait(there), "every status says what the job waits for", 90)
+        made = await there.cluster.items(KINDS["Job"].format(there.namespace))
+        assert Counter(job["metadata"]["name"] for job in made) == {f"job-{n}-a0": 1 for n in range(MANY)}
+        events = await there.cluster.items(f"/api/v1/namespaces/{there.namespace}/events")
+        told = Counter((each["involvedObject"]["name"], each["reason"]) for each in events)
+        for number in range(MANY):
+            assert told[f"job-{number}", "Planned"] == told[f"job-{number}", "Unschedulable"] == 1
+
+    asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
+
+
+def test_a_job_that_is_suspended_before_its_begin_was_told_is_stopped(kubeconfig: Path, tmp_path: Path) -> None:
+    async def act(there: Stage) -> None:
+        first = there.start_operator()
+        await there.cluster.create(there.job_path, stand_in.job(inspected=False))
+        await until(lambda: _is_dead(first.is_alive), "the operator died")
+        assert "attempts" not in (await there.job()).get("status", {})
+        await _patch(there, {"spec": {"runPolicy": {"suspend": True}}})
+        there.start_operator("another-lease")
+        await until(lambda: _is_in(there, "Suspended"), "the job is suspended")
+        [attempt] = (await there.job())["status"]["attempts"]
+        assert "endTime" in attempt
+        pods = await there.cluster.items(KINDS["Pod"].format(there.namespace))
+        assert [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")] == []
+
+    asyncio.run(_on_stage(kubeconfig, tmp_path, act, _after_the_job))
+
+
+def test_a_job_under_the_name_of_one_that_goes_begins_anew(kubeconfig: Path, tmp_path: Path) -> None:
+    async def act(there: Stage) -> None:
+        there.start_operator()
+        await there.begin()
+        before = (await there.job())["metadata"]["uid"]
+        await there.cluster.delete(f"{there.job_path}/{stand_in.NAME}")
+        await there.begin()  # While the first one's Job and pod are still there.
+        job = await there.job()
+        assert job["metadata"]["uid"] != before
+        assert [attempt["number"] for attempt in job["status"]["attempts"]] == [0]
+        [made] = await there.cluster.items(KINDS["Job"].format(there.namespace))
+        assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [job["metadata"]["uid"]]
+
+    asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
+
+
+def _after_the_job(write: Write) -> bool:
+    method, path, _ = write.identity
+    return method == "POST" and path.endswith("/jobs")
+
+
+async def _on_stage(
+    kubeconfig: Path, folder: Path, act: Callable[[Stage], Awaitable[None]], is_due: Callable[[Write], bool]
+) -> None:
+    async with ApiServer(kubeconfig) as cluster, stage(cluster, folder, is_due) as there:
+        await act(there)
+
+
+def _nowhere(name: str) -> Object:
+    """A job whose pods no node takes."""
+    job = deepcopy(stand_in.job(inspected=False))
+    job["metadata"]["name"] = name
+    job["spec"]["output"]["uri"] = f"s3://models/{name}"
+    job["spec"]["backend"]["kubernetes"]["pod"]["spec"]["nodeSelector"] = {"zerotune.dev/no-such": "node"}
+    return job
+
+
+async def _all_wait(there: Stage) -> bool:
+    statuses = [job.get("status", {}) for job in await there.cluster.items(there.job_path)]
+    return all(status.get("rootCause", {}).get("class") == "Unschedulable" for status in statuses)
+
+
+async def _is_in(there: Stage, phase: str) -> bool:
+    return bool((await there.job()).get("status", {}).get("phase") == phase)
+
+
+async def _is_dead(is_alive: Callable[[], bool]) -> bool:
+    return not is_alive()
+
+
+async def _patch(there: Stage, patch: Object) -> None:
+    url = f"{there.cluster.url}{there.job_path}/{stand_in.NAME}"
+    headers = {"Content-Type": "application/merge-patch+json"}
+    async with there.cluster.session.patch(url, json=patch, headers=headers) as answer:
+        assert answer.status == 200, await answer.text()
