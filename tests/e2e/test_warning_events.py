@@ -51,7 +51,11 @@ def test_all_who_ask_share_one_list_of_what_is_telling(monkeypatch: pytest.Monke
         first, others = await asyncio.gather(scene.about("one"), scene.about("two", "three", "nobody"))
         assert first == [("one", "FailedMount")]
         assert others == [("two", "FailedMount"), ("three", "FailedMount")]
-        assert scene.requests == ["GET"] * 3, "6 Warnings are 3 pages"
+        pages = len(scene.requests)
+        # Six Warnings in pages of two; the page after the last may be asked for, and be empty.
+        assert pages in (3, 4)
+        assert await scene.about("two") == [("two", "FailedMount")]
+        assert len(scene.requests) == pages
 
     asyncio.run(_run(act))
 
