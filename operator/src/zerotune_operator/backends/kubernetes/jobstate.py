@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.objects import Object, some, trim_metadata
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """Names the queue that decides when a Job is no longer suspended."""
-_METADATA = (
-    "name",
-    "namespace",
-    "uid",
-    "resourceVersion",
-    "labels",
-    "ownerReferences",
-    "creationTimestamp",
-    "deletionTimestamp",
-)
 
 
 @dataclass(frozen=True)
@@ -80,12 +70,11 @@ class JobState:
 
 def trim_job(job: Object) -> Object:
     """The parts of a Job that say what became of it, and which one it is."""
-    metadata, spec = job["metadata"], job["spec"]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
-        "spec": {name: spec[name] for name in ("suspend", "activeDeadlineSeconds") if name in spec},
+        "metadata": trim_metadata(job["metadata"]),
+        "spec": some(job["spec"], ("suspend", "activeDeadlineSeconds")),
         "status": job.get("status", {}),
     }
 

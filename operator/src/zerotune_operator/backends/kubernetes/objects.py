@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from zerotune_operator.api.jobs import Job
@@ -16,6 +17,16 @@ JOB_KIND_LABEL = "zerotune.dev/job-kind"
 ATTEMPT_LABEL = "zerotune.dev/attempt"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 
+_KEPT_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "labels",
+    "ownerReferences",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
 _SHORT_KINDS = {"FineTuneJob": "ftj", "InferenceJob": "ij"}
 _ATTEMPT_LETTERS = {"FineTuneJob": "a", "InferenceJob": "i"}
 
@@ -71,6 +82,16 @@ def metadata(job: Job, name: str, labels: dict[str, str]) -> Object:
         "blockOwnerDeletion": False,
     }
     return {"name": name, "namespace": job.metadata.namespace, "labels": labels, "ownerReferences": [owner]}
+
+
+def trim_metadata(metadata: Object) -> Object:
+    """The part of an object's metadata that says which one it is, whose, and whether it is on its way out."""
+    return some(metadata, _KEPT_METADATA)
+
+
+def some(source: Object, names: Iterable[str]) -> Object:
+    """The fields of these names, as far as there are any."""
+    return {name: source[name] for name in names if source.get(name) is not None}
 
 
 def given(fields: Object) -> Object:

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
-from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.objects import Object, some, trim_metadata
 from zerotune_operator.backends.kubernetes.pod import CONTAINER
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
-_METADATA = (
-    "name",
-    "namespace",
-    "uid",
-    "resourceVersion",
-    "labels",
-    "ownerReferences",
-    "creationTimestamp",
-    "deletionTimestamp",
-)
 _STATUS = ("phase", "reason", "message", "podIP", "startTime")
 _CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
 _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
@@ -30,18 +19,18 @@ _CONTAINER_STATUS = ("name", "state")
 def trim_pod(pod: Object) -> Object:
     """The parts of a pod that say what became of it: a fifth of the whole, which matters with thousands of them."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
-    kept = _some(metadata, _METADATA)
-    if annotations := _some(metadata.get("annotations", {}), (INDEX_ANNOTATION,)):
+    kept = trim_metadata(metadata)
+    if annotations := some(metadata.get("annotations", {}), (INDEX_ANNOTATION,)):
         kept["annotations"] = annotations
-    containers = [_some(container, ("name", "image")) for container in spec.get("containers", ())]
-    conditions = [_some(found, _CONDITION) for found in status.get("conditions", ()) if found["type"] in _CONDITIONS]
+    containers = [some(container, ("name", "image")) for container in spec.get("containers", ())]
+    conditions = [some(found, _CONDITION) for found in status.get("conditions", ()) if found["type"] in _CONDITIONS]
     return {
         "metadata": kept,
-        "spec": _some(spec, ("nodeName",)) | {"containers": containers},
-        "status": _some(status, _STATUS)
+        "spec": some(spec, ("nodeName",)) | {"containers": containers},
+        "status": some(status, _STATUS)
         | {"conditions": conditions}
         | {
-            kind: [_some(one, _CONTAINER_STATUS) for one in status[kind]]
+            kind: [some(one, _CONTAINER_STATUS) for one in status[kind]]
             for kind in ("containerStatuses", "initContainerStatuses")
             if status.get(kind)
         },
@@ -179,10 +168,6 @@ def _is_lost(pod: Object) -> bool:
         return False
     # A kubelet sets both together; the node controller sets only `Ready`, in the place of a kubelet that is silent.
     return bool(ready["status"] != "True" and containers_ready["status"] == "True")
-
-
-def _some(source: Object, keys: Iterable[str]) -> Object:
-    return {key: source[key] for key in keys if source.get(key) is not None}
 
 
 def _job(pod: Object) -> Object | None:
