@@ -103,10 +103,10 @@ class Reconciler:
         uri, shape = source
         attempt = next_attempt(status)
         plan = backend.plan(shape, attempt, uri)
-        begins = not backend.has_begun(attempt)
-        await backend.apply(backend.render(plan))
-        if begins and self._slots.crowded:
-            return None, self._interval  # Others have yet to begin: that this one has is told at the next look.
+        if not backend.has_begun(attempt):
+            await backend.apply(backend.render(plan))
+            if self._slots.crowded:
+                return None, self._interval  # Others wait: that this one has begun is told at its next look.
         summary = plan.summary()
         status = status.model_copy(update={"model": shape, "plan": summary})
         if status.phase not in ACTIVE:

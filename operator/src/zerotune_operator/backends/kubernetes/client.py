@@ -151,11 +151,12 @@ class ClusterClient:
         Raises:
             TemporaryError: the API server does not answer, or forgot meanwhile what it was telling.
         """
-        token: str | None = ""
-        while token is not None:
+        token = ""
+        while True:
             page = await self._request("GET", path, {**query, "limit": str(_PAGE), "continue": token})
             yield page
-            token = page["metadata"].get("continue") or None
+            if not (token := page["metadata"].get("continue", "")):
+                return
 
     async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Object]:
         """What happens in a collection, until the API server ends it.

@@ -36,17 +36,18 @@ class WarningEvents:
         self._reads: dict[str, _Read] = {}
 
     async def about(self, namespace: str, uids: Iterable[str]) -> tuple[Object, ...]:
-        """The core/v1 Events with a telling reason about the objects with these uids, a few seconds old at most.
+        """The core/v1 Events with a telling reason about the objects with these uids, ten seconds old at most.
 
         Raises:
             TemporaryError: the API server does not answer.
         """
         now = asyncio.get_running_loop().time()
-        read = self._reads.get(namespace)
-        if read is None or now - read.began > _FRESH_SECONDS:
-            read = self._reads[namespace] = _Read(now, asyncio.ensure_future(self._list(namespace)))
+        # Of a namespace where nobody waits any more nothing is kept.
+        self._reads = {name: read for name, read in self._reads.items() if now - read.began <= _FRESH_SECONDS}
+        if namespace not in self._reads:
+            self._reads[namespace] = _Read(now, asyncio.ensure_future(self._list(namespace)))
         # One that is cancelled leaves the answer to the others.
-        by_uid = await asyncio.shield(read.by_uid)
+        by_uid = await asyncio.shield(self._reads[namespace].by_uid)
         return tuple(event for uid in uids for event in by_uid.get(uid, ()))
 
     async def _list(self, namespace: str) -> Mapping[str, list[Object]]:
