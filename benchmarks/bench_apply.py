@@ -19,10 +19,12 @@ from pairs import Comparison, parser, report
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 
-from installation import installed, load_images
+from installation import installed
 from jobs import fine_tune_job
 from kubectl import Namespace, Object
 from volume import Volume
+
+import cluster
 
 _KINDS = "configmaps,services,networkpolicies,jobs"
 _FIRST = "written-down"
@@ -36,7 +38,7 @@ _ADDED = ("batch.kubernetes.io/", "controller-uid", "job-name")
 def main() -> None:
     """Run the pairs and print the figures."""
     options = parser(__doc__, pairs=5, steps=1).parse_args()
-    load_images()
+    cluster.up_with_images()
     with installed(progress_interval=10) as installation:
         volume = Volume(installation.jobs)
         volume.fill()

@@ -43,6 +43,14 @@ def load() -> list[str]:
     return Bed().load(components.cache_folder() / "images" / "layout")
 
 
+def up_with_images() -> Path:
+    """Like `up`, with what `make images` built last on the nodes; a cluster that was named must have it."""
+    kubeconfig = up()
+    if named() is None:
+        load()
+    return kubeconfig
+
+
 def down() -> None:
     """Take down what `up` started; a cluster that was named stays."""
     if named():

@@ -80,11 +80,7 @@ def _claim(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def kubeconfig() -> Path:
-    """Of a cluster that has the images."""
-    path = cluster.up()
-    if cluster.named() is None:
-        cluster.load()
-    return path
+    return cluster.up_with_images()
 
 
 @pytest.fixture

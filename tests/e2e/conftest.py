@@ -15,17 +15,26 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
 from chain import Chain, run_chain
-from installation import Installation, installed, load_images
+from host_operator import prepare_cluster
+from installation import Installation, installed
 from kubectl import Namespace, Object
 from volume import Volume
+
+import cluster
 
 _FIGURES = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """Of a cluster that has images and kinds, for operators on this machine."""
+    return prepare_cluster()
+
+
+@pytest.fixture(scope="session")
 def installation() -> Iterator[Installation]:
     """A release of the chart."""
-    load_images()
+    cluster.up_with_images()
     with installed() as made:
         yield made
 

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 
 import chart
 from deadly_proxy import free_port
-from installation import load_images
+
+import cluster
 
 PROGRAM = Path(sys.executable).with_name("zerotune")
 
@@ -94,11 +95,11 @@ class HostOperator:
 
 def prepare_cluster() -> Path:
     """Give the cluster the images, and the kinds, which stay; its kubeconfig."""
-    load_images()
+    kubeconfig = cluster.up_with_images()
     files = [f"--filename={path}" for path in sorted(chart.CRDS.glob("zerotune.dev_*.yaml"))]
     ended = chart.kubectl("apply", "--server-side", "--force-conflicts", *files)
     assert ended.returncode == 0, ended.stderr
-    return chart.kubeconfig()
+    return kubeconfig
 
 
 def kubeconfig_of(server: str, path: Path) -> Path:

@@ -18,8 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
 import chart
 from kubectl import Namespace
 
-import cluster
-
 RELEASE = "zerotune"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
 
@@ -40,13 +38,6 @@ class Installation:
         families = text_string_to_metric_families(self.system.kubectl("get", "--raw", where))
         samples = [sample for family in families for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
-
-
-def load_images() -> None:
-    """Give the nodes the images that `make images` built last; those of a cluster that was named must be there."""
-    chart.kubeconfig()
-    if cluster.named() is None:
-        cluster.load()
 
 
 @contextmanager

@@ -13,18 +13,11 @@ import pytest
 from api_server import ApiServer, until
 from bed import Bed
 from deadly_proxy import Never
-from host_operator import prepare_cluster
 from lives import Stage, expect_a_good_end, stage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 OUTAGE_SECONDS = 8
 """Shorter than a leader tries to renew its Lease."""
-
-
-@pytest.fixture(scope="module")
-def kubeconfig() -> Path:
-    """Of a cluster that has images and kinds."""
-    return prepare_cluster()
 
 
 def test_an_operator_goes_on_after_its_connections_were_cut(kubeconfig: Path, tmp_path: Path) -> None:

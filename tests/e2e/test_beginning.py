@@ -12,18 +12,11 @@ import pytest
 import stand_in
 from api_server import ApiServer, Object, until
 from deadly_proxy import Never, Write
-from host_operator import prepare_cluster
 from lives import KINDS, Stage, stage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 MANY = 80
 """More than the operator works on at a time."""
-
-
-@pytest.fixture(scope="module")
-def kubeconfig() -> Path:
-    """Of a cluster that has images and kinds."""
-    return prepare_cluster()
 
 
 def test_of_many_jobs_every_one_begins_once_and_is_told_of(kubeconfig: Path, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from api_server import ApiServer
 from deadly_proxy import AtEveryWrite, AtWrite, Never
-from host_operator import prepare_cluster
 from lives import Life, expect_a_good_end, live
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -22,12 +21,6 @@ AT_A_TIME = 6
 
 PASSING = {"Pending", "Planned"}
 """Events about a state that a job may have left again."""
-
-
-@pytest.fixture(scope="module")
-def kubeconfig() -> Path:
-    """Of a cluster that has images and kinds."""
-    return prepare_cluster()
 
 
 def test_an_operator_killed_after_any_write_leads_to_the_same_end(kubeconfig: Path, tmp_path: Path) -> None:

@@ -10,16 +10,10 @@ from pathlib import Path
 import pytest
 from api_server import ApiServer, until
 from deadly_proxy import Never
-from host_operator import HostOperator, prepare_cluster
+from host_operator import HostOperator
 from lives import expect_a_good_end, stage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def kubeconfig() -> Path:
-    """Of a cluster that has images and kinds."""
-    return prepare_cluster()
 
 
 def test_a_leader_that_is_told_to_stop_is_followed_at_once(kubeconfig: Path, tmp_path: Path) -> None:
