@@ -86,11 +86,14 @@ class Reconciler:
         backend = KubernetesBackend(job, self._cluster)
         if under_way(status):
             return await self._watch(job, status, backend)
-        if not backend.has_begun(next_attempt(status)):  # Else it has, and that has yet to be told.
+        attempt = next_attempt(status)
+        if not backend.has_begun(attempt):  # Else it has, and that has yet to be told.
             if policy.suspend:
                 return suspended(status, now), None
             if (wait := pause(status, now)) > 0:
                 return status, wait
+        elif not policy.suspend and (left := self._interval - backend.seconds_starting(attempt)) > 0:
+            return None, left  # How its pods fare is told along with it.
         return await self._begin(job, status, backend)
 
     async def _begin(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -80,10 +81,9 @@ class KubernetesBackend:
         """An attempt that was started before, as far as it is looked at. It is not planned anew: an operator of another
         version would plan otherwise.
         """
-        nodes = range(self._job.spec.topology.nodes)
         return KubernetesAttempt(
             number=attempt,
-            hosts=tuple(host_name(self._job, attempt, index) for index in nodes),
+            hosts=tuple(host_name(self._job, attempt, index) for index in range(self._job.spec.topology.nodes)),
             shared=(),
             job={"metadata": {"name": attempt_name(self._job, attempt)}},
             progress_port=Launch.model_fields["progress_port"].default,
@@ -94,6 +94,14 @@ class KubernetesBackend:
     def has_begun(self, attempt: int) -> bool:
         """Whether there is a Job of an attempt, be it on its way out."""
         return self._job_of(attempt_name(self._job, attempt)) is not None
+
+    def seconds_starting(self, attempt: int) -> float:
+        """For how long the pods of an attempt have been on their way; infinite once all run, or one has ended."""
+        view = self._view(attempt_name(self._job, attempt))
+        running = sum(pods.is_running(pod) for pod in view.pods)
+        if view.job is None or running >= self._job.spec.topology.nodes or any(map(pods.has_ended, view.pods)):
+            return math.inf
+        return _age_seconds(view.job, self._cluster.clock())
 
     async def apply(self, rendered: KubernetesAttempt) -> None:
         """Make the objects be; a Job that is there stays as it is.
