@@ -4,7 +4,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zerotune_trainer.reporting.charts import HEIGHT, WIDTH, Chart, Series, draw, smooth, thin
@@ -39,6 +39,8 @@ def test_step_ticks_are_whole_steps(first: int, length: int) -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.floats()), min_size=1, max_size=300))
+@example([0.0, 5e-324])
+@example([1.0, 5e-324])
 def test_any_values_make_a_whole_svg_inside_its_frame(values: list[float | None]) -> None:
     line = [(step, value if value is None or abs(value) < 1e30 else math.nan) for step, value in enumerate(values)]
     drawn = draw(Chart("c", "T", "unit <&>", [Series("s", "first", line, marked=True)]))

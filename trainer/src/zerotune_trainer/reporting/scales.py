@@ -10,6 +10,9 @@ _SUFFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 LOGARITHMIC_RATIO = 50.0
 """A scale is logarithmic where the largest value is more than this many times the smallest."""
 
+_SMALLEST = 1e-300
+"""What is closer to zero is drawn as zero: a float has no room left for what lies between its ticks."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -29,7 +32,7 @@ class Scale:
 
 def value_scale(values: list[float]) -> Scale:
     """A scale that holds all `values`, ending on round numbers; logarithmic where they span a wide positive range."""
-    low, high = min(values), max(values)
+    low, high = (0.0 if abs(value) < _SMALLEST else value for value in (min(values), max(values)))
     wide = low > 0 and high / low > LOGARITHMIC_RATIO
     return _logarithmic(low, high) if wide else _linear(low, high)
 
