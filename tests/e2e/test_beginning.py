@@ -1,4 +1,4 @@
-"""How jobs begin: many at once, one whose begin could not be told yet, one under the name of another."""
+"""How jobs begin: many at once, one not told of yet, under the name of another, with a pod that is misspelt."""
 
 from __future__ import annotations
 
@@ -64,6 +64,37 @@ def test_a_job_under_the_name_of_one_that_goes_begins_anew(kubeconfig: Path, tmp
         assert [attempt["number"] for attempt in job["status"]["attempts"]] == [0]
         [made] = await there.cluster.items(KINDS["Job"].format(there.namespace))
         assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [job["metadata"]["uid"]]
+
+    asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
+
+
+def test_what_a_job_of_the_name_has_left_is_waited_for(kubeconfig: Path, tmp_path: Path) -> None:
+    async def act(there: Stage) -> None:
+        configs, name = KINDS["ConfigMap"].format(there.namespace), f"{stand_in.NAME}-a0"
+        await there.cluster.create(configs, {"metadata": {"name": name}, "immutable": True, "data": {"of": "another"}})
+        await there.cluster.create(there.job_path, stand_in.job(inspected=False))
+        there.start_operator()
+        await until(lambda: _is_in(there, "Pending"), "the job waits")
+        cause = (await there.job())["status"]["rootCause"]
+        assert cause["class"] == "Temporary"
+        assert f'ConfigMap "{name}" is invalid: data: Forbidden: field is immutable' in cause["message"]
+        await there.cluster.delete(f"{configs}/{name}")
+        await until(lambda: _is_in(there, "Running"), "the job runs")
+
+    asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
+
+
+def test_a_misspelt_field_of_the_pod_is_named(kubeconfig: Path, tmp_path: Path) -> None:
+    async def act(there: Stage) -> None:
+        job = deepcopy(stand_in.job(inspected=False))
+        job["spec"]["backend"]["kubernetes"]["pod"]["spec"]["nodeSelectr"] = {"gpu": "h100"}
+        await there.cluster.create(there.job_path, job)
+        there.start_operator()
+        await until(lambda: _is_in(there, "Failed"), "the job is refused")
+        cause = (await there.job())["status"]["rootCause"]
+        assert cause["class"] == "Configuration"
+        assert 'unknown field "spec.template.spec.nodeSelectr"' in cause["message"]
+        assert "backend.kubernetes.pod" in cause["hint"]
 
     asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
 

@@ -15,7 +15,7 @@ class Slots:
         patience: The seconds.
     """
 
-    def __init__(self, number: int = 32, patience: float = 10.0) -> None:
+    def __init__(self, number: int = 16, patience: float = 10.0) -> None:
         self._free, self._patience = number, patience
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         """A heap; the number decides between those that came at the same time."""

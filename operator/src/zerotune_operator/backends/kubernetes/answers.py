@@ -30,6 +30,11 @@ def error_of_answer(status: int, request: str, content: bytes) -> ZerotuneError:
             return MissingError(message)
         case 409:
             return ConflictError(message)
+        case 422 if "field is immutable" in message:
+            # Of what the operator applies only ConfigMaps are that: one of an earlier resource goes within seconds.
+            return TemporaryError(
+                message, "it is left from an earlier job of this name: wait until it is gone, or delete it"
+            )
         case 400 | 422:
             return ConfigurationError(
                 message, "change what the message names; backend.kubernetes.pod is merged into it"

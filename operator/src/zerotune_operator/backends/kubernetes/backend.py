@@ -180,7 +180,7 @@ class KubernetesBackend:
         admitted it, `suspend` is the queue's.
         """
         try:
-            made = await self._cluster.client.create(wanted)
+            made = await self._cluster.client.create(wanted, strict=True)
         except ConflictError:
             made = await self._cluster.client.read(wanted)
         name = wanted["metadata"]["name"]

@@ -19,6 +19,9 @@ from zerotune_trainer.errors import ConfigurationError, TemporaryError
 
 FIELD_MANAGER = "zerotune"
 
+_WRITE = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Ignore"}
+"""That what the operator renders has no unknown fields is for its tests to see: the API server would parse it twice."""
+_STRICT = _WRITE | {"fieldValidation": "Strict"}
 _APPLY, _MERGE, _JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
 _POOL = 32
 _PAGE = 500
@@ -94,17 +97,21 @@ class ClusterClient:
             ConfigurationError: the API server refuses it.
             TemporaryError: it does not answer, or a quota or another object is in the way.
         """
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return await self._request("PATCH", path_of(wanted), query, wanted, _APPLY)
+        return await self._request("PATCH", path_of(wanted), _WRITE | {"force": "true"}, wanted, _APPLY)
 
-    async def create(self, wanted: Object) -> Object:
+    async def create(self, wanted: Object, *, strict: bool = False) -> Object:
         """Create an object.
 
+        Args:
+            wanted: The object.
+            strict: Whether to refuse a field that its kind does not have: where a user has written a part of it.
+
         Raises:
+            ConfigurationError: the API server refuses it.
             ConflictError: one of its name is there.
         """
         collection = path_of(wanted).rpartition("/")[0]
-        return await self._request("POST", collection, {"fieldManager": FIELD_MANAGER}, wanted, _JSON)
+        return await self._request("POST", collection, _STRICT if strict else _WRITE, wanted, _JSON)
 
     async def read(self, named: Object) -> Object:
         """The object as it is.
@@ -120,7 +127,7 @@ class ClusterClient:
         Raises:
             ConflictError: there is another version by now.
         """
-        return await self._request("PUT", path_of(newer), {"fieldManager": FIELD_MANAGER}, newer, _JSON)
+        return await self._request("PUT", path_of(newer), _WRITE, newer, _JSON)
 
     async def delete(self, unwanted: Object) -> None:
         """Delete an object, and in the background what it owns. One that is gone, or another of its name, is left."""
@@ -136,14 +143,12 @@ class ClusterClient:
         Raises:
             MissingError: it is gone.
         """
-        return await self._request("PATCH", path_of(target), {"fieldManager": FIELD_MANAGER}, patch, _MERGE)
+        return await self._request("PATCH", path_of(target), _WRITE, patch, _MERGE)
 
     async def patch_status(self, resource: Object, patch: Object) -> Object:
         """Merge `patch` into the status of a resource, as long as it is the one that was read."""
         body = {"metadata": {"uid": resource["metadata"]["uid"]}, "status": patch}
-        return await self._request(
-            "PATCH", f"{path_of(resource)}/status", {"fieldManager": FIELD_MANAGER}, body, _MERGE
-        )
+        return await self._request("PATCH", f"{path_of(resource)}/status", _WRITE, body, _MERGE)
 
     async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Object]:
         """A collection, page by page: `items`, and `metadata` with its `resourceVersion`.
