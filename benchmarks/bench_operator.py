@@ -107,7 +107,7 @@ async def _floor(cluster: ApiServer, jobs: int) -> float:
     """Seconds until all pods exist that a client asks for by itself."""
     rendered = [_objects(f"bench-{number}") for number in range(jobs)]
     async with _namespace(cluster) as namespace, _pods_of(cluster, namespace, jobs * PODS) as all_pods:
-        await asyncio.sleep(_REST_SECONDS)  # What was there before has left the API server some work.
+        await asyncio.sleep(_REST_SECONDS)  # Right after the deletions before it, the figures are further apart.
         began = time.monotonic()
         await _create(cluster, namespace, rendered)
         return await all_pods - began

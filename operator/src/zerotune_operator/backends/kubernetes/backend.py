@@ -110,8 +110,6 @@ class KubernetesBackend:
             ConfigurationError: the API server refuses them.
             TemporaryError: it does not answer.
         """
-        if self.has_begun(rendered.number):
-            return
         await asyncio.gather(*(self._cluster.client.apply(wanted) for wanted in rendered.shared))
         await self._make(rendered.job)
 
