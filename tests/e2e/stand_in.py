@@ -17,7 +17,7 @@ from zerotune_trainer.progress import Completion, NodeProgress, Progress, RankPr
 Object = dict[str, Any]
 NAME = "tuned"
 IMAGE = "zerotune.dev/operator:0.1.0"
-"""It has Python, which is all a stand-in needs."""
+"""It has Python and an init, which is all a stand-in needs."""
 PORT = Launch.model_fields["progress_port"].default
 OUTPUT = "s3://models/tuned"
 STEP = 10
@@ -63,7 +63,7 @@ def job(*, inspected: bool) -> Object:
     """
     container: Object = {
         "name": "trainer",
-        "command": ["python3", "-c", PROGRAM, str(PORT)],
+        "command": ["tini", "--", "python3", "-c", PROGRAM, str(PORT)],
         "env": [{"name": "SAID", "value": SAID.model_dump_json(by_alias=True, exclude_none=True)}],
     }
     pod: Object = {"containers": [container]}

@@ -8,6 +8,7 @@ from kubectl import Namespace, Object
 from volume import Volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+SLOW = {"name": "slow"}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,27 @@ def test_a_suspended_job_keeps_the_steps_it_made(stopped: list[Object]) -> None:
 def test_conditions_of_a_resumed_job_say_that_it_is_not_suspended(stopped: list[Object]) -> None:
     for status, holds in zip(stopped, ("True", "False"), strict=True):
         assert {each["type"]: each["status"] for each in status["conditions"]}["Suspended"] == holds
+
+
+def test_a_job_is_stopped_while_its_launcher_is_yet_to_listen(namespace: Namespace, volume: Volume) -> None:
+    # The kernel drops a signal to the first process of a container as long as that one has not asked for it.
+    program = "import sys, time\nif any('zerotune-launch' in each for each in sys.orig_argv): time.sleep(900)\n"
+    namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": SLOW, "data": {"sitecustomize.py": program}})
+    pod = {
+        "containers": [
+            {
+                "name": "trainer",
+                "env": [{"name": "PYTHONPATH", "value": "/slow"}],
+                "volumeMounts": [{"name": "slow", "mountPath": "/slow"}],
+            }
+        ],
+        "volumes": [{"name": "slow", "configMap": SLOW}],
+    }
+    backend = {"kubernetes": {"pod": {"spec": pod}}}
+    namespace.apply(fine_tune_job("starting", topology=one_rank(), backend=backend))
+    namespace.phase("ftj/starting", "Running", seconds=60)
+    namespace.patch("ftj/starting", {"spec": {"runPolicy": {"suspend": True}}})
+    namespace.phase("ftj/starting", "Suspended", seconds=30)
 
 
 def test_a_job_that_is_made_suspended_has_no_pods_until_it_is_resumed(namespace: Namespace) -> None:

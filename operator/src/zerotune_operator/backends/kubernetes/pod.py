@@ -26,6 +26,10 @@ from zerotune_trainer.config.sources import SecretReference
 CONTAINER = "trainer"
 """The container that does the work, by which `backend.kubernetes.pod` adds to it."""
 
+_INIT = ("tini", "--")
+"""The first process of a container: the kernel drops a SIGTERM that such a process has no handler for, which is Python
+until it has started. As its child it ends by the signal, and not only when its time to save is over."""
+
 _USER = 65532
 """User and group of the images; volumes are given to the group."""
 
@@ -59,7 +63,7 @@ def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object
     mounts = [folder, *scratch(), shared_memory(backend, topology), *claims_of(plan.config)]
     container = {
         **_container(job, installation, mounts, _credentials(job)),
-        "command": ["zerotune-launch", JOB_DIR],
+        "command": [*_INIT, "zerotune-launch", JOB_DIR],
         "ports": [{"name": PROGRESS_PORT_NAME, "containerPort": plan.config.launch.progress_port, "protocol": "TCP"}],
         "resources": _resources(topology),
     }
@@ -88,7 +92,7 @@ def inspection_template(job: Job, model_uri: str, installation: Installation) ->
     merged = _laid_over(template, job)
     revision = ["--revision", job.spec.model.revision] if job.spec.model.revision else []
     look = {
-        "command": ["zerotune-inspect", uri, *revision],
+        "command": [*_INIT, "zerotune-inspect", uri, *revision],
         "args": None,
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
     }

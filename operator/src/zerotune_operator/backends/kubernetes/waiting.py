@@ -97,7 +97,7 @@ _SANDBOX_REASON = "FailedCreatePodSandBox"
 TELLING_REASONS = frozenset({_CREATION_REASON, _SANDBOX_REASON, *_MOUNT_REASONS})
 """The reasons of Events that are made anything of here."""
 _START_REASONS = {"CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun", "PostStartHookError"}
-_START_HINT = "see that the image is one of zerotune's, with `zerotune-launch`, for the architecture of the node"
+_START_HINT = "see that the image is one of zerotune's, with `tini` and `zerotune-launch`, for the node's architecture"
 
 
 def waits_for(pod: Object, events: Iterable[Object]) -> Waiting | None:
