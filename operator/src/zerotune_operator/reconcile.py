@@ -109,7 +109,7 @@ class Reconciler:
         if not backend.has_begun(attempt):
             await backend.apply(backend.render(plan))
             if self._slots.crowded:
-                return None, self._interval  # Others wait: that this one has begun is told at its next look.
+                return None, self._interval  # That it has begun is told at its next look: others are to begin first.
         summary = plan.summary()
         status = status.model_copy(update={"model": shape, "plan": summary})
         if status.phase not in ACTIVE:
