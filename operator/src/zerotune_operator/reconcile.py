@@ -86,14 +86,14 @@ class Reconciler:
         backend = KubernetesBackend(job, self._cluster)
         if under_way(status):
             return await self._watch(job, status, backend)
-        attempt = next_attempt(status)
-        if not backend.has_begun(attempt):  # Else it has, and that has yet to be told.
+        age = backend.age_seconds(next_attempt(status))
+        if age is None:  # Else it has begun, and that has yet to be told.
             if policy.suspend:
                 return suspended(status, now), None
             if (wait := pause(status, now)) > 0:
                 return status, wait
-        elif not policy.suspend and (left := self._interval - backend.seconds_starting(attempt)) > 0:
-            return None, left  # How its pods fare is told along with it.
+        elif not policy.suspend and age < self._interval:
+            return None, self._interval - age  # How its pods fare is told along with it.
         return await self._begin(job, status, backend)
 
     async def _begin(
@@ -106,7 +106,7 @@ class Reconciler:
         uri, shape = source
         attempt = next_attempt(status)
         plan = backend.plan(shape, attempt, uri)
-        if not backend.has_begun(attempt):
+        if backend.age_seconds(attempt) is None:
             await backend.apply(backend.render(plan))
             if self._slots.crowded:
                 return None, self._interval  # That it has begun is told at its next look: others are to begin first.

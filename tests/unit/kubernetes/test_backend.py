@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
 from kubernetes.aio.client import ApiClient
 from rendering import INSTALLATION, UID, fine_tune_job
 
@@ -38,29 +36,10 @@ def test_the_last_pod_of_a_deleted_job_is_not_taken_for_one_of_its_successor() -
 def test_a_job_of_a_resource_that_had_the_name_before_is_not_the_attempts() -> None:
     store = Store()
     store.children(KEY).keep_job("tune-a0", _job("old", owner="another"))
-    assert not asyncio.run(_has_begun(store))
+    assert asyncio.run(_age(store)) is None
 
     store.children(KEY).keep_job("tune-a0", _job("new", version="3"))
-    assert asyncio.run(_has_begun(store))
-
-
-@pytest.mark.parametrize(
-    ("states", "seconds"),
-    [
-        ([], AGE),
-        (["running", "waiting"], AGE),
-        (["running", "running"], math.inf),
-        (["waiting", "terminated"], math.inf),
-    ],
-)
-def test_pods_are_on_their_way_until_all_run_or_one_has_ended(states: list[str], seconds: float) -> None:
-    store = Store()
-    store.children(KEY).keep_job("tune-a0", _job("j"))
-    for index, state in enumerate(states):
-        status = {"containerStatuses": [{"name": "trainer", "state": {state: {}}}]}
-        store.children(KEY).keep_pod(f"tune-a0-{index}-old", _ended_pod("j", index) | {"status": status})
-
-    assert asyncio.run(_seconds_starting(store)) == seconds
+    assert asyncio.run(_age(store)) == AGE
 
 
 def test_the_last_pod_of_a_job_counts_when_the_job_is_gone() -> None:
@@ -84,12 +63,8 @@ async def _observe(store: Store) -> Observation:
     return await backend.observe(backend.recall(0, ""))
 
 
-async def _seconds_starting(store: Store) -> float:
-    return KubernetesBackend(fine_tune_job(topology={"nodes": 2}), _cluster(store)).seconds_starting(0)
-
-
-async def _has_begun(store: Store) -> bool:
-    return KubernetesBackend(fine_tune_job(), _cluster(store)).has_begun(0)
+async def _age(store: Store) -> float | None:
+    return KubernetesBackend(fine_tune_job(), _cluster(store)).age_seconds(0)
 
 
 async def _reconcile(store: Store) -> None:
@@ -108,13 +83,13 @@ def _job(uid: str, owner: str = UID, version: str = "2") -> dict[str, Any]:
     return {"metadata": metadata | {"ownerReferences": [{"uid": owner}]}, "spec": {}, "status": {}}
 
 
-def _ended_pod(job_uid: str, index: int = 0) -> dict[str, Any]:
+def _ended_pod(job_uid: str) -> dict[str, Any]:
     return {
         "metadata": {
-            "name": f"tune-a0-{index}-old",
+            "name": "tune-a0-0-old",
             "uid": "p",
             "resourceVersion": "1",
-            "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
+            "annotations": {"batch.kubernetes.io/job-completion-index": "0"},
             "ownerReferences": [{"kind": "Job", "name": "tune-a0", "uid": job_uid}],
         },
         "spec": {"containers": [{"name": "trainer", "image": "i"}]},

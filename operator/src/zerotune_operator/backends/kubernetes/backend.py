@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -91,17 +90,10 @@ class KubernetesBackend:
             config_digest=config_digest,
         )
 
-    def has_begun(self, attempt: int) -> bool:
-        """Whether there is a Job of an attempt, be it on its way out."""
-        return self._job_of(attempt_name(self._job, attempt)) is not None
-
-    def seconds_starting(self, attempt: int) -> float:
-        """For how long the pods of an attempt have been on their way; infinite once all run, or one has ended."""
-        view = self._view(attempt_name(self._job, attempt))
-        running = sum(pods.is_running(pod) for pod in view.pods)
-        if view.job is None or running >= self._job.spec.topology.nodes or any(map(pods.has_ended, view.pods)):
-            return math.inf
-        return _age_seconds(view.job, self._cluster.clock())
+    def age_seconds(self, attempt: int) -> float | None:
+        """For how long there has been a Job of an attempt, be it on its way out; None where there is none."""
+        job = self._job_of(attempt_name(self._job, attempt))
+        return None if job is None else _age_seconds(job, self._cluster.clock())
 
     async def apply(self, rendered: KubernetesAttempt) -> None:
         """Make the objects be; a Job that is there stays as it is.
