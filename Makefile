@@ -40,8 +40,10 @@ test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) 
 	$(WITH_CLUSTER); $(BIN)/pytest -m cluster --ignore tests/readme
 	$(WITH_CLUSTER); $(BIN)/pytest -m cluster tests/readme
 
-# What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run.
-WITH_CLUSTER = trap '$(if $(KEEP_CLUSTER),,$(BIN)/python tests/cluster/cluster.py down)' EXIT
+# What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is
+# there before the first test: to build it for the first time takes longer than a test may.
+WITH_CLUSTER = trap '$(if $(KEEP_CLUSTER),,$(BIN)/python tests/cluster/cluster.py down)' EXIT; \
+	$(BIN)/python tests/cluster/cluster.py up
 .PHONY: e2e
 e2e: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## End-to-end tests on a cluster, through kubectl and helm
 	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e -m cluster $(PYTEST_ARGUMENTS)
