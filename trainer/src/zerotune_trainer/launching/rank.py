@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerProcess
 
 import psutil
 
-from zerotune_trainer.errors import Failure, HangError
+from zerotune_trainer.errors import Failure, HangError, PeerLostError
 from zerotune_trainer.launching.failures import describe, of_exit
 from zerotune_trainer.launching.peers import SILENT_SECONDS
 from zerotune_trainer.progress import Beat, Phase, RankProgress
@@ -82,14 +82,17 @@ class Rank:
 
     def hang(self) -> Failure:
         """The failure of a rank that hangs, or does not end."""
-        now = time.monotonic()
         if self.silent:
-            message = f"rank {self.number} ({self._state()}) has been silent for {now - self.beat_at:.0f}s"
+            message = f"rank {self.number} ({self._state()}) has been silent for {time.monotonic() - self.beat_at:.0f}s"
             return describe(
                 HangError(message, "see what stopped it: a signal, a debugger, storage that does not answer")
             )
-        message = f"rank {self.number} has not got on for {now - self.report_at:.0f}s in phase {self.last.phase}"
-        return describe(HangError(message, "its heartbeat is alive: it most likely waits for a rank of another host"))
+        hint = "its heartbeat is alive: it most likely waits for a rank of another host"
+        return describe(HangError(self._standstill(), hint))
+
+    def wait(self) -> Failure:
+        """The failure of a rank that hangs because of what is wrong on another host."""
+        return describe(PeerLostError(self._standstill(), "its heartbeat is alive: see the failure of that host"))
 
     def view(self) -> RankProgress:
         """The rank as `/progress` shows it."""
@@ -109,6 +112,10 @@ class Rank:
         if beat.reports != self.last.reports:
             self.report_at = self.beat_at
         self.last = beat
+
+    def _standstill(self) -> str:
+        seconds = time.monotonic() - self.report_at
+        return f"rank {self.number} has not got on for {seconds:.0f}s in phase {self.last.phase}"
 
     def _state(self) -> str:
         try:

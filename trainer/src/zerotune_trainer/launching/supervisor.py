@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import cached_property
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -146,8 +147,7 @@ class Supervisor:
         running = [rank for rank in self._ranks if rank.running]
         # The one that is silent holds up those that wait for it; among equals it is the one furthest behind.
         hung = min(running, key=lambda rank: (not rank.silent, rank.last.step))
-        failure = hung.hang()
-        self._fail(hung, failure if hung.silent else self._blaming_others(failure))
+        self._fail(hung, hung.hang() if hung.silent or not self._suspects else hung.wait())
         self._kill()
 
     def _kill(self) -> None:
@@ -165,11 +165,12 @@ class Supervisor:
     def _explained(self, failure: Failure | None) -> Failure | None:
         if failure is None or failure.failure_class != PeerLostError.failure_class:
             return failure
-        return self._blaming_others(failure)
+        return failure.model_copy(update={"message": "; ".join([failure.message, *self._suspects])})
 
-    def _blaming_others(self, failure: Failure) -> Failure:
-        found = suspects(self._hostfile, self._host, self._config.launch.progress_port)
-        return failure.model_copy(update={"message": "; ".join([failure.message, *found])})
+    @cached_property
+    def _suspects(self) -> list[str]:
+        """What is wrong on the other hosts. Asked for once, when it first matters: a host that failed is soon gone."""
+        return suspects(self._hostfile, self._host, self._config.launch.progress_port)
 
     def _oom_kills_since_start(self) -> int | None:
         now = oom_kills()
