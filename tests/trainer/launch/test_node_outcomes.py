@@ -88,6 +88,26 @@ def test_a_rank_that_dies_of_a_crash_is_our_bug(make_job: Callable) -> None:
     assert node.failure.message == "rank 0 died of SIGSEGV"
 
 
+def test_a_rank_that_nccl_ends_is_explained_by_what_other_hosts_know(make_job: Callable) -> None:
+    job = make_job({"127.0.0.1": 1, "127.0.0.2": 1}, accelerator="cuda")
+    job.write()
+    (job.folder / "toy").write_text("dies_of_abort")
+    node = job.start_toy("127.0.0.1")
+    assert node.end() == 69
+    assert node.failure.message == (
+        "rank 0 died of SIGABRT, as it does when NCCL loses another rank; the launcher of 127.0.0.2 does not answer"
+    )
+
+
+@pytest.mark.parametrize(("hosts", "accelerator"), [({"127.0.0.1": 1}, "cuda"), ({"127.0.0.1": 2}, "cpu")])
+def test_a_rank_that_aborts_without_nccl_is_our_bug(
+    make_job: Callable, hosts: dict[str, int], accelerator: str
+) -> None:
+    [node] = make_job(hosts, accelerator=accelerator).start_toys("dies_of_abort")
+    assert node.end() == 70
+    assert "died of SIGABRT" in node.failure.message
+
+
 def test_kill_9_of_a_launcher_leaves_no_rank(make_job: Callable) -> None:
     [node] = make_job({"127.0.0.1": 2}).start_toys("data")
     node.until(lambda progress: all(rank.phase == "data" for rank in progress.ranks))

@@ -76,3 +76,34 @@ def _stops_within(seconds: float, node, number: signal.Signals) -> None:
     node.process.send_signal(number)
     assert node.end(seconds) == 143
     assert node.failure.failure_class == "Stopped"
+
+
+def test_while_the_ranks_wait_for_a_host_that_vanished(make_job: Callable) -> None:
+    """Its processes are stopped: the sockets stay open, as those of a machine without power do."""
+    first, second = make_job({"127.0.0.1": 1, "127.0.0.2": 1}).start_toys("waits")
+    for node in (first, second):
+        node.until(lambda progress: progress.ranks[0].step == 7)
+    os.kill(second.rank_pid(1), signal.SIGSTOP)
+    second.process.send_signal(signal.SIGSTOP)
+    first.process.send_signal(signal.SIGTERM)
+    assert first.end(40) == 69, "long before it would count as hung"
+    assert first.failure.failure_class == "PeerLost"
+    assert first.failure.message.startswith("rank 0 has not got on for ")
+    assert "the launcher of 127.0.0.2 does not answer" in first.failure.message
+    assert first.left_behind() == []
+
+
+def test_in_a_step_that_takes_long_while_all_hosts_answer(make_job: Callable) -> None:
+    first, second = make_job({"127.0.0.1": 1, "127.0.0.2": 1}, hangTimeoutSeconds=30).start_toys("stops_late")
+    for node in (first, second):
+        node.until(lambda progress: progress.ranks[0].step == 7)
+    _stops_within(20, first, signal.SIGTERM)
+    assert first.failure.message == "stopped on request after step 8"
+
+
+def test_a_rank_that_nccl_ends_meanwhile_has_stopped(make_job: Callable) -> None:
+    job = make_job({"127.0.0.1": 2}, accelerator="cuda")
+    [node] = job.start_toys("aborts_in_a_stop")
+    node.until(lambda progress: all(rank.step == 7 for rank in progress.ranks))
+    _stops_within(10, node, signal.SIGTERM)
+    assert node.failure.message.startswith("stopped on request, as its peers had before: rank ")

@@ -91,6 +91,29 @@ def waits(rank: int, report: Heartbeat) -> None:
     time.sleep(1000)
 
 
+def stops_late(rank: int, report: Heartbeat) -> None:
+    """Is asked to stop in the middle of a step that takes long."""
+    report.phase("training")
+    report.step(7)
+    report.stop.wait()
+    time.sleep(10)
+    raise StoppedError("stopped on request after step 8")
+
+
+def dies_of_abort(rank: int, report: Heartbeat) -> None:
+    """Is ended as PyTorch's watchdog does it."""
+    report.phase("training")
+    os.abort()
+
+
+def aborts_in_a_stop(rank: int, report: Heartbeat) -> None:
+    """Is asked to stop, and ended as PyTorch's watchdog does it."""
+    report.phase("training")
+    report.step(7)
+    report.stop.wait()
+    os.abort()
+
+
 def fails(rank: int, report: Heartbeat) -> None:
     """Rank 1 finds a bad record; the others then lose a peer, rank 2 without noticing."""
     report.phase("training")
@@ -133,6 +156,9 @@ TOYS: dict[str, Callable[[int, Heartbeat], None]] = {
         in_c_code,
         workers,
         waits,
+        stops_late,
+        dies_of_abort,
+        aborts_in_a_stop,
         fails,
         completes_then_fails,
         loses_peer,

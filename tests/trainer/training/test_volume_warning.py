@@ -9,15 +9,16 @@ import pytest
 
 
 @pytest.mark.parametrize(("share", "warns"), [(0.9, False), (1.1, True)])
+@pytest.mark.parametrize(("kept", "remedy"), [(2, "lower checkpoint.saveTotalLimit or give"), (0, "free: give")])
 def test_checkpoints_that_will_not_fit_are_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float, warns: bool
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, share: float, warns: bool, kept: int, remedy: str
 ) -> None:
-    """14 bytes a parameter in bf16, for the two that are kept and the one being written."""
+    """14 bytes a parameter in bf16, for those that are kept here (none for a store) and the one being written."""
     import torch
 
-    from zerotune_trainer.training.checkpoint import warn_on_volume
+    from zerotune_trainer.training.volume import warn_on_volume
 
-    parameters = int(shutil.disk_usage(tmp_path).free * share / 14 / 3)
-    warn_on_volume(tmp_path, parameters, torch.bfloat16, limit=2)
+    parameters = int(shutil.disk_usage(tmp_path).free * share / 14 / (kept + 1))
+    warn_on_volume(tmp_path, parameters, torch.bfloat16, limit=kept)
 
-    assert ("lower checkpoint.saveTotalLimit" in caplog.text) is warns
+    assert (f"{remedy} a larger volume" in caplog.text) is warns

@@ -110,6 +110,8 @@ class Job:
     """Where the ranks meet; a free port unless given."""
     environment: dict[str, str] = field(default_factory=dict)
     """Variables of the ranks."""
+    cache_of: dict[str, str] = field(default_factory=dict)
+    """The cache of a host that does not share `launch.cacheDir` with the others."""
 
     @property
     def output(self) -> Path:
@@ -140,7 +142,9 @@ class Job:
         """Write the folder that a host gets."""
         folder = self.folder / host
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(TrainConfig.model_validate(self.config).model_dump_json(by_alias=True))
+        launch = self.config["launch"]
+        config = self.config | {"launch": launch | {"cacheDir": self.cache_of.get(host, launch["cacheDir"])}}
+        (folder / "config.json").write_text(TrainConfig.model_validate(config).model_dump_json(by_alias=True))
         (folder / "deepspeed.json").write_text(json.dumps(self.deepspeed))
         (folder / "hostfile").write_text(hostfile)
         return folder

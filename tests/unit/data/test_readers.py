@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from zerotune_trainer import storage
 from zerotune_trainer.config.sources import Records
 from zerotune_trainer.data.records import read_records
-from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError, ZerotuneError
+from zerotune_trainer.launching.failures import classify
 
 Rows = list[dict[str, Any]]
 
@@ -158,6 +163,28 @@ def test_a_broken_file_is_a_data_error_with_its_place(name: str, content: bytes,
         read(tmp_path / name)
     assert str(tmp_path) in caught.value.message
     assert caught.value.hint and caught.value.exit_code == 65
+
+
+def test_a_text_that_is_not_utf_8_is_a_data_error(tmp_path: Path) -> None:
+    binary = pa.array([b"caf\xe9"], pa.binary())
+    text = pa.StringArray.from_buffers(1, *binary.buffers()[1:])
+    pa.parquet.write_table(pa.table({"text": text}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: after row 0: the parquet data is .* broken"):
+        read(tmp_path / "a.parquet")
+
+
+def test_a_disk_that_fails_does_not_make_the_data_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory of a process, where nothing is mapped, stands for the disk: reading it is an input/output error."""
+    path = tmp_path / "a.parquet"
+    path.write_bytes(parquet_bytes())
+    with storage.open_native(f"file://{path}") as native, Path("/proc/self/mem").open("rb") as memory:
+        opened = next(name for name in Path("/proc/self/fd").iterdir() if name.resolve() == path)
+        os.dup2(memory.fileno(), int(opened.name))
+        monkeypatch.setattr(storage, "open_native", lambda _: contextlib.nullcontext(native))
+        with pytest.raises(OSError) as caught:
+            read(path)
+    assert caught.value.errno == errno.EIO
+    assert isinstance(classify(caught.value), TemporaryError)
 
 
 def test_a_broken_datasets_folder_is_a_data_error(weaknesses: Rows, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from zerotune_trainer import errors
 from zerotune_trainer.errors import Failure
-from zerotune_trainer.launching.failures import classify, describe, of_exit, root_cause
+from zerotune_trainer.launching.failures import classify, describe, of_exit, or_stopped, root_cause
 from zerotune_trainer.launching.processes import oom_kills
 
 
@@ -21,6 +22,18 @@ from zerotune_trainer.launching.processes import oom_kills
     [
         (MemoryError(), errors.OutOfMemoryError),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), errors.OutOfMemoryError),
+        (RuntimeError("CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation'"), errors.OutOfMemoryError),
+        (RuntimeError("CUDA ran out of memory outside PyTorch's allocator. If this"), errors.OutOfMemoryError),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            errors.OutOfMemoryError,
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), errors.OutOfMemoryError),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+            errors.OutOfMemoryError,
+        ),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), errors.InternalError),
         (
             RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1"),
             errors.PeerLostError,
@@ -46,6 +59,25 @@ from zerotune_trainer.launching.processes import oom_kills
 )
 def test_errors_of_libraries(error: BaseException, kind: type[errors.ZerotuneError]) -> None:
     assert type(classify(error)) is kind
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "Failed to CUDA calloc async 4 bytes",
+        "Failed to CUDA calloc 6291456 bytes",
+        "Failed to CUDA malloc 6291456 bytes",
+        "Failed to CUDA host alloc 4096 bytes",
+        "Cuda failure 2 'out of memory'",
+        "enqueue.cc:1545 (12) Cuda failure 'out of memory'",
+    ],
+)
+def test_memory_that_nccl_did_not_get_is_told_in_its_last_words(last: str) -> None:
+    found = classify(
+        RuntimeError(f"NCCL error in: a.cpp:94, unhandled cuda error, NCCL version 2.29\nLast error:\n{last}")
+    )
+    assert isinstance(found, errors.OutOfMemoryError)
+    assert found.message == last
 
 
 def test_a_disk_error_names_the_path_and_the_remedy() -> None:
@@ -85,9 +117,26 @@ def test_our_bug_keeps_the_end_of_its_traceback() -> None:
     ],
 )
 def test_ranks_that_leave_no_word(code: int, kills: int | None, kind: type[errors.ZerotuneError], part: str) -> None:
-    found = of_exit(3, code, oom_kills=kills)
+    found = of_exit(3, code, oom_kills=kills, over_nccl=False)
     assert type(found) is kind
     assert part in found.message
+
+
+def test_a_rank_that_nccl_ends_has_lost_a_peer() -> None:
+    found = of_exit(3, -signal.SIGABRT, oom_kills=None, over_nccl=True)
+    assert type(found) is errors.PeerLostError
+    assert found.message == "rank 3 died of SIGABRT, as it does when NCCL loses another rank"
+    crash = of_exit(3, -signal.SIGSEGV, oom_kills=None, over_nccl=True)
+    assert type(crash) is errors.InternalError
+
+
+def test_a_peer_that_is_lost_in_a_stop_is_no_loss() -> None:
+    lost, bad = errors.PeerLostError("Connection reset by peer"), errors.DataError("not JSON")
+    assert or_stopped(lost, stopping=False) is lost
+    assert or_stopped(bad, stopping=True) is bad
+    stopped = or_stopped(lost, stopping=True)
+    assert type(stopped) is errors.StoppedError
+    assert stopped.message == "stopped on request, as its peers had before: Connection reset by peer"
 
 
 _KINDS = [errors.PeerLostError, errors.StoppedError, errors.DataError, errors.HangError, errors.InternalError]

@@ -14,8 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from zerotune_trainer.errors import ConfigurationError, Failure, InputMissingError, TemporaryError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.metrics import render_metrics
-from zerotune_trainer.launching.peers import suspects
-from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host, wait_for_names
+from zerotune_trainer.launching.peers import suspects, unanswering
+from zerotune_trainer.launching.resolve import (
+    address_of,
+    listening_address,
+    require_free_port,
+    this_host,
+    wait_for_names,
+)
 from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.termination import TerminationLog
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
@@ -64,6 +70,12 @@ def test_loopback_hosts_listen_on_their_own_address() -> None:
     assert listening_address("127.0.0.2") == "127.0.0.2"
     assert listening_address("192.0.2.7") == "0.0.0.0"
     assert listening_address("2001:db8::7") == "::"
+    assert listening_address("::1") == "::1"
+
+
+@pytest.mark.parametrize("name", ["127.0.0.2", "::1", "localhost"])
+def test_an_address_is_found_whatever_its_family(name: str) -> None:
+    assert address_of(name).is_loopback
 
 
 def test_a_port_in_use_is_named_with_its_purpose_and_a_remedy(port: int) -> None:
@@ -140,6 +152,7 @@ def test_suspects_are_asked_of_every_other_host(port: int) -> None:
             "rank 1 on 127.0.0.1 has been silent for 9s",
             "the launcher of 127.0.0.3 does not answer",
         ]
+        assert unanswering(hostfile, hostfile.host("127.0.0.4"), port) == {"127.0.0.3"}
 
 
 def test_a_termination_log_is_emptied_first_and_holds_the_failure(tmp_path: Path) -> None:

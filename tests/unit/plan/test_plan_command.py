@@ -109,7 +109,7 @@ def test_a_job_that_does_not_fit_ends_with_64_and_what_would(zerotune: Path, tmp
     done = run(zerotune, manifest(tmp_path, spec), "--model-config", MODELS / "llama-3.1-70b.json")
     assert (done.returncode, done.stdout) == (64, "")
     assert "70,553,706,496 parameters in bf16, micro batch 1 of 64 tokens, do not fit on 8 ranks" in done.stderr
-    assert "hint: this would fit: topology.nodes: 2 and training.gradientCheckpointing: true\n" in done.stderr
+    assert "hint: this would fit: topology.nodes: 4 and training.gradientCheckpointing: true\n" in done.stderr
 
 
 def test_a_model_folder_without_config_ends_with_66(zerotune: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from collections import Counter
@@ -13,55 +12,38 @@ from typing import Any, TypeVar, cast
 import deepspeed
 import torch
 import torch.distributed as dist
+from torch.distributed import distributed_c10d
 
 from zerotune_trainer.config import Launch
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ConfigurationError, PeerLostError, TemporaryError, ZerotuneError
 from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.launching.resolve import address_of
 from zerotune_trainer.progress import TopologyEntry
 from zerotune_trainer.training import zero
 
 T = TypeVar("T")
 
 _SECONDS_FOR_THE_LAUNCHER = 30
+_PATIENCE = timedelta(days=7)
+"""How long ranks wait for one that works alone, such as one that downloads a model or uploads the output. The launchers
+and the platform notice a rank that hangs or died meanwhile."""
+
+_control: Any = None
+"""The group, in host memory, of what the ranks tell each other beside training: its waits may be long."""
 
 
-def join(context: RankContext, launch: Launch) -> list[TopologyEntry]:
-    """Start the process group of all ranks and prove that they run where the hostfile says.
+def meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.Store:
+    """Find the other ranks: before any work, so that hosts which do not reach each other are found out early.
 
     Returns:
-        Where every rank runs, in rank order. Rank 0 also reports it.
+        The store at which the ranks met, all of them, with the same hostfile. `join` needs it.
 
     Raises:
         PeerLostError: not all ranks came within `launch.rendezvous_timeout_seconds`.
-        ConfigurationError: the ranks do not agree with the hostfile.
+        ConfigurationError: this rank has another hostfile than rank 0.
+        TemporaryError: the port is in use.
     """
-    if launch.accelerator == "cuda":
-        torch.cuda.set_device(context.local_rank)
-    else:
-        zero.without_shm_op()
-    _use_loopback(context.host.name)
-    backend = "nccl" if launch.accelerator == "cuda" else "gloo"
-    dist.init_process_group(
-        backend,
-        store=_meet(context, launch),
-        rank=context.rank,
-        world_size=context.world_size,
-        # The launcher is to find a hang first: it knows which rank it is, a collective does not.
-        timeout=timedelta(seconds=launch.hang_timeout_seconds + _SECONDS_FOR_THE_LAUNCHER),
-    )
-    deepspeed.init_distributed(dist_backend=backend, verbose=False)
-    return _prove_topology(context, launch)
-
-
-def leave() -> None:
-    """Wait for all ranks, then end the process group."""
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def _meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.Store:
-    """The store at which the ranks meet, once all of them are there and were given the same hostfile."""
     patience = timedelta(seconds=launch.rendezvous_timeout_seconds)
     place = f"{context.hostfile.master.name}:{launch.master_port}"
     try:
@@ -73,7 +55,7 @@ def _meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.St
             wait_for_workers=False,
         )
         _show_hostfile(context, store)
-        store.wait([_HOSTFILE_OF.format(rank) for rank in range(context.world_size)], patience)
+        store.wait(_keys(_HOSTFILE_OF, context), patience)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" in str(error):
             raise TemporaryError(
@@ -87,8 +69,57 @@ def _meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.St
     return store
 
 
+def join(context: RankContext, launch: Launch, store: torch._C._distributed_c10d.Store) -> list[TopologyEntry]:
+    """Start the process group of all ranks and prove that they run where the hostfile says.
+
+    Args:
+        context: The rank.
+        launch: Its settings.
+        store: Where the ranks met. They come from there when they are ready, some much later than others.
+
+    Returns:
+        Where every rank runs, in rank order. Rank 0 also reports it.
+
+    Raises:
+        ConfigurationError: the ranks do not agree with the hostfile.
+    """
+    store.set(_READY.format(context.rank), "")
+    store.wait(_keys(_READY, context), _PATIENCE)
+    if launch.accelerator == "cuda":
+        torch.cuda.set_device(context.local_rank)
+    else:
+        zero.without_shm_op()
+    _use_loopback(context.host.name)
+    _start_groups(context, launch, store)
+    return _prove_topology(context, launch)
+
+
+def leave() -> None:
+    """Wait for all ranks, then end the process group."""
+    barrier()
+    dist.destroy_process_group()
+
+
+def _start_groups(context: RankContext, launch: Launch, store: torch._C._distributed_c10d.Store) -> None:
+    global _control
+    backend = "nccl" if launch.accelerator == "cuda" else "gloo"
+    # The launcher is to find a hang first: it knows which rank it is, a collective does not.
+    timeout = timedelta(seconds=launch.hang_timeout_seconds + _SECONDS_FOR_THE_LAUNCHER)
+    # DeepSpeed trains over groups of its own, to which it gives no timeout: torch's default is 10 minutes for NCCL.
+    distributed_c10d.default_pg_timeout = timeout
+    distributed_c10d.default_pg_nccl_timeout = timeout  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=context.rank, world_size=context.world_size, timeout=timeout)
+    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    _control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+
 _HOSTFILE_OF = "hostfile of rank {}"
+_READY = "rank {} is ready"
 _SEE_OTHERS = "see why that host or rank did not start, and that the hosts reach each other"
+
+
+def _keys(of_rank: str, context: RankContext) -> list[str]:
+    return [of_rank.format(rank) for rank in range(context.world_size)]
 
 
 def _show_hostfile(context: RankContext, store: Any) -> None:
@@ -114,7 +145,7 @@ def _absent(context: RankContext, store: Any) -> str:
 
 def _use_loopback(host: str) -> None:
     """Bind gloo to the loopback device where hosts are loopback addresses: this machine's name may lead elsewhere."""
-    if ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
+    if address_of(host).is_loopback:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 
@@ -199,7 +230,7 @@ def on_first_rank(action: Callable[[], T]) -> T:
             outcome = [(action(), None)]
         except (ZerotuneError, OSError) as error:
             outcome = [(None, error)]
-    dist.broadcast_object_list(outcome, src=0)
+    dist.broadcast_object_list(outcome, src=0, group=_control)
     result, failure = outcome[0]
     if failure is not None:
         raise failure
@@ -209,8 +240,13 @@ def on_first_rank(action: Callable[[], T]) -> T:
 def gather(value: T) -> list[T]:
     """The value of every rank, in rank order, on every rank."""
     values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=_control)
     return values
+
+
+def barrier() -> None:
+    """Wait until every rank is here, however long one of them works alone before."""
+    dist.barrier(group=_control)
 
 
 def any_rank(flag: bool) -> bool:

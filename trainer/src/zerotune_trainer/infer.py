@@ -1,6 +1,6 @@
 """The one inference path, from a job's folder to its output files. Every rank runs it.
 
-    join > work > model > chunk after chunk: read, prompt, generate, write > figures, manifest
+    meet > data > join > work > model > chunk after chunk: read, prompt, generate, write > figures, manifest
 
 Each rank draws the next chunk that nobody has (`inference/work.py` says what a chunk is) until none is left. A killed
 job starts again with the chunks that were not whole: every record is in the output once, in order, whatever happened.
@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch.distributed.distributed_c10d import _get_default_store
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zerotune_trainer import distributed, model
@@ -56,6 +55,9 @@ def infer(config: InferConfig, context: RankContext) -> None:
             _complete(context, output, manifest)
         return
 
+    context.report.phase("rendezvous")
+    store = distributed.meet(context, config.launch)
+
     context.report.phase("data")
     files = resolve(config.data, cache)
     folder = local_folder(config.model_uri, cache, config.model.revision)
@@ -64,13 +66,13 @@ def infer(config: InferConfig, context: RankContext) -> None:
     model.check_weights(config.model, folder)
 
     context.report.phase("rendezvous")
-    distributed.join(context, config.launch)
+    distributed.join(context, config.launch, store)
     with writing_errors(output.uri):
         work = distributed.on_first_rank(lambda: open_work(output, config, files, context.world_size))
     source = Source(files, [file.records for file in work.plan.files])
 
     context.report.phase("model")
-    pulse = Pulse(context, Tally(_get_default_store()), work)
+    pulse = Pulse(context, Tally(store), work)
     process = load_processing(config.data.processing)
     loaded = _load_model(config, context, folder)
     chunks = Chunks(

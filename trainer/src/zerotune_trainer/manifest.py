@@ -50,8 +50,11 @@ def completion(uri: str, manifest: Manifest, progress: Progress) -> Completion:
 
 
 def describe(folder: Path, paths: Iterable[Path]) -> list[ManifestFile]:
-    """Measure files below `folder`, sorted by path."""
-    return [_describe(folder, path) for path in sorted(paths)]
+    """Measure files below `folder`, sorted by path, once they have reached the disk: a manifest may name them then."""
+    ordered = sorted(paths)
+    for path in ordered:
+        _sync(path)
+    return [_describe(folder, path) for path in ordered]
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -64,9 +67,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` so that it is whole or absent, after every file it names has reached the disk."""
-    for entry in manifest.files:
-        _sync(folder / entry.path)
+    """Write `manifest.json` so that it is whole or absent. Its files were measured by `describe`, on whatever host."""
     draft = folder / f".{MANIFEST_NAME}.draft"
     draft.write_text(manifest.model_dump_json(by_alias=True, indent=2) + "\n")
     _sync(draft)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
@@ -21,7 +22,14 @@ from transformers import (
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
+from zerotune_trainer.errors import (
+    ConfigurationError,
+    InputMissingError,
+    InternalError,
+    ModelChangedError,
+    ZerotuneError,
+)
+from zerotune_trainer.launching.failures import classify
 from zerotune_trainer.sizing.model_config import require_weights, shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -87,8 +95,8 @@ def load_model(
     Under ZeRO-3 the caller keeps a HfDeepSpeedConfig alive, and the weights come partitioned.
 
     Raises:
-        InputMissingError: the folder holds no weights.
         ConfigurationError: config.json and the weights disagree, a weight is missing, or the attention is not there.
+        OutOfMemoryError, PeerLostError, TemporaryError, InternalError: what has nothing to do with the folder.
     """
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
@@ -100,7 +108,7 @@ def load_model(
             output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ConfigurationError(f"{folder} does not load as a causal language model: {error}", _MEND) from error
+        raise _load_error(folder, error) from error
     missing: set[str] = info["missing_keys"]  # type: ignore[has-type]
     if missing:
         raise ConfigurationError(f"{folder} lacks the weights {_some(missing)}", _MEND)
@@ -108,11 +116,22 @@ def load_model(
     return cast(PreTrainedModel, loaded)  # type: ignore[has-type]
 
 
+def _load_error(folder: Path, error: Exception) -> ZerotuneError:
+    """What an error while loading means: the folder is at fault unless memory, another rank or the machine is."""
+    found = classify(error)
+    of_machine = isinstance(error, dist.DistError | torch.AcceleratorError) or getattr(error, "errno", None) is not None
+    if isinstance(found, ConfigurationError | InputMissingError) or (
+        isinstance(found, InternalError) and not of_machine
+    ):
+        return ConfigurationError(f"{folder} does not load as a causal language model: {error}", _MEND)
+    return found
+
+
 def load_for_training(config: TrainConfig, folder: Path) -> PreTrainedModel:
     """The model in the precision of training, once it is clear that what training asks for is there.
 
     Raises:
-        InputMissingError, ConfigurationError: as `load_model`; also without CUDA or package for the Liger kernels.
+        ZerotuneError: as `load_model`; a ConfigurationError also without CUDA or package for the Liger kernels.
     """
     accelerator = config.launch.accelerator
     if config.training.use_liger_kernel:
@@ -151,8 +170,11 @@ def check_liger(accelerator: str) -> None:
 
 def save_model(trainer: Trainer, folder: Path) -> None:
     """Write the weights, gathered from all ranks in the dtype of training, and the tokenizer. Every rank calls it."""
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if trainer.args.process_index == 0:
+    writes = trainer.args.process_index == 0
+    # All ranks gather what stage 3 has shared out; below it, each that asks gets a copy of the whole model.
+    if writes or trainer.accelerator.state.deepspeed_plugin.zero_stage == 3:
+        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if writes:
         cast(PreTrainedModel, trainer.model).save_pretrained(folder, state_dict=weights)
         cast(PreTrainedTokenizerBase, trainer.processing_class).save_pretrained(folder)
 

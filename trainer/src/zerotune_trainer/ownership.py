@@ -20,6 +20,18 @@ OWNER_NAME = ".zerotune-job.json"
 """Says which job a folder belongs to; written before anything else."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+"""What stays as it is until a person changes it."""
+_SEE_VOLUME = "see that the volume is mounted and answers; the job goes on from what is whole"
 _MAKE_SPACE = "see that the disk is not full; the job goes on from what is whole"
 _ARCHIVE_WRITER = re.compile(r"PytorchStreamWriter|inline_container\.cc|iostream error")
 _ANOTHER_FOLDER = "give this job a folder of its own, or move away what is there"
@@ -30,6 +42,7 @@ def open_output(uri: str, cache_dir: Path) -> Folder:
 
     Raises:
         ConfigurationError: it cannot be made.
+        TemporaryError: the disk is full, or the volume does not answer.
     """
     local = locate(uri).local
     if local is not None:
@@ -71,7 +84,7 @@ def claim(folder: Folder, job: JobIdentity) -> None:
 
     Raises:
         ConfigurationError: another job's folder, or files that no job has written, or a folder that cannot be written.
-        TemporaryError: the disk is full.
+        TemporaryError: the disk is full, or the volume does not answer.
     """
     with writing_errors(folder.uri):
         fetch(folder, OWNER_NAME)
@@ -135,8 +148,8 @@ def writing_errors(place: str) -> Iterator[None]:
     """Say what an error while writing to `place` means.
 
     Raises:
-        TemporaryError: the disk is full.
-        ConfigurationError: the place cannot be written.
+        TemporaryError: the disk is full, or the volume does not answer.
+        ConfigurationError: the place is none that this user may write to.
     """
     try:
         yield
@@ -146,8 +159,9 @@ def writing_errors(place: str) -> Iterator[None]:
             raise
         raise TemporaryError(f"{place} cannot be written: {str(error).splitlines()[0]}", _MAKE_SPACE) from error
     except OSError as error:
-        if error.errno in _FULL:
-            raise TemporaryError(f"{place} cannot be written: {error}", _MAKE_SPACE) from error
-        raise ConfigurationError(
-            f"{place} cannot be written: {error}", "give a folder that this user may write"
-        ) from error
+        if error.errno in _REFUSED:
+            raise ConfigurationError(
+                f"{place} cannot be written: {error}", "give a folder that this user may write"
+            ) from error
+        remedy = _MAKE_SPACE if error.errno in _FULL else _SEE_VOLUME
+        raise TemporaryError(f"{place} cannot be written: {error}", remedy) from error

@@ -1,6 +1,6 @@
 """The one training path, from a job's folder to a finished output. Every rank runs it.
 
-data > join > model > resume > train > save > figures, card, report, manifest
+meet > data > join > model > resume > train > save > figures, card, report, manifest
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ def train(config: TrainConfig, context: RankContext) -> None:
             _complete(context, output, manifest)
         return
 
+    context.report.phase("rendezvous")
+    store = distributed.meet(context, config.launch)
+
     context.report.phase("data")
     model_folder = local_folder(config.model_uri, cache, config.model.revision)
     model.check_shape(config.model_shape, model_folder)
@@ -68,7 +71,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     _stop_if_asked(context, context.stop.is_set())
 
     context.report.phase("rendezvous")
-    topology = distributed.join(context, config.launch)
+    topology = distributed.join(context, config.launch, store)
     checkpoints = _claim(config, context, output, cache)
 
     context.report.phase("model")
@@ -107,7 +110,8 @@ def _stop_if_asked(context: RankContext, asked: bool) -> None:
 def _claim(config: TrainConfig, context: RankContext, output: Folder, cache: Path) -> Checkpoints:
     """Make the output and the checkpoints the job's own, and let every rank know where the checkpoints are."""
     distributed.on_first_rank(lambda: claim(output, config.job))
-    folder = open_output(config.checkpoint.uri or f"{output.uri}/checkpoints", cache)
+    # Hosts of one machine share its cache; what a host stages there for S3 is its own.
+    folder = open_output(config.checkpoint.uri or f"{output.uri}/checkpoints", cache / context.host.name)
     distributed.on_first_rank(lambda: claim(folder, config.job))
     return Checkpoints(folder, config, context, output.local)
 

@@ -38,7 +38,7 @@ class Launch(Settings):
     name_resolution_timeout_seconds: int = Field(default=300, ge=1)
     """How long the names of the hostfile may take to resolve."""
     rendezvous_timeout_seconds: int = Field(default=600, ge=1)
-    """How long the ranks may take to find each other."""
+    """How long the ranks may take to find each other once they run. What they prepare afterwards takes its time."""
     hang_timeout_seconds: int = Field(default=1800, ge=1)
     """How long a rank may go without progress before the job counts as hung."""
     accelerator: Literal["cuda", "cpu"] = "cpu"

@@ -123,13 +123,13 @@ def _rows(file: DataFile, batches: Callable[[], Iterable[Any]]) -> Iterator[Reco
             for values in batch.to_pylist():
                 number += 1
                 yield Record(values, file.name, number)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         _raise_broken(file, number, error)
 
 
 def _raise_broken(file: DataFile, number: int, error: Exception) -> None:
-    # What the store itself says is for `store_errors`; anything else says that the content is broken.
-    if isinstance(error, FileNotFoundError | PermissionError) or "AWS Error" in str(error):
+    # What the system (by errno) or the store says is for `store_errors`; anything else says that the content is broken.
+    if getattr(error, "errno", None) is not None or "AWS Error" in str(error):
         raise error
     raise DataError(
         f"{file.name}: after row {number}: the {file.format} data is cut off or broken: {error}",

@@ -23,6 +23,8 @@ class Count:
     records: int
     failed: int
     tokens: int
+    beats: int
+    """Grows while a rank is busy, however long its batch takes."""
     ranks_finished: int
 
 
@@ -42,6 +44,10 @@ class Tally:
         self._store.add("failed", failed)
         self._store.add("tokens", tokens)
 
+    def beat(self) -> None:
+        """Say that this rank is busy."""
+        self._store.add("beats", 1)
+
     def finish(self) -> None:
         """Say that this rank will do no more."""
         self._store.add("finished", 1)
@@ -52,7 +58,7 @@ class Tally:
 
     def count(self) -> Count:
         """What all ranks have done so far."""
-        names = ("records", "failed", "tokens", "finished")
+        names = ("records", "failed", "tokens", "beats", "finished")
         return Count(*(self._store.add(name, 0) for name in names))
 
 
@@ -70,7 +76,7 @@ class Pulse:
     tally: Tally
     work: Work
     _reported: float = field(default=0.0, init=False)
-    _last: Count = field(default=Count(0, 0, 0, 0), init=False)
+    _last: Count = field(default=Count(0, 0, 0, 0, 0), init=False)
     _start: float = field(default_factory=time.monotonic, init=False)
 
     def beat(self) -> None:
@@ -81,6 +87,7 @@ class Pulse:
         """
         self._stop_if_asked()
         if time.monotonic() - self._reported >= REPORT_SECONDS:
+            self.tally.beat()
             self._report(self.tally.count())
 
     def count(self, *, records: int, failed: int, tokens: int) -> None:
@@ -110,7 +117,7 @@ class Pulse:
         """
         self.tally.finish()
         while (count := self.tally.count()).ranks_finished < self.context.world_size:
-            if count.records > self._last.records and time.monotonic() - self._reported >= REPORT_SECONDS:
+            if count != self._last and time.monotonic() - self._reported >= REPORT_SECONDS:
                 self._report(count)
             if self.context.stop.wait(0.2) and self.tally.settle("stopped"):
                 self._stop_if_asked()

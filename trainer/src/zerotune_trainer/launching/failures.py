@@ -31,8 +31,11 @@ _UNTOLD = 255
 _SEE_LOG = "see the rank's last lines in the log"
 
 _OUT_OF_MEMORY = re.compile(
-    r"CUDA out of memory|can't allocate memory|CUDNN_STATUS_ALLOC_FAILED|CUBLAS_STATUS_ALLOC_FAILED"
+    r"CUDA out of memory|can't allocate memory|CUDA error: out of memory|CUDA ran out of memory"
+    r"|Cuda failure.*out of memory|Failed to CUDA (calloc|host alloc|malloc)"
+    r"|CU(BLAS|DNN)_STATUS_\w*ALLOC(ATION)?_FAILED"
 )
+"""What is said by PyTorch's allocators and about CUDA's own, by NCCL, and by CUDA's libraries."""
 _PORT_IN_USE = re.compile(r"EADDRINUSE|address already in use", re.IGNORECASE)
 _PEER_LOST = re.compile(
     r"Connection (reset|closed|refused) by peer|Connection closed by|Connection was likely closed|Broken pipe"
@@ -74,7 +77,14 @@ def describe(
     )
 
 
-def of_exit(rank: int, code: int, *, oom_kills: int | None) -> ZerotuneError:
+def or_stopped(error: ZerotuneError, *, stopping: bool) -> ZerotuneError:
+    """All ranks are asked to stop at once; one may be gone before another has come to it, and that is no loss."""
+    if stopping and isinstance(error, PeerLostError):
+        return StoppedError(f"stopped on request, as its peers had before: {error.message}")
+    return error
+
+
+def of_exit(rank: int, code: int, *, oom_kills: int | None, over_nccl: bool) -> ZerotuneError:
     """What the end of a rank means that did not say why it ended.
 
     Args:
@@ -82,6 +92,7 @@ def of_exit(rank: int, code: int, *, oom_kills: int | None) -> ZerotuneError:
         code: Its exit code, negative where a signal ended it (as `multiprocessing.Process.exitcode`).
         oom_kills: How many processes of this node the kernel has killed for lack of memory since the ranks
             started; None where it does not say.
+        over_nccl: Whether the rank had peers to which it spoke over NCCL.
     """
     if code == -signal.SIGKILL or (code == _UNTOLD and oom_kills):
         return _of_sigkill(rank, oom_kills)
@@ -89,6 +100,12 @@ def of_exit(rank: int, code: int, *, oom_kills: int | None) -> ZerotuneError:
         return StoppedError(f"rank {rank} was ended by SIGTERM before it could catch it: there was nothing to save")
     if code == -signal.SIGBUS:
         return TemporaryError(f"rank {rank} died of SIGBUS", "give the node more shared memory (/dev/shm)")
+    if code == -signal.SIGABRT and over_nccl:
+        # PyTorch's watchdog ends the process in which a collective of NCCL failed, before anybody can catch an error.
+        return PeerLostError(
+            f"rank {rank} died of SIGABRT, as it does when NCCL loses another rank",
+            "see the failure of that rank; if no other failed, " + _SEE_LOG,
+        )
     if code < 0:
         return InternalError(f"rank {rank} died of {signal.Signals(-code).name}", _SEE_LOG)
     if code == 0:
@@ -121,10 +138,11 @@ def _of_sigkill(rank: int, oom_kills: int | None) -> ZerotuneError:
 
 def _memory(error: BaseException) -> ZerotuneError | None:
     named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
-    if not (named or isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+    telling = [line for line in str(error).splitlines() if _OUT_OF_MEMORY.search(line)]
+    if not (named or isinstance(error, MemoryError) or telling):
         return None
     return OutOfMemoryError(
-        _first_line(error),
+        telling[0] if telling else _first_line(error),
         "lower the batch of a device (perDeviceTrainBatchSize, perDeviceBatchSize) or data.maxLength; "
         "for training also set training.gradientCheckpointing or raise zero.stage",
     )

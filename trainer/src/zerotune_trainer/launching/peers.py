@@ -28,14 +28,22 @@ def suspects(hostfile: Hostfile, here: Host, port: int) -> list[str]:
         here: This one, which is not asked.
         port: The port at which launchers serve `/progress`.
     """
+    answers = _ask_all(hostfile, here, port)
+    nodes = [node for node in answers.values() if node is not None]
+    gone = [f"the launcher of {host} does not answer" for host, node in answers.items() if node is None]
+    return [*_failures(nodes), *_silent(nodes), *gone]
+
+
+def unanswering(hostfile: Hostfile, here: Host, port: int) -> set[str]:
+    """The other hosts whose launchers do not answer. Arguments as of `suspects`."""
+    return {host for host, node in _ask_all(hostfile, here, port).items() if node is None}
+
+
+def _ask_all(hostfile: Hostfile, here: Host, port: int) -> dict[str, NodeProgress | None]:
     others = [host for host in hostfile.hosts if host != here]
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        answers = list(pool.map(lambda host: _ask(host, port), others))
-    gone = [
-        f"the launcher of {host.name} does not answer" for host, node in zip(others, answers, strict=True) if not node
-    ]
-    nodes = [node for node in answers if node is not None]
-    return [*_failures(nodes), *_silent(nodes), *gone]
+        answers = pool.map(lambda host: _ask(host, port), others)
+        return dict(zip((host.name for host in others), answers, strict=True))
 
 
 def _ask(host: Host, port: int) -> NodeProgress | None:

@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerProcess
 import psutil
 
 from zerotune_trainer.errors import Failure, HangError, PeerLostError
-from zerotune_trainer.launching.failures import describe, of_exit
+from zerotune_trainer.launching.failures import describe, of_exit, or_stopped
 from zerotune_trainer.launching.peers import SILENT_SECONDS
 from zerotune_trainer.progress import Beat, Phase, RankProgress
 
@@ -64,21 +64,27 @@ class Rank:
         self.process.join()
         self.exit_code = self.process.exitcode
 
-    def failure(self, oom_kills: int | None) -> Failure | None:
+    def failure(self, *, oom_kills: int | None, over_nccl: bool, stopping: bool) -> Failure | None:
         """What the end of a rank means that left no failure of its own; None while it runs and where all was done.
 
         Args:
             oom_kills: As in `failures.of_exit`.
+            over_nccl: As in `failures.of_exit`.
+            stopping: Whether the ranks were asked to stop.
         """
         if self.exit_code is None or (self.exit_code == 0 and self.last.phase == "done"):
             return None
-        return describe(of_exit(self.number, self.exit_code, oom_kills=oom_kills))
+        error = of_exit(self.number, self.exit_code, oom_kills=oom_kills, over_nccl=over_nccl)
+        return describe(or_stopped(error, stopping=stopping))
+
+    def stalls(self, seconds: float) -> bool:
+        """Whether it made no report for this long in a phase that makes steps."""
+        return self.last.phase in _STEPPING and time.monotonic() - self.report_at >= seconds
 
     def hangs(self, timeout_seconds: float) -> bool:
         """Whether it made no heartbeat for this long, or no report in a phase that makes steps."""
-        now = time.monotonic()
-        stalled = self.last.phase in _STEPPING and now - self.report_at >= timeout_seconds
-        return self.running and (stalled or now - self.beat_at >= timeout_seconds)
+        silent = time.monotonic() - self.beat_at >= timeout_seconds
+        return self.running and (silent or self.stalls(timeout_seconds))
 
     def hang(self) -> Failure:
         """The failure of a rank that hangs, or does not end."""

@@ -64,11 +64,16 @@ def resolves(name: str) -> bool:
     return True
 
 
+def address_of(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address of a name that resolves."""
+    return ipaddress.ip_address(socket.getaddrinfo(name, None)[0][4][0])
+
+
 def listening_address(name: str) -> str:
     """The address to serve a host on: its own where that is a loopback address, so that several hosts of one machine
     can use the same port; else every address of its family, as pods have more than their name's.
     """
-    address = ipaddress.ip_address(socket.getaddrinfo(name, None)[0][4][0])
+    address = address_of(name)
     if address.is_loopback:
         return str(address)
     return "0.0.0.0" if address.version == 4 else "::"  # noqa: S104 a pod is reached from outside

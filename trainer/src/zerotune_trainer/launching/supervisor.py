@@ -14,13 +14,18 @@ from zerotune_trainer.errors import Failure, HangError, PeerLostError, StoppedEr
 from zerotune_trainer.hostfile import Host, Hostfile
 from zerotune_trainer.launching.failures import root_cause
 from zerotune_trainer.launching.forkserver import RankTarget, start_rank
-from zerotune_trainer.launching.peers import suspects
+from zerotune_trainer.launching.peers import suspects, unanswering
 from zerotune_trainer.launching.processes import oom_kills
 from zerotune_trainer.launching.rank import Rank
 from zerotune_trainer.progress import Beat, Completion, NodeProgress, Progress, TopologyEntry
 
 SECONDS_TO_NOTICE = 5.0
 """How long ranks get to fail by themselves after one of them has: their own words say more than a kill."""
+
+_STANDSTILL_SECONDS = 60.0
+"""How long ranks that were asked to stop may stand still before the other hosts are asked whether they are there. Ranks
+notice nothing of a host that vanished with its sockets open, and they count as hung only long after the platform's
+patience is over: a pod has ten minutes to stop. A step may take longer than this: then all hosts answer."""
 
 _POLL_SECONDS = 0.2
 
@@ -47,11 +52,14 @@ class Supervisor:
         self._failures: list[Failure] = []
         self._killed: set[int] = set()
         self._told_to_stop = False
+        self._ask_hosts_at = 0.0
+        self._unanswering: set[str] = set()
         self._kill_at: float | None = None
         self._progress: Progress | None = None
         self._topology: list[TopologyEntry] | None = None
         self._completion: Completion | None = None
         self._oom_kills = oom_kills()
+        self._over_nccl = config.launch.accelerator == "cuda" and hostfile.world_size > 1
 
     def start(self, target: RankTarget) -> None:
         """Start the ranks.
@@ -113,7 +121,11 @@ class Supervisor:
     def _note_end(self, rank: Rank) -> None:
         _logger.info("rank %d ended with exit code %d", rank.number, rank.exit_code)
         if rank.last.failure is None and rank.number not in self._killed:
-            failure = rank.failure(self._oom_kills_since_start())
+            failure = rank.failure(
+                oom_kills=self._oom_kills_since_start(),
+                over_nccl=self._over_nccl,
+                stopping=self._told_to_stop,
+            )
             if failure is not None:
                 self._fail(rank, failure)
 
@@ -139,6 +151,8 @@ class Supervisor:
             self._look_for_hang()
         elif time.monotonic() >= self._kill_at:
             self._kill()
+        if self._told_to_stop and self._kill_at is None:
+            self._look_for_lost_host()
 
     def _look_for_hang(self) -> None:
         timeout = self._config.launch.hang_timeout_seconds
@@ -149,6 +163,18 @@ class Supervisor:
         hung = min(running, key=lambda rank: (not rank.silent, rank.last.step))
         self._fail(hung, hung.hang() if hung.silent or not self._suspects else hung.wait())
         self._kill()
+
+    def _look_for_lost_host(self) -> None:
+        """Give up ranks that cannot stop because they wait for a host that is gone: it was asked twice in vain."""
+        patience = min(_STANDSTILL_SECONDS, self._config.launch.hang_timeout_seconds / 10)
+        running, now = [rank for rank in self._ranks if rank.running], time.monotonic()
+        if not running or now < self._ask_hosts_at or not all(rank.stalls(patience) for rank in running):
+            return
+        self._ask_hosts_at = now + patience
+        before = self._unanswering
+        self._unanswering = unanswering(self._hostfile, self._host, self._config.launch.progress_port)
+        if before & self._unanswering:
+            self._fail(running[0], running[0].wait())
 
     def _kill(self) -> None:
         for rank in self._ranks:

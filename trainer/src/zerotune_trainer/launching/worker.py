@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from zerotune_trainer.config import InferConfig, Launch, TrainConfig, load_config
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.errors import Failure, PeerLostError, StoppedError, ZerotuneError
+from zerotune_trainer.errors import Failure, StoppedError
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launching.failures import classify, describe
+from zerotune_trainer.launching.failures import classify, describe, or_stopped
 from zerotune_trainer.launching.heartbeat import Heartbeat
 from zerotune_trainer.launching.logs import set_up_log
 from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
@@ -72,15 +72,8 @@ def _work(context: RankContext) -> Failure | None:
         return describe(stopped)
     except (Exception, SystemExit) as error:
         _logger.exception("rank %d failed", context.rank)
-        return describe(_or_stopped(classify(error), context))
+        return describe(or_stopped(classify(error), stopping=context.stop.is_set()))
     return None
-
-
-def _or_stopped(error: ZerotuneError, context: RankContext) -> ZerotuneError:
-    """All ranks are asked to stop at once; one may be gone before another has come to it, and that is no loss."""
-    if context.stop.is_set() and isinstance(error, PeerLostError):
-        return StoppedError(f"stopped on request, as its peers had before: {error.message}")
-    return error
 
 
 def _look_around(context: RankContext, launch: Launch) -> None:

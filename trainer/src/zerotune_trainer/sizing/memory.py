@@ -168,6 +168,8 @@ def _rung(workload: Workload, name: str, stage: Stage, optimizer_on: Device, par
     activations, logits, buffers = _activations(workload), _logits(workload), _buffers(workload, stage)
     device = weights + gradients + optimizer + activations + logits + buffers + RUNTIME
     host = device if workload.on_cpu else RUNTIME + _offloaded(workload, stage, offloads, offloads_param)
+    # Between two steps a rank on CPU has neither gradients nor activations.
+    at_rest = RUNTIME + weights + optimizer if workload.on_cpu else host
     return Rung(
         name=name,
         stage=stage,
@@ -181,7 +183,11 @@ def _rung(workload: Workload, name: str, stage: Stage, optimizer_on: Device, par
         buffers=buffers,
         process=RUNTIME,
         device_bytes=device,
-        node_bytes=max(host * workload.ranks_per_node, _while_loading(workload, stage)),
+        node_bytes=max(
+            host * workload.ranks_per_node,
+            _while_loading(workload, stage),
+            _while_saving(workload, at_rest),
+        ),
     )
 
 
@@ -256,3 +262,8 @@ def _while_loading(workload: Workload, stage: Stage) -> int:
     weights = _width(workload) * workload.shape.parameters
     readers = 1 if stage == 3 else workload.ranks_per_node
     return weights * readers + RUNTIME * workload.ranks_per_node
+
+
+def _while_saving(workload: Workload, at_rest: int) -> int:
+    """Host bytes while the output is written: what ranks hold between two steps, and rank 0's copy of all weights."""
+    return at_rest * workload.ranks_per_node + _width(workload) * workload.shape.parameters

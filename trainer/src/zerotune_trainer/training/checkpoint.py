@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
 from transformers import PreTrainedModel, TrainerState
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.distributed import gather, on_first_rank
+from zerotune_trainer.distributed import barrier, gather, on_first_rank
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.manifest import (
     MANIFEST_NAME,
@@ -34,6 +32,7 @@ from zerotune_trainer.manifest import (
 from zerotune_trainer.ownership import check_owner, fetch, writing_errors
 from zerotune_trainer.reporting.results import METRICS_NAME
 from zerotune_trainer.storage import Folder
+from zerotune_trainer.training.volume import warn_on_volume
 
 _NAME = re.compile(r"^checkpoint-(?P<step>\d+)$")
 _EPOCH = re.compile(r"^epoch-(?P<epoch>\d+)$")
@@ -66,21 +65,22 @@ class Checkpoints:
         if self._context.rank == 0 and settings.save_strategy != "no":
             # Under ZeRO-3 a parameter holds only this rank's part, and says in ds_numel how large it is.
             parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
-            warn_on_volume(self.path, parameters, model.dtype, settings.save_total_limit)
+            kept = 0 if self._is_staged else settings.save_total_limit
+            warn_on_volume(self.path, parameters, model.dtype, kept)
 
     @contextmanager
     def writing(self, state: TrainerState) -> Iterator[None]:
         """Wrap the writing of `checkpoint-STEP`; when it is done, complete the checkpoint and drop old ones.
 
         Raises:
-            TemporaryError: the disk is full.
-            ConfigurationError: the folder cannot be written.
+            TemporaryError: the disk is full, or the volume does not answer.
+            ConfigurationError: the folder may not be written.
         """
         name = f"checkpoint-{state.global_step}"
         with writing_errors(self._folder.uri):
-            if self._place[0] == 0 and (self._folder.local / name).is_dir():
-                shutil.rmtree(self._folder.local / name)
-            dist.barrier()
+            if self._place[0] == 0:
+                self._clear(name)
+            barrier()
             yield
             self._complete(name, state)
 
@@ -115,14 +115,14 @@ class Checkpoints:
         path = self._folder.local / f"checkpoint-{state.best_global_step}"
         if self._place[0] == 0:
             self._folder.pull(path.name)
-        dist.barrier()
+        barrier()
         return path
 
     def _complete(self, name: str, state: TrainerState) -> None:
         path = self._folder.local / name
         if self._context.rank == 0:
             shutil.copyfile(self._output / METRICS_NAME, path / METRICS_NAME)
-        dist.barrier()
+        barrier()
         index, count = self._place
         entries = describe(path, sorted(files_of(path))[index::count])
         self._folder.push([f"{name}/{entry.path}" for entry in entries])
@@ -130,6 +130,13 @@ class Checkpoints:
         if self._context.rank == 0:
             self._seal(name, state.global_step, [described[path] for path in sorted(described)])
             self._drop_old(state)
+        if self._is_staged and index == 0:
+            self._clear(name)
+
+    def _clear(self, name: str) -> None:
+        """Remove what is here of a checkpoint, or of all of them where they are staged: the store has what is whole."""
+        for path in self._folder.local.glob("checkpoint-*" if self._is_staged else name):
+            shutil.rmtree(path)
 
     def _seal(self, name: str, step: int, files: list[ManifestFile]) -> None:
         manifest = Manifest(job=self._config.job, config_digest=self._config.digest(), step=step, files=files)
@@ -138,9 +145,14 @@ class Checkpoints:
         self._folder.push([f"{name}/{MANIFEST_NAME}"])
 
     @property
+    def _is_staged(self) -> bool:
+        """Whether the folder is in a store, and each host has a folder of its own for what it sends and fetches."""
+        return self._folder.location.local is None
+
+    @property
     def _place(self) -> tuple[int, int]:
-        """This rank among those that see the same folder: all of them, or those of a host where it is staged for S3."""
-        if self._folder.location.local is None:
+        """This rank among those that see the same folder: all of them, or those of a host where it is staged."""
+        if self._is_staged:
             return self._context.local_rank, self._context.host.slots
         return self._context.rank, self._context.world_size
 
@@ -154,7 +166,7 @@ class Checkpoints:
 
     def _remove(self, name: str) -> None:
         # Without its manifest first: a removal that is cut short leaves nothing that looks whole.
-        (self._folder.local / name / MANIFEST_NAME).unlink(missing_ok=True)
+        self._folder.remove(f"{name}/{MANIFEST_NAME}")
         self._folder.remove(name)
 
     def _steps(self) -> list[int]:
@@ -214,7 +226,7 @@ class Checkpoints:
         index, count = self._place
         if index == 0:
             self._folder.pull(name)
-        dist.barrier()
+        barrier()
         path = self._folder.local / name
         manifest = read_manifest(path)
         assert manifest is not None, "only complete checkpoints are candidates"
@@ -239,23 +251,4 @@ def _check_ranks(name: str, manifest: Manifest, world_size: int) -> None:
         raise ConfigurationError(
             f"{name} has the parts of {ranks} ranks, and this job runs on {world_size}",
             "run on as many ranks as wrote it, let all hosts see one checkpoint folder, or set `resume: never`",
-        )
-
-
-def warn_on_volume(folder: Path, parameters: int, dtype: torch.dtype, limit: int) -> None:
-    """Warn where the checkpoints that are kept, and the one being written, will not fit the disk.
-
-    A checkpoint holds the weights in the dtype of training, and in fp32 master weights and AdamW's two moments.
-    """
-    checkpoint_bytes = parameters * (dtype.itemsize + 3 * torch.float32.itemsize)
-    needed, free = checkpoint_bytes * (limit + 1), shutil.disk_usage(folder).free
-    if needed > free:
-        _log.warning(
-            "checkpoints will take about %.1f GB (%d and the one being written, %.1f GB each); %s has %.1f GB free: "
-            "lower checkpoint.saveTotalLimit or give a larger volume",
-            needed / 1e9,
-            limit,
-            checkpoint_bytes / 1e9,
-            folder,
-            free / 1e9,
         )
