@@ -90,6 +90,8 @@ class DeadlyProxy:
         when: Literal["before", "after"] = "after",
     ) -> None:
         self._cluster, self._kill, self._is_due, self._when = cluster, kill, is_due, when
+        self._open = asyncio.Event()
+        self._open.set()
         self._done: Counter[tuple[str, str]] = Counter()
         self.writes = 0
         self.deaths: list[str] = []
@@ -122,7 +124,12 @@ class DeadlyProxy:
         await asyncio.sleep(seconds)
         await self._serve(self._port)
 
+    def hold(self) -> None:
+        """Take requests from now on, and answer none."""
+        self._open.clear()
+
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        await self._open.wait()
         write = self._write(request)
         if write and self._when == "before" and self._is_due(write):
             return self._die(request)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,27 +41,29 @@ class Installation:
 
 
 @contextmanager
-def installed(progress_interval: float = 1) -> Iterator[Installation]:
-    """Install the chart for a namespace of its own."""
+def installed(
+    progress_interval: float = 1, others: Sequence[str] = (), folder: Path = chart.CHART
+) -> Iterator[Installation]:
+    """Install the chart that is in `folder` for a namespace of its own, and for `others`, which are there."""
     token = uuid.uuid4().hex[:6]
     system, jobs = f"zerotune-{token}-system", f"zerotune-{token}"
     values = {
-        "watch": {"namespaces": [jobs]},
+        "watch": {"namespaces": [jobs, *others]},
         "operator": {"progressIntervalSeconds": progress_interval},
         # What was there before the tests is there after them.
         "crds": {"keep": _has_crds()},
         "userRoles": {"create": False},
     }
-    with _namespace(system), _namespace(jobs), _release(system, values):
+    with _namespace(system), _namespace(jobs), _release(system, folder, values):
         yield Installation(Namespace(system), Namespace(jobs))
 
 
 @contextmanager
-def _release(namespace: str, values: chart.Object) -> Iterator[None]:
+def _release(namespace: str, folder: Path, values: chart.Object) -> Iterator[None]:
     where = ("--namespace", namespace)
     ours = ("--take-ownership", "--force-conflicts")  # of CRDs that are there
     try:
-        _helm("install", RELEASE, str(chart.CHART), *where, *ours, "--wait", "--timeout", "120s", values=values)
+        _helm("install", RELEASE, str(folder), *where, *ours, "--wait", "--timeout", "120s", values=values)
         yield
     finally:
         _helm("uninstall", RELEASE, *where, "--ignore-not-found", "--wait")

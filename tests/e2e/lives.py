@@ -96,19 +96,20 @@ class Stage:
 
     async def end_first(self) -> None:
         """Let the first attempt fail; returns when the second one runs."""
-        await self._end(0, lambda _: stand_in.failure())
+        await self.end(0, lambda _: stand_in.failure())
         await self._runs(1)
 
     async def end_second(self) -> None:
         """Let the second attempt succeed; returns when that is known."""
-        await self._end(1, stand_in.completion)
+        await self.end(1, stand_in.completion)
         await until(lambda: self._reached("Succeeded", 1), f"{self.namespace}: Succeeded")
         await until(self._is_seen, f"{self.namespace}: the operator has seen the end")
 
     async def _runs(self, attempt: int) -> None:
         await until(lambda: self._reached("Running", attempt), f"{self.namespace}: attempt {attempt} runs", 90)
 
-    async def _end(self, attempt: int, with_what: Callable[[str], tuple[int, str]]) -> None:
+    async def end(self, attempt: int, with_what: Callable[[str], tuple[int, str]]) -> None:
+        """Let an attempt end with the exit code and message that `with_what` makes of its config.json."""
         name = f"{stand_in.NAME}-a{attempt}"
         config = await self.cluster.get(KINDS["ConfigMap"].format(self.namespace) + f"/{name}")
         code, message = with_what(config["data"]["config.json"])

@@ -33,24 +33,23 @@ def beaten(namespace: Namespace, volume: Volume) -> list[Object]:
     return [restarting, namespace.phase("ftj/beaten", "Failed")]
 
 
-def test_a_killed_rank_is_named_and_the_job_restarts_from_its_checkpoint(beaten: list[Object]) -> None:
+def test_a_killed_rank_is_named_and_the_job_restarts_from_its_checkpoint(
+    beaten: list[Object], namespace: Namespace
+) -> None:
     cause = beaten[0]["rootCause"]
     assert (cause["class"], cause["rank"], cause["exitCode"]) == ("Killed", 3, 137)
-    assert cause["pod"].startswith("beaten-a0-1-")
-    assert cause["host"].startswith("beaten-a0-1.")
+    _expect_place(cause, "beaten-a0-1", namespace)
     assert "SIGKILL" in cause["message"]
-    assert cause["hint"]
     assert beaten[0]["restarts"] == 1
     resumed = beaten[1]["attempts"][1]["firstStep"]
     assert resumed >= SAVE_STEPS
     assert resumed % SAVE_STEPS == 0
 
 
-def test_a_stopped_rank_is_a_hang_that_names_it(beaten: list[Object]) -> None:
+def test_a_stopped_rank_is_a_hang_that_names_it(beaten: list[Object], namespace: Namespace) -> None:
     cause = beaten[1]["rootCause"]
     assert (cause["class"], cause["rank"], cause["exitCode"]) == ("Hang", 1, 72)
-    assert cause["pod"].startswith("beaten-a1-0-")
-    assert cause["hint"]
+    _expect_place(cause, "beaten-a1-0", namespace)
     assert [attempt["failureClass"] for attempt in beaten[1]["attempts"]] == ["Killed", "Hang"]
 
 
@@ -71,8 +70,8 @@ def test_a_container_that_reaches_its_memory_limit_is_told_as_such(
     small = {"kubernetes": {"pod": {"spec": {"containers": [limit]}}}}
     namespace.apply(fine_tune_job(name, backend=small, topology=one_rank(), runPolicy={"maxRestarts": 0}))
     cause = namespace.phase(f"ftj/{name}", "Failed")["rootCause"]
-    assert cause["class"] == "OutOfMemory"
-    assert cause["pod"].startswith(f"{name}-a0-0-")
+    assert (cause["class"], cause.get("rank", 0)) == ("OutOfMemory", 0)
+    _expect_place(cause, f"{name}-a0-0", namespace)
     assert "topology.memory" in cause["hint"]
 
 
@@ -82,6 +81,8 @@ def test_bad_data_fails_at_once_and_names_the_line(namespace: Namespace, volume:
     status = namespace.phase("ftj/bad-data", "Failed")
     cause = status["rootCause"]
     assert (cause["class"], cause["exitCode"]) == ("Data", 65)
+    assert cause["rank"] in range(4)
+    _expect_place(cause, f"bad-data-a0-{cause['rank'] // 2}", namespace)
     assert re.search(rf"data/bad\.jsonl:{BAD_RECORD}\b", cause["message"])
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Failed"]
     assert status["restarts"] == 0
@@ -97,6 +98,15 @@ def test_a_job_whose_model_comes_from_a_failed_job_fails_and_says_why(namespace:
     assert "FineTuneJob" in cause["message"]
     assert "no-model" in cause["message"]
     assert first["rootCause"]["message"] in cause["message"]
+
+
+def _expect_place(cause: Object, host: str, namespace: Namespace) -> None:
+    """A root cause says in which pod, on which node, and what to do."""
+    assert cause["host"].startswith(f"{host}.")
+    assert cause["pod"].startswith(f"{host}-")
+    assert cause["node"] in [node["metadata"]["name"] for node in namespace.list("nodes")]
+    assert cause["message"]
+    assert cause["hint"]
 
 
 def _signal(namespace: Namespace, *, attempt: int, rank: int, signal: str) -> None:

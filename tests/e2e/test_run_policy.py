@@ -18,6 +18,7 @@ def stopped(namespace: Namespace, volume: Volume) -> list[Object]:
     namespace.step("ftj/stopped", SAVE_STEPS // 2)
     namespace.patch("ftj/stopped", {"spec": {"runPolicy": {"suspend": True}}})
     suspended = namespace.phase("ftj/stopped", "Suspended")
+    namespace.kubectl("wait", "ftj/stopped", "--for=condition=Suspended", "--timeout=10s")
     namespace.until("ftj/stopped", lambda _: not _running(namespace, "stopped"), seconds=30)
     namespace.patch("ftj/stopped", {"spec": {"runPolicy": {"suspend": False}}})
     return [suspended, namespace.phase("ftj/stopped", "Succeeded")]
@@ -31,6 +32,12 @@ def test_a_suspended_job_keeps_the_steps_it_made(stopped: list[Object]) -> None:
     assert "rootCause" not in suspended
     assert ended["attempts"][1]["firstStep"] >= attempt["lastStep"] > 0
     assert (ended["attempts"][1]["lastStep"], ended["restarts"]) == (STEPS, 0)
+
+
+def test_conditions_hold_for_the_newest_generation(stopped: list[Object], namespace: Namespace) -> None:
+    """`kubectl wait` takes no other."""
+    namespace.patch("ftj/stopped", {"spec": {"runPolicy": {"maxRestarts": 9}}})
+    namespace.kubectl("wait", "ftj/stopped", "--for=condition=Succeeded", "--timeout=30s")
 
 
 def test_conditions_of_a_resumed_job_say_that_it_is_not_suspended(stopped: list[Object]) -> None:

@@ -33,6 +33,22 @@ def test_a_leader_that_is_killed_is_followed_when_its_lease_has_run_out(kubeconf
     assert 10 < seconds < 30
 
 
+def test_a_leader_whose_requests_hang_has_given_up_when_another_leads(kubeconfig: Path, tmp_path: Path) -> None:
+    async def act() -> None:
+        async with ApiServer(kubeconfig) as cluster, stage(cluster, tmp_path, Never()) as there:
+            first = there.start_operator()
+            await until(lambda: _leads(first), "the first operator leads")
+            second = HostOperator.start(tmp_path, there.namespace, kubeconfig)
+            there.operators.append(second)
+            await until(lambda: second.answers("/readyz"), "the second operator stands by")
+            there.proxy.hold()
+            await until(lambda: _leads(second), "the second operator leads")
+            assert "leads no more" in (tmp_path / f"{there.namespace}.log").read_text()
+            assert await asyncio.to_thread(first.process.wait, 10) == 1
+
+    asyncio.run(act())
+
+
 async def _seconds_without_a_leader(
     kubeconfig: Path, folder: Path, end: Callable[[HostOperator], Awaitable[None]]
 ) -> float:

@@ -29,6 +29,8 @@ class Case:
     job: Object
     """Of `stand_in_job`."""
     has_pod: bool = True
+    has_node: bool = False
+    """Whether its pod has been given a node, and does not start there."""
 
 
 def _topology(**asked: Any) -> Object:
@@ -42,6 +44,7 @@ CASES = {
         "the image localhost:1/team/trainer:9 cannot be pulled",
         "backend.kubernetes.image",
         {"kubernetes": {"image": "localhost:1/team/trainer:9"}},
+        has_node=True,
     ),
     "memory": Case(
         "Planned",
@@ -78,6 +81,7 @@ CASES = {
         'secret "model-keys" not found',
         "credentials.secretName",
         {"model": {"uri": "file:///model", "credentials": {"secretName": "model-keys"}}},
+        has_node=True,
     ),
     "output-secret": Case(
         "Planned",
@@ -85,6 +89,7 @@ CASES = {
         'secret "output-keys" not found',
         "credentials.secretName",
         {"output": {"uri": "s3://models/tuned", "credentials": {"secretName": "output-keys"}}},
+        has_node=True,
     ),
     "account": Case(
         "Pending",
@@ -147,6 +152,7 @@ def test_the_status_names_what_a_job_waits_for_where_and_the_remedy(name: str, w
     assert case.says in cause["message"]
     assert case.remedy in cause["hint"]
     assert cause.get("pod", "").startswith(f"{name}-a") == case.has_pod
+    assert ("node" in cause) == case.has_node
     assert not status.get("restarts")
 
 

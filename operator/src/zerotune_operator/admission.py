@@ -7,8 +7,6 @@ cannot carry out, and, where the shape of the model can be had in time, whether 
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import Any
 
 from aiohttp import web
@@ -25,12 +23,8 @@ from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
 
-_PATIENCE_SECONDS = 5
-"""For the Hub: a webhook's time is limited, and the status tells what is found later."""
 _MODEL_TO_COME = "file:///model"
 """Where a model is does not matter to what is checked here."""
-
-_logger = logging.getLogger(__name__)
 
 
 def build_app() -> web.Application:
@@ -64,6 +58,8 @@ async def _checked(resource: Object, before: Object | None, hub: Hub) -> tuple[s
     Raises:
         ZerotuneError: it cannot.
     """
+    if before is not None and ("deletionTimestamp" in resource["metadata"] or before["spec"] == resource["spec"]):
+        return ()  # It was admitted once, maybe by other rules: it can still be labelled, and go.
     job = parse_job(resource)
     if before is not None:
         check_update(parse_job(before), job)
@@ -82,8 +78,4 @@ async def _shape(job: Job, resource: Object, hub: Hub) -> ModelShape | None:
     model = job.spec.model
     if known is not None or model.uri is None or not model.uri.startswith("hf://") or model.credentials is not None:
         return known
-    try:
-        return await asyncio.wait_for(hub.shape(model.uri, model.revision), _PATIENCE_SECONDS)
-    except TimeoutError:
-        _logger.info("%s is not known in %ds; its job is admitted, and checked later", model.uri, _PATIENCE_SECONDS)
-        return None
+    return await hub.shape(model.uri, model.revision)

@@ -16,9 +16,9 @@ def enter(status: JobStatus, phase: Phase, reason: str, message: str, now: datet
     before = {condition.type: condition for condition in status.conditions}
     true: set[Phase] = {phase, "Planned"} if status.plan else {phase}
     conditions = [
-        _keep(status, before[kind])
+        before[kind]
         if kind in before and _holds(before[kind]) == (kind in true)
-        else _condition(status, kind, kind in true, reason, message, now)
+        else _condition(kind, kind in true, reason, message, now)
         for kind in _CONDITIONS
         if kind in true or kind in before
     ]
@@ -27,7 +27,7 @@ def enter(status: JobStatus, phase: Phase, reason: str, message: str, now: datet
 
 def not_running(status: JobStatus, reason: str, message: str, now: datetime) -> JobStatus:
     """Say why the job does not run: the reason of the condition Running may change while it stays false."""
-    changed = _condition(status, "Running", False, reason, message, now)
+    changed = _condition("Running", False, reason, message, now)
     before = next((condition for condition in status.conditions if condition.type == "Running"), None)
     if before is not None and before.status == changed.status:
         changed = changed.model_copy(update={"last_transition_time": before.last_transition_time})
@@ -39,16 +39,11 @@ def _holds(condition: Condition) -> bool:
     return condition.status == "True"
 
 
-def _keep(status: JobStatus, condition: Condition) -> Condition:
-    return condition.model_copy(update={"observed_generation": status.observed_generation})
-
-
-def _condition(status: JobStatus, kind: str, holds: bool, reason: str, message: str, now: datetime) -> Condition:
+def _condition(kind: str, holds: bool, reason: str, message: str, now: datetime) -> Condition:
     return Condition(
         type=kind,
         status="True" if holds else "False",
         reason=reason,
         message=message,
-        observed_generation=status.observed_generation,
         last_transition_time=now,
     )

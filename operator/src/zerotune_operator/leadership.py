@@ -64,12 +64,18 @@ class Lease:
 
     async def _renew(self) -> None:
         """Returns when the Lease could not be renewed in time."""
-        renewed = time.monotonic()
-        while time.monotonic() - renewed < RENEW_SECONDS:
-            await asyncio.sleep(RETRY_SECONDS)
-            if await self._take():
-                renewed = time.monotonic()
-        _logger.error("%s could not renew its lease for %ds, and leads no more", self._identity, RENEW_SECONDS)
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        try:
+            while True:
+                # A request that hangs is not waited for: by its end another replica may lead.
+                async with asyncio.timeout_at(renewed + RENEW_SECONDS):
+                    await asyncio.sleep(RETRY_SECONDS)
+                    began = loop.time()
+                    if await self._take():
+                        renewed = began
+        except TimeoutError:
+            _logger.error("%s could not renew its lease for %ds, and leads no more", self._identity, RENEW_SECONDS)
 
     async def _take(self) -> bool:
         """Whether the Lease is ours, taken or renewed just now."""
@@ -92,11 +98,12 @@ class Lease:
 
     async def _give_back(self) -> None:
         try:
-            known = await self._client.read(self._lease({}))
-            if known["spec"].get("holderIdentity") == self._identity:
-                await self._client.replace(known | {"spec": known["spec"] | {"holderIdentity": ""}})
-        except (MissingError, TemporaryError) as error:
-            _logger.warning("the lease was not given back, it runs out: %s", error.message)
+            async with asyncio.timeout(RETRY_SECONDS):
+                known = await self._client.read(self._lease({}))
+                if known["spec"].get("holderIdentity") == self._identity:
+                    await self._client.replace(known | {"spec": known["spec"] | {"holderIdentity": ""}})
+        except (MissingError, TemporaryError, TimeoutError) as error:
+            _logger.warning("the lease was not given back, it runs out: %r", error)
 
     def _is_held_by_another(self, spec: Object) -> bool:
         if self._seen is None or self._seen[0] != spec:

@@ -24,6 +24,8 @@ from zerotune_operator.store import Key, Store
 from zerotune_trainer.errors import InputMissingError, ModelChangedError, TemporaryError, ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
 
+_SILENCE_SECONDS = 300
+
 _logger = logging.getLogger(__name__)
 
 
@@ -47,33 +49,55 @@ class Source(NamedTuple):
 
 
 class Hub:
-    """Shapes of models on the Hugging Face Hub, asked for once each."""
+    """Shapes of models on the Hugging Face Hub, asked for once each.
 
-    def __init__(self) -> None:
-        self._asked: dict[tuple[str, str | None], asyncio.Task[ModelShape]] = {}
+    Where it does not answer, as in a cluster without a way out, nobody waits for it again for some time.
+
+    Args:
+        patience: Seconds that an answer may take: a job waits for it, or the API server that asks the webhook.
+    """
+
+    def __init__(self, patience: float = 3.0) -> None:
+        self._patience = patience
+        self._asked: dict[tuple[str, str | None], asyncio.Task[ModelShape | ZerotuneError]] = {}
+        self._silent_until = 0.0
 
     def forget(self, uri: str, revision: str | None) -> None:
         """Ask again next time."""
         self._asked.pop((uri, revision), None)
 
     async def shape(self, uri: str, revision: str | None) -> ModelShape | None:
-        """The shape of an `hf://` model that anybody may read; None where the Hub is out of the operator's reach.
+        """The shape of an `hf://` model that anybody may read; None where the Hub has yet to answer, or will not.
 
         Raises:
             InputMissingError: the Hub has no such model, or wants a token.
             ConfigurationError: its config.json is not one of a language model.
         """
-        model = (uri, revision)
+        model, now = (uri, revision), asyncio.get_running_loop().time()
         if model not in self._asked:
-            self._asked[model] = asyncio.create_task(asyncio.to_thread(model_shape, uri, revision))
+            if now < self._silent_until:
+                return None
+            self._asked[model] = asyncio.create_task(asyncio.to_thread(_answer, uri, revision))
         try:
-            return await asyncio.shield(self._asked[model])
-        except ZerotuneError as error:
-            self._asked.pop(model, None)  # Another time the answer may be another.
-            if not isinstance(error, TemporaryError):
-                raise
-            _logger.warning("%s: %s; a pod will ask", uri, error.message)
-            return None
+            found = await asyncio.wait_for(asyncio.shield(self._asked[model]), self._patience)
+        except TimeoutError:
+            found = TemporaryError(f"no answer for {self._patience:g} s")
+        if isinstance(found, ModelShape):
+            return found
+        self.forget(uri, revision)  # Another time the answer may be another.
+        if not isinstance(found, TemporaryError):
+            raise found
+        self._silent_until = now + _SILENCE_SECONDS
+        _logger.warning("%s: %s; for %ds pods ask the Hub instead", uri, found.message, _SILENCE_SECONDS)
+        return None
+
+
+def _answer(uri: str, revision: str | None) -> ModelShape | ZerotuneError:
+    """What the Hub says, be it waited for or not."""
+    try:
+        return model_shape(uri, revision)
+    except ZerotuneError as error:
+        return error
 
 
 def source_key(key: Key, resource: Object) -> Key | None:

@@ -26,6 +26,7 @@ from zerotune_operator.handlers import watch
 from zerotune_operator.health import build_app, serve
 from zerotune_operator.leadership import Lease
 from zerotune_operator.metrics import Metrics
+from zerotune_operator.namespaces import open_namespaces
 from zerotune_operator.reconcile import Reconciler
 from zerotune_operator.slots import Slots
 from zerotune_operator.store import Key, Store
@@ -145,7 +146,8 @@ async def _work(
 
     queue = WorkQueue(turn, slots, has_yet_to_begin)
     try:
-        await watch(store, queue, client, settings.namespaces, ready)
+        namespaces = await open_namespaces(client, settings.namespaces) if settings.namespaces else ()
+        await watch(store, queue, client, namespaces, ready)
     finally:
         await queue.close()
         await launchers.close()

@@ -12,6 +12,7 @@ from zerotune_operator.backends.kubernetes.answers import ConflictError
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.story import EventText, changes
+from zerotune_trainer.errors import ZerotuneError
 
 _logger = logging.getLogger(__name__)
 
@@ -30,10 +31,10 @@ async def publish(
     nothing twice.
 
     Raises:
-        ConflictError: the resource is another one by now.
+        ConflictError: the resource has changed, or is another one by now.
         MissingError: it is gone.
     """
-    status = status.model_copy(update={"observed_generation": resource["metadata"].get("generation")})
+    status = _observed(status, resource["metadata"].get("generation"))
     patch = merge_patch(_data(before), _data(status))
     if not patch:
         return resource
@@ -44,6 +45,8 @@ async def publish(
             await client.create(event(resource, text, now))
         except ConflictError:
             continue  # Told already.
+        except ZerotuneError as error:  # Such as a limit on Events: the status tells the same, and is not to wait.
+            _logger.warning("the Event cannot be written: %s", error)
     return await client.patch_status(resource, patch)
 
 
@@ -80,6 +83,12 @@ def event(resource: Object, text: EventText, now: datetime) -> Object:
         "lastTimestamp": time,
         "count": 1,
     }
+
+
+def _observed(status: JobStatus, generation: int | None) -> JobStatus:
+    """The status, and all its conditions, as of a generation: whoever waits for a condition holds it to the newest."""
+    conditions = [each.model_copy(update={"observed_generation": generation}) for each in status.conditions]
+    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def _data(status: JobStatus) -> dict[str, Any]:

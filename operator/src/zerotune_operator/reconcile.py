@@ -62,30 +62,37 @@ class Reconciler:
         if "deletionTimestamp" in resource["metadata"]:
             return None  # What it owns goes with it.
         before = read_status(resource)
+        status, again = await self._outcome(resource, before)
+        told = status is None or await self._published(key, resource, before, status)
+        return again if told else None
+
+    async def _outcome(self, resource: Object, before: JobStatus) -> tuple[JobStatus | None, float | None]:
+        """As `_step`, with the errors that the status tells of: those of a job of which nothing runs."""
         try:
-            job = read_job(resource)
-            status, again = await self._step(job, before)
-            if status is None:
-                return again
+            return await self._step(read_job(resource), before)
         except _REFUSALS as error:
-            status, again = refused(before, cause_of(error), self._cluster.clock()), 0.0
-        except TemporaryError as error:
             if under_way(before):
+                raise  # It was accepted once, by an operator of another version, and its pods run on.
+            if before.phase in FINAL:
+                return None, None
+            return refused(before, cause_of(error), self._cluster.clock()), 0.0
+        except TemporaryError as error:
+            if under_way(before) or before.phase in FINAL:
                 raise
             cause = cause_of(error)
-            status = pending(before, cause.failure_class, cause.message, cause, self._cluster.clock())
-            again = self._interval
-        await self._publish(key, resource, before, status)
-        return again
+            waits = pending(before, cause.failure_class, cause.message, cause, self._cluster.clock())
+            return waits, self._interval
 
     async def _step(self, job: Job, status: JobStatus) -> tuple[JobStatus | None, float | None]:
         """The status after a turn, and when the next is due; no status where it is told in another turn."""
         policy, now = job.spec.run_policy, self._cluster.clock()
-        if status.phase in FINAL and not under_way(status):
-            return status, await self._expire(job, status, now)
         backend = KubernetesBackend(job, self._cluster)
         if under_way(status):
             return await self._watch(job, status, backend)
+        if status.attempts:
+            await backend.clear_away(status.attempts[-1].number)
+        if status.phase in FINAL:
+            return status, await self._expire(job, status, now)
         age = backend.age_seconds(next_attempt(status))
         if age is None:  # Else it has begun, and that has yet to be told.
             if policy.suspend:
@@ -147,12 +154,19 @@ class Reconciler:
             await self._cluster.client.delete(resource)
         return None
 
-    async def _publish(self, key: Key, resource: Object, before: JobStatus, status: JobStatus) -> None:
+    async def _published(self, key: Key, resource: Object, before: JobStatus, status: JobStatus) -> bool:
+        """Tell the status; whether that is what the resource says now, and not of another version or gone."""
+        store = self._cluster.store
         try:
             newer = await publish(self._cluster.client, resource, before, status, self._cluster.clock())
-        except (ConflictError, MissingError):
-            return  # It is gone, or another of its name has come: its own event brings the next turn.
-        self._cluster.store.keep_resource(key, newer)
+        except ConflictError:
+            return False  # It has changed, or another of its name has come: that has its own event, and a turn.
+        except MissingError:
+            if store.resource(key) is resource:  # Its end was missed by the watch.
+                store.drop_resource(key)
+            return False
+        store.keep_resource(key, newer)
+        return True
 
 
 def cause_of(error: ZerotuneError) -> RootCause:

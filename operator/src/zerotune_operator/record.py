@@ -10,7 +10,8 @@ from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, displ
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_trainer.progress import Progress, TopologyEntry
 
-_ATTEMPTS_KEPT = 16
+ATTEMPTS_KEPT = 16
+"""The status and the cluster know of so many; disruptions do not count as restarts, and may go on for ever."""
 
 
 def record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
@@ -37,7 +38,7 @@ def _attempts(previous: JobStatus, seen: Observation, progress: Progress | None,
     if progress is not None:
         attempt = attempt.model_copy(update={"first_step": progress.first_step, "last_step": progress.step})
     others = [past for past in previous.attempts if past.number != attempt.number]
-    return [*others, attempt][-_ATTEMPTS_KEPT:]
+    return [*others, attempt][-ATTEMPTS_KEPT:]
 
 
 def _topology(entries: list[TopologyEntry], nodes: Sequence[NodeObservation]) -> list[NodeTopology]:

@@ -65,13 +65,15 @@ class WorkQueue(Generic[KeyT]):
             self._schedule(key, turn)
 
     async def close(self) -> None:
-        """Drop what is due, and wait for the turns that run."""
+        """Drop what is due, and cut off the turns that run: whoever leads next makes up for them."""
         self._closed = True
         running = [turn.task for turn in self._turns.values() if turn.task]
         for turn in self._turns.values():
             turn.due = None
             if turn.timer:
                 turn.timer.cancel()
+        for task in running:
+            task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
     def _schedule(self, key: KeyT, turn: _Turn) -> None:

@@ -83,3 +83,16 @@ async def test_the_webhook_refuses_a_change_that_cannot_be_carried_out() -> None
 
     assert response["allowed"] is False
     assert "spec.method" in response["status"]["message"]
+
+
+@pytest.mark.anyio
+async def test_the_webhook_lets_a_job_be_labelled_and_go_that_other_rules_admitted(plan_case: PlanCase) -> None:
+    shape = read_shape(json.loads((MODELS / f"{plan_case.model}.json").read_text()), plan_case.model)
+    old = plan_case.manifest | {"status": {"model": shape.model_dump(by_alias=True)}}
+    labelled = old | {"metadata": old["metadata"] | {"labels": {"team": "triage"}}}
+    going = copy.deepcopy(old)
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    going["spec"]["runPolicy"] = {"suspend": True}
+
+    for new in (labelled, going):
+        assert await answer_to(new, oldObject=old) == {"allowed": True, "warnings": []}

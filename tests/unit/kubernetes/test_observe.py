@@ -148,6 +148,17 @@ def test_a_job_in_a_queue_waits_also_where_its_pods_have_been_taken_back() -> No
     assert not observe(attempt_of(view), view_of("suspended")).queued
 
 
+def test_a_job_that_its_queue_lets_go_on_waits_for_new_pods_and_has_lost_none() -> None:
+    """A moment after it is no longer suspended it has a new start time, and after that its pods."""
+    view = with_job(view_of("suspended"), spec={"suspend": False}, labels={QUEUE_LABEL: "team"})
+    assert view.job is not None
+    assert states(view) == [("waiting", None), ("waiting", None)]
+    going_on = {"conditions": [], "startTime": "2100-01-01T00:00:00Z"}
+    assert states(replace(view, job=view.job | {"status": going_on})) == [("waiting", None), ("waiting", None)]
+    taken = {"conditions": [], "startTime": "2000-01-01T00:00:00Z"}
+    assert states(replace(view, job=view.job | {"status": taken})) == [("ended", "Deleted"), ("ended", "Deleted")]
+
+
 def test_a_pod_that_is_being_deleted_runs_until_its_launcher_has_ended() -> None:
     view = view_of("running")
     view.pods[0]["metadata"]["deletionTimestamp"] = "2026-11-25T13:36:50Z"
@@ -220,10 +231,18 @@ def test_an_inspection_that_waits_is_told_from_one_that_failed() -> None:
     placed, refused = (shape_of_inspection(view_of(name)) for name in ("no-claim", "no-account"))
     assert isinstance(placed, RootCause)
     assert isinstance(refused, RootCause)
+    assert (placed.exit_code, refused.exit_code) == (None, None)
     missing = Failure(failure_class="InputMissing", message="no config.json", exit_code=66)
-    assert shape_of_inspection(inspected(missing.termination_message(), 66)) == missing
+    view = inspected(missing.termination_message(), 66)
+    assert shape_of_inspection(view) == RootCause(
+        failure_class="InputMissing",
+        message="no config.json",
+        exit_code=66,
+        pod=view.pods[0]["metadata"]["name"],
+        node="test-bed",
+    )
     silent = shape_of_inspection(inspected("", 1))
-    assert isinstance(silent, Failure)
+    assert isinstance(silent, RootCause)
     assert silent.exit_code == 1
 
 
@@ -237,6 +256,6 @@ def test_an_inspection_names_the_pod_that_waits_and_its_machine() -> None:
 
 def test_an_inspection_without_a_shape_has_failed() -> None:
     found = shape_of_inspection(inspected("all is well"))
-    assert isinstance(found, Failure)
-    assert found.failure_class == "Internal"
+    assert isinstance(found, RootCause)
+    assert (found.failure_class, found.exit_code) == ("Internal", 70)
     assert "no shape" in found.message

@@ -201,7 +201,10 @@ def test_the_inspection_of_a_job_needs_no_more_than_its_model() -> None:
     container = trainer(made)
     assert container["command"] == ["tini", "--", "zerotune-inspect", "hf://org/model", "--revision", "v2"]
     assert "args" not in container
-    assert container["resources"] == {"requests": {"cpu": "100m", "memory": "256Mi"}}
+    assert container["resources"] == {
+        "requests": {"cpu": "100m", "memory": "256Mi"},
+        "limits": {"cpu": "1", "memory": "1Gi"},
+    }
     assert container["envFrom"] == [{"secretRef": {"name": "hub"}}]
     assert {each["name"] for each in pod_spec(made)["volumes"]} == {"tmp", "cache"}
     assert pod_spec(made)["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4"}

@@ -1,6 +1,7 @@
 """The operator asks the Hub about a model once, however many jobs run it, and again after an error."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,3 +55,20 @@ async def test_a_model_that_was_not_there_is_asked_for_again(asked: list[str]) -
             await hub.shape("hf://org/missing", None)
 
     assert len(asked) == 2
+
+
+async def test_a_hub_that_does_not_answer_is_waited_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        hub = Hub(patience=0.2)
+
+        assert await hub.shape("hf://org/one", None) is None
+        deaf.accept()
+
+        assert [await hub.shape(uri, None) for uri in ("hf://org/one", "hf://org/two")] == [None, None]
+        deaf.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            deaf.accept()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from attempts import PLAN, START, at, ended, running, seen, told, waiting
+from attempts import START, at, ended, running, seen, told, waiting
 
-from zerotune_operator.api.status import Attempt, Condition, JobStatus, RootCause
+from zerotune_operator.api.status import Attempt, Condition, RootCause
 from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.rootcause import root_cause
-from zerotune_operator.status import advance, current_attempt, planned, under_way
+from zerotune_operator.status import advance, current_attempt, under_way
 from zerotune_trainer.progress import NodeProgress, TopologyEntry
 
 
@@ -19,7 +19,6 @@ def condition(kind: str, value: str, reason: str, seconds: float, message: str =
         status=value,
         reason=reason,
         message=message,
-        observed_generation=3,
         last_transition_time=at(seconds),
     )
 
@@ -179,10 +178,3 @@ def test_the_proof_of_the_topology_names_the_nodes_of_the_cluster() -> None:
     first = NodeObservation("a", "running", progress=report, node="n-1")
     status = told(Observation(0, (first, NodeObservation("b", "running", node="n-2"))))
     assert [(node.host, node.node) for node in status.topology] == [("a", "n-1"), ("b", "n-2")]
-
-
-def test_conditions_name_the_generation_they_are_about() -> None:
-    newer = START.model_copy(update={"observed_generation": 4})
-    status = advance(newer, seen(running("a")), RunPolicy(), at(1))
-    assert [found.observed_generation for found in status.conditions] == [4, 4]
-    assert [found.observed_generation for found in planned(JobStatus(), PLAN, at(0)).conditions] == [None]

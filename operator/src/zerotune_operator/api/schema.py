@@ -102,9 +102,13 @@ def _argument(name: str) -> Schema:
 
 
 def _argument_type(argument: Argument) -> Schema:
-    if len(argument.types) != 1 or argument.types[0] in ("any", "array", "object"):
+    if len(argument.types) != 1 or argument.types[0] == "any":
         return dict(ANYTHING)
     kind = argument.types[0]
+    if kind == "array":
+        return {"type": kind, "items": dict(ANYTHING)}
+    if kind == "object":
+        return {"type": kind} | ANYTHING
     return {"type": kind} | ({"enum": argument.choices} if argument.choices else {})
 
 

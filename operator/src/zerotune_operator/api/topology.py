@@ -10,6 +10,9 @@ from zerotune_operator.api.quantity import Quantity
 from zerotune_trainer.config.base import Number, Rule, Settings
 from zerotune_trainer.config.sources import JsonObject
 
+_LONGEST_SECONDS = 2**31 - 1
+"""68 years, as in Kubernetes."""
+
 
 class Accelerator(Settings):
     """What kind of GPU the nodes have."""
@@ -67,16 +70,16 @@ class RunPolicy(Settings):
     max_restarts: int = Field(default=3, ge=0)
     """How often a failed job starts again from its last checkpoint. Configuration and data errors are never retried,
     preemption and eviction do not count."""
-    active_deadline_seconds: int | None = Field(default=None, ge=1)
+    active_deadline_seconds: int | None = Field(default=None, ge=1, le=_LONGEST_SECONDS)
     """The job fails when it has run this long, restarts included."""
-    ttl_seconds_after_finished: int | None = Field(default=None, ge=0)
+    ttl_seconds_after_finished: int | None = Field(default=None, ge=0, le=_LONGEST_SECONDS)
     """The finished resource is deleted after this time."""
-    hang_timeout_seconds: int = Field(default=1800, ge=10)
+    hang_timeout_seconds: int = Field(default=1800, ge=10, le=_LONGEST_SECONDS)
     """A rank without progress for this long is a hang: the rank is named and the job restarts."""
-    queue: str | None = Field(default=None, min_length=1, max_length=253)
-    """Kueue LocalQueue that admits the job."""
+    queue: str | None = Field(default=None, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    """Kueue LocalQueue that admits the job; of a job that waits or runs already, its next attempt."""
     priority_class: str | None = Field(default=None, min_length=1, max_length=253)
-    """PriorityClass of the pods."""
+    """PriorityClass of the pods; of a job that waits or runs already, of its next attempt."""
 
 
 class KubernetesBackend(Settings):

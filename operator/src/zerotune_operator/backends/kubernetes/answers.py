@@ -8,12 +8,16 @@ from typing import Any
 from zerotune_trainer.errors import ConfigurationError, InternalError, TemporaryError, ZerotuneError
 
 
-class MissingError(ZerotuneError):
+class MissingError(InternalError):
     """The API server has no such object, or no such namespace."""
 
 
 class ConflictError(TemporaryError):
     """The object is there already, or has changed since it was read."""
+
+
+class ForbiddenError(TemporaryError):
+    """The API server does not let the operator do that, as yet."""
 
 
 def error_of_answer(status: int, request: str, content: bytes) -> ZerotuneError:
@@ -42,7 +46,7 @@ def error_of_answer(status: int, request: str, content: bytes) -> ZerotuneError:
         case 403 if "quota" in message:
             return TemporaryError(message, "raise the namespace's quota, or wait until others are done")
         case 401 | 403:
-            return TemporaryError(f"{request}: {message}", "see that the chart's roles are bound to the operator")
+            return ForbiddenError(f"{request}: {message}", "see that the chart's roles are bound to the operator")
         case 410 | 429 | 500 | 502 | 503 | 504:
             return TemporaryError(f"{request}: {status} {message}")
     return InternalError(f"{request}: {status} {message}")

@@ -24,15 +24,18 @@ from zerotune_operator.backends.kubernetes.render import KubernetesAttempt, rend
 from zerotune_operator.backends.kubernetes.support import require_kubernetes
 from zerotune_operator.models import Awaited
 from zerotune_operator.plan import Plan, plan_job
+from zerotune_operator.record import ATTEMPTS_KEPT
 from zerotune_operator.store import Key, Store
 from zerotune_trainer.config import JobIdentity, Launch
-from zerotune_trainer.errors import TemporaryError, error_of
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError
 from zerotune_trainer.progress import NodeProgress
 from zerotune_trainer.sizing.shape import ModelShape
 
 _PATIENCE_SECONDS = 10
 """What waits for no longer than this may well be on its way."""
 _STUCK_SECONDS = 60
+_NO_MODEL = {error.exit_code: error for error in (ConfigurationError, DataError, InputMissingError)}
+"""What an inspection ends with that another one would end with, too."""
 
 
 @dataclass(frozen=True)
@@ -136,16 +139,28 @@ class KubernetesBackend:
             # termination messages along.
             await self._cluster.client.merge(found, {"spec": {"activeDeadlineSeconds": 1}})
 
+    async def clear_away(self, attempt: int) -> None:
+        """End what goes on after the launchers of an attempt, and delete the Job of the one that is beyond memory.
+
+        Raises:
+            TemporaryError: the API server does not answer.
+        """
+        if any(pods.lingers(pod) for pod in self._view(attempt_name(self._job, attempt)).pods):
+            await self.stop(self.recall(attempt, ""))
+        forgotten = self._job_of(attempt_name(self._job, attempt - ATTEMPTS_KEPT))
+        if forgotten is not None and "deletionTimestamp" not in forgotten["metadata"]:
+            await self._cluster.client.delete(forgotten)
+
     async def inspect(self, model_uri: str, since: datetime | None) -> ModelShape | Awaited:
-        """The shape of a model that only pods can reach, or what the Job that reads it waits for.
+        """The shape of a model that only pods can reach, or what the Job that reads it waits for, or failed of: then
+        another one is made at the next look.
 
         Args:
             model_uri: The model.
             since: What was read before this time is no longer true.
 
         Raises:
-            ConfigurationError, InputMissingError: there is no such model.
-            TemporaryError: the Job failed, and another one may not.
+            ConfigurationError, DataError, InputMissingError: there is no such model.
         """
         name = inspection_name(self._job)
         known = self._job_of(name)
@@ -160,10 +175,11 @@ class KubernetesBackend:
             found = shape_of_inspection(replace(view, events=events))
         if isinstance(found, ModelShape):
             return found
-        if found is None or isinstance(found, RootCause):
-            return Awaited("ModelInspection", f"a pod reads the shape of {model_uri}", found)
-        await self._cluster.client.delete(self._known.jobs[name])
-        raise error_of(found)
+        if isinstance(found, RootCause) and found.exit_code is not None:
+            await self._cluster.client.delete(self._known.jobs[name])
+            if found.exit_code in _NO_MODEL:
+                raise _NO_MODEL[found.exit_code](found.message, found.hint)
+        return Awaited("ModelInspection", f"a pod reads the shape of {model_uri}", found)
 
     async def _make(self, wanted: Object) -> None:
         """Create a Job, or find it as it is where it was created before: its template cannot change, and where a queue

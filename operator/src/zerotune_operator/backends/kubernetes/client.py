@@ -146,8 +146,14 @@ class ClusterClient:
         return await self._request("PATCH", path_of(target), _WRITE, patch, _MERGE)
 
     async def patch_status(self, resource: Object, patch: Object) -> Object:
-        """Merge `patch` into the status of a resource, as long as it is the one that was read."""
-        body = {"metadata": {"uid": resource["metadata"]["uid"]}, "status": patch}
+        """Merge `patch` into the status of a resource.
+
+        Raises:
+            ConflictError: it has changed since it was read, or is another one by now.
+            MissingError: it is gone.
+        """
+        read = {name: resource["metadata"][name] for name in ("uid", "resourceVersion")}
+        body = {"metadata": read, "status": patch}
         return await self._request("PATCH", f"{path_of(resource)}/status", _WRITE, body, _MERGE)
 
     async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Object]:

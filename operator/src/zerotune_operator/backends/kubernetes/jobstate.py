@@ -19,7 +19,17 @@ class JobState:
     @property
     def queued(self) -> bool:
         """Whether a queue holds it back."""
-        return self._is_there and self._suspended and QUEUE_LABEL in self._job["metadata"].get("labels", {})
+        return self._is_there and self._suspended and self._has_queue
+
+    def is_of_earlier_run(self, pod: Object) -> bool:
+        """Whether a pod that was deleted is from before the queue held the Job back: another is to take its place.
+
+        A Job that is let go on has a new start time, a moment after it is no longer suspended.
+        """
+        if not self._is_there or not self._has_queue:
+            return False
+        started = self._job.get("status", {}).get("startTime") or ""
+        return self._suspended or self._has("Suspended") or started > pod["metadata"]["creationTimestamp"]
 
     @property
     def is_to_run(self) -> bool:
@@ -49,6 +59,10 @@ class JobState:
         return self.job is not None and "deletionTimestamp" not in self.job["metadata"]
 
     @property
+    def _has_queue(self) -> bool:
+        return QUEUE_LABEL in self._job["metadata"].get("labels", {})
+
+    @property
     def _suspended(self) -> bool:
         return bool(self._job["spec"].get("suspend"))
 
@@ -59,8 +73,11 @@ class JobState:
 
     @property
     def _over(self) -> bool:
+        return self._has("Complete") or self._has("Failed")
+
+    def _has(self, condition: str) -> bool:
         conditions = self._job.get("status", {}).get("conditions", ())
-        return any(found["type"] in ("Complete", "Failed") and found["status"] == "True" for found in conditions)
+        return any(found["type"] == condition and found["status"] == "True" for found in conditions)
 
     def _indexes(self, field: str) -> set[int]:
         """Indexes as the Job writes them: `0,3-5`."""

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from zerotune_trainer.progress import NodeProgress
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
-_LONGEST_ANSWER = 4 * 1024 * 1024
+_LONGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes; where each of 32,768 ranks runs is about 5 million. A pod that is not ours may say anything."""
 
 
 class Launchers:
@@ -25,10 +26,20 @@ class Launchers:
         host = f"[{address}]" if ":" in address else address
         try:
             async with self._session.get(f"http://{host}:{port}/progress") as answer:
-                return NodeProgress.model_validate_json(await answer.content.read(_LONGEST_ANSWER))
+                return NodeProgress.model_validate_json(await _whole(answer))
         except (TimeoutError, aiohttp.ClientError, OSError, ValidationError):
             return None
 
     async def close(self) -> None:
         """End the session."""
         await self._session.close()
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    """All of an answer, which may come in many pieces; of one that is too long what is no JSON."""
+    content = bytearray()
+    async for piece in answer.content.iter_any():
+        content += piece
+        if len(content) > _LONGEST_ANSWER:
+            break
+    return bytes(content[:_LONGEST_ANSWER])

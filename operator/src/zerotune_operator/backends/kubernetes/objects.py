@@ -14,6 +14,8 @@ Component = Literal["trainer", "inspection"]
 
 JOB_NAME_LABEL = "zerotune.dev/job-name"
 JOB_KIND_LABEL = "zerotune.dev/job-kind"
+JOB_UID_LABEL = "zerotune.dev/job-uid"
+"""Tells a job from one that had its name before, whose pods may still save when those of the new one start."""
 ATTEMPT_LABEL = "zerotune.dev/attempt"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 
@@ -59,7 +61,7 @@ def _stem(job: Job) -> str:
 
 def selector(job: Job) -> dict[str, str]:
     """The labels of whatever belongs to the job, in any attempt."""
-    return {JOB_NAME_LABEL: job.metadata.name, JOB_KIND_LABEL: job.kind}
+    return {JOB_NAME_LABEL: job.metadata.name, JOB_KIND_LABEL: job.kind, JOB_UID_LABEL: job.metadata.uid}
 
 
 def labels(job: Job, component: Component, attempt: int | None = None) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,7 +21,7 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.placement import as_written
 from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
 from zerotune_operator.backends.kubernetes.waiting import refused_pods, waits_for
-from zerotune_operator.rootcause import failure_of_node, waiting_cause
+from zerotune_operator.rootcause import root_cause, waiting_cause
 from zerotune_trainer.errors import Failure, InternalError, StoppedError
 from zerotune_trainer.progress import Completion, NodeProgress
 from zerotune_trainer.sizing.shape import ModelShape
@@ -61,22 +61,21 @@ def observe(attempt: KubernetesAttempt, view: ClusterView) -> Observation:
     return Observation(attempt.number, nodes, _summary(completion), completion.progress, queued)
 
 
-def shape_of_inspection(view: ClusterView) -> ModelShape | Failure | RootCause | None:
+def shape_of_inspection(view: ClusterView) -> ModelShape | RootCause | None:
     """What the Job that reads the shape of a model found.
 
     Returns:
-        The shape. A RootCause: its pod waits for what does not come by itself. A Failure: the Job ended with it. None:
-        the Job has not ended.
+        The shape. A RootCause with an exit code: the Job ended with it. One without: its pod waits for what does not
+        come by itself. None: the Job has not ended.
     """
     pod = reduce(pods.newer, view.pods) if view.pods else None
     seen = _node(view, 0, pods.name(pod) if pod else "the inspection", pod)
-    if seen.state != "ended":
-        waits = waiting_cause([seen])
-        return waits.model_copy(update={"host": None}) if waits else None  # It is no node of the job.
-    if seen.failure is not None or seen.exit_code != 0:
-        return failure_of_node(seen)
-    shape = _said(pod).shape
-    return shape if shape is not None else _no_shape(seen)
+    if seen.state == "ended" and seen.failure is None and seen.exit_code == 0:
+        if (shape := _said(pod).shape) is not None:
+            return shape
+        seen = replace(seen, failure=_no_shape(seen), exit_code=InternalError.exit_code)
+    cause = root_cause([seen]) if seen.state == "ended" else waiting_cause([seen])
+    return cause.model_copy(update={"host": None}) if cause else None  # It is no node of the job.
 
 
 def _by_index(found: Sequence[Object]) -> dict[int | None, Object]:
@@ -89,7 +88,7 @@ def _by_index(found: Sequence[Object]) -> dict[int | None, Object]:
 
 def _node(view: ClusterView, index: int, host: str, pod: Object | None) -> NodeObservation:
     job = JobState(view.job)
-    if pod is None or (job.queued and pods.is_deleted(pod) and not pods.is_running(pod)):
+    if pod is None or (pods.is_deleted(pod) and not pods.is_running(pod) and job.is_of_earlier_run(pod)):
         return _without_pod(view, job, index, host)
     if pods.has_ended(pod):
         return _ended(view, job, host, pod)

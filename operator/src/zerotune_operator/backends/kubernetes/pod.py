@@ -94,7 +94,8 @@ def inspection_template(job: Job, model_uri: str, installation: Installation) ->
     look = {
         "command": [*_INIT, "zerotune-inspect", uri, *revision],
         "args": None,
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
+        # With limits, as a quota of the namespace may want them.
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
     }
     containers = [given(each | look) if each["name"] == CONTAINER else each for each in merged["spec"]["containers"]]
     return merged | {"spec": merged["spec"] | {"containers": containers}}

@@ -136,6 +136,14 @@ def has_ended(pod: Object) -> bool:
     return terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed") or _is_lost(pod)
 
 
+def lingers(pod: Object) -> bool:
+    """Whether the launcher has ended and another container goes on, such as a sidecar that something else put in: the
+    pod does not end by itself, and keeps its GPUs. Native sidecars, which are init containers, end with the rest.
+    """
+    others = [one.get("state", {}) for one in pod["status"].get("containerStatuses", ()) if one["name"] != CONTAINER]
+    return terminated(pod) is not None and any("running" in state for state in others)
+
+
 def seconds_running(pod: Object, now: datetime) -> float | None:
     """For how long the launcher runs; None where it does not."""
     began = dict(container_states(pod)).get(CONTAINER, {}).get("running", {}).get("startedAt")

@@ -81,7 +81,7 @@ def render_inspection(job: Job, model_uri: str, installation: Installation) -> O
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(job, inspection_name(job), labels(job, "inspection")),
+        "metadata": metadata(job, inspection_name(job), labels(job, "inspection") | _queue(job)),
         "spec": {"backoffLimit": 0, "template": inspection_template(job, model_uri, installation)},
     }
 
@@ -110,12 +110,11 @@ def _require_small(files: dict[str, str]) -> None:
 
 
 def _indexed_job(plan: Plan, job: Job, installation: Installation) -> Object:
-    attempt, queue, nodes = plan.config.job.attempt, job.spec.run_policy.queue, plan.topology.nodes
-    marks = labels(job, "trainer", attempt) | given({QUEUE_LABEL: queue})
+    attempt, nodes, queue = plan.config.job.attempt, plan.topology.nodes, _queue(job)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(job, attempt_name(job, attempt), marks),
+        "metadata": metadata(job, attempt_name(job, attempt), labels(job, "trainer", attempt) | queue),
         "spec": {
             "completionMode": "Indexed",
             "completions": nodes,
@@ -130,3 +129,8 @@ def _indexed_job(plan: Plan, job: Job, installation: Installation) -> Object:
             "template": trainer_template(plan, job, installation),
         },
     }
+
+
+def _queue(job: Job) -> dict[str, str]:
+    """The label of the queue, as all Jobs of a namespace may need one."""
+    return given({QUEUE_LABEL: job.spec.run_policy.queue})

@@ -1,0 +1,25 @@
+"""An operator of several namespaces works on in the others when one of them has gone, also when it restarts."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import chart
+import pytest
+from installation import installed
+from stand_in_jobs import model, stand_in_job
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+
+def test_a_namespace_that_is_gone_keeps_no_other_waiting(kubeconfig: Path) -> None:
+    gone = f"gone-{uuid.uuid4().hex[:6]}"
+    assert chart.kubectl("create", "namespace", gone).returncode == 0
+    with installed(others=[gone]) as there:
+        assert chart.kubectl("delete", "namespace", gone, "--timeout=60s").returncode == 0
+        there.system.kubectl("delete", "pods", "--all", "--timeout=60s")
+        there.jobs.apply(model(), stand_in_job("goes-on"))
+        there.jobs.phase("ftj/goes-on", "Running", seconds=120)
+        said = there.system.kubectl("logs", "deployment/zerotune")
+        assert f"{gone} is left out: the operator may not list Jobs there" in said

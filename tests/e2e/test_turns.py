@@ -1,0 +1,176 @@
+"""Turns of the operator that meet a resource which has changed, has gone, or of which nothing more can be told."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import stand_in
+from api_server import ApiServer, Object, until
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from zerotune_operator.backends.kubernetes.backend import Cluster
+from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.events import WarningEvents
+from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.launchers import Launchers
+from zerotune_operator.process import now
+from zerotune_operator.reconcile import Reconciler
+from zerotune_operator.slots import Slots
+from zerotune_operator.store import Key, Store
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+
+
+@dataclass
+class Scene:
+    """A namespace with a job that is to be suspended: a turn has one thing to tell."""
+
+    cluster: ApiServer
+    namespace: str
+    client: ClusterClient
+    requests: list[str] = field(default_factory=list)
+    """The methods of what the turns asked of the API server."""
+    store: Store = field(default_factory=Store)
+
+    @property
+    def key(self) -> Key:
+        return Key("FineTuneJob", self.namespace, stand_in.NAME)
+
+    @property
+    def path(self) -> str:
+        return f"/apis/zerotune.dev/v1alpha1/namespaces/{self.namespace}/finetunejobs/{stand_in.NAME}"
+
+    async def create(self) -> Object:
+        """Create the job, and have the store know it."""
+        job = deepcopy(stand_in.job(inspected=False))
+        job["spec"]["runPolicy"] |= {"suspend": True}
+        made = await self.cluster.create(self.path.rpartition("/")[0], job)
+        self.store.keep_resource(self.key, made)
+        return made
+
+    async def change(self, patch: Object) -> Object:
+        """Change the job behind the back of the store."""
+        url, headers = f"{self.cluster.url}{self.path}", {"Content-Type": "application/merge-patch+json"}
+        async with self.cluster.session.patch(url, json=patch, headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+            changed: Object = await answer.json()
+            return changed
+
+    async def turn(self) -> float | None:
+        """A turn of the job."""
+        launchers = Launchers()
+        installation = Installation("zerotune.dev/trainer:0.1.0", "Never")
+        cluster = Cluster(self.store, self.client, WarningEvents(self.client), launchers, installation, now)
+        try:
+            return await Reconciler(cluster, 10, Slots()).reconcile(self.key)
+        finally:
+            await launchers.close()
+
+    async def phase(self) -> str | None:
+        phase: str | None = (await self.cluster.get(self.path)).get("status", {}).get("phase")
+        return phase
+
+
+def test_what_was_changed_meanwhile_is_looked_at_before_anything_is_told(kubeconfig: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.create()
+        await scene.change({"spec": {"runPolicy": {"maxRestarts": 5}}})
+        assert await scene.turn() is None
+        assert await scene.phase() is None
+        scene.store.keep_resource(scene.key, await scene.cluster.get(scene.path))
+        await scene.turn()
+        assert await scene.phase() == "Suspended"
+
+    asyncio.run(_run(kubeconfig, act))
+
+
+def test_a_job_whose_end_was_missed_is_forgotten(kubeconfig: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.create()
+        await scene.cluster.delete(scene.path)
+        assert await scene.turn() is None
+        assert scene.store.resource(scene.key) is None
+
+    asyncio.run(_run(kubeconfig, act))
+
+
+def test_a_status_does_not_wait_for_an_event_that_is_refused(kubeconfig: Path) -> None:
+    async def act(scene: Scene) -> None:
+        events = f"/api/v1/namespaces/{scene.namespace}/events"
+        async with _without_events(scene):
+            await scene.create()
+            await scene.turn()
+        assert await scene.phase() == "Suspended"
+        assert await scene.cluster.items(events) == []
+
+    asyncio.run(_run(kubeconfig, act))
+
+
+def test_a_finished_job_that_cannot_be_read_any_more_stays_as_it_is(kubeconfig: Path) -> None:
+    async def act(scene: Scene) -> None:
+        made = await scene.create()
+        skewed = deepcopy(made) | {"status": {"phase": "Succeeded"}}
+        skewed["spec"]["training"]["arguments"] = {"label_names": "of another version"}
+        scene.store.drop_resource(scene.key)
+        scene.store.keep_resource(scene.key, skewed)
+        assert await scene.turn() is None
+        assert scene.requests == []
+
+    asyncio.run(_run(kubeconfig, act))
+
+
+@asynccontextmanager
+async def _without_events(scene: Scene) -> AsyncIterator[None]:
+    """Have the API server refuse every Event of the namespace."""
+    root, name = "/apis/admissionregistration.k8s.io/v1", f"no-events.{scene.namespace}"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}
+    policy = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false"}]}
+    own = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}}}
+    binding = {"policyName": name, "validationActions": ["Deny"], "matchResources": own}
+    made = {"validatingadmissionpolicies": policy, "validatingadmissionpolicybindings": binding}
+    for kind, spec in made.items():
+        await scene.cluster.create(f"{root}/{kind}", {"metadata": {"name": name}, "spec": spec})
+    try:
+        await until(lambda: _is_refused(scene), "Events are refused")
+        yield
+    finally:
+        for kind in made:
+            await scene.cluster.delete(f"{root}/{kind}/{name}")
+
+
+async def _is_refused(scene: Scene) -> bool:
+    path = f"/api/v1/namespaces/{scene.namespace}/events?dryRun=All"
+    about = {"kind": "Pod", "name": "any", "namespace": scene.namespace}
+    try:
+        await scene.cluster.create(path, {"metadata": {"name": "any"}, "involvedObject": about})
+    except LookupError as error:
+        return "ValidatingAdmissionPolicy" in str(error)
+    return False
+
+
+async def _run(kubeconfig: Path, act: Callable[[Scene], Awaitable[None]]) -> None:
+    async with _scene(kubeconfig) as scene:
+        await act(scene)
+
+
+@asynccontextmanager
+async def _scene(kubeconfig: Path) -> AsyncIterator[Scene]:
+    namespace = f"turns-{uuid.uuid4().hex[:8]}"
+    settings = Configuration()
+    await config.load_kube_config(str(kubeconfig), client_configuration=settings)
+    async with ApiServer(kubeconfig) as cluster, ApiClient(settings) as api:
+        await cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+        requests: list[str] = []
+        client = ClusterClient(api, lambda method, _: requests.append(method))
+        try:
+            yield Scene(cluster, namespace, client, requests)
+        finally:
+            await cluster.delete(f"/api/v1/namespaces/{namespace}")
