@@ -45,9 +45,11 @@ class Docker:
         subprocess.run(command, env=os.environ | {"DOCKER_BUILDKIT": "1"}, check=True)
 
     @staticmethod
-    def answers() -> bool:
-        """Whether there is a daemon to build with."""
-        if not shutil.which("docker"):
+    def is_used() -> bool:
+        """Whether there is a daemon to build with. Not for root without kind, who gets the test bed: that takes its
+        images from buildah.
+        """
+        if not shutil.which("docker") or (os.geteuid() == 0 and not shutil.which("kind")):
             return False
         return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
@@ -64,20 +66,25 @@ def main() -> None:
     )
     options = parser.parse_args()
     os.chdir(ROOT)
-    builder: Builder = Docker() if Docker.answers() else Buildah(components.cache_folder() / "images")
+    builder: Builder = Docker() if Docker.is_used() else Buildah(components.cache_folder() / "images")
     for name in options.names:
         _build(builder, name, options.torch_backend)
 
 
 def _build(builder: Builder, name: str, torch_backend: str) -> None:
     start = time.monotonic()
-    reference = f"{REGISTRY}/{name}:{_version()}"
+    reference = f"{REGISTRY}/{name}:{_tag(name, torch_backend)}"
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--build-arg", f"VERSION={_version()}", "--build-arg", f"REVISION={_revision()}"]
         if name == "trainer":
             arguments += ["--build-arg", f"TORCH_BACKEND={torch_backend}"]
         builder.build(Path("images", name, "Dockerfile"), reference, arguments + _secrets(Path(folder)))
     print(f"{reference} ({time.monotonic() - start:.0f} s)", file=sys.stderr)
+
+
+def _tag(name: str, torch_backend: str) -> str:
+    """One of its own for GPUs: a node that has the trainer for CPU would not pull another of its tag."""
+    return f"{_version()}-cuda" if (name, torch_backend) == ("trainer", "cuda") else _version()
 
 
 def _secrets(folder: Path) -> list[str]:
