@@ -6,7 +6,8 @@ import io
 import json
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,11 +30,13 @@ class Containerd:
             subprocess.CalledProcessError: containerd refused it; what it said is on stderr.
         """
         descriptor = layout.images(folder)[reference]
-        if self.images().get(reference) == descriptor["digest"]:
+        known = self.images().get(reference)
+        if known == descriptor["digest"] and self._is_unpacked(reference):
             return False
-        present = set(self._lines("content", "list", "--quiet"))
-        missing = [digest for digest in layout.blobs(folder, descriptor) if digest not in present]
-        self._import(lambda stream: _write_archive(stream, folder, reference, descriptor, missing))
+        with self._kept(reference) if known else nullcontext():
+            present = set(self._lines("content", "list", "--quiet"))
+            missing = [digest for digest in layout.blobs(folder, descriptor) if digest not in present]
+            self._import(lambda stream: _write_archive(stream, folder, reference, descriptor, missing))
         return True
 
     def answers(self) -> bool:
@@ -48,6 +51,23 @@ class Containerd:
         """The digest of each image, by reference."""
         rows = [line.split() for line in self._lines("images", "list")[1:]]
         return {row[0]: row[2] for row in rows}
+
+    def _is_unpacked(self, reference: str) -> bool:
+        """Whether containers can be made of it: an import that broke off leaves the name of an image that is not."""
+        *_, row = self._lines("images", "check", f"name=={reference}")
+        return row.split()[-1] == "true"
+
+    @contextmanager
+    def _kept(self, reference: str) -> Iterator[None]:
+        """Keep what an image has: containerd removes what has lost its name, and that while the next is being unpacked
+        upon the same layers.
+        """
+        before = f"{reference}.before"
+        self._lines("images", "tag", "--force", reference, before)
+        try:
+            yield
+        finally:
+            self._lines("images", "rm", before)
 
     def _import(self, write: Callable[[IO[bytes]], None]) -> None:
         command = [*self._ctr, "images", "import", "-"]

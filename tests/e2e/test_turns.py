@@ -20,7 +20,9 @@ from zerotune_operator.backends.kubernetes.backend import Cluster
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.jobstate import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
+from zerotune_operator.backends.kubernetes.objects import some
 from zerotune_operator.process import now
 from zerotune_operator.reconcile import Reconciler
 from zerotune_operator.slots import Slots
@@ -58,7 +60,14 @@ class Scene:
 
     async def change(self, patch: Object) -> Object:
         """Change the job behind the back of the store."""
-        url, headers = f"{self.cluster.url}{self.path}", {"Content-Type": "application/merge-patch+json"}
+        return await self._patch(self.path, patch)
+
+    async def tell(self, status: Object) -> Object:
+        """Change its status."""
+        return await self._patch(f"{self.path}/status", {"status": status})
+
+    async def _patch(self, path: str, patch: Object) -> Object:
+        url, headers = f"{self.cluster.url}{path}", {"Content-Type": "application/merge-patch+json"}
         async with self.cluster.session.patch(url, json=patch, headers=headers) as answer:
             assert answer.status == 200, await answer.text()
             changed: Object = await answer.json()
@@ -125,6 +134,41 @@ def test_a_finished_job_that_cannot_be_read_any_more_stays_as_it_is(kubeconfig: 
         assert scene.requests == []
 
     asyncio.run(_run(kubeconfig, act))
+
+
+def test_the_job_of_an_attempt_that_the_status_has_forgotten_goes(kubeconfig: Path) -> None:
+    async def act(scene: Scene) -> None:
+        resource = await scene.create()
+        kept, forgotten = [await _job_of_attempt(scene, resource, number) for number in (1, 0)]
+        ended = {"number": 16, "endTime": "2026-01-01T00:00:00Z", "outcome": "Stopped"}
+        known = await scene.tell({"phase": "Suspended", "attempts": [ended]})
+        scene.store.keep_resource(scene.key, known)
+        await scene.turn()
+        assert "deletionTimestamp" not in (await scene.cluster.get(kept))["metadata"]
+        await until(lambda: _is_gone(scene, forgotten), "the Job is gone")
+
+    asyncio.run(_run(kubeconfig, act))
+
+
+async def _job_of_attempt(scene: Scene, resource: Object, number: int) -> str:
+    """Make the Job of an attempt, without pods, and have the store know it; its path."""
+    jobs, name = f"/apis/batch/v1/namespaces/{scene.namespace}/jobs", f"{stand_in.NAME}-a{number}"
+    owner = some(resource, ("apiVersion", "kind")) | some(resource["metadata"], ("name", "uid"))
+    pod = {"restartPolicy": "Never", "containers": [{"name": "trainer", "image": stand_in.IMAGE}]}
+    body = {
+        "metadata": {"name": name, "ownerReferences": [owner]},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+    scene.store.children(scene.key).keep_job(name, trim_job(await scene.cluster.create(jobs, body)))
+    return f"{jobs}/{name}"
+
+
+async def _is_gone(scene: Scene, path: str) -> bool:
+    try:
+        await scene.cluster.get(path)
+    except LookupError:
+        return True
+    return False
 
 
 @asynccontextmanager
