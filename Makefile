@@ -1,4 +1,6 @@
-# zerotune: `make quickstart` runs the main job, `make test` the tests. Python 3.11, gcc and make are enough.
+# zerotune: `make quickstart` runs the main job, `make test` the tests. Python 3.11, gcc and make are enough for all that
+# needs no cluster and no images; for the rest see "Start here" in README.md.
+# ZEROTUNE_KUBECONFIG names a cluster for tests, on which they make and delete what they need. KUBECONFIG is not asked.
 .DEFAULT_GOAL := help
 SHELL := /usr/bin/env bash -euo pipefail
 
@@ -34,7 +36,7 @@ quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, s
 	$(BIN)/python examples/quickstart/quickstart.py
 
 .PHONY: test
-test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) ## All checks and all tests
+test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) ## All checks and all tests (Linux, root, Go, apt-get)
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	$(BIN)/pytest -m slow
 	$(WITH_CLUSTER); $(BIN)/pytest -m cluster --ignore tests/readme
@@ -110,7 +112,7 @@ clean: ## Remove what building and testing left in the checkout
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .PHONY: cluster
-cluster: $(STAMP) ## A Kubernetes for tests: the one KUBECONFIG names, kind, or a test bed built from source (Linux, root)
+cluster: $(STAMP) ## A Kubernetes for tests: the one ZEROTUNE_KUBECONFIG names, kind, or a test bed built from source (Linux, root)
 	$(BIN)/python tests/cluster/cluster.py up
 
 # The trainer's image: `cpu`, or `cuda` for GPUs.
@@ -118,6 +120,10 @@ TORCH_BACKEND ?= cpu
 .PHONY: images
 images: ## Build the images: with docker where it runs, else with buildah (root)
 	PYTHONPATH=tests/cluster $(PYTHON) images/build.py --torch-backend $(TORCH_BACKEND)
+
+.PHONY: push
+push: ## Push the images that `make images` built to REGISTRY
+	PYTHONPATH=tests/cluster $(PYTHON) images/push.py $(or $(REGISTRY),$(error REGISTRY is not set: make push REGISTRY=registry.example.com/team))
 
 .PHONY: load
 load: images cluster ## Build the images and give them to the cluster

@@ -2,11 +2,13 @@
 
     python examples/kubernetes/seed_volume.py | kubectl apply -f -
 
+Two pods on two nodes can both mount a claim only if it is ReadWriteMany: `--access-mode ReadWriteMany`.
 Your own model and data are on a claim, in S3 or on the Hub already: then you need none of this.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -44,12 +46,35 @@ def as_jsonl(records: Iterable[Object]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def volume_objects(files: Mapping[str, str]) -> list[Object]:
+def main() -> None:
+    """Print the objects that the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", default=IMAGE, help="the trainer's image; default: %(default)s")
+    parser.add_argument(
+        "--access-mode",
+        choices=["ReadWriteOnce", "ReadWriteMany"],
+        default="ReadWriteOnce",
+        help="of the claim; default: %(default)s",
+    )
+    parser.add_argument("--storage-class", help="of the claim; default: the one that the cluster has for its default")
+    options = parser.parse_args()
+    objects = volume_objects(catalogue_files(), options.image, options.access_mode, options.storage_class)
+    json.dump({"apiVersion": "v1", "kind": "List", "items": objects}, sys.stdout, indent=1)
+
+
+def volume_objects(
+    files: Mapping[str, str],
+    image: str = IMAGE,
+    access_mode: str = "ReadWriteOnce",
+    storage_class: str | None = None,
+) -> list[Object]:
     """The claim, and the Job that fills it with `files` and a model."""
     scripts = [Path(__file__).with_name("fill.py"), QUICKSTART / "small_model.py"]
     data = {path.name: path.read_text(encoding="utf-8") for path in scripts} | dict(files)
-    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    template = {"spec": pod_spec("fill", ["python3", "/seed/fill.py", f"/{CLAIM}"])}
+    claim: Object = {"accessModes": [access_mode], "resources": {"requests": {"storage": "1Gi"}}}
+    if storage_class:
+        claim["storageClassName"] = storage_class
+    template = {"spec": pod_spec("fill", ["python3", "/seed/fill.py", f"/{CLAIM}"], image)}
     return [
         {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": claim},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seed"}, "data": data},
@@ -62,11 +87,11 @@ def volume_objects(files: Mapping[str, str]) -> list[Object]:
     ]
 
 
-def pod_spec(name: str, command: list[str]) -> Object:
+def pod_spec(name: str, command: list[str], image: str = IMAGE) -> Object:
     """A pod with the claim and the seed, which Pod Security's `restricted` lets in."""
     container = {
         "name": name,
-        "image": IMAGE,
+        "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": command,
         "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
@@ -92,4 +117,4 @@ def pod_spec(name: str, command: list[str]) -> Object:
 
 
 if __name__ == "__main__":
-    json.dump({"apiVersion": "v1", "kind": "List", "items": volume_objects(catalogue_files())}, sys.stdout, indent=1)
+    main()

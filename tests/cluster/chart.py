@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ VALUE_SETS: dict[str, Object] = {
     "everything": {
         "replicas": 3,
         "watch": {"namespaces": ["team-a"]},
+        "operator": {
+            "env": [
+                {"name": "HF_ENDPOINT", "value": "https://hub.example.com"},
+                {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+            ]
+        },
         "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
         "metrics": {
             "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
@@ -103,9 +110,11 @@ def helm(*arguments: str | Path, values: Object | None = None, on_cluster: bool 
     ).stdout
 
 
-def render(values: Object, namespace: str = "zerotune-system", chart: Path = CHART) -> list[Object]:
+def render(
+    values: Object, namespace: str = "zerotune-system", chart: Path = CHART, arguments: Sequence[str] = ()
+) -> list[Object]:
     """The objects of a release named `zerotune`, that of `helm test` included."""
-    text = helm("template", "zerotune", chart, "--namespace", namespace, values=values)
+    text = helm("template", "zerotune", chart, "--namespace", namespace, *arguments, values=values)
     return [found for found in yaml.safe_load_all(text) if found]
 
 

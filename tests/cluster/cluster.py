@@ -1,8 +1,10 @@
 """A cluster for the tests: `python cluster.py up|load|down`.
 
-    KUBECONFIG or ZEROTUNE_KUBECONFIG named    that cluster, which is left as it is
+    ZEROTUNE_KUBECONFIG names a kubeconfig     that cluster, which must be one for tests; it is not taken down
     `docker info` answers and `kind` is there  a kind cluster named zerotune
     else                                       the test bed of bed.py (Linux, root)
+
+KUBECONFIG is not asked: in many a shell it names a cluster that people work with.
 
 `up` prints a line that exports KUBECONFIG and a PATH with kubectl and helm; `load` gives it what `make images` built.
 """
@@ -22,11 +24,22 @@ KIND_NAME = "zerotune"
 
 
 def up() -> Path:
-    """Bring up the cluster that this machine can have; returns its kubeconfig. Safe to repeat."""
+    """Bring up the cluster that this machine can have; returns its kubeconfig. Safe to repeat.
+
+    Raises:
+        RuntimeError: this machine can have none, or programs are missing; the message says what would help.
+    """
     if own := named():
+        components.client_programs()
         return own
     if _has_kind():
+        components.client_programs()
         return _kind_up()
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise RuntimeError(
+            "the test bed needs Linux and root: run as root, or start Docker and install kind, "
+            "or let ZEROTUNE_KUBECONFIG name a cluster for tests"
+        )
     return Bed().up()
 
 
@@ -37,7 +50,10 @@ def load() -> list[str]:
         RuntimeError: the cluster was named: its images come from its registry.
     """
     if own := named():
-        raise RuntimeError(f"{own} names a cluster of your own: push the images to a registry that it pulls from")
+        raise RuntimeError(
+            f"ZEROTUNE_KUBECONFIG is {own}, a cluster of your own: push the images to a registry that it pulls from, "
+            "with `make push REGISTRY=registry.example.com/team`"
+        )
     if _has_kind():
         return _kind_load()
     return Bed().load(components.cache_folder() / "images" / "layout")
@@ -63,9 +79,8 @@ def down() -> None:
 
 def named() -> Path | None:
     """The cluster that the environment names, which is not ours to load images into or to take down."""
-    path = os.environ.get("ZEROTUNE_KUBECONFIG") or os.environ.get("KUBECONFIG")
-    # The one that `up` printed is no other cluster than ours.
-    return Path(path) if path and components.cache_folder() not in Path(path).parents else None
+    path = os.environ.get("ZEROTUNE_KUBECONFIG")
+    return Path(path) if path else None
 
 
 def _has_kind() -> bool:
@@ -94,7 +109,14 @@ def _kind_load() -> list[str]:
 
 def main() -> None:
     """Carry out the one argument."""
-    match sys.argv[1:]:
+    try:
+        _carry_out(sys.argv[1:])
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
+
+
+def _carry_out(arguments: list[str]) -> None:
+    match arguments:
         case ["up"]:
             print(f'export KUBECONFIG={up()} PATH={components.cache_folder()}/bin:"$PATH"')
         case ["load"]:

@@ -3,19 +3,27 @@
 kubernetes/   etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl: one binary
 coredns/      CoreDNS
 helm, kwok    from their modules, at the versions named here
+crane         the same; `crane registry serve` is a registry to push to and to pull from
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "components"
 KUBERNETES = "1.36.3"
+GO = "1.26"
+"""The version that the modules ask for."""
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
-MODULES = {"helm": "helm.sh/helm/v4/cmd/helm@v4.3.1", "kwok": "sigs.k8s.io/kwok/cmd/kwok@v0.8.0"}
+MODULES = {
+    "helm": "helm.sh/helm/v4/cmd/helm@v4.3.1",
+    "kwok": "sigs.k8s.io/kwok/cmd/kwok@v0.8.0",
+    "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+}
 _VERSION = "k8s.io/component-base/version"
 _STRIPPED = "-s -w"
 
@@ -30,6 +38,7 @@ def build(names: tuple[str, ...] = ("kubernetes", "coredns", "helm", "kwok")) ->
     """Build what is not in the cache yet; returns the folder that holds all programs by name.
 
     Raises:
+        RuntimeError: there is no Go to build with.
         subprocess.CalledProcessError: a build failed; what Go said is on stderr.
     """
     folder = cache_folder() / "bin"
@@ -39,10 +48,33 @@ def build(names: tuple[str, ...] = ("kubernetes", "coredns", "helm", "kwok")) ->
     return folder
 
 
+def client_programs() -> None:
+    """Have kubectl and helm where `build` puts them: those of the PATH, as that is quick, else built.
+
+    Raises:
+        RuntimeError: there is no Go to build with.
+        subprocess.CalledProcessError: a build failed; what Go said is on stderr.
+    """
+    folder = cache_folder() / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    for program, component in {"kubectl": "kubernetes", "helm": "helm"}.items():
+        if (folder / program).exists():
+            continue
+        if found := shutil.which(program):
+            _link(folder, program, Path(found))
+        else:
+            build((component,))
+
+
 def _built(name: str) -> Path:
     """The cached binary of a component, built if need be. A build that was cut short leaves nothing behind."""
     target = cache_folder() / "components" / f"{name}-{_digest(name)}"
     if not target.is_file():
+        if not shutil.which("go"):
+            raise RuntimeError(
+                f"{name} is built from source, and there is no `go` in PATH: install Go {GO} or newer, see "
+                "https://go.dev/doc/install"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         print(f"building {name} (once; minutes) ...", flush=True)
         draft = target.with_name(f"{target.name}.{os.getpid()}")

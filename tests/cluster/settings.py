@@ -27,6 +27,8 @@ DEBIAN_PACKAGES = {
 }
 """The package of each program that comes from Debian."""
 PAUSE_IMAGE = "zerotune.dev/test-bed/pause:1"
+REGISTRY = f"{HOST_ADDRESS}:5000"
+"""Where tests serve a registry, without TLS."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ state = "{folders.root}/containerd"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{folders.root}/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."{REGISTRY}"]
+    endpoint = ["http://{REGISTRY}"]
 """
 
 
@@ -107,7 +111,11 @@ def network(folders: Folders) -> str:
 
 
 def kubelet(folders: Folders) -> str:
-    """KubeletConfiguration: cgroup v1 accepted, no reservations, small eviction thresholds, images never collected."""
+    """KubeletConfiguration: cgroup v1 accepted, no reservations, small eviction thresholds.
+
+    Images are never collected, and may be used under every name: else one that was loaded would be pulled anew, from
+    nowhere, once it had been pulled under another name.
+    """
     return json.dumps(
         {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -122,6 +130,7 @@ def kubelet(folders: Folders) -> str:
             "cgroupDriver": "cgroupfs",
             "enforceNodeAllocatable": [],
             "evictionHard": {"memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "imagePullCredentialsVerificationPolicy": "NeverVerify",
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
             "nodeStatusUpdateFrequency": "4s",

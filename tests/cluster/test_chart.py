@@ -27,6 +27,7 @@ from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 GOLDEN = Path(__file__).parents[1] / "golden" / "chart"
+README = (chart.CHART / "README.md").read_text()
 _OF_OTHERS = ("monitoring.coreos.com/", "cert-manager.io/")
 """Kinds that the cluster of the tests does not have."""
 
@@ -99,6 +100,10 @@ def test_the_objects_are_those_of_the_golden_file(name: str) -> None:
         ({"watch": {"namespaces": ["Team_A"]}}, "does not match pattern"),
         ({"admission": {"failurePolicy": "ignore"}}, "value must be one of 'Ignore', 'Fail'"),
         ({"operator": {"logLevel": "trace"}}, "value must be one of"),
+        ({"operator": {"env": {"HF_TOKEN": "secret"}}}, "got object, want array"),
+        ({"operator": {"env": [{"value": "secret"}]}}, "missing property 'name'"),
+        ({"operator": {"env": [{"name": "NO PROXY"}]}}, "does not match pattern"),
+        ({"operator": {"env": [{"name": "PORT", "value": 8080}]}}, "got number, want string"),
         ({"admission": {"enabled": True, "certificate": {"source": "secret"}}}, "certificate.secretName is missing"),
     ],
 )
@@ -107,6 +112,11 @@ def test_a_value_that_is_not_one_is_refused(values: chart.Object, complaint: str
         chart.render(values)
 
     assert complaint in caught.value.stderr
+
+
+@pytest.mark.parametrize("setting", re.findall(r"`([a-z][\w.]*=[^`]+)` \|$", README, re.MULTILINE))
+def test_what_the_readme_says_to_set_can_be_set(setting: str) -> None:
+    assert chart.render({}, arguments=["--set", setting])
 
 
 def test_every_value_is_in_the_schema_and_none_is_there_that_has_no_default() -> None:

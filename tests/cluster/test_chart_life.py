@@ -135,6 +135,19 @@ def test_uninstall_keeps_the_jobs_and_a_release_of_any_name_takes_over(site: Sit
     assert site.kubectl("get", f"finetunejobs.{site.group}/kept").returncode == 0
 
 
+def test_a_certificate_of_helm_that_is_deleted_is_made_anew_by_an_upgrade(site: Site) -> None:
+    folder = chart.copy(site.folder, site.group, "0.1.0")
+    with_webhook = ["--set", "admission.enabled=true"]
+    site.helm("install", "zerotune", folder, *with_webhook)
+    certificate = ["get", "secret/zerotune-admission", "-o", "jsonpath={.data.tls\\.crt}"]
+    before = site.kubectl(*certificate).stdout
+    assert site.kubectl("delete", "secret/zerotune-admission").returncode == 0
+
+    site.helm("upgrade", "zerotune", folder, *with_webhook)
+
+    assert before != site.kubectl(*certificate).stdout != ""
+
+
 def test_uninstall_without_keep_leaves_nothing(site: Site) -> None:
     site.helm("install", "zerotune", chart.copy(site.folder, site.group, "0.1.0"), "--set", "crds.keep=false")
 

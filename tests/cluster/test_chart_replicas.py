@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 import time
 import uuid
@@ -15,9 +18,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import chart
+import components
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 TAKEOVER_SECONDS = 60
+ENDLESS = ("--watch", "--follow")
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +63,47 @@ def _leaders(namespace: str) -> list[str]:
 def _leads(namespace: str, pod: str) -> bool:
     answer = chart.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/metrics")
     return bool(re.search(r"^zerotune_leader 1\.0$", answer.stdout, re.MULTILINE))
+
+
+def test_the_commands_that_an_install_ends_with_run(namespace: str, tmp_path: Path) -> None:
+    notes = chart.helm("get", "notes", "zerotune", "--namespace", namespace, on_cluster=True)
+    commands = [line.strip() for line in notes.splitlines() if line.startswith(("  kubectl ", "  helm "))]
+    job = {
+        "apiVersion": "zerotune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "first"},
+        "spec": {
+            "method": "cpt",
+            "model": {"uri": "pvc://models/base"},
+            "data": {"train": {"uris": ["pvc://data/text.jsonl"]}},
+            "output": {"uri": "pvc://models/out"},
+            "runPolicy": {"suspend": True},
+        },
+    }
+    (tmp_path / "FILE.yaml").write_text(json.dumps(job))
+    # A shell whose namespace is that of the jobs.
+    kubeconfig = shutil.copy(chart.kubeconfig(), tmp_path)
+    _in_shell(f"kubectl config set-context --current --namespace {namespace}", kubeconfig)
+
+    said = {command: _in_shell(command.replace("NAME", "first"), kubeconfig) for command in commands}
+
+    assert len(said) == 7
+    assert "first " in said["kubectl get ftj --watch"]
+
+
+def _in_shell(command: str, kubeconfig: str) -> str:
+    """What a command prints that works; one that has no end, in its first seconds."""
+    path = f"{components.cache_folder() / 'bin'}:{os.environ['PATH']}"
+    endless = command.endswith(ENDLESS)
+    ended = subprocess.run(
+        ["timeout", "5" if endless else "120", "bash", "-c", command],
+        cwd=Path(kubeconfig).parent,
+        env=os.environ | {"KUBECONFIG": kubeconfig, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == (124 if endless else 0), f"{command}: {ended.stdout}{ended.stderr}"
+    return ended.stdout
 
 
 def test_helm_test_passes(namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""Every command of the README is run, in its order, as a newcomer would."""
+"""Every command of the READMEs is run, in its order, as a newcomer would, but for those that say here why not."""
 
 from __future__ import annotations
 
@@ -6,69 +6,164 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "images"))
+
+from bed import Bed
+from build import Docker
+from registry import serve
+
+import cluster
+
 ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "README.md", ROOT / "charts" / "zerotune" / "README.md"]
 CLUSTER_SECTION = "## Run jobs on a cluster"
+RUNS_THIS_TEST = "make test"
+NOT_RUN = {
+    RUNS_THIS_TEST: "it runs this test",
+    "make check": "its parts are parts of `make test`",
+    "make images TORCH_BACKEND=cuda": "gigabytes for GPUs that are not here; the README says that it has not been seen",
+}
+SHORT = {
+    # One short pair or round shows that a benchmark runs; its figures come from a run of its own on a quiet machine.
+    "make bench-startup": "--pairs 1 --steps 3",
+    "make bench-train": "--pairs 1 --steps 3",
+    "make bench-apply": "--pairs 1",
+    "make bench-operator": "--jobs 8 --rounds 1",
+}
+NEED_A_CLUSTER = ["make bench-apply", "make bench-operator"]
+"""Commands outside that section."""
+EXAMPLE_REGISTRY = "registry.example.com/team"
+NEW_CLUSTER = "kubectl delete crd --ignore-not-found finetunejobs.zerotune.dev inferencejobs.zerotune.dev"
+"""Makes a cluster one of a newcomer: it does not know our kinds."""
 
 
-def blocks(text: str) -> list[str]:
-    """The shell commands of a part of the README."""
-    return re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+def blocks(text: str) -> list[list[str]]:
+    """The shell commands of a part of a README."""
+    found = re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return [block.replace("\\\n", "").splitlines() for block in found]
 
 
-README = (ROOT / "README.md").read_text()
+README, CHART_README = (path.read_text() for path in FILES)
 BEFORE, _, REST = README.partition(CLUSTER_SECTION)
 ON_CLUSTER, _, AFTER = REST.partition("\n## ")
-BLOCKS = blocks(BEFORE) + blocks(AFTER)
-LINKS = re.findall(r"\]\((?!http)([^)]+)\)", README)
-RUNS_THIS_TEST = "make test"
+HERE = [line for block in blocks(BEFORE) + blocks(AFTER) for line in block]
+TRIAL, OWN_CLUSTER, TAKE_AWAY = blocks(ON_CLUSTER)
+MAKES_CLUSTER = TRIAL[:2]
+FENCED = {*HERE, *TRIAL, *OWN_CLUSTER, *TAKE_AWAY}
+IN_THE_TEXT = sorted(set(re.findall(r"`(make [^`]+)`", README)) - FENCED - NOT_RUN.keys())
+LINKS = [(path, link) for path in FILES for link in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text())]
+
+on_a_cluster_of_ours = pytest.mark.skipif(
+    cluster.named() is not None,
+    reason="ZEROTUNE_KUBECONFIG names a cluster: the READMEs' commands would delete the kinds, and every job with them",
+)
 
 
-def run(command: str, earlier: list[str], environment: dict[str, str]) -> str:
+def run(command: str, earlier: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
     """What a command prints, after the lines before it that set variables, as in a newcomer's shell."""
     script = "\n".join([*(line for line in earlier if line.startswith(("export ", "eval "))), command])
     done = subprocess.run(
-        ["bash", "-euc", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "BENCH_ARGUMENTS": SHORT.get(command, ""), **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
 
+def take_away(commands: Sequence[str], earlier: Sequence[str]) -> ExitStack:
+    """Runs these at the end of a block, each whatever became of the one before; KEEP_CLUSTER is heeded as by make."""
+    stack = ExitStack()
+    for command in reversed(commands):
+        if command != "make cluster-down" or not os.environ.get("KEEP_CLUSTER"):
+            stack.callback(run, command, earlier)
+    return stack
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_every_command_does_what_the_readme_says() -> None:
-    commands = [line for block in BLOCKS for line in block.splitlines() if line != RUNS_THIS_TEST]
-    # One short pair shows that a benchmark runs; its figures come from a run of its own on a quiet machine.
-    environment = os.environ | {"BENCH_ARGUMENTS": "--pairs 1 --steps 3"}
+    commands = [line for line in HERE if line not in [*NOT_RUN, *NEED_A_CLUSTER]]
     # A second run would only say that all is finished.
     shutil.rmtree(ROOT / "build" / "quickstart", ignore_errors=True)
     printed = {}
     for number, command in enumerate(commands):
-        printed[command] = run(command, commands[:number], environment)
+        printed[command] = run(command, commands[:number])
     assert "Held-out perplexity" in printed["make quickstart"]
     assert len(re.findall(r"^ +catalogue ", printed["make quickstart"], flags=re.MULTILINE)) == 3
     assert "report.html" in printed["make quickstart"]
+    for command in IN_THE_TEXT:
+        assert run(command, [])
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+@on_a_cluster_of_ours
+def test_every_command_of_the_chart_does_what_its_readme_says() -> None:
+    cluster.up_with_images()
+    earlier = [*HERE, *MAKES_CLUSTER]
+    run(NEW_CLUSTER, earlier)
+    install, last = blocks(CHART_README)
+    with take_away(last, earlier):
+        printed = [run(command, earlier) for command in install]
+    assert re.search(r"Phase:\s+Succeeded", printed[1])
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(1200)
+@on_a_cluster_of_ours
+def test_a_cluster_of_ones_own_pulls_what_was_pushed() -> None:
+    bed = Bed()
+    if Docker.is_used() or cluster.up() != bed.folders.kubeconfig:
+        pytest.skip("Docker would have to be told of a registry without TLS")
+    replaced = (*MAKES_CLUSTER, "helm install", "python examples/kubernetes/seed_volume.py")
+    namespace, label, filled, apply, *_ = [line for line in TRIAL if not line.startswith(replaced)]
+    with serve(bed) as (registry, environment):
+        own = [line.replace(EXAMPLE_REGISTRY, registry) for line in OWN_CLUSTER]
+        *push_and_install, seed = own
+        earlier = [*HERE, *MAKES_CLUSTER, *own]
+        run(NEW_CLUSTER, earlier)
+        with take_away([line for line in TAKE_AWAY if line != "make cluster-down"], earlier):
+            for command in [*push_and_install, namespace, label, seed, filled, apply]:
+                run(command, earlier, environment)
+            run("kubectl wait --namespace cwe ftj/cwe-cpt --for=jsonpath={.status.phase}=Running --timeout=5m", earlier)
+            images = "kubectl get pods --output jsonpath='{.items[*].spec.containers[*].image}' --namespace"
+            assert set(run(f"{images} zerotune-system", earlier).split()) == {f"{registry}/operator:0.1.0"}
+            assert set(run(f"{images} cwe", earlier).split()) == {f"{registry}/trainer:0.1.0"}
+            claim = run("kubectl get pvc/cwe --namespace cwe --output jsonpath='{.spec.accessModes}'", earlier)
+            assert claim == '["ReadWriteMany"]'
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(900)
+@on_a_cluster_of_ours
+@pytest.mark.parametrize("command", NEED_A_CLUSTER)
+def test_a_benchmark_on_a_cluster_runs(command: str) -> None:
+    assert command in HERE
+    assert "ratio" in run(command, HERE, {"KEEP_CLUSTER": "1"})
 
 
 @pytest.mark.cluster
 @pytest.mark.timeout(1800)
+@on_a_cluster_of_ours
 def test_every_command_about_a_cluster_does_what_the_readme_says() -> None:
-    path = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
-    commands = [line for block in blocks(ON_CLUSTER) for line in block.splitlines()]
-    first_of_the_end = next(number for number, line in enumerate(commands) if "delete namespace" in line)
     printed = {}
-    # A newcomer's cluster does not know our kinds.
-    kubectl = "kubectl delete crd --ignore-not-found finetunejobs.zerotune.dev inferencejobs.zerotune.dev"
-    run(kubectl, commands[:first_of_the_end], os.environ | {"PATH": path})
-    try:
-        for number, command in enumerate(commands[:first_of_the_end]):
-            printed[command] = run(command, commands[:number], os.environ | {"PATH": path})
-    finally:
-        for command in commands[first_of_the_end:]:
-            run(command, commands[:first_of_the_end], os.environ | {"PATH": path})
+    run(NEW_CLUSTER, [*HERE, *MAKES_CLUSTER])
+    with take_away(TAKE_AWAY, [*HERE, *TRIAL]):
+        for number, command in enumerate(TRIAL):
+            printed[command] = run(command, [*HERE, *TRIAL[:number]])
     shown = next(text for command, text in printed.items() if command.startswith("kubectl get"))
     assert re.findall(r"cwe-(cpt|sft|ask) .* (Succeeded) ", shown) == [
         ("cpt", "Succeeded"),
@@ -78,10 +173,15 @@ def test_every_command_about_a_cluster_does_what_the_readme_says() -> None:
 
 
 def test_the_test_command_is_the_one_ci_runs() -> None:
-    assert RUNS_THIS_TEST in [line for block in BLOCKS for line in block.splitlines()]
+    assert RUNS_THIS_TEST in HERE
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith(f"exec {RUNS_THIS_TEST}")
 
 
-@pytest.mark.parametrize("link", LINKS)
-def test_every_link_leads_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+def test_what_is_not_run_is_in_the_readme() -> None:
+    for command in NOT_RUN:
+        assert command in HERE or f"`{command}`" in README
+
+
+@pytest.mark.parametrize(("path", "link"), LINKS)
+def test_every_link_leads_somewhere(path: Path, link: str) -> None:
+    assert (path.parent / link).exists()

@@ -1,0 +1,74 @@
+"""Pushes what `make images` built to a registry: `python push.py REGISTRY`, zerotune.dev/NAME:TAG to REGISTRY/NAME:TAG.
+
+docker pushes where it has built, else buildah. Who has to log in does so before: `docker login` or `buildah login`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from typing import Protocol
+
+import components
+import layout
+from build import Docker
+from buildah import Buildah
+
+BUILT = "zerotune.dev/"
+
+
+class Pusher(Protocol):
+    """What has the images."""
+
+    def references(self) -> list[str]:
+        """Every image that `make images` built."""
+
+    def push(self, reference: str, target: str) -> None:
+        """Push an image under another name."""
+
+
+class FromDocker:
+    """Pushes out of docker's own store."""
+
+    def references(self) -> list[str]:
+        """By the name of their registry."""
+        command = ["docker", "images", "--filter", f"reference={BUILT}*", "--format", "{{.Repository}}:{{.Tag}}"]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+
+    def push(self, reference: str, target: str) -> None:
+        """The new name stays in the store."""
+        subprocess.run(["docker", "tag", reference, target], check=True)
+        subprocess.run(["docker", "push", target], check=True)
+
+
+class FromBuildah(Buildah):
+    """Pushes out of the storage that was built into."""
+
+    def references(self) -> list[str]:
+        """Those that the test bed is given."""
+        folder = self._folder / "layout"
+        return [name for name in layout.images(folder) if name.startswith(BUILT)] if folder.is_dir() else []
+
+    def push(self, reference: str, target: str) -> None:
+        """As docker does."""
+        self._run("push", reference, target)
+
+
+def main() -> None:
+    """Push all; prints each name that they have in the registry."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("registry", metavar="REGISTRY", help="registry and path, as in registry.example.com/team")
+    registry = parser.parse_args().registry.rstrip("/")
+    pusher: Pusher = FromDocker() if Docker.is_used() else FromBuildah(components.cache_folder() / "images")
+    references = pusher.references()
+    if not references:
+        sys.exit(f"error: there is no image named {BUILT}... to push: build them with `make images`")
+    for reference in references:
+        target = f"{registry}/{reference.removeprefix(BUILT)}"
+        pusher.push(reference, target)
+        sys.stdout.write(f"{target}\n")
+
+
+if __name__ == "__main__":
+    main()
