@@ -118,7 +118,7 @@ cluster: $(STAMP) ## A Kubernetes for tests: the one ZEROTUNE_KUBECONFIG names, 
 # The trainer's image: `cpu`, or `cuda` for GPUs.
 TORCH_BACKEND ?= cpu
 .PHONY: images
-images: ## Build the images: with docker where it runs, else with buildah (root)
+images: ## Build the images: with docker, or where it does not run or root has no kind, with buildah
 	PYTHONPATH=tests/cluster $(PYTHON) images/build.py --torch-backend $(TORCH_BACKEND)
 
 .PHONY: push

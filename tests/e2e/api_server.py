@@ -61,8 +61,15 @@ class ApiServer:
     async def delete(self, path: str) -> Object:
         return await self.ask("DELETE", path)
 
-    async def ask(self, method: str, path: str, body: Object | None = None) -> Object:
-        async with self.session.request(method, self.url + path, json=body) as answer:
+    async def patch(self, path: str, change: Object) -> Object:
+        """Merge a change into an object."""
+        return await self.ask("PATCH", path, change, "application/merge-patch+json")
+
+    async def ask(
+        self, method: str, path: str, body: Object | None = None, content_type: str = "application/json"
+    ) -> Object:
+        headers = {"Content-Type": content_type}
+        async with self.session.request(method, self.url + path, json=body, headers=headers) as answer:
             content = await answer.read()
             if answer.status >= 300:
                 raise LookupError(f"{method} {path}: {answer.status} {content.decode()}")

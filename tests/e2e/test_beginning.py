@@ -41,7 +41,7 @@ def test_a_job_that_is_suspended_before_its_begin_was_told_is_stopped(kubeconfig
         await there.cluster.create(there.job_path, stand_in.job(inspected=False))
         await until(lambda: _is_dead(first.is_alive), "the operator died")
         assert "attempts" not in (await there.job()).get("status", {})
-        await _patch(there, {"spec": {"runPolicy": {"suspend": True}}})
+        await there.cluster.patch(f"{there.job_path}/{stand_in.NAME}", {"spec": {"runPolicy": {"suspend": True}}})
         there.start_operator("another-lease")
         await until(lambda: _is_in(there, "Suspended"), "the job is suspended")
         [attempt] = (await there.job())["status"]["attempts"]
@@ -131,10 +131,3 @@ async def _is_in(there: Stage, phase: str) -> bool:
 
 async def _is_dead(is_alive: Callable[[], bool]) -> bool:
     return not is_alive()
-
-
-async def _patch(there: Stage, patch: Object) -> None:
-    url = f"{there.cluster.url}{there.job_path}/{stand_in.NAME}"
-    headers = {"Content-Type": "application/merge-patch+json"}
-    async with there.cluster.session.patch(url, json=patch, headers=headers) as answer:
-        assert answer.status == 200, await answer.text()

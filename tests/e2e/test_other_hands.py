@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import stand_in
-from api_server import ApiServer, Object, until
+from api_server import ApiServer, until
 from deadly_proxy import Never
 from lives import KINDS, Stage, stage
 
@@ -110,8 +110,5 @@ async def _has_pods(there: Stage, number: int) -> bool:
 
 async def _suspend(there: Stage, suspend: bool) -> None:
     """Do what a queue does."""
-    url = f"{there.cluster.url}{KINDS['Job'].format(there.namespace)}/{FIRST}"
-    headers = {"Content-Type": "application/merge-patch+json"}
-    body: Object = {"spec": {"suspend": suspend}}
-    async with there.cluster.session.patch(url, json=body, headers=headers) as answer:
-        assert answer.status == 200, await answer.text()
+    path = f"{KINDS['Job'].format(there.namespace)}/{FIRST}"
+    await there.cluster.patch(path, {"spec": {"suspend": suspend}})

@@ -60,18 +60,11 @@ class Scene:
 
     async def change(self, patch: Object) -> Object:
         """Change the job behind the back of the store."""
-        return await self._patch(self.path, patch)
+        return await self.cluster.patch(self.path, patch)
 
     async def tell(self, status: Object) -> Object:
         """Change its status."""
-        return await self._patch(f"{self.path}/status", {"status": status})
-
-    async def _patch(self, path: str, patch: Object) -> Object:
-        url, headers = f"{self.cluster.url}{path}", {"Content-Type": "application/merge-patch+json"}
-        async with self.cluster.session.patch(url, json=patch, headers=headers) as answer:
-            assert answer.status == 200, await answer.text()
-            changed: Object = await answer.json()
-            return changed
+        return await self.cluster.patch(f"{self.path}/status", {"status": status})
 
     async def turn(self) -> float | None:
         """A turn of the job."""

@@ -8,12 +8,13 @@ from collections.abc import Collection
 
 from zerotune_operator.backends.kubernetes.answers import ForbiddenError
 from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.objects import JOB_NAME_LABEL
 from zerotune_trainer.errors import TemporaryError
 
 _PATIENCE_SECONDS = 30
 """The Roles of a release may come after its pods."""
 _RETRY_SECONDS = 2
-_NONE = {"labelSelector": "zerotune.dev/job-name,!zerotune.dev/job-name"}
+_NONE = {"labelSelector": f"{JOB_NAME_LABEL},!{JOB_NAME_LABEL}"}
 """Selects nothing: whether the list is allowed is all there is to know."""
 _LOST = "%s is left out: the operator may not list Jobs there. Once it has its Role again, restart the operator"
 
