@@ -22,6 +22,9 @@ LEASE_SECONDS = 20
 RENEW_SECONDS = 15
 """How long a leader tries to renew before it gives up: less than the others wait."""
 RETRY_SECONDS = 5
+"""How often a leader renews, and the others look."""
+AGAIN_SECONDS = 1
+"""When a leader tries again where it could not renew: an outage that is over in time shall not cost it the lease."""
 
 _logger = logging.getLogger(__name__)
 
@@ -65,15 +68,15 @@ class Lease:
     async def _renew(self) -> None:
         """Returns when the Lease could not be renewed in time."""
         loop = asyncio.get_running_loop()
-        renewed = loop.time()
+        renewed, pause = loop.time(), RETRY_SECONDS
         try:
             while True:
                 # A request that hangs is not waited for: by its end another replica may lead.
                 async with asyncio.timeout_at(renewed + RENEW_SECONDS):
-                    await asyncio.sleep(RETRY_SECONDS)
-                    began = loop.time()
+                    await asyncio.sleep(pause)
+                    began, pause = loop.time(), AGAIN_SECONDS
                     if await self._take():
-                        renewed = began
+                        renewed, pause = began, RETRY_SECONDS
         except TimeoutError:
             _logger.error("%s could not renew its lease for %ds, and leads no more", self._identity, RENEW_SECONDS)
 
