@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import stand_in
 from api_server import ApiServer, Object, until
-from deadly_proxy import MODEL, DeadlyProxy, Write
+from deadly_proxy import MODEL, DeadlyProxy, Never, Write
 from host_operator import HostOperator, kubeconfig_of
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -28,6 +28,7 @@ KINDS = {
 }
 _POD = re.compile(r"(-a\d-\d)-[a-z0-9]{5}\b")
 """The name of a pod, which ends by chance."""
+NEVER = Never()
 NOT_OURS = {"kube-root-ca.crt", "model"}
 
 
@@ -82,6 +83,13 @@ class Stage:
 
     async def job(self) -> Object:
         return await self.cluster.get(f"{self.job_path}/{stand_in.NAME}")
+
+    async def is_in(self, phase: str) -> bool:
+        """Whether the job is in a phase. Fails where it is over and in another one."""
+        status = (await self.job()).get("status", {})
+        found = status.get("phase")
+        assert found == phase or found not in ("Succeeded", "Failed"), status
+        return bool(found == phase)
 
     async def act(self) -> None:
         """The life: the first attempt fails when it has made its steps, the second one does not."""
@@ -199,6 +207,17 @@ async def live(
         finally:
             keeper.cancel()
         return seen
+
+
+async def on_stage(
+    kubeconfig: Path,
+    folder: Path,
+    act: Callable[[Stage], Awaitable[None]],
+    is_due: Callable[[Write], bool] = NEVER,
+) -> None:
+    """Act in a namespace with an operator's way to the API server."""
+    async with ApiServer(kubeconfig) as cluster, stage(cluster, folder, is_due) as there:
+        await act(there)
 
 
 def expect_a_good_end(life: Life) -> None:

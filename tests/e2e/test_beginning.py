@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import stand_in
-from api_server import ApiServer, Object, until
-from deadly_proxy import Never, Write
-from lives import KINDS, Stage, stage
+from api_server import Object, until
+from deadly_proxy import Write
+from lives import KINDS, Stage, on_stage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 MANY = 80
@@ -32,7 +32,7 @@ def test_of_many_jobs_every_one_begins_once_and_is_told_of(kubeconfig: Path, tmp
         for number in range(MANY):
             assert told[f"job-{number}", "Planned"] == told[f"job-{number}", "Unschedulable"] == 1
 
-    asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
+    asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
 def test_a_job_that_is_suspended_before_its_begin_was_told_is_stopped(kubeconfig: Path, tmp_path: Path) -> None:
@@ -43,13 +43,13 @@ def test_a_job_that_is_suspended_before_its_begin_was_told_is_stopped(kubeconfig
         assert "attempts" not in (await there.job()).get("status", {})
         await there.cluster.patch(f"{there.job_path}/{stand_in.NAME}", {"spec": {"runPolicy": {"suspend": True}}})
         there.start_operator("another-lease")
-        await until(lambda: _is_in(there, "Suspended"), "the job is suspended")
+        await until(lambda: there.is_in("Suspended"), "the job is suspended")
         [attempt] = (await there.job())["status"]["attempts"]
         assert "endTime" in attempt
         pods = await there.cluster.items(KINDS["Pod"].format(there.namespace))
         assert [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")] == []
 
-    asyncio.run(_on_stage(kubeconfig, tmp_path, act, _after_the_job))
+    asyncio.run(on_stage(kubeconfig, tmp_path, act, _after_the_job))
 
 
 def test_a_job_under_the_name_of_one_that_goes_begins_anew(kubeconfig: Path, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_job_under_the_name_of_one_that_goes_begins_anew(kubeconfig: Path, tmp
         [made] = await there.cluster.items(KINDS["Job"].format(there.namespace))
         assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [job["metadata"]["uid"]]
 
-    asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
+    asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
 def test_what_a_job_of_the_name_has_left_is_waited_for(kubeconfig: Path, tmp_path: Path) -> None:
@@ -74,14 +74,14 @@ def test_what_a_job_of_the_name_has_left_is_waited_for(kubeconfig: Path, tmp_pat
         await there.cluster.create(configs, {"metadata": {"name": name}, "immutable": True, "data": {"of": "another"}})
         await there.cluster.create(there.job_path, stand_in.job(inspected=False))
         there.start_operator()
-        await until(lambda: _is_in(there, "Pending"), "the job waits")
+        await until(lambda: there.is_in("Pending"), "the job waits")
         cause = (await there.job())["status"]["rootCause"]
         assert cause["class"] == "Temporary"
         assert f'ConfigMap "{name}" is invalid: data: Forbidden: field is immutable' in cause["message"]
         await there.cluster.delete(f"{configs}/{name}")
-        await until(lambda: _is_in(there, "Running"), "the job runs")
+        await until(lambda: there.is_in("Running"), "the job runs")
 
-    asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
+    asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
 def test_a_misspelt_field_of_the_pod_is_named(kubeconfig: Path, tmp_path: Path) -> None:
@@ -90,25 +90,18 @@ def test_a_misspelt_field_of_the_pod_is_named(kubeconfig: Path, tmp_path: Path) 
         job["spec"]["backend"]["kubernetes"]["pod"]["spec"]["nodeSelectr"] = {"gpu": "h100"}
         await there.cluster.create(there.job_path, job)
         there.start_operator()
-        await until(lambda: _is_in(there, "Failed"), "the job is refused")
+        await until(lambda: there.is_in("Failed"), "the job is refused")
         cause = (await there.job())["status"]["rootCause"]
         assert cause["class"] == "Configuration"
         assert 'unknown field "spec.template.spec.nodeSelectr"' in cause["message"]
         assert "backend.kubernetes.pod" in cause["hint"]
 
-    asyncio.run(_on_stage(kubeconfig, tmp_path, act, Never()))
+    asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
 def _after_the_job(write: Write) -> bool:
     method, path, _ = write.identity
     return method == "POST" and path.endswith("/jobs")
-
-
-async def _on_stage(
-    kubeconfig: Path, folder: Path, act: Callable[[Stage], Awaitable[None]], is_due: Callable[[Write], bool]
-) -> None:
-    async with ApiServer(kubeconfig) as cluster, stage(cluster, folder, is_due) as there:
-        await act(there)
 
 
 def _nowhere(name: str) -> Object:
@@ -123,10 +116,6 @@ def _nowhere(name: str) -> Object:
 async def _all_wait(there: Stage) -> bool:
     statuses = [job.get("status", {}) for job in await there.cluster.items(there.job_path)]
     return all(status.get("rootCause", {}).get("class") == "Unschedulable" for status in statuses)
-
-
-async def _is_in(there: Stage, phase: str) -> bool:
-    return bool((await there.job()).get("status", {}).get("phase") == phase)
 
 
 async def _is_dead(is_alive: Callable[[], bool]) -> bool:

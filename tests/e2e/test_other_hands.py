@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import stand_in
-from api_server import ApiServer, until
-from deadly_proxy import Never
-from lives import KINDS, Stage, stage
+from api_server import until
+from lives import KINDS, Stage, on_stage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 FIRST = f"{stand_in.NAME}-a0"
@@ -23,11 +21,11 @@ def test_a_job_that_its_queue_takes_back_goes_on_in_the_same_attempt(kubeconfig:
         job["spec"]["runPolicy"]["queue"] = "team"
         there.start_operator()
         await there.cluster.create(there.job_path, job)
-        await until(lambda: _is_in(there, "Queued"), "the job is queued")
+        await until(lambda: there.is_in("Queued"), "the job is queued")
         await _suspend(there, False)
-        await until(lambda: _is_in(there, "Running"), "the job runs")
+        await until(lambda: there.is_in("Running"), "the job runs")
         await _suspend(there, True)
-        await until(lambda: _is_in(there, "Queued"), "the job is queued again")
+        await until(lambda: there.is_in("Queued"), "the job is queued again")
         await until(lambda: _has_pods(there, 0), "its pod is gone")
         # The next pod may be a while in coming: until then there is only what is known of the one before.
         quota = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
@@ -36,14 +34,14 @@ def test_a_job_that_its_queue_takes_back_goes_on_in_the_same_attempt(kubeconfig:
         await _suspend(there, False)
         await until(lambda: _waits_for(there, "QuotaExceeded"), "the job waits for its pod")
         await there.cluster.delete(f"{quotas}/full")
-        await until(lambda: _is_in(there, "Running"), "the job runs again", 90)
+        await until(lambda: there.is_in("Running"), "the job runs again", 90)
         await there.end(0, stand_in.completion)
-        await until(lambda: _is_in(there, "Succeeded"), "the job has succeeded")
+        await until(lambda: there.is_in("Succeeded"), "the job has succeeded")
         status = (await there.job())["status"]
         assert [(each["number"], each["outcome"]) for each in status["attempts"]] == [(0, "Succeeded")]
         assert status.get("restarts", 0) == 0
 
-    asyncio.run(_on_stage(kubeconfig, tmp_path, act))
+    asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
 def test_a_sidecar_that_does_not_end_holds_no_node_after_the_job(kubeconfig: Path, tmp_path: Path) -> None:
@@ -59,13 +57,13 @@ def test_a_sidecar_that_does_not_end_holds_no_node_after_the_job(kubeconfig: Pat
         job["spec"]["backend"]["kubernetes"]["pod"]["spec"]["containers"].append(sidecar)
         there.start_operator()
         await there.cluster.create(there.job_path, job)
-        await until(lambda: _is_in(there, "Running"), "the job runs")
+        await until(lambda: there.is_in("Running"), "the job runs")
         await there.end(0, stand_in.completion)
-        await until(lambda: _is_in(there, "Succeeded"), "the job has succeeded")
+        await until(lambda: there.is_in("Succeeded"), "the job has succeeded")
         await until(lambda: _has_pods(there, 0), "no pod runs")
-        assert await _is_in(there, "Succeeded")
+        assert await there.is_in("Succeeded")
 
-    asyncio.run(_on_stage(kubeconfig, tmp_path, act))
+    asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
 def test_without_the_webhook_the_status_tells_what_planning_finds(kubeconfig: Path, tmp_path: Path) -> None:
@@ -75,25 +73,14 @@ def test_without_the_webhook_the_status_tells_what_planning_finds(kubeconfig: Pa
         job["spec"]["topology"]["nodes"] = 2
         there.start_operator()
         await there.cluster.create(there.job_path, job)
-        await until(lambda: _is_in(there, "Failed"), "the job is refused")
+        await until(lambda: there.is_in("Failed"), "the job is refused")
         status = (await there.job())["status"]
         cause = status["rootCause"]
         assert (cause["class"], status.get("attempts", [])) == ("Configuration", [])
         assert "training.globalBatchSize 3 is not micro batch x accumulation" in cause["message"]
         assert cause["hint"]
 
-    asyncio.run(_on_stage(kubeconfig, tmp_path, act))
-
-
-async def _on_stage(kubeconfig: Path, folder: Path, act: Callable[[Stage], Awaitable[None]]) -> None:
-    async with ApiServer(kubeconfig) as cluster, stage(cluster, folder, Never()) as there:
-        await act(there)
-
-
-async def _is_in(there: Stage, phase: str) -> bool:
-    found = (await there.job()).get("status", {}).get("phase")
-    assert found == phase or found not in ("Succeeded", "Failed"), (await there.job())["status"]
-    return bool(found == phase)
+    asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
 async def _waits_for(there: Stage, failure_class: str) -> bool:

@@ -11,7 +11,7 @@ from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import JOB_NAME_LABEL
 from zerotune_trainer.errors import TemporaryError
 
-_PATIENCE_SECONDS = 30
+_PATIENCE_SECONDS = 10
 """The Roles of a release may come after its pods."""
 _RETRY_SECONDS = 2
 _NONE = {"labelSelector": f"{JOB_NAME_LABEL},!{JOB_NAME_LABEL}"}

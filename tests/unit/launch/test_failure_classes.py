@@ -86,6 +86,14 @@ def test_a_disk_error_names_the_path_and_the_remedy() -> None:
     assert found.hint == "free space there, or use another place"
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EREMOTEIO, errno.ENODEV])
+def test_a_volume_that_does_not_answer_is_tried_again(number: int) -> None:
+    found = classify(OSError(number, os.strerror(number), "/model/model.safetensors"))
+    assert isinstance(found, errors.TemporaryError)
+    assert found.message == f"/model/model.safetensors does not answer: {os.strerror(number)}"
+    assert found.hint == "see that the volume is mounted and answers"
+
+
 def test_the_remedy_for_lack_of_memory_serves_both_kinds_of_job() -> None:
     hint = classify(MemoryError()).hint
     assert "perDeviceBatchSize" in hint

@@ -44,10 +44,10 @@ def test_a_plan_becomes_a_launcher_a_node(home: Home, job: Callable[..., Job]) -
         output=OutputKey(folder.output.as_uri(), "u", plan.config.digest()),
     )
     assert plan.artifacts()["hostfile"] == "127.0.0.1 slots=2\n127.0.0.2 slots=2\n"
-    shared = render(plan, there, "/bin/zerotune-launch", ["GPU-a", "GPU-b", "GPU-c", "GPU-d"])
+    shared = render(plan, there, "/bin/zerotune-launch", ["0", "1", "2", "5"])
     assert [node.environment for node in shared.nodes] == [
-        {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"},
-        {"CUDA_VISIBLE_DEVICES": "GPU-c,GPU-d"},
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0,1"},
+        {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "2,5"},
     ]
 
 
@@ -100,12 +100,14 @@ def test_more_gpus_than_the_machine_has(
     job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     nvidia_smi = tmp_path / "nvidia-smi"
-    nvidia_smi.write_text("#!/bin/sh\nprintf 'GPU-a, 1024\\nGPU-b, 2048\\n'\n")
+    nvidia_smi.write_text("#!/bin/sh\nprintf '0, GPU-a, 1024\\n1, GPU-b, 2048\\n'\n")
     nvidia_smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     pair = job(topology={"nodes": 2, "gpusPerNode": 1})
-    assert [(gpu.device, gpu.memory_bytes) for gpu in gpus_for(pair)] == [("GPU-a", 1 << 30), ("GPU-b", 2 << 30)]
+    assert [(gpu.device, gpu.memory_bytes) for gpu in gpus_for(pair)] == [("0", 1 << 30), ("1", 2 << 30)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,0")
+    assert [gpu.device for gpu in gpus_for(pair)] == ["1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with pytest.raises(ConfigurationError) as refused:
         gpus_for(pair)

@@ -19,12 +19,20 @@ never retried: the same input fails again.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes Kubernetes keeps of a termination message."""
+
+PLACE_IS_FULL = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "has reached its quota",
+    errno.EFBIG: "has reached the size that a file may have",
+}
+"""Errors of the system, by their number, where a place takes no more: it may do so later."""
 
 
 class ZerotuneError(Exception):

@@ -12,14 +12,13 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.errors import PLACE_IS_FULL, ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, read_manifest
 from zerotune_trainer.storage import Folder, locate, open_folder, read_bytes
 
 OWNER_NAME = ".zerotune-job.json"
 """Says which job a folder belongs to; written before anything else."""
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {
     errno.EACCES,
     errno.EPERM,
@@ -163,5 +162,5 @@ def writing_errors(place: str) -> Iterator[None]:
             raise ConfigurationError(
                 f"{place} cannot be written: {error}", "give a folder that this user may write"
             ) from error
-        remedy = _MAKE_SPACE if error.errno in _FULL else _SEE_VOLUME
+        remedy = _MAKE_SPACE if error.errno in PLACE_IS_FULL else _SEE_VOLUME
         raise TemporaryError(f"{place} cannot be written: {error}", remedy) from error

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from zerotune_trainer.errors import (
+    PLACE_IS_FULL,
     ConfigurationError,
     Failure,
     InputMissingError,
@@ -42,12 +43,8 @@ _PEER_LOST = re.compile(
     r"|Timed out waiting \d+ms for (recv|send)|Socket Timeout|remote process exited|NCCL.*(timeout|network error)",
     re.IGNORECASE,
 )
-_DISK = {
-    errno.ENOSPC: "is full",
-    errno.EDQUOT: "has reached its quota",
-    errno.EFBIG: "has reached the size that a file may have",
-    errno.EIO: "gives input/output errors",
-}
+_AWAY = {errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN}
+"""What a volume says whose disk or server is gone, or comes and goes."""
 _REFUSED = {errno.EROFS: "is read-only", errno.EACCES: "may not be accessed", errno.EPERM: "may not be changed"}
 
 
@@ -163,8 +160,11 @@ def _system(error: BaseException) -> ZerotuneError | None:
     if isinstance(error, ConnectionError | TimeoutError):
         return TemporaryError(f"a connection failed: {_first_line(error)}", "see that the store or hub can be reached")
     path = f"{error.filename} " if error.filename else "a file or disk "
-    if error.errno in _DISK:
-        return TemporaryError(f"{path}{_DISK[error.errno]}: {error.strerror}", "free space there, or use another place")
+    if error.errno in PLACE_IS_FULL:
+        what = PLACE_IS_FULL[error.errno]
+        return TemporaryError(f"{path}{what}: {error.strerror}", "free space there, or use another place")
+    if error.errno in _AWAY:
+        return TemporaryError(f"{path}does not answer: {error.strerror}", "see that the volume is mounted and answers")
     if error.errno in _REFUSED:
         return ConfigurationError(
             f"{path}{_REFUSED[error.errno]}: {error.strerror}", "give a place the job may write to"

@@ -21,7 +21,7 @@ from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 
 _MOST_NODES = 254
-_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits")
+_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 _MIB = 1 << 20
 
 
@@ -30,7 +30,8 @@ class Gpu:
     """A CUDA device of this machine."""
 
     device: str
-    """As `CUDA_VISIBLE_DEVICES` names it."""
+    """Its index in the order of the PCI bus. The index, not the UUID: DeepSpeed reads `CUDA_VISIBLE_DEVICES` as numbers
+    where nvidia-ml-py is installed (accelerator/cuda_accelerator.py)."""
     memory_bytes: int
 
 
@@ -119,13 +120,13 @@ def visible_gpus() -> list[Gpu]:
         listing = subprocess.run(_NVIDIA_SMI, capture_output=True, text=True, check=True, timeout=60).stdout
     except (FileNotFoundError, subprocess.CalledProcessError):
         return []
-    rows = [line.split(", ") for line in listing.splitlines()]
-    gpus = [Gpu(device=uuid, memory_bytes=int(memory) * _MIB) for uuid, memory in rows]
+    by_name: dict[str, Gpu] = {}
+    for line in listing.splitlines():
+        index, uuid, memory = line.split(", ")
+        by_name[index] = by_name[uuid] = Gpu(device=index, memory_bytes=int(memory) * _MIB)
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is None:
-        return gpus
-    by_name = {str(index): gpu for index, gpu in enumerate(gpus)} | {gpu.device: gpu for gpu in gpus}
-    return [by_name[name] for name in allowed.split(",") if name in by_name]
+    names = dict.fromkeys(gpu.device for gpu in by_name.values()) if allowed is None else allowed.split(",")
+    return [by_name[name] for name in names if name in by_name]
 
 
 def free_ports(count: int) -> list[int]:
