@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -204,9 +203,14 @@ async def _namespace(cluster: ApiServer) -> AsyncIterator[str]:
 
 
 async def _delete_all(cluster: ApiServer, path: str) -> None:
-    while True:  # The API server gives up after a minute, with a part of them deleted.
-        with contextlib.suppress(ClientPayloadError):
+    while True:  # The API server gives up after a minute, with a part of them deleted: it breaks off, or says 504.
+        try:
             return await cluster.delete(path)
+        except ClientPayloadError:
+            continue
+        except LookupError as error:
+            if ": 504 " not in str(error):
+                raise
 
 
 async def _is_gone(cluster: ApiServer, name: str) -> bool:
