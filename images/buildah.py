@@ -29,10 +29,15 @@ class Buildah:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def build(self, dockerfile: Path, reference: str, arguments: list[str]) -> None:
-        """Build the image and put it into the layout."""
+        """Build the image and put it into the layout, unless that has it: to compress its layers takes long."""
         self._ensure_base()
-        self._run("bud", "--layers", "--isolation", "chroot", "--file", dockerfile, "--tag", reference, *arguments, ".")
         target = self._folder / "layout"
+        with tempfile.TemporaryDirectory(dir=self._folder / "tmp") as folder:
+            image = Path(folder, "id")
+            named = ["--tag", reference, "--iidfile", image]
+            self._run("bud", "--layers", "--isolation", "chroot", "--file", dockerfile, *named, *arguments, ".")
+            if layout.has(target, reference, config=image.read_text().strip()):
+                return
         self._run("push", "--quiet", reference, f"oci:{target}:{reference}")
         layout.prune(target)
 

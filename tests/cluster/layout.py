@@ -22,6 +22,15 @@ def blobs(layout: Path, descriptor: dict[str, Any]) -> list[str]:
     return [descriptor["digest"], *(part["digest"] for part in parts)]
 
 
+def has(layout: Path, reference: str, *, config: str) -> bool:
+    """Whether an image is there, whole, and with the configuration of that digest, which stands for all of it."""
+    descriptor = images(layout).get(reference) if (layout / "index.json").is_file() else None
+    if descriptor is None or not blob_path(layout, descriptor["digest"]).is_file():
+        return False
+    parts = blobs(layout, descriptor)
+    return parts[1] == config and all(blob_path(layout, digest).is_file() for digest in parts)
+
+
 def blob_path(layout: Path, digest: str) -> Path:
     """Where a blob lies."""
     return layout / "blobs" / digest.replace(":", "/")
