@@ -12,11 +12,13 @@ from volume import BAD_RECORD, Volume
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 _HANG_SECONDS = 10
 _SIGNAL = """
-import json, os, urllib.request
+import json, os, signal, urllib.request
 with urllib.request.urlopen("http://localhost:9400/progress") as answer:
     ranks = json.load(answer)["ranks"]
-os.kill(next(each["pid"] for each in ranks if each["rank"] == {rank}), {signal})
+os.kill(next(each["pid"] for each in ranks if each["rank"] == {rank}), signal.{signal})
 """
+_ALL = "import os, signal; os.kill(-1, signal.{signal})"
+"""But the first process of the pod, and the one that says so."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,23 @@ def test_a_job_that_has_used_up_its_restarts_leaves_no_pod_running(beaten: list[
         return {pod["status"]["phase"] for pod in pods} <= {"Failed", "Succeeded"}
 
     namespace.until("ftj/beaten", ended, seconds=60)
+
+
+def test_a_host_that_stands_still_is_a_lost_peer_of_the_others(namespace: Namespace, volume: Volume) -> None:
+    """All of a pod is stopped, its launcher too: nobody there can say what is wrong."""
+    policy = {"maxRestarts": 0, "hangTimeoutSeconds": _HANG_SECONDS}
+    training = {"globalBatchSize": 4, "maxSteps": 1000, "learningRate": 1e-3}
+    namespace.apply(fine_tune_job("frozen", runPolicy=policy, training=training))
+    namespace.step("ftj/frozen", 2)
+    pod = _pod(namespace, "frozen", attempt=0, index=1)
+    namespace.python(pod, _ALL.format(signal="SIGSTOP"))
+    cause = namespace.until("ftj/frozen", lambda job: "rootCause" in job["status"])["status"]["rootCause"]
+    assert (cause["class"], cause["exitCode"]) == ("PeerLost", 69)
+    assert cause["rank"] in (0, 1)
+    _expect_place(cause, "frozen-a0-0", namespace)
+    assert "the launcher of frozen-a0-1." in cause["message"]
+    namespace.python(pod, _ALL.format(signal="SIGCONT"))  # Else it would have all the time that a checkpoint may take.
+    namespace.phase("ftj/frozen", "Failed")
 
 
 @pytest.mark.parametrize(("name", "memory"), [("hungry-start", "150Mi"), ("hungry", "450Mi")])
@@ -110,10 +129,14 @@ def _expect_place(cause: Object, host: str, namespace: Namespace) -> None:
 
 
 def _signal(namespace: Namespace, *, attempt: int, rank: int, signal: str) -> None:
-    index = f"batch.kubernetes.io/job-completion-index={rank // 2}"
-    [pod] = namespace.list("pods", f"zerotune.dev/job-name=beaten,zerotune.dev/attempt={attempt},{index}")
-    name = pod["metadata"]["name"]
-    namespace.python(name, _SIGNAL.format(rank=rank, signal=f"__import__('signal').{signal}"))
+    pod = _pod(namespace, "beaten", attempt=attempt, index=rank // 2)
+    namespace.python(pod, _SIGNAL.format(rank=rank, signal=signal))
+
+
+def _pod(namespace: Namespace, job: str, *, attempt: int, index: int) -> str:
+    at = f"batch.kubernetes.io/job-completion-index={index}"
+    [pod] = namespace.list("pods", f"zerotune.dev/job-name={job},zerotune.dev/attempt={attempt},{at}")
+    return str(pod["metadata"]["name"])
 
 
 def _resumed(job: Object) -> bool:
