@@ -21,6 +21,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
+from http import HTTPStatus
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -30,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
 
 import components
 from aiohttp import ClientPayloadError
-from api_server import ApiServer, Object, until
+from api_server import ApiServer, Object, RefusedError, until
 from deadly_proxy import MODEL, DeadlyProxy, Never
 from fake_nodes import fake_nodes, placement, progress_of_all_pods
 from host_operator import HostOperator, prepare_cluster
@@ -208,8 +209,8 @@ async def _delete_all(cluster: ApiServer, path: str) -> None:
             return await cluster.delete(path)
         except ClientPayloadError:
             continue
-        except LookupError as error:
-            if ": 504 " not in str(error):
+        except RefusedError as error:
+            if error.status != HTTPStatus.GATEWAY_TIMEOUT:
                 raise
 
 

@@ -18,6 +18,14 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 
+class RefusedError(LookupError):
+    """The API server's answer is none of success."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ApiServer:
     """A session with the API server.
 
@@ -72,7 +80,7 @@ class ApiServer:
         async with self.session.request(method, self.url + path, json=body, headers=headers) as answer:
             content = await answer.read()
             if answer.status >= 300:
-                raise LookupError(f"{method} {path}: {answer.status} {content.decode()}")
+                raise RefusedError(answer.status, f"{method} {path}: {answer.status} {content.decode()}")
             try:
                 found: Object = json.loads(content)
             except ValueError:

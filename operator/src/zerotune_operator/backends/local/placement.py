@@ -120,13 +120,13 @@ def visible_gpus() -> list[Gpu]:
         listing = subprocess.run(_NVIDIA_SMI, capture_output=True, text=True, check=True, timeout=60).stdout
     except (FileNotFoundError, subprocess.CalledProcessError):
         return []
-    by_name: dict[str, Gpu] = {}
-    for line in listing.splitlines():
-        index, uuid, memory = line.split(", ")
-        by_name[index] = by_name[uuid] = Gpu(device=index, memory_bytes=int(memory) * _MIB)
+    rows = [line.split(", ") for line in listing.splitlines()]
+    gpus = [Gpu(device=index, memory_bytes=int(memory) * _MIB) for index, _, memory in rows]
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = dict.fromkeys(gpu.device for gpu in by_name.values()) if allowed is None else allowed.split(",")
-    return [by_name[name] for name in names if name in by_name]
+    if allowed is None:
+        return gpus
+    by_name = {name: gpu for (index, uuid, _), gpu in zip(rows, gpus, strict=True) for name in (index, uuid)}
+    return [by_name[name] for name in allowed.split(",") if name in by_name]
 
 
 def free_ports(count: int) -> list[int]:
