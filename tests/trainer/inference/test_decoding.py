@@ -24,7 +24,7 @@ def prompts(tokenizer: Any, weaknesses: list[dict[str, Any]]) -> list[Prompt]:
 
 
 def nothing() -> None:
-    """A tick that nobody hears."""
+    """A on_token that nobody hears."""
 
 
 def run(model: Any, tokenizer: Any, prompts: list[Prompt], **options: Any) -> list[list[list[int]]]:
@@ -120,8 +120,8 @@ def test_r51_contrastive_search_takes_the_token_of_the_best_score(
         scores = []
         for probability, token in zip(probabilities.tolist(), tokens.tolist(), strict=True):
             states = model(torch.tensor([[*ids, token]]), output_hidden_states=True).hidden_states[-1][0]
-            likeness = torch.cosine_similarity(states[-1:], states[:-1]).max().item()
-            scores.append((1 - alpha) * probability - alpha * likeness)
+            similarity = torch.cosine_similarity(states[-1:], states[:-1]).max().item()
+            scores.append((1 - alpha) * probability - alpha * similarity)
         ids.append(int(tokens[scores.index(max(scores))]))
         expected.append(ids[-1])
         if ids[-1] == 1:
@@ -214,14 +214,14 @@ def test_options_of_the_model_folder_do_not_leak(model: Any, tokenizer: Any, pro
 
 
 def test_a_request_to_stop_is_heard_within_a_generation(model: Any, tokenizer: Any, prompts: list[Prompt]) -> None:
-    ticks = 0
+    calls = 0
 
-    def tick() -> None:
-        nonlocal ticks
-        ticks += 1
-        if ticks == 5:
+    def on_token() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
             raise StoppedError("enough")
 
     with pytest.raises(StoppedError):
-        TransformersEngine(model, tokenizer, Generation(max_new_tokens=50)).generate(prompts, tick)
-    assert ticks == 5
+        TransformersEngine(model, tokenizer, Generation(max_new_tokens=50)).generate(prompts, on_token)
+    assert calls == 5

@@ -1,4 +1,4 @@
-"""The units of work: whatever the numbers, every record is in one chunk, and files sort as records do."""
+"""The units of work: whatever the numbers, every record is in one shard, and files sort as records do."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from zerotune_trainer.config.jobs import JobIdentity
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.inference.work import PLAN_NAME, WorkPlan, chunk_size, read_plan, write_whole
+from zerotune_trainer.inference.work import PLAN_NAME, WorkPlan, read_plan, shard_size, write_whole
 
 
-def plan(records: int, records_per_chunk: int) -> WorkPlan:
+def plan(records: int, records_per_shard: int) -> WorkPlan:
     return WorkPlan(
         job=JobIdentity(kind="InferenceJob", name="answers", uid="1"),
         config_digest="0",
         files=[],
         records=records,
-        records_per_chunk=records_per_chunk,
+        records_per_shard=records_per_shard,
         suffix=".jsonl",
     )
 
@@ -28,7 +28,7 @@ def plan(records: int, records_per_chunk: int) -> WorkPlan:
 @given(records=st.integers(1, 5000), size=st.integers(1, 300))
 def test_every_record_is_in_one_chunk_in_order(records: int, size: int) -> None:
     work = plan(records, size)
-    runs = [work.records_of(chunk) for chunk in work.chunks]
+    runs = [work.records_of(shard) for shard in work.shards]
     assert [number for run in runs for number in run] == list(range(records))
     assert all(1 <= len(run) <= size for run in runs)
 
@@ -36,9 +36,9 @@ def test_every_record_is_in_one_chunk_in_order(records: int, size: int) -> None:
 @given(records=st.integers(1, 10**10), size=st.integers(1, 10**6))
 def test_names_sort_as_chunks_do(records: int, size: int) -> None:
     work = plan(records, size)
-    last = len(work.chunks) - 1
+    last = len(work.shards) - 1
     some = sorted({0, last // 3, last // 2, last})
-    names = [work.part_name(chunk) for chunk in some]
+    names = [work.file_name(shard) for shard in some]
     assert sorted(names) == names
     assert len({len(name) for name in names}) == 1
 
@@ -52,7 +52,7 @@ def test_names_sort_as_chunks_do(records: int, size: int) -> None:
 def test_chunks_are_small_enough_for_all_ranks_and_no_smaller_than_a_batch(
     records: int, ranks: int, batch_size: int, rows_per_file: int
 ) -> None:
-    size = chunk_size(records, ranks, batch_size, rows_per_file)
+    size = shard_size(records, ranks, batch_size, rows_per_file)
     assert 1 <= size <= rows_per_file
     assert size >= min(batch_size, rows_per_file)
     if ranks > 1 and batch_size < size < rows_per_file:
@@ -72,7 +72,7 @@ def test_chunks_are_small_enough_for_all_ranks_and_no_smaller_than_a_batch(
     ],
 )
 def test_chunk_sizes(records: int, ranks: int, batch_size: int, rows_per_file: int, expected: int) -> None:
-    assert chunk_size(records, ranks, batch_size, rows_per_file) == expected
+    assert shard_size(records, ranks, batch_size, rows_per_file) == expected
 
 
 def test_a_plan_is_read_back(tmp_path: Path) -> None:
@@ -84,6 +84,6 @@ def test_a_plan_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
-    write_whole(tmp_path / PLAN_NAME, b'{"chunks": 7}')
+    write_whole(tmp_path / PLAN_NAME, b'{"shards": 7}')
     with pytest.raises(DataError, match=r"work/plan\.json"):
         read_plan(tmp_path)

@@ -1,9 +1,9 @@
 """The one inference path, from a job's folder to its output files. Every rank runs it.
 
-    meet > data > join > work > model > chunk after chunk: read, prompt, generate, write > figures, manifest
+    meet > data > join > work > model > shard after shard: read, prompt, generate, write > figures, manifest
 
-Each rank draws the next chunk that nobody has (`inference/work.py` says what a chunk is) until none is left. A killed
-job starts again with the chunks that were not whole: every record is in the output once, in order, whatever happened.
+Each rank draws the next shard that nobody has (`inference/work.py` says what a shard is) until none is left. A killed
+job starts again with the shards that were not whole: every record is in the output once, in order, whatever happened.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from zerotune_trainer.data.processing import Process, load_processing
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.engines.transformers import TransformersEngine
 from zerotune_trainer.errors import ConfigurationError, DataError
-from zerotune_trainer.inference.chunks import Chunks
-from zerotune_trainer.inference.output import final_progress, write_part, write_results
+from zerotune_trainer.inference.output import final_progress, write_results, write_shard
 from zerotune_trainer.inference.planning import open_work
 from zerotune_trainer.inference.prompts import Prompts, longest_prompt
-from zerotune_trainer.inference.pulse import Pulse, Tally
 from zerotune_trainer.inference.rows import refuse_clash
+from zerotune_trainer.inference.shards import ShardGenerator
 from zerotune_trainer.inference.source import Source
+from zerotune_trainer.inference.tracking import Counters, ProgressTracker
 from zerotune_trainer.inference.work import WORK_NAME
 from zerotune_trainer.manifest import Manifest, completion
 from zerotune_trainer.ownership import complete_manifest, fetch, open_output, writing_errors
@@ -42,7 +42,7 @@ def infer(config: InferConfig, context: RankContext) -> None:
     """Generate for every record of the job. A job that has finished is left as it is.
 
     Raises:
-        StoppedError: the job was asked to stop; whole chunks are kept.
+        StoppedError: the job was asked to stop; whole shards are kept.
         ZerotuneError: whatever else keeps the job from finishing, as its class says.
     """
     _check_engine(config)
@@ -72,26 +72,26 @@ def infer(config: InferConfig, context: RankContext) -> None:
     source = Source(files, [file.records for file in work.plan.files])
 
     context.report.phase("model")
-    pulse = Pulse(context, Tally(store), work)
+    tracker = ProgressTracker(context, Counters(store), work)
     process = load_processing(config.data.processing)
     loaded = _load_model(config, context, folder)
-    chunks = Chunks(
+    shards = ShardGenerator(
         config=config,
         process=process,
         prompts=_prompts(config, tokenizer, list(_sample(config, source, process)), loaded),
         engine=TransformersEngine(loaded, tokenizer, config.generation),
         tokenizer=tokenizer,
-        pulse=pulse,
+        tracker=tracker,
     )
 
     context.report.phase("generating")
     remaining = work.remaining
-    while (ticket := pulse.next_ticket()) < len(remaining):
-        chunk = remaining[ticket]
-        rows, batches = chunks.generate(source.read(work.plan.records_of(chunk)))
+    while (task := tracker.next_task()) < len(remaining):
+        shard = remaining[task]
+        rows, batches = shards.generate(source.read(work.plan.records_of(shard)))
         with writing_errors(output.uri):
-            write_part(output, config, work.plan, (chunk, context.rank), rows, batches)
-    pulse.wait_for_all()
+            write_shard(output, config, work.plan, (shard, context.rank), rows, batches)
+    tracker.wait_for_all()
 
     context.report.phase("saving")
     if context.rank == 0:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-Tick = Callable[[], None]
+OnToken = Callable[[], None]
 """Called for every token position generated: tells the launcher that the rank is alive, and raises to stop."""
 
 
@@ -21,6 +21,6 @@ class Prompt:
 class Engine(Protocol):
     """A loaded model that generates for one batch at a time."""
 
-    def generate(self, prompts: Sequence[Prompt], tick: Tick) -> list[list[list[int]]]:
+    def generate(self, prompts: Sequence[Prompt], on_token: OnToken) -> list[list[list[int]]]:
         """Token ids generated for each prompt, `numReturnSequences` lists each: no prompt, no padding, no end token
         but the one that ended it."""

@@ -45,8 +45,8 @@ def contrastive_search(
         probabilities, tokens = logits_processor(input_ids, logits).softmax(-1).topk(candidates)
         outputs = _forward_candidates(model, input_ids, tokens, model_kwargs)
         options = normalize(outputs.hidden_states[-1][:, -1], dim=-1).view(rows, candidates, -1)
-        likeness = torch.einsum("rch,rlh->rcl", options, states).masked_fill(~seen[:, None], -1.0).amax(-1)
-        choice = ((1 - penalty_alpha) * probabilities - penalty_alpha * likeness).argmax(-1)
+        similarity = torch.einsum("rch,rlh->rcl", options, states).masked_fill(~seen[:, None], -1.0).amax(-1)
+        choice = ((1 - penalty_alpha) * probabilities - penalty_alpha * similarity).argmax(-1)
         chosen_row = first_row + choice
         outputs.past_key_values.batch_select_indices(chosen_row)
         logits = outputs.logits[chosen_row, -1].float()

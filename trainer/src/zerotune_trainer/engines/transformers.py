@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from zerotune_trainer.config.generation import Generation
-from zerotune_trainer.engines.base import Prompt, Tick
+from zerotune_trainer.engines.base import OnToken, Prompt
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.sampling import sampler, seed_of
@@ -41,7 +41,7 @@ class TransformersEngine:
         self.stop_strings = [StopStringCriteria(tokenizer, generation.stop_strings)] if generation.stop_strings else []
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Prompt], tick: Tick) -> list[list[list[int]]]:
+    def generate(self, prompts: Sequence[Prompt], on_token: OnToken) -> list[list[list[int]]]:
         """See `Engine.generate`."""
         count = self.generation.num_return_sequences
         rows = prompts if self.generation.num_beams > 1 else [prompt for prompt in prompts for _ in range(count)]
@@ -51,7 +51,7 @@ class TransformersEngine:
             inputs=ids.to(device),
             attention_mask=mask.to(device),
             generation_config=self._settings(),
-            stopping_criteria=StoppingCriteriaList([*self.stop_strings, _Ticking(tick)]),
+            stopping_criteria=StoppingCriteriaList([*self.stop_strings, _TokenCallback(on_token)]),
             **self._decoding([prompt.record for prompt in prompts], device),
         )
         generated = [self._trimmed(row) for row in output[:, ids.shape[1] :].tolist()]
@@ -103,17 +103,17 @@ class TransformersEngine:
         return row
 
 
-class _Ticking(StoppingCriteria):
+class _TokenCallback(StoppingCriteria):
     """Stops nothing: a call for every position, to show life and to notice a request to stop."""
 
     eos_token_id = None
     """`generate` looks for it: where no criterion has it, rows that a stop string has ended are written on."""
 
-    def __init__(self, tick: Tick) -> None:
-        self.tick = tick
+    def __init__(self, on_token: OnToken) -> None:
+        self.on_token = on_token
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:  # noqa: ARG002
-        self.tick()
+        self.on_token()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
 
 

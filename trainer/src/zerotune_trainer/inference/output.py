@@ -1,4 +1,4 @@
-"""The output folder of an InferenceJob: parts while it runs, figures and the manifest at its end."""
+"""The output folder of an InferenceJob: shards while it runs, figures and the manifest at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import DataError
 from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema
-from zerotune_trainer.inference.work import WORK_NAME, BatchFigures, Part, WorkPlan, done_parts, write_whole
+from zerotune_trainer.inference.work import (
+    WORK_NAME,
+    BatchFigures,
+    CompletedShard,
+    WorkPlan,
+    completed_shards,
+    write_whole,
+)
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import METRICS_NAME, RESULTS_NAME
@@ -45,47 +52,47 @@ class InferenceResults(Settings):
     slowest_batch_seconds: float | None
 
 
-def write_part(
+def write_shard(
     output: Folder,
     config: InferConfig,
     plan: WorkPlan,
-    part: tuple[int, int],
+    shard_and_rank: tuple[int, int],
     rows: Sequence[OutputRow],
     batches: list[BatchFigures],
 ) -> None:
-    """Write the output file of a chunk, then the marker that says that it is whole.
+    """Write the output file of a shard, then the marker that says that it is whole.
 
     Args:
         output: The output folder.
         config: The job.
         plan: Its work.
-        part: The chunk, and the rank that did it.
+        shard_and_rank: The shard, and the rank that did it.
         rows: Its records, in order.
         batches: What its batches took.
     """
-    chunk, rank = part
-    name, content = plan.part_name(chunk), _content(config, plan, rows)
+    shard, rank = shard_and_rank
+    name, content = plan.file_name(shard), _content(config, plan, rows)
     write_whole(output.local / name, content)
     output.push([name])
-    marker = Part(
-        chunk=chunk,
+    marker = CompletedShard(
+        shard=shard,
         rank=rank,
         file=ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest()),
         records=len(rows),
         failed_records=sum(row.error is not None for row in rows),
         batches=batches,
     )
-    write_whole(output.local / plan.marker_name(chunk), marker.model_dump_json(by_alias=True).encode())
-    output.push([plan.marker_name(chunk)])
+    write_whole(output.local / plan.marker_name(shard), marker.model_dump_json(by_alias=True).encode())
+    output.push([plan.marker_name(shard)])
 
 
 def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> Manifest:
     """Write `metrics.jsonl`, `results.json` and, last, the manifest, which is returned; then clear the work away."""
     output.pull(WORK_NAME)
-    parts = done_parts(output.local, plan)
-    records = [_batch_record(part, batch) for part in parts for batch in part.batches]
+    shards = completed_shards(output.local, plan)
+    records = [_batch_record(shard, batch) for shard in shards for batch in shard.batches]
     lines = "".join(record.model_dump_json(by_alias=True) + "\n" for record in records)
-    results = _results(parts).model_dump_json(by_alias=True, indent=2) + "\n"
+    results = _results(shards).model_dump_json(by_alias=True, indent=2) + "\n"
     contents = {METRICS_NAME: lines.encode(), RESULTS_NAME: results.encode()}
     for name, content in contents.items():
         write_whole(output.local / name, content)
@@ -98,7 +105,7 @@ def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> Manife
         job=config.job,
         config_digest=config.digest(),
         step=plan.records,
-        files=[*figures, *(part.file for part in parts)],
+        files=[*figures, *(shard.file for shard in shards)],
     )
     write_whole(output.local / MANIFEST_NAME, manifest.model_dump_json(by_alias=True, indent=2).encode() + b"\n")
     output.push([MANIFEST_NAME])
@@ -130,19 +137,19 @@ def _content(config: InferConfig, plan: WorkPlan, rows: Sequence[OutputRow]) -> 
     return as_parquet(rows, config.output_format, decode_schema(plan.columns), several=is_several)
 
 
-def _batch_record(part: Part, batch: BatchFigures) -> BatchRecord:
+def _batch_record(shard: CompletedShard, batch: BatchFigures) -> BatchRecord:
     pace = batch.new_tokens / batch.seconds
-    return BatchRecord(part=part.file.path, rank=part.rank, tokens_per_second=pace, **batch.model_dump())
+    return BatchRecord(part=shard.file.path, rank=shard.rank, tokens_per_second=pace, **batch.model_dump())
 
 
-def _results(parts: Sequence[Part]) -> InferenceResults:
-    batches = [batch for part in parts for batch in part.batches]
+def _results(shards: Sequence[CompletedShard]) -> InferenceResults:
+    batches = [batch for shard in shards for batch in shard.batches]
     seconds = [batch.seconds for batch in batches]
     new_tokens = sum(batch.new_tokens for batch in batches)
     return InferenceResults(
-        records=sum(part.records for part in parts),
-        failed_records=sum(part.failed_records for part in parts),
-        files=len(parts),
+        records=sum(shard.records for shard in shards),
+        failed_records=sum(shard.failed_records for shard in shards),
+        files=len(shards),
         batches=len(batches),
         prompt_tokens=sum(batch.prompt_tokens for batch in batches),
         new_tokens=new_tokens,

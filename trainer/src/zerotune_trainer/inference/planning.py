@@ -23,9 +23,9 @@ from zerotune_trainer.inference.work import (
     InputFile,
     Work,
     WorkPlan,
-    chunk_size,
-    done_parts,
+    completed_shards,
     read_plan,
+    shard_size,
     write_whole,
 )
 from zerotune_trainer.ownership import check_digest, claim
@@ -51,7 +51,7 @@ def open_work(output: Folder, config: InferConfig, files: Sequence[DataFile], ra
         output.push([PLAN_NAME])
     check_digest(output, plan.config_digest, config)
     _check_input(plan, files)
-    return Work(plan, done_parts(output.local, plan))
+    return Work(plan, completed_shards(output.local, plan))
 
 
 def _refresh(output: Folder) -> None:
@@ -74,7 +74,7 @@ def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> Wor
         config_digest=config.digest(),
         files=counted,
         records=records,
-        records_per_chunk=chunk_size(records, ranks, config.per_device_batch_size, config.output_format.rows_per_file),
+        records_per_shard=shard_size(records, ranks, config.per_device_batch_size, config.output_format.rows_per_file),
         suffix=suffix,
         columns=encode_schema(_schema(files)) if suffix == ".parquet" else None,
     )

@@ -1,4 +1,4 @@
-"""A chunk of records through prompts and engine, to rows of output."""
+"""A shard of records through prompts and engine, to rows of output."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from zerotune_trainer.data.processing import Process
 from zerotune_trainer.engines.base import Engine, Prompt
 from zerotune_trainer.errors import DataError, InputMissingError
 from zerotune_trainer.inference.prompts import Prompts
-from zerotune_trainer.inference.pulse import Pulse
 from zerotune_trainer.inference.rows import OutputRow, refuse_clash
 from zerotune_trainer.inference.source import Entry
+from zerotune_trainer.inference.tracking import ProgressTracker
 from zerotune_trainer.inference.work import BatchFigures
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Chunks:
-    """Generates for a chunk at a time."""
+class ShardGenerator:
+    """Generates for a shard at a time."""
 
     config: InferConfig
     process: Process
     prompts: Prompts
     engine: Engine
     tokenizer: PreTrainedTokenizerBase
-    pulse: Pulse
+    tracker: ProgressTracker
 
     def generate(self, entries: Sequence[Entry]) -> tuple[list[OutputRow], list[BatchFigures]]:
         """A row for each entry, in their order, and what each batch took.
@@ -44,7 +44,7 @@ class Chunks:
             refuse_clash(entry.record, self.config.output_format)
         texts, errors = self._texts(entries)
         prompts = self._prompts(entries, texts, errors)
-        self.pulse.count(records=len(errors), failed=len(errors), tokens=0)
+        self.tracker.count(records=len(errors), failed=len(errors), tokens=0)
         generations: dict[int, list[str]] = {}
         figures = []
         for batch in self._batches(prompts):
@@ -86,7 +86,7 @@ class Chunks:
 
     def _generate(self, batch: list[Prompt]) -> tuple[dict[int, list[str]], BatchFigures]:
         began = time.monotonic()
-        generated = self.engine.generate(batch, self.pulse.beat)
+        generated = self.engine.generate(batch, self.tracker.heartbeat)
         seconds = time.monotonic() - began
         figures = BatchFigures(
             records=len(batch),
@@ -94,7 +94,7 @@ class Chunks:
             new_tokens=sum(len(ids) for sequences in generated for ids in sequences),
             seconds=seconds,
         )
-        self.pulse.count(records=len(batch), failed=0, tokens=figures.new_tokens)
+        self.tracker.count(records=len(batch), failed=0, tokens=figures.new_tokens)
         _log.info(
             "batch of %d records: %d tokens in %.2f s, %.0f tokens/s",
             figures.records,

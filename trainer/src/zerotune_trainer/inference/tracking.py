@@ -23,20 +23,20 @@ class Count:
     records: int
     failed: int
     tokens: int
-    beats: int
+    heartbeats: int
     """Grows while a rank is busy, however long its batch takes."""
     ranks_finished: int
 
 
-class Tally:
+class Counters:
     """Counters that all ranks share, in the store in which they met. It lives in rank 0 and answers at once."""
 
     def __init__(self, store: Store) -> None:
         self._store = PrefixStore("inference", store)
 
-    def next_ticket(self) -> int:
+    def next_task(self) -> int:
         """A number from 0 that no other rank gets: which piece of the remaining work to do. A fast rank draws more."""
-        return self._store.add("tickets", 1) - 1
+        return self._store.add("tasks", 1) - 1
 
     def add(self, records: int, failed: int, tokens: int) -> None:
         """Count what this rank has done."""
@@ -44,42 +44,42 @@ class Tally:
         self._store.add("failed", failed)
         self._store.add("tokens", tokens)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say that this rank is busy."""
-        self._store.add("beats", 1)
+        self._store.add("heartbeats", 1)
 
     def finish(self) -> None:
         """Say that this rank will do no more."""
         self._store.add("finished", 1)
 
-    def settle(self, outcome: Literal["whole", "stopped"]) -> bool:
-        """Settle how the job ends. The rank that says it first decides; whether that was the same `outcome`."""
+    def decide(self, outcome: Literal["whole", "stopped"]) -> bool:
+        """Decide how the job ends. The rank that says it first decides; whether that was the same `outcome`."""
         return self._store.compare_set("outcome", "", outcome) == outcome.encode()
 
     def count(self) -> Count:
         """What all ranks have done so far."""
-        names = ("records", "failed", "tokens", "beats", "finished")
+        names = ("records", "failed", "tokens", "heartbeats", "finished")
         return Count(*(self._store.add(name, 0) for name in names))
 
 
 @dataclass
-class Pulse:
+class ProgressTracker:
     """Reports that this rank is alive, from rank 0 also how far the job is, and hears a request to stop.
 
     Args:
         context: The rank.
-        tally: The common count.
+        counters: The common count.
         work: The job's work, and what earlier attempts have done of it.
     """
 
     context: RankContext
-    tally: Tally
+    counters: Counters
     work: Work
     _reported: float = field(default=0.0, init=False)
     _last: Count = field(default=Count(0, 0, 0, 0, 0), init=False)
     _start: float = field(default_factory=time.monotonic, init=False)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """A token, or a batch, was made.
 
         Raises:
@@ -87,8 +87,8 @@ class Pulse:
         """
         self._stop_if_asked()
         if time.monotonic() - self._reported >= REPORT_SECONDS:
-            self.tally.beat()
-            self._report(self.tally.count())
+            self.counters.heartbeat()
+            self._report(self.counters.count())
 
     def count(self, *, records: int, failed: int, tokens: int) -> None:
         """Count what this rank has done.
@@ -97,17 +97,17 @@ class Pulse:
             StoppedError: the rank was asked to stop.
         """
         self._stop_if_asked()
-        self.tally.add(records, failed, tokens)
-        self.beat()
+        self.counters.add(records, failed, tokens)
+        self.heartbeat()
 
-    def next_ticket(self) -> int:
-        """As `Tally.next_ticket`.
+    def next_task(self) -> int:
+        """As `Counters.next_task`.
 
         Raises:
             StoppedError: the rank was asked to stop.
         """
         self._stop_if_asked()
-        return self.tally.next_ticket()
+        return self.counters.next_task()
 
     def wait_for_all(self) -> None:
         """Say that this rank has finished, and wait until every rank has. What the others do counts as getting on.
@@ -115,14 +115,14 @@ class Pulse:
         Raises:
             StoppedError: a rank was asked to stop before all had finished.
         """
-        self.tally.finish()
-        while (count := self.tally.count()).ranks_finished < self.context.world_size:
+        self.counters.finish()
+        while (count := self.counters.count()).ranks_finished < self.context.world_size:
             if count != self._last and time.monotonic() - self._reported >= REPORT_SECONDS:
                 self._report(count)
-            if self.context.stop.wait(0.2) and self.tally.settle("stopped"):
+            if self.context.stop.wait(0.2) and self.counters.decide("stopped"):
                 self._stop_if_asked()
         # A rank that is asked to stop now must not leave the one alone that writes the results.
-        if not self.tally.settle("whole"):
+        if not self.counters.decide("whole"):
             raise StoppedError(
                 f"rank {self.context.rank} stops with another that was asked to stop: whole files are kept"
             )
