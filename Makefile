@@ -7,8 +7,8 @@ SHELL := /usr/bin/env bash -euo pipefail
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# The environment is rebuilt when what it was made of changes.
-STAMP  := $(VENV)/.installed-$(shell cat requirements/uv.txt requirements/dev.txt operator/pyproject.toml trainer/pyproject.toml | sha256sum | cut -c1-16)
+# The environment is brought up to date when what it was made of changes.
+STAMP  := $(VENV)/.installed-$(shell cat requirements/uv.txt requirements/dev.txt {operator,trainer,devtools}/pyproject.toml | sha256sum | cut -c1-16)
 
 # One compute thread a process unless a job says otherwise: ranks share the cores.
 export OMP_NUM_THREADS ?= 1
@@ -24,11 +24,11 @@ setup: $(STAMP) ## Make the environment in .venv
 
 $(STAMP):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed, this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
-	$(UV) pip install --quiet --require-hashes --no-build-isolation-package deepspeed --compile-bytecode \
+	$(BIN)/python -c '' 2> /dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	$(UV) pip install --quiet --exact --require-hashes --no-build-isolation-package deepspeed --compile-bytecode \
 		-r requirements/dev.txt
-	$(UV) pip install --quiet --no-deps --no-build-isolation -e trainer -e operator
+	$(UV) pip install --quiet --no-deps --no-build-isolation -e trainer -e operator -e devtools
 	touch $@
 
 .PHONY: quickstart
@@ -44,8 +44,8 @@ test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) 
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is
 # there before the first test: to build it for the first time takes longer than a test may.
-WITH_CLUSTER = trap '$(if $(KEEP_CLUSTER),,$(BIN)/python tests/cluster/cluster.py down)' EXIT; \
-	$(BIN)/python tests/cluster/cluster.py up
+WITH_CLUSTER = trap '$(if $(KEEP_CLUSTER),,$(BIN)/zerotune-cluster down)' EXIT; \
+	$(BIN)/zerotune-cluster up
 .PHONY: e2e
 e2e: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## End-to-end tests on a cluster, through kubectl and helm
 	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e -m cluster $(PYTEST_ARGUMENTS)
@@ -113,22 +113,24 @@ clean: ## Remove what building and testing left in the checkout
 
 .PHONY: cluster
 cluster: $(STAMP) ## A Kubernetes for tests: the one ZEROTUNE_KUBECONFIG names, kind, or a test bed built from source (Linux, root)
-	$(BIN)/python tests/cluster/cluster.py up
+	$(BIN)/zerotune-cluster up
 
+# Images are built without the environment, which is far larger than what it takes.
+IN_DEVTOOLS = cd devtools/src && $(PYTHON)
 # The trainer's image: `cpu`, or `cuda` for GPUs.
 TORCH_BACKEND ?= cpu
 .PHONY: images
 images: ## Build the images: with docker, or where it does not run or root has no kind, with buildah
-	PYTHONPATH=tests/cluster $(PYTHON) images/build.py --torch-backend $(TORCH_BACKEND)
+	$(IN_DEVTOOLS) -m zerotune_devtools.images.build --torch-backend $(TORCH_BACKEND)
 
 .PHONY: push
 push: ## Push the images that `make images` built to REGISTRY
-	PYTHONPATH=tests/cluster $(PYTHON) images/push.py $(or $(REGISTRY),$(error REGISTRY is not set: make push REGISTRY=registry.example.com/team))
+	$(IN_DEVTOOLS) -m zerotune_devtools.images.push $(or $(REGISTRY),$(error REGISTRY is not set: make push REGISTRY=registry.example.com/team))
 
 .PHONY: load
 load: images cluster ## Build the images and give them to the cluster
-	$(BIN)/python tests/cluster/cluster.py load
+	$(BIN)/zerotune-cluster load
 
 .PHONY: cluster-down
 cluster-down: $(STAMP) ## Take down what `make cluster` started
-	$(BIN)/python tests/cluster/cluster.py down
+	$(BIN)/zerotune-cluster down

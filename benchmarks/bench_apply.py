@@ -11,20 +11,14 @@ end of the step is when rank 0 writes its record of it. Model and data lie on a 
 from __future__ import annotations
 
 import json
-import sys
 import time
-from pathlib import Path
 
-from pairs import Comparison, parser, report
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
-
-from installation import installed
-from jobs import fine_tune_job
-from kubectl import Namespace, Object
-from volume import Volume
-
-import cluster
+from zerotune_devtools import cluster
+from zerotune_devtools.benchmarks.pairs import Comparison, parser, report
+from zerotune_devtools.harness.installation import installed
+from zerotune_devtools.harness.jobs import fine_tune_job
+from zerotune_devtools.harness.kubectl import Namespace, Object
+from zerotune_devtools.harness.volume import Volume
 
 _KINDS = "configmaps,services,networkpolicies,jobs"
 _FIRST = "written-down"

@@ -26,16 +26,13 @@ from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cluster"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
-
-import components
 from aiohttp import ClientPayloadError
-from api_server import ApiServer, Object, RefusedError, until
-from deadly_proxy import MODEL, DeadlyProxy, Never
-from fake_nodes import fake_nodes, placement, progress_of_all_pods
-from host_operator import HostOperator, prepare_cluster
 
+from zerotune_devtools.checkout import cache_folder
+from zerotune_devtools.harness.api_server import ApiServer, Object, RefusedError, until
+from zerotune_devtools.harness.deadly_proxy import MODEL, DeadlyProxy, Never
+from zerotune_devtools.harness.fake_nodes import fake_nodes, placement, progress_of_all_pods
+from zerotune_devtools.harness.host_operator import HostOperator, prepare_cluster
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.placement import place
@@ -105,7 +102,7 @@ def _listed(seconds: Iterable[float]) -> str:
 
 
 async def _batch(jobs: int, rounds: int) -> tuple[list[float], list[Cost]]:
-    kubeconfig, kwok = prepare_cluster(), components.cache_folder() / "bin" / "kwok"
+    kubeconfig, kwok = prepare_cluster(), cache_folder() / "bin" / "kwok"
     async with (
         ApiServer(kubeconfig) as cluster,
         fake_nodes(cluster, kwok, kubeconfig),

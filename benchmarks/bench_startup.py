@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 
-from pairs import Comparison, parser, report
-from workload import Run, Workload, baseline, finish, ours, prepare_work, start
+from zerotune_devtools.benchmarks.pairs import Comparison, parser, report
+from zerotune_devtools.benchmarks.workload import Run, Workload, baseline, finish, ours, prepare_work, start
 
 
 def main() -> None:

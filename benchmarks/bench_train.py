@@ -17,9 +17,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from memory import MemoryWatch, Peaks
-from pairs import Comparison, parser, report
-from workload import RANKS, Run, Workload, baseline, finish, ours, prepare_work, start
+from zerotune_devtools.benchmarks.memory import MemoryWatch, Peaks
+from zerotune_devtools.benchmarks.pairs import Comparison, parser, report
+from zerotune_devtools.benchmarks.workload import RANKS, Run, Workload, baseline, finish, ours, prepare_work, start
 
 MIB = 2**20
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -18,13 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "api"))
-
-import components
-from admission_cases import CORPUS, SCALARS, Case, PlanCase, read_cases, read_plan_cases
-
-import cluster
+from tests.unit.api.admission_cases import CORPUS, SCALARS, Case, PlanCase, read_cases, read_plan_cases
+from zerotune_devtools import cluster
+from zerotune_devtools.checkout import cache_folder
 from zerotune_operator.api.crd import KINDS, custom_resource_definition
 from zerotune_operator.api.load import InvalidManifestError, check_update, load_jobs, parse_job
 from zerotune_operator.api.manifest_yaml import Problem, path_text
@@ -72,7 +67,7 @@ def _kubeconfig() -> Path:
 
 
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    program = components.cache_folder() / "bin" / "kubectl"
+    program = cache_folder() / "bin" / "kubectl"
     command = [program if program.exists() else "kubectl", "--kubeconfig", _kubeconfig(), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,8 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import components
-
-import cluster
+from zerotune_devtools import cluster
+from zerotune_devtools.checkout import cache_folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 OPERATOR_IMAGE = "zerotune.dev/operator:0.1.0"
@@ -28,7 +24,7 @@ class Namespace:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.name = f"bed-{uuid.uuid4().hex[:8]}"
-        self._kubectl = [components.cache_folder() / "bin" / "kubectl", "--kubeconfig", kubeconfig]
+        self._kubectl = [cache_folder() / "bin" / "kubectl", "--kubeconfig", kubeconfig]
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name, "labels": {
             "pod-security.kubernetes.io/enforce": "restricted"}}})  # fmt: skip
 

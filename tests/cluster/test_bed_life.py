@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import bed
-import settings
+from zerotune_devtools.bed import bed, settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 _POD = ["run", "sleeper", "--image=zerotune.dev/operator:0.1.0", "--restart=Never", "--command", "--", "sleep", "600"]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tarfile
 import uuid
 from collections.abc import Iterator
@@ -16,10 +15,9 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import chart
-
+from tests.cluster.value_sets import VALUE_SETS
+from zerotune_devtools import chart
+from zerotune_devtools.checkout import CHART, CRDS
 from zerotune_operator.metrics import Metrics
 from zerotune_operator.store import Store
 from zerotune_trainer.launching.metrics import render_metrics
@@ -27,7 +25,7 @@ from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 GOLDEN = Path(__file__).parents[1] / "golden" / "chart"
-README = (chart.CHART / "README.md").read_text()
+README = (CHART / "README.md").read_text()
 _OF_OTHERS = ("monitoring.coreos.com/", "cert-manager.io/")
 """Kinds that the cluster of the tests does not have."""
 
@@ -51,17 +49,17 @@ def _kubectl(*arguments: str, stdin: str | None = None) -> str:
     return run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("name", chart.VALUE_SETS)
+@pytest.mark.parametrize("name", VALUE_SETS)
 def test_lint_has_nothing_to_say(name: str) -> None:
-    said = chart.helm("lint", "--strict", chart.CHART, values=chart.VALUE_SETS[name])
+    said = chart.helm("lint", "--strict", CHART, values=VALUE_SETS[name])
 
     assert "[WARNING]" not in said
     assert "[INFO]" not in said.replace("[INFO] Chart.yaml: icon is recommended", "")
 
 
-@pytest.mark.parametrize("name", chart.VALUE_SETS)
+@pytest.mark.parametrize("name", VALUE_SETS)
 def test_the_api_server_takes_what_is_rendered_without_a_warning(name: str, namespace: str) -> None:
-    values = chart.VALUE_SETS[name]
+    values = VALUE_SETS[name]
     if "watch" in values:
         values = values | {"watch": {"namespaces": [namespace]}}
     rendered = chart.render(values, namespace)
@@ -79,10 +77,10 @@ def test_the_api_server_takes_what_is_rendered_without_a_warning(name: str, name
 @pytest.mark.parametrize("name", ["default", "everything"])
 def test_the_objects_are_those_of_the_golden_file(name: str) -> None:
     """`ZEROTUNE_WRITE_GOLDEN=1` writes the files anew."""
-    objects = [found for found in chart.render(chart.VALUE_SETS[name]) if found["kind"] != "CustomResourceDefinition"]
+    objects = [found for found in chart.render(VALUE_SETS[name]) if found["kind"] != "CustomResourceDefinition"]
     for dashboard in [found for found in objects if found["kind"] == "ConfigMap"]:
         # No second copy of it.
-        text = (chart.CHART / "dashboards" / "zerotune.json").read_text()
+        text = (CHART / "dashboards" / "zerotune.json").read_text()
         assert dashboard["data"].pop("zerotune.json") == text
     golden = GOLDEN / f"{name}.yaml"
     if os.environ.get("ZEROTUNE_WRITE_GOLDEN"):
@@ -120,8 +118,8 @@ def test_what_the_readme_says_to_set_can_be_set(setting: str) -> None:
 
 
 def test_every_value_is_in_the_schema_and_none_is_there_that_has_no_default() -> None:
-    values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
-    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
 
     assert set(_leaves(schema)) - {"global"} == set(_names(values, schema))
 
@@ -143,7 +141,7 @@ def _names(values: chart.Object, schema: chart.Object, prefix: str = "") -> Iter
 
 @pytest.mark.parametrize("name", ["default", "namespaces"])
 def test_the_operator_may_do_this_and_no_more(name: str) -> None:
-    roles = [found for found in chart.render(chart.VALUE_SETS[name]) if found["kind"] in ("Role", "ClusterRole")]
+    roles = [found for found in chart.render(VALUE_SETS[name]) if found["kind"] in ("Role", "ClusterRole")]
     jobs = [role for role in roles if role["metadata"]["name"] == "zerotune-jobs"]
     [lease] = [role for role in roles if role["metadata"]["name"] == "zerotune-lease"]
 
@@ -179,9 +177,9 @@ def _rights(role: chart.Object) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", chart.VALUE_SETS)
+@pytest.mark.parametrize("name", VALUE_SETS)
 def test_no_role_names_secrets_or_exec_or_a_wildcard(name: str) -> None:
-    roles = [found for found in chart.render(chart.VALUE_SETS[name]) if found["kind"] in ("Role", "ClusterRole")]
+    roles = [found for found in chart.render(VALUE_SETS[name]) if found["kind"] in ("Role", "ClusterRole")]
 
     for right, verbs in [pair for role in roles for pair in _rights(role).items()]:
         assert not {"*", "escalate", "bind", "impersonate"} & {*verbs.split(), *right.split("/")}
@@ -190,16 +188,16 @@ def test_no_role_names_secrets_or_exec_or_a_wildcard(name: str) -> None:
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_packaged_chart_brings_the_generated_crds_as_they_are(keep: bool, tmp_path: Path) -> None:
-    chart.helm("package", chart.CHART, "--destination", tmp_path)
+    chart.helm("package", CHART, "--destination", tmp_path)
     [package] = tmp_path.glob("*.tgz")
 
     with tarfile.open(package) as archive:
         packed = [name for name in archive.getnames() if "/files/" in name]
-    assert sorted(packed) == [f"zerotune/files/crds/{path.name}" for path in sorted(chart.CRDS.glob("*.yaml"))]
+    assert sorted(packed) == [f"zerotune/files/crds/{path.name}" for path in sorted(CRDS.glob("*.yaml"))]
     rendered = [
         found for found in chart.render({"crds": {"keep": keep}}, chart=package) if "Definition" in found["kind"]
     ]
-    generated = [yaml.safe_load(path.read_text()) for path in sorted(chart.CRDS.glob("*.yaml"))]
+    generated = [yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))]
     if keep:
         for definition in generated:
             definition["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
@@ -207,7 +205,7 @@ def test_a_packaged_chart_brings_the_generated_crds_as_they_are(keep: bool, tmp_
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
-    [shown] = [found for found in chart.render(chart.VALUE_SETS["everything"]) if found["kind"] == "ConfigMap"]
+    [shown] = [found for found in chart.render(VALUE_SETS["everything"]) if found["kind"] == "ConfigMap"]
     panels = json.loads(shown["data"]["zerotune.json"])["panels"]
     asked_for = {
         name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,9 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import chart
+from zerotune_devtools import chart
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 NEW_FIELD = "chatTemplate"

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,10 +14,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import chart
-import components
+from zerotune_devtools import chart
+from zerotune_devtools.checkout import CHART, CRDS, cache_folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 TAKEOVER_SECONDS = 60
@@ -29,7 +26,7 @@ ENDLESS = ("--watch", "--follow")
 def namespace() -> Iterator[str]:
     """A namespace with a release of two replicas, in which Pod Security enforces `restricted`."""
     name = f"replicas-{uuid.uuid4().hex[:8]}"
-    _kubectl("apply", "--server-side", "--force-conflicts", "-f", str(chart.CRDS))
+    _kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     _kubectl("create", "namespace", name)
     _kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     # Without objects of the cluster: other releases have them.
@@ -40,7 +37,7 @@ def namespace() -> Iterator[str]:
         "watch": {"namespaces": [name]},
         "admission": {"enabled": True, "failurePolicy": "Fail"},
     }
-    install = ["install", "zerotune", chart.CHART, "--namespace", name, "--wait", "--timeout", "180s"]
+    install = ["install", "zerotune", CHART, "--namespace", name, "--wait", "--timeout", "180s"]
     chart.helm(*install, values=values, on_cluster=True)
     yield name
     chart.helm("uninstall", "zerotune", "--namespace", name, on_cluster=True)
@@ -93,7 +90,7 @@ def test_the_commands_that_an_install_ends_with_run(namespace: str, tmp_path: Pa
 
 def _in_shell(command: str, kubeconfig: str) -> str:
     """What a command prints that works; one that has no end, in its first seconds."""
-    path = f"{components.cache_folder() / 'bin'}:{os.environ['PATH']}"
+    path = f"{cache_folder() / 'bin'}:{os.environ['PATH']}"
     endless = command.endswith(ENDLESS)
     ended = subprocess.run(
         ["timeout", "5" if endless else "120", "bash", "-c", command],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +12,11 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import components
-import layout
+from zerotune_devtools.checkout import cache_folder
+from zerotune_devtools.images import layout
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-FOLDER = components.cache_folder() / "images" / "layout"
+FOLDER = cache_folder() / "images" / "layout"
 PACKAGES = "opt/zerotune/lib/python3.11/site-packages/"
 OPERATOR_BYTES = 250_000_000
 CODE_BYTES = 5_000_000

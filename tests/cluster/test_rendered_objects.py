@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import components
-
-import cluster
+from zerotune_devtools import cluster
+from zerotune_devtools.checkout import cache_folder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 GOLDEN = Path(__file__).parents[1] / "golden" / "kubernetes"
@@ -25,7 +21,7 @@ CASES = [path for path in sorted(GOLDEN.glob("*.yaml")) if not path.name.endswit
 
 
 def kubectl(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [components.cache_folder() / "bin" / "kubectl", "--kubeconfig", cluster.up(), *arguments]
+    command = [cache_folder() / "bin" / "kubectl", "--kubeconfig", cluster.up(), *arguments]
     return subprocess.run(command, capture_output=True, text=True, input=stdin, check=False)
 
 

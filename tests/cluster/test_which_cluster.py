@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+from zerotune_devtools import cluster
+from zerotune_devtools.bed import components
+from zerotune_devtools.checkout import cache_folder
 
-import components
-
-import cluster
-
-SCRIPT = Path(cluster.__file__)
+COMMAND = Path(sys.executable).with_name("zerotune-cluster")
 
 
 @pytest.fixture
@@ -57,7 +55,7 @@ def test_a_named_cluster_is_used_with_the_programs_of_the_path(programs: Path, m
 
     assert cluster.up() == Path("/home/me/trial")
 
-    linked = components.cache_folder() / "bin"
+    linked = cache_folder() / "bin"
     assert {path.name: path.readlink() for path in linked.iterdir()} == {
         name: programs / name for name in ("kubectl", "helm")
     }
@@ -70,7 +68,7 @@ def test_a_program_that_is_not_in_the_path_is_built(programs: Path, monkeypatch:
 
     cluster.up()
 
-    assert (components.cache_folder() / "bin" / "helm").read_text() == "built\n"
+    assert (cache_folder() / "bin" / "helm").read_text() == "built\n"
 
 
 def test_without_go_one_is_told_to_install_it(programs: Path) -> None:
@@ -86,7 +84,7 @@ def test_the_version_of_go_is_the_one_that_the_modules_ask_for() -> None:
 def test_the_command_ends_with_a_sentence_and_not_with_a_traceback(programs: Path) -> None:
     environment = os.environ | {"ZEROTUNE_KUBECONFIG": "/home/me/trial"}
 
-    ended = subprocess.run([sys.executable, SCRIPT, "load"], env=environment, capture_output=True, text=True)
+    ended = subprocess.run([COMMAND, "load"], env=environment, capture_output=True, text=True)
 
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ZEROTUNE_KUBECONFIG is /home/me/trial")
@@ -102,7 +100,7 @@ def test_who_is_not_root_is_told_what_a_cluster_takes(programs: Path, monkeypatc
 
 @pytest.mark.cluster
 def test_kubectl_and_helm_ask_the_chosen_cluster_whatever_the_shell_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    import chart
+    from zerotune_devtools import chart
 
     monkeypatch.setenv("KUBECONFIG", "/home/me/production")
 

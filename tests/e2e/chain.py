@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from installation import Installation
-from jobs import fine_tune_job, inference_job
-from kubectl import Object
+from zerotune_devtools.harness.installation import Installation
+from zerotune_devtools.harness.jobs import fine_tune_job, inference_job
+from zerotune_devtools.harness.kubectl import Object
 
 _NAMES = ("ftj/cpt", "ftj/sft", "ij/ask")
 

@@ -5,22 +5,17 @@ A cluster that ZEROTUNE_KUBECONFIG names must have the images zerotune.dev/{oper
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-
-from chain import Chain, run_chain
-from host_operator import prepare_cluster
-from installation import Installation, installed
-from kubectl import Namespace, Object
-from volume import Volume
-
-import cluster
+from tests.e2e.chain import Chain, run_chain
+from zerotune_devtools import cluster
+from zerotune_devtools.harness.host_operator import prepare_cluster
+from zerotune_devtools.harness.installation import Installation, installed
+from zerotune_devtools.harness.kubectl import Namespace, Object
+from zerotune_devtools.harness.volume import Volume
 
 _FIGURES = pytest.StashKey[dict[str, str]]()
 

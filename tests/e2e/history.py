@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import chart
-from kubectl import Namespace, Object
+from zerotune_devtools import chart
+from zerotune_devtools.harness.kubectl import Namespace, Object
 
 
 class History:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import stand_in
-from api_server import ApiServer, Object, until
-from deadly_proxy import MODEL, DeadlyProxy, Never, Write
-from host_operator import HostOperator, kubeconfig_of
+from tests.e2e import stand_in
+from zerotune_devtools.harness.api_server import ApiServer, Object, until
+from zerotune_devtools.harness.deadly_proxy import MODEL, DeadlyProxy, Never, Write
+from zerotune_devtools.harness.host_operator import HostOperator, kubeconfig_of
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 KINDS = {

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from kubectl import Namespace, Object
+from zerotune_devtools.harness.kubectl import Namespace, Object
 
 _LABEL = "zerotune.dev/without-kubelet"
 _ROOM = {"cpu": "50m", "memory": "1Ti", "ephemeral-storage": "1Ti", "pods": "10"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import stand_in
-from deadly_proxy import MODEL
-from kubectl import Object
+from tests.e2e import stand_in
+from zerotune_devtools.harness.deadly_proxy import MODEL
+from zerotune_devtools.harness.kubectl import Object
 
 
 def model() -> Object:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from api_server import ApiServer, until
-from bed import Bed
-from deadly_proxy import Never
-from lives import Stage, expect_a_good_end, stage
+
+from tests.e2e.lives import Stage, expect_a_good_end, stage
+from zerotune_devtools.bed.bed import Bed
+from zerotune_devtools.harness.api_server import ApiServer, until
+from zerotune_devtools.harness.deadly_proxy import Never
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 OUTAGE_SECONDS = 8

@@ -9,10 +9,11 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-import stand_in
-from api_server import Object, until
-from deadly_proxy import Write
-from lives import KINDS, Stage, on_stage
+
+from tests.e2e import stand_in
+from tests.e2e.lives import KINDS, Stage, on_stage
+from zerotune_devtools.harness.api_server import Object, until
+from zerotune_devtools.harness.deadly_proxy import Write
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 MANY = 80

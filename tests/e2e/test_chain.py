@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from chain import Chain
-from kubectl import Namespace, Object
-from volume import Volume
+
+from tests.e2e.chain import Chain
+from zerotune_devtools.harness.kubectl import Namespace, Object
+from zerotune_devtools.harness.volume import Volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from chain import Chain
-from jobs import FOLDER, fine_tune_job, one_rank
-from kubectl import Namespace
-from volume import Volume
+
+from tests.e2e.chain import Chain
+from zerotune_devtools.harness.jobs import FOLDER, fine_tune_job, one_rank
+from zerotune_devtools.harness.kubectl import Namespace
+from zerotune_devtools.harness.volume import Volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 _OWNED = "jobs,pods,configmaps,services,networkpolicies"

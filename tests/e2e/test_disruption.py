@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import pytest
-from history import watched
-from kubectl import Namespace, Object
-from nodes import FakeNode, fake_node
-from stand_in import IMAGE
-from stand_in_jobs import model, stand_in_job
+
+from tests.e2e.history import watched
+from tests.e2e.nodes import FakeNode, fake_node
+from tests.e2e.stand_in import IMAGE
+from tests.e2e.stand_in_jobs import model, stand_in_job
+from zerotune_devtools.harness.kubectl import Namespace, Object
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 _CLASSES = {"evicted": "Evicted", "outranked": "Preempted", "removed": "NodeLost", "silent": "NodeLost"}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from jobs import FOLDER, SAVE_STEPS, fine_tune_job, one_rank, two_by_two
-from kubectl import Namespace, Object
-from volume import BAD_RECORD, Volume
+
+from zerotune_devtools.harness.jobs import FOLDER, SAVE_STEPS, fine_tune_job, one_rank, two_by_two
+from zerotune_devtools.harness.kubectl import Namespace, Object
+from zerotune_devtools.harness.volume import BAD_RECORD, Volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 _HANG_SECONDS = 10

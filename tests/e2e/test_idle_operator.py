@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from chain import Chain
-from installation import Installation
+
+from tests.e2e.chain import Chain
+from zerotune_devtools.harness.installation import Installation
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 _WATCHED_SECONDS = 20

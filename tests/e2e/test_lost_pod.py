@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from jobs import SAVE_STEPS, STEPS, fine_tune_job
-from kubectl import Namespace, Object
-from volume import Volume
+
+from zerotune_devtools.harness.jobs import SAVE_STEPS, STEPS, fine_tune_job
+from zerotune_devtools.harness.kubectl import Namespace, Object
+from zerotune_devtools.harness.volume import Volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from jobs import FOLDER, fine_tune_job, one_rank
-from kubectl import Namespace, Object
-from volume import CLAIM, Volume
+
+from zerotune_devtools.harness.jobs import FOLDER, fine_tune_job, one_rank
+from zerotune_devtools.harness.kubectl import Namespace, Object
+from zerotune_devtools.harness.volume import CLAIM, Volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 _MODEL, _CONTEXT = "borrowed", 128

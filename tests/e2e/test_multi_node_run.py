@@ -6,9 +6,10 @@ import hashlib
 import json
 
 import pytest
-from jobs import SAVE_STEPS, STEPS
-from kubectl import Namespace, Object
-from volume import Volume
+
+from zerotune_devtools.harness.jobs import SAVE_STEPS, STEPS
+from zerotune_devtools.harness.kubectl import Namespace, Object
+from zerotune_devtools.harness.volume import Volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-import chart
 import pytest
-from installation import installed
-from stand_in_jobs import model, stand_in_job
+
+from tests.e2e.stand_in_jobs import model, stand_in_job
+from zerotune_devtools import chart
+from zerotune_devtools.harness.installation import installed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from api_server import ApiServer
-from deadly_proxy import AtEveryWrite, AtWrite, Never
-from lives import Life, expect_a_good_end, live
+
+from tests.e2e.lives import Life, expect_a_good_end, live
+from zerotune_devtools.harness.api_server import ApiServer
+from zerotune_devtools.harness.deadly_proxy import AtEveryWrite, AtWrite, Never
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 AT_A_TIME = 6

@@ -7,9 +7,10 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-import stand_in
-from api_server import until
-from lives import KINDS, Stage, on_stage
+
+from tests.e2e import stand_in
+from tests.e2e.lives import KINDS, Stage, on_stage
+from zerotune_devtools.harness.api_server import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 FIRST = f"{stand_in.NAME}-a0"

@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from installation import Installation
-from jobs import fine_tune_job, one_rank
-from kubectl import Namespace, Object
-from object_store import BUCKET, ObjectStore, object_store
-from settings import HOST_ADDRESS, NODE_NAME
 from small_model import save_model
-from volume import data
+
+from tests.e2e.object_store import BUCKET, ObjectStore, object_store
+from zerotune_devtools.bed.settings import HOST_ADDRESS, NODE_NAME
+from zerotune_devtools.harness.installation import Installation
+from zerotune_devtools.harness.jobs import fine_tune_job, one_rank
+from zerotune_devtools.harness.kubectl import Namespace, Object
+from zerotune_devtools.harness.volume import data
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 _STEPS = 4

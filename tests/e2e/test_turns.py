@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import stand_in
-from api_server import ApiServer, Object, until
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from tests.e2e import stand_in
+from zerotune_devtools.harness.api_server import ApiServer, Object, until
 from zerotune_operator.backends.kubernetes.backend import Cluster
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from api_server import ApiServer, until
-from deadly_proxy import Never
-from host_operator import HostOperator
-from lives import expect_a_good_end, stage
+
+from tests.e2e.lives import expect_a_good_end, stage
+from zerotune_devtools.harness.api_server import ApiServer, until
+from zerotune_devtools.harness.deadly_proxy import Never
+from zerotune_devtools.harness.host_operator import HostOperator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

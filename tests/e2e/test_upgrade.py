@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stand_in
-import stand_in_jobs
-from api_server import ApiServer
-from installation import RELEASE, Installation, installed
-from kubectl import Namespace, Object
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-
-import chart
-
-import cluster
+from tests.e2e import stand_in, stand_in_jobs
+from zerotune_devtools import chart, cluster
+from zerotune_devtools.checkout import CHART
+from zerotune_devtools.harness.api_server import ApiServer
+from zerotune_devtools.harness.installation import RELEASE, Installation, installed
+from zerotune_devtools.harness.kubectl import Namespace, Object
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 JOB = f"ftj/{stand_in.NAME}"
@@ -39,7 +34,7 @@ def test_a_running_job_goes_on_under_the_operator_of_the_new_version(previous: I
     jobs.step(JOB, stand_in.STEP)
     [before], pods = _operators(system), _pods(jobs)
 
-    upgrade = ["upgrade", RELEASE, chart.CHART, "--namespace", system.name, "--reset-then-reuse-values"]
+    upgrade = ["upgrade", RELEASE, CHART, "--namespace", system.name, "--reset-then-reuse-values"]
     chart.helm(*upgrade, "--force-conflicts", "--wait", "--timeout", "180s", on_cluster=True)
 
     [after] = _operators(system)

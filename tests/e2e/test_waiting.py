@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from kubectl import Namespace, Object
-from stand_in_jobs import model, stand_in_job
+
+from tests.e2e.stand_in_jobs import model, stand_in_job
+from zerotune_devtools.harness.kubectl import Namespace, Object
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 _PROMISED_SECONDS = 60

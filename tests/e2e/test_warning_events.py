@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import chart
 import pytest
-from api_server import ApiServer
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from zerotune_devtools import chart
+from zerotune_devtools.harness.api_server import ApiServer
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import chart
 import pytest
-from api_server import ApiServer, Object, until
-from deadly_proxy import DeadlyProxy, Never
-from host_operator import kubeconfig_of
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from zerotune_devtools import chart
+from zerotune_devtools.harness.api_server import ApiServer, Object, until
+from zerotune_devtools.harness.deadly_proxy import DeadlyProxy, Never
+from zerotune_devtools.harness.host_operator import kubeconfig_of
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.watches import Listener, Watch
 

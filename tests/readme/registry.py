@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import components
-import settings
-from bed import Bed
+from zerotune_devtools.bed import components, settings
+from zerotune_devtools.bed.bed import Bed
 
 
 @contextmanager

@@ -6,22 +6,16 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-sys.path.insert(0, str(Path(__file__).parents[2] / "images"))
-
-from bed import Bed
-from build import Docker
-from registry import serve
-
-import cluster
+from tests.readme.registry import serve
+from zerotune_devtools import cluster
+from zerotune_devtools.bed.bed import Bed
+from zerotune_devtools.images.build import Docker
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", ROOT / "charts" / "zerotune" / "README.md"]
@@ -128,7 +122,7 @@ def test_a_cluster_of_ones_own_pulls_what_was_pushed() -> None:
     if Docker.is_used():  # Then the cluster is kind, too; else it is the test bed, which trusts this registry.
         pytest.skip("docker and the nodes of kind trust a registry without TLS only where their owner tells them to")
     cluster.up()
-    replaced = (*MAKES_CLUSTER, "helm install", "python examples/kubernetes/seed_volume.py")
+    replaced = (*MAKES_CLUSTER, "helm install", "python examples/quickstart/seed_volume.py")
     namespace, label, filled, apply, *_ = [line for line in TRIAL if not line.startswith(replaced)]
     with serve(Bed()) as (registry, environment):
         own = [line.replace(EXAMPLE_REGISTRY, registry) for line in OWN_CLUSTER]

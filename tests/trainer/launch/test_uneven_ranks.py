@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,13 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.trainer.launch.paced_rank import DATA_SECONDS, OUTPUT_SECONDS, run_paced_rank
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.launching.forkserver import start_rank
 from zerotune_trainer.progress import Beat
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from paced_rank import DATA_SECONDS, OUTPUT_SECONDS, run_paced_rank
 
 pytestmark = pytest.mark.slow
 

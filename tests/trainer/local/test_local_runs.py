@@ -17,7 +17,7 @@ from zerotune_operator.api.status import JobStatus
 from zerotune_trainer.reporting.results import TrainRecord, read_metrics
 
 if TYPE_CHECKING:
-    from conftest import Workplace
+    from tests.trainer.local.conftest import Workplace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -15,8 +15,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from training_rank import ENVIRONMENT_NAME, LOG_NAME, run_logged_rank
-
+from tests.trainer.training.training_rank import ENVIRONMENT_NAME, LOG_NAME, run_logged_rank
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.launching.forkserver import start_rank

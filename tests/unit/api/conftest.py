@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from admission_cases import read_cases, read_plan_cases
+from tests.unit.api.admission_cases import read_cases, read_plan_cases
 
 FILES = {"valid_case": "valid.yaml", "invalid_case": "invalid.yaml", "changed_case": "changes.yaml"}
 

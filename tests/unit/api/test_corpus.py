@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from admission_cases import Case
 
+from tests.unit.api.admission_cases import Case
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import InvalidManifestError, check_update, load_jobs, parse_job
 from zerotune_operator.api.manifest_yaml import path_text

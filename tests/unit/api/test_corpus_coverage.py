@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from admission_cases import read_cases
 
+from tests.unit.api.admission_cases import read_cases
 from zerotune_operator.api.crd import KINDS, Kind, resource_schema
 from zerotune_operator.api.fields import all_fields, fields_of, part_of
 from zerotune_operator.api.load import InvalidManifestError, parse_job

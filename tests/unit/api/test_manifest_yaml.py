@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from admission_cases import SCALARS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.api.admission_cases import SCALARS
 from zerotune_operator.api.manifest_yaml import MOST_NODES, Document, read_documents
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from admission_cases import PlanCase
 
+from tests.unit.api.admission_cases import PlanCase
 from zerotune_operator.admission import review
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.manifest_yaml import read_documents

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubernetes.aio.client import ApiClient
-from rendering import INSTALLATION, UID, fine_tune_job
 
+from tests.unit.kubernetes.rendering import INSTALLATION, UID, fine_tune_job
 from zerotune_operator.backends.base import Observation
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
 from zerotune_operator.backends.kubernetes.client import ClusterClient

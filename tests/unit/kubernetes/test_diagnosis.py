@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from recordings import attempt_of, nodes_of, recording, view_of
 
+from tests.unit.kubernetes.recordings import attempt_of, nodes_of, recording, view_of
 from zerotune_operator.backends.kubernetes.diagnosis import failure_of
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe
 from zerotune_operator.backends.kubernetes.scheduling import scheduling_hint, scheduling_reasons, short_resources

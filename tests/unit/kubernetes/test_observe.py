@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import FOLDER, attempt_of, nodes_of, recording, view_of
 
+from tests.unit.kubernetes.recordings import FOLDER, attempt_of, nodes_of, recording, view_of
 from zerotune_operator.api.status import OutputSummary, RootCause
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.backends.kubernetes.jobstate import QUEUE_LABEL, JobState

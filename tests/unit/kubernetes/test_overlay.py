@@ -10,8 +10,8 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from rendering import fine_tune_job, pod_spec, trainer, tuned
 
+from tests.unit.kubernetes.rendering import fine_tune_job, pod_spec, trainer, tuned
 from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, lay_over, merge
 from zerotune_operator.backends.kubernetes.render import Object
 from zerotune_trainer.errors import ConfigurationError

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rendering import (
+
+from tests.unit.kubernetes.rendering import (
     CASES,
     GOLDEN,
     INSTALLATION,
@@ -27,7 +28,6 @@ from rendering import (
     trainer,
     tuned,
 )
-
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes.objects import attempt_name, inspection_name, service_name
 from zerotune_operator.backends.kubernetes.placement import host_name

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from rendering import CASES, fine_tune_job, inference_job, job_of
 
+from tests.unit.kubernetes.rendering import CASES, fine_tune_job, inference_job, job_of
 from zerotune_operator.backends.kubernetes.support import require_kubernetes
 from zerotune_trainer.errors import ConfigurationError
 

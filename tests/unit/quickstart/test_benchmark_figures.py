@@ -6,16 +6,12 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-from bench_train import our_records, speed  # noqa: E402
-from memory import MemoryWatch  # noqa: E402
-from pairs import Comparison, report  # noqa: E402
-from workload import Workload, baseline, ours  # noqa: E402
-
-from zerotune_trainer.config import TrainConfig, load_config  # noqa: E402
-from zerotune_trainer.hostfile import Hostfile  # noqa: E402
+from benchmarks.bench_train import our_records, speed
+from zerotune_devtools.benchmarks.memory import MemoryWatch
+from zerotune_devtools.benchmarks.pairs import Comparison, report
+from zerotune_devtools.benchmarks.workload import Workload, baseline, ours
+from zerotune_trainer.config import TrainConfig, load_config
+from zerotune_trainer.hostfile import Hostfile
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SCRIPT = Path(__file__).parents[3] / "examples" / "kubernetes" / "seed_volume.py"
+SCRIPT = Path(__file__).parents[3] / "examples" / "quickstart" / "seed_volume.py"
 
 
 def _claim_and_pod(*arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from attempts import PLAN, START, at, ended, running, seen, told, waiting
-
+from tests.unit.status.attempts import PLAN, START, at, ended, running, seen, told, waiting
 from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause
 from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import NodeObservation, Observation

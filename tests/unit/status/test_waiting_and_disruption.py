@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from attempts import START, at, ended, running, seen, told, waiting
 
+from tests.unit.status.attempts import START, at, ended, running, seen, told, waiting
 from zerotune_operator.api.status import Attempt, Condition, RootCause
 from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import NodeObservation, Observation

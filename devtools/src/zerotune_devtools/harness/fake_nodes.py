@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from api_server import ApiServer, Object, until
 from yarl import URL
 
+from zerotune_devtools.harness.api_server import ApiServer, Object, until
 from zerotune_trainer.config import Launch
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
 
@@ -64,7 +64,14 @@ async def fake_nodes(cluster: ApiServer, kwok: Path, kubeconfig: Path) -> AsyncI
     with tempfile.TemporaryDirectory() as folder, Path(folder, "kwok.log").open("wb") as log:
         stages = Path(folder, "stages.yaml")
         stages.write_text("\n---\n".join(json.dumps(stage) for stage in _stages(_own_address(cluster))))
-        command = [kwok, "--kubeconfig", kubeconfig, "--config", stages, "--node-lease-duration-seconds=40"]
+        command: list[str | Path] = [
+            kwok,
+            "--kubeconfig",
+            kubeconfig,
+            "--config",
+            stages,
+            "--node-lease-duration-seconds=40",
+        ]
         command += [f"--manage-nodes-with-label-selector={LABEL}=true"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:

@@ -10,7 +10,9 @@ REFERENCE = "org.opencontainers.image.ref.name"
 
 
 def images(layout: Path) -> dict[str, dict[str, Any]]:
-    """The manifest descriptor of each image, by reference."""
+    """The manifest descriptor of each image, by reference; none where there is no layout yet."""
+    if not (layout / "index.json").is_file():
+        return {}
     named = [manifest for manifest in _index(layout)["manifests"] if REFERENCE in manifest.get("annotations", {})]
     return {manifest["annotations"][REFERENCE]: manifest for manifest in named}
 
@@ -24,7 +26,7 @@ def blobs(layout: Path, descriptor: dict[str, Any]) -> list[str]:
 
 def has(layout: Path, reference: str, *, config: str) -> bool:
     """Whether an image is there, whole, and with the configuration of that digest, which stands for all of it."""
-    descriptor = images(layout).get(reference) if (layout / "index.json").is_file() else None
+    descriptor = images(layout).get(reference)
     if descriptor is None or not blob_path(layout, descriptor["digest"]).is_file():
         return False
     parts = blobs(layout, descriptor)

@@ -13,12 +13,9 @@ from pathlib import Path
 
 import aiohttp
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-
-import chart
-from deadly_proxy import free_port
-
-import cluster
+from zerotune_devtools import chart, cluster
+from zerotune_devtools.checkout import CRDS
+from zerotune_devtools.harness.deadly_proxy import free_port
 
 PROGRAM = Path(sys.executable).with_name("zerotune")
 
@@ -96,7 +93,7 @@ class HostOperator:
 def prepare_cluster() -> Path:
     """Give the cluster the images, and the kinds, which stay; its kubeconfig."""
     kubeconfig = cluster.up_with_images()
-    files = [f"--filename={path}" for path in sorted(chart.CRDS.glob("zerotune.dev_*.yaml"))]
+    files = [f"--filename={path}" for path in sorted(CRDS.glob("zerotune.dev_*.yaml"))]
     ended = chart.kubectl("apply", "--server-side", "--force-conflicts", *files)
     assert ended.returncode == 0, ended.stderr
     return kubeconfig

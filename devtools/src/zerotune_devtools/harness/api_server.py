@@ -43,7 +43,8 @@ class ApiServer:
         if settings.cert_file:
             context.load_cert_chain(settings.cert_file, settings.key_file)
         self.url = settings.host
-        headers = {auth["key"]: auth["value"] for auth in (await settings.auth_settings()).values()}
+        credentials: Any = await settings.auth_settings()
+        headers = {auth["key"]: auth["value"] for auth in credentials.values()}
         headers |= {"Accept-Encoding": "identity"}
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
         timeout = aiohttp.ClientTimeout(total=None, connect=30)
@@ -57,16 +58,20 @@ class ApiServer:
         await self.session.close()
 
     async def get(self, path: str) -> Object:
+        """The object at a path."""
         return await self.ask("GET", path)
 
     async def items(self, path: str) -> list[Object]:
+        """The objects of a list."""
         found: list[Object] = (await self.get(path))["items"]
         return found
 
     async def create(self, path: str, wanted: Object) -> Object:
+        """Create an object in the collection at a path; returns what became of it."""
         return await self.ask("POST", path, wanted)
 
     async def delete(self, path: str) -> Object:
+        """Delete an object, or a whole collection."""
         return await self.ask("DELETE", path)
 
     async def patch(self, path: str, change: Object) -> Object:
@@ -76,6 +81,11 @@ class ApiServer:
     async def ask(
         self, method: str, path: str, body: Object | None = None, content_type: str = "application/json"
     ) -> Object:
+        """Send one request; returns the answer, under the key `text` where it is no JSON.
+
+        Raises:
+            RefusedError: the answer is none of success.
+        """
         headers = {"Content-Type": content_type}
         async with self.session.request(method, self.url + path, json=body, headers=headers) as answer:
             content = await answer.read()

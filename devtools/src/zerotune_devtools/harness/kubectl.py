@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 import json
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-
-import chart
+from zerotune_devtools import chart
 
 Object = dict[str, Any]
 _LOG_LINES = 40
@@ -85,11 +82,11 @@ class Namespace:
         def reached(job: Object) -> bool:
             status = job.get("status", {})
             assert status.get("phase") not in ("Succeeded", "Failed"), self.story(resource)
-            return status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= least
+            return bool(status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= least)
 
         return dict(self.until(resource, reached, seconds)["status"])
 
-    def events(self, name: str) -> list[tuple[str, str]]:
+    def events(self, name: str) -> builtins.list[tuple[str, str]]:
         """Type and reason of each Event about a job, oldest first."""
         said = self.list("events")
         about = [event for event in said if event["involvedObject"]["name"] == name]

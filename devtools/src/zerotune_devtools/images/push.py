@@ -1,4 +1,5 @@
-"""Pushes what `make images` built to a registry: `python push.py REGISTRY`, zerotune.dev/NAME:TAG to REGISTRY/NAME:TAG.
+"""Pushes what `make images` built to a registry: `make push REGISTRY=...`, zerotune.dev/NAME:TAG to
+REGISTRY/NAME:TAG.
 
 docker pushes where it has built, else buildah. Who has to log in does so before: `docker login` or `buildah login`.
 """
@@ -10,12 +11,10 @@ import subprocess
 import sys
 from typing import Protocol
 
-import components
-import layout
-from build import Docker
-from buildah import Buildah
-
-BUILT = "zerotune.dev/"
+from zerotune_devtools.checkout import cache_folder
+from zerotune_devtools.images import NONE_BUILT, REGISTRY, layout
+from zerotune_devtools.images.build import Docker
+from zerotune_devtools.images.buildah import Buildah
 
 
 class Pusher(Protocol):
@@ -33,7 +32,7 @@ class FromDocker:
 
     def references(self) -> list[str]:
         """By the name of their registry."""
-        command = ["docker", "images", "--filter", f"reference={BUILT}*", "--format", "{{.Repository}}:{{.Tag}}"]
+        command = ["docker", "images", "--filter", f"reference={REGISTRY}/*", "--format", "{{.Repository}}:{{.Tag}}"]
         return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
 
     def push(self, reference: str, target: str) -> None:
@@ -47,8 +46,7 @@ class FromBuildah(Buildah):
 
     def references(self) -> list[str]:
         """Those that the test bed is given."""
-        folder = self._folder / "layout"
-        return [name for name in layout.images(folder) if name.startswith(BUILT)] if folder.is_dir() else []
+        return [name for name in layout.images(self._folder / "layout") if name.startswith(f"{REGISTRY}/")]
 
     def push(self, reference: str, target: str) -> None:
         """As docker does."""
@@ -60,12 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("registry", metavar="REGISTRY", help="registry and path, as in registry.example.com/team")
     registry = parser.parse_args().registry.rstrip("/")
-    pusher: Pusher = FromDocker() if Docker.is_used() else FromBuildah(components.cache_folder() / "images")
+    pusher: Pusher = FromDocker() if Docker.is_used() else FromBuildah(cache_folder() / "images")
     references = pusher.references()
     if not references:
-        sys.exit(f"error: there is no image named {BUILT}... to push: build them with `make images`")
+        sys.exit(f"error: {NONE_BUILT}")
     for reference in references:
-        target = f"{registry}/{reference.removeprefix(BUILT)}"
+        target = f"{registry}/{reference.removeprefix(f'{REGISTRY}/')}"
         pusher.push(reference, target)
         sys.stdout.write(f"{target}\n")
 

@@ -11,9 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import base
-import debian
-import layout
+from zerotune_devtools import debian
+from zerotune_devtools.images import base, layout
 
 
 class Buildah:
@@ -34,7 +33,7 @@ class Buildah:
         target = self._folder / "layout"
         with tempfile.TemporaryDirectory(dir=self._folder / "tmp") as folder:
             image = Path(folder, "id")
-            named = ["--tag", reference, "--iidfile", image]
+            named = ["--tag", reference, "--iidfile", str(image)]
             self._run("bud", "--layers", "--isolation", "chroot", "--file", dockerfile, *named, *arguments, ".")
             if layout.has(target, reference, config=image.read_text().strip()):
                 return

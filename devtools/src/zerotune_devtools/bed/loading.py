@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
-import layout
+from zerotune_devtools.images import layout
 
 _PATIENCE_SECONDS = 10
 

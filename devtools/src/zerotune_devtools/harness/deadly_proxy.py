@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from aiohttp import ClientError, ClientResponse, web
-from api_server import ApiServer
 from yarl import URL
+
+from zerotune_devtools.harness.api_server import ApiServer
 
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 OF_THE_CONNECTION = {"connection", "content-length", "host", "keep-alive", "transfer-encoding", "authorization"}
@@ -46,7 +47,8 @@ class Write(NamedTuple):
 class Never:
     """An undisturbed life."""
 
-    def __call__(self, write: Write) -> bool:
+    def __call__(self, write: Write) -> bool:  # noqa: ARG002 the others look at it
+        """Whether the operator dies at it: no."""
         return False
 
 
@@ -57,6 +59,7 @@ class AtWrite:
     number: int
 
     def __call__(self, write: Write) -> bool:
+        """Whether it is this one."""
         return write.number == self.number
 
 
@@ -67,6 +70,7 @@ class AtEveryWrite:
     seen: set[tuple[str, str, int]] = field(default_factory=set)
 
     def __call__(self, write: Write) -> bool:
+        """Whether it was not seen before."""
         new = write.identity not in self.seen
         self.seen.add(write.identity)
         return new
@@ -116,6 +120,7 @@ class DeadlyProxy:
 
     @property
     def url(self) -> str:
+        """Where an operator finds it."""
         return f"http://127.0.0.1:{self._port}"
 
     async def interrupt(self, seconds: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +12,9 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cluster"))
-
-import chart
-from kubectl import Namespace
+from zerotune_devtools import chart
+from zerotune_devtools.checkout import CHART
+from zerotune_devtools.harness.kubectl import Namespace
 
 RELEASE = "zerotune"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
@@ -41,9 +39,7 @@ class Installation:
 
 
 @contextmanager
-def installed(
-    progress_interval: float = 1, others: Sequence[str] = (), folder: Path = chart.CHART
-) -> Iterator[Installation]:
+def installed(progress_interval: float = 1, others: Sequence[str] = (), folder: Path = CHART) -> Iterator[Installation]:
     """Install the chart that is in `folder` for a namespace of its own, and for `others`, which are there."""
     token = uuid.uuid4().hex[:6]
     system, jobs = f"zerotune-{token}-system", f"zerotune-{token}"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-from kubectl import Namespace, Object
+from zerotune_devtools.checkout import ROOT
+from zerotune_devtools.harness.kubectl import Namespace, Object
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "kubernetes"))
-
-from seed_volume import CLAIM, catalogue_files, pod_spec, volume_objects
-
-_SEED_SECONDS = 180
-_READER = "reader"
-_WEAKNESSES, _HELD_OUT = 40, 3
+CLAIM = "cwe"
+"""As the script names it, and where it mounts it."""
 BAD_RECORD = 3
 """Line of bad.jsonl that is no JSON object."""
+_SCRIPT = ROOT / "examples" / "quickstart" / "seed_volume.py"
+_SIZES = ("--trained-on", "40", "--held-out", "3")
+_SEED_SECONDS = 180
+_READER = "reader"
 
 
 class Volume:
@@ -28,7 +29,8 @@ class Volume:
 
     def fill(self) -> None:
         """Make the claim, put model and data in, and start the pod that reads it."""
-        self._namespace.apply(*volume_objects(data()), _reader())
+        claim, seed, job = _seeding()
+        self._namespace.apply(claim, seed | {"data": seed["data"] | data()}, job, _reader(job))
         self._namespace.kubectl("wait", "job/fill", "--for=condition=Complete", f"--timeout={_SEED_SECONDS}s")
         self._namespace.kubectl("wait", f"pod/{_READER}", "--for=condition=Ready", f"--timeout={_SEED_SECONDS}s")
 
@@ -59,12 +61,24 @@ class Volume:
 
 def data() -> dict[str, str]:
     """The files of the folder data, by name: real text about weaknesses of software."""
-    files = catalogue_files(_WEAKNESSES, _HELD_OUT)
+    _, seed, _ = _seeding()
+    files = {name: text for name, text in seed["data"].items() if name.endswith(".jsonl")}
     lines = files["cpt-train.jsonl"].splitlines(keepends=True)
     bad = "".join([*lines[: BAD_RECORD - 1], '{"text": "cut o\n', *lines[BAD_RECORD:]])
     return files | {"bad.jsonl": bad}
 
 
-def _reader() -> Object:
-    spec = pod_spec("reader", ["sleep", "infinity"]) | {"terminationGracePeriodSeconds": 0}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": _READER}, "spec": spec}
+@functools.cache
+def _seeding() -> list[Object]:
+    """The claim, the ConfigMap and the Job that the example for a cluster makes."""
+    printed = subprocess.run([sys.executable, _SCRIPT, *_SIZES], check=True, stdout=subprocess.PIPE).stdout
+    return list(json.loads(printed)["items"])
+
+
+def _reader(job: Object) -> Object:
+    """A pod like that of the Job which fills the claim; it stays."""
+    spec = job["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    waiting = container | {"name": _READER, "command": ["sleep", "infinity"]}
+    kept = spec | {"containers": [waiting], "terminationGracePeriodSeconds": 0}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": _READER}, "spec": kept}

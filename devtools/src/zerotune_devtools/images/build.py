@@ -1,4 +1,4 @@
-"""Builds the images: `python build.py [operator] [trainer] [--torch-backend cpu]` in the repository's root.
+"""Builds the images: `make images`, `make images TORCH_BACKEND=cuda`.
 
 docker builds where its daemon answers, else buildah; the Dockerfiles are the same. The package index and certificates
 that this machine uses are given to the build as secrets, and so are in no image.
@@ -17,11 +17,10 @@ import tomllib
 from pathlib import Path
 from typing import Protocol
 
-import components
-from buildah import Buildah
+from zerotune_devtools.checkout import ROOT, cache_folder
+from zerotune_devtools.images import REGISTRY
+from zerotune_devtools.images.buildah import Buildah
 
-ROOT = Path(__file__).resolve().parent.parent
-REGISTRY = "zerotune.dev"
 _INDEX_VARIABLES = (
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT"),
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT"),
@@ -66,7 +65,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     os.chdir(ROOT)
-    builder: Builder = Docker() if Docker.is_used() else Buildah(components.cache_folder() / "images")
+    builder: Builder = Docker() if Docker.is_used() else Buildah(cache_folder() / "images")
     for name in options.names:
         _build(builder, name, options.torch_backend)
 

@@ -1,8 +1,8 @@
-"""A cluster for the tests: `python cluster.py up|load|down`.
+"""A cluster for the tests: `zerotune-cluster up|load|down`.
 
     ZEROTUNE_KUBECONFIG names a kubeconfig     that cluster, which must be one for tests; it is not taken down
     `docker info` answers and `kind` is there  a kind cluster named zerotune
-    else                                       the test bed of bed.py (Linux, root)
+    else                                       the test bed of bed/ (Linux, root)
 
 KUBECONFIG is not asked: in many a shell it names a cluster that people work with.
 
@@ -12,15 +12,13 @@ KUBECONFIG is not asked: in many a shell it names a cluster that people work wit
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-import components
-from bed import Bed
-
-KIND_NAME = "zerotune"
+from zerotune_devtools import kind
+from zerotune_devtools.bed import components
+from zerotune_devtools.bed.bed import Bed
+from zerotune_devtools.checkout import cache_folder
 
 
 def up() -> Path:
@@ -32,9 +30,9 @@ def up() -> Path:
     if own := named():
         components.client_programs()
         return own
-    if _has_kind():
+    if kind.is_used():
         components.client_programs()
-        return _kind_up()
+        return kind.up()
     if sys.platform != "linux" or os.geteuid() != 0:
         raise RuntimeError(
             "the test bed needs Linux and root: run as root, or start Docker and install kind, "
@@ -47,16 +45,16 @@ def load() -> list[str]:
     """Give the cluster the images that `make images` built; returns the names of those that were sent.
 
     Raises:
-        RuntimeError: the cluster was named: its images come from its registry.
+        RuntimeError: there is no image, or the cluster was named: its images come from its registry.
     """
     if own := named():
         raise RuntimeError(
             f"ZEROTUNE_KUBECONFIG is {own}, a cluster of your own: push the images to a registry that it pulls from, "
             "with `make push REGISTRY=registry.example.com/team`"
         )
-    if _has_kind():
-        return _kind_load()
-    return Bed().load(components.cache_folder() / "images" / "layout")
+    if kind.is_used():
+        return kind.load()
+    return Bed().load(cache_folder() / "images" / "layout")
 
 
 def up_with_images() -> Path:
@@ -71,40 +69,16 @@ def down() -> None:
     """Take down what `up` started; a cluster that was named stays."""
     if named():
         return
-    if _has_kind():
-        subprocess.run(["kind", "delete", "cluster", "--name", KIND_NAME], check=True)
-        return
-    Bed().down()
+    if kind.is_used():
+        kind.down()
+    else:
+        Bed().down()
 
 
 def named() -> Path | None:
     """The cluster that the environment names, which is not ours to load images into or to take down."""
     path = os.environ.get("ZEROTUNE_KUBECONFIG")
     return Path(path) if path else None
-
-
-def _has_kind() -> bool:
-    if not shutil.which("kind") or not shutil.which("docker"):
-        return False
-    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-
-
-def _kind_up() -> Path:
-    kubeconfig = components.cache_folder() / "kind.kubeconfig"
-    kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-    existing = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True).stdout.split()
-    if KIND_NAME not in existing:
-        subprocess.run(["kind", "create", "cluster", "--name", KIND_NAME, "--wait", "120s"], check=True)
-    command = ["kind", "export", "kubeconfig", "--name", KIND_NAME, "--kubeconfig", kubeconfig]
-    subprocess.run(command, check=True)
-    return kubeconfig
-
-
-def _kind_load() -> list[str]:
-    listed = ["docker", "images", "--filter", "reference=zerotune.dev/*", "--format", "{{.Repository}}:{{.Tag}}"]
-    names = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
-    subprocess.run(["kind", "load", "docker-image", "--name", KIND_NAME, *names], check=True)
-    return names
 
 
 def main() -> None:
@@ -118,14 +92,10 @@ def main() -> None:
 def _carry_out(arguments: list[str]) -> None:
     match arguments:
         case ["up"]:
-            print(f'export KUBECONFIG={up()} PATH={components.cache_folder()}/bin:"$PATH"')
+            print(f'export KUBECONFIG={up()} PATH={cache_folder()}/bin:"$PATH"')
         case ["load"]:
             print(*load(), sep="\n")
         case ["down"]:
             down()
         case _:
-            sys.exit(f"usage: {sys.argv[0]} up|load|down")
-
-
-if __name__ == "__main__":
-    main()
+            sys.exit("usage: zerotune-cluster up|load|down")

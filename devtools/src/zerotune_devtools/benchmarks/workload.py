@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from zerotune_devtools.checkout import ROOT
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.plan import Placement, plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.sizing.shape import read_shape
 
-HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 RANKS = 2
 LENGTH = 256
@@ -61,7 +61,7 @@ class Run:
 
 def prepare_work(work: Path) -> Path:
     """Make data and model in `work` unless they are there; returns its absolute path."""
-    script = HERE.parent / "examples" / "quickstart" / "prepare.py"
+    script = ROOT / "examples" / "quickstart" / "prepare.py"
     subprocess.run([sys.executable, script, work], check=True, env=environment(work))
     return work.absolute()
 
@@ -88,7 +88,7 @@ def ours(workload: Workload, number: int) -> Run:
 
 
 def baseline(workload: Workload, script: str, number: int) -> Run:
-    """`torchrun` with a script of `baseline/` and the very `deepspeed.json` that ours gets."""
+    """`torchrun` with a script of `benchmarks/baseline/` and the very `deepspeed.json` that ours gets."""
     output = workload.work / f"{workload.method}-baseline-{number}"
     settings = _write_folder(workload, output) / "deepspeed.json"
     launch = [str(BIN / "torchrun"), "--nproc-per-node", str(RANKS), "--master-port", str(PORT)]
@@ -104,7 +104,7 @@ def baseline(workload: Workload, script: str, number: int) -> Run:
         "length": LENGTH,
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return Run([*launch, str(HERE / "baseline" / script), *flags], output)
+    return Run([*launch, str(ROOT / "benchmarks" / "baseline" / script), *flags], output)
 
 
 def start(run: Run, work: Path) -> tuple[subprocess.Popen[bytes], float]:

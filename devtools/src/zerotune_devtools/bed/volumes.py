@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import settings
+from zerotune_devtools.bed import settings
 
 STORAGE_CLASS = "standard"
 _CLAIMS = "/api/v1/persistentvolumeclaims"

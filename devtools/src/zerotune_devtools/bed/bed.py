@@ -15,24 +15,22 @@ import tarfile
 import time
 from pathlib import Path
 
-import components
-import debian
-import layout
-import loading
-import pki
-import settings
+from zerotune_devtools import debian
+from zerotune_devtools.bed import components, loading, pki, settings
+from zerotune_devtools.checkout import cache_folder
+from zerotune_devtools.images import NONE_BUILT, layout
 
 NODE_SCRIPT = Path(__file__).with_name("node.py")
 INTERFACE = "zerotune-bed"
 READY_TIMEOUT_SECONDS = 120
-PAUSE_SOURCE = Path(__file__).parent / "components" / "pause.c"
+PAUSE_SOURCE = components.SOURCES / "pause.c"
 
 
 class Bed:
     """A test bed whose state lies below one folder."""
 
     def __init__(self) -> None:
-        self.folders = settings.Folders(components.cache_folder() / "test-bed")
+        self.folders = settings.Folders(cache_folder() / "test-bed")
 
     def up(self) -> Path:
         """Start what does not run; returns the kubeconfig. A bed that runs but does not answer is started anew.
@@ -63,12 +61,19 @@ class Bed:
 
     def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
         """kubectl against this bed; its standard output."""
-        command = [components.cache_folder() / "bin" / "kubectl", "--kubeconfig", self.folders.kubeconfig, *arguments]
+        program = cache_folder() / "bin" / "kubectl"
+        command = [str(program), "--kubeconfig", str(self.folders.kubeconfig), *arguments]
         return subprocess.run(command, check=check, capture_output=True, text=True, input=stdin).stdout
 
     def load(self, layout_folder: Path) -> list[str]:
-        """Give the node the images of an OCI layout; returns the names of those that it did not have yet."""
-        return [name for name in layout.images(layout_folder) if self._containerd().load(layout_folder, name)]
+        """Give the node the images of an OCI layout; returns the names of those that it did not have yet.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        if not (built := layout.images(layout_folder)):
+            raise RuntimeError(NONE_BUILT)
+        return [name for name in built if self._containerd().load(layout_folder, name)]
 
     def pid_of(self, component: str) -> int:
         """A component by its number here: the bed writes down the numbers of its own PID namespace.
@@ -102,8 +107,8 @@ class Bed:
         folders = self.folders
         for folder in (folders.logs, folders.root / "cni", folders.root / "pids", folders.volumes):
             folder.mkdir(parents=True)
-        for folder in settings.PRIVATE_FOLDERS:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        for path in settings.PRIVATE_FOLDERS:
+            Path(path).mkdir(parents=True, exist_ok=True)
         _issue_certificates(folders)
         texts = {
             "containerd.toml": settings.containerd(folders),
@@ -148,7 +153,8 @@ class Bed:
 
     def _load_pause_image(self, deadline: float) -> None:
         archive = _pause_archive(self.folders.root)
-        command = ["ctr", "--address", self.folders.socket, "--namespace", "k8s.io", "images", "import", archive]
+        ctr = ["ctr", "--address", str(self.folders.socket), "--namespace", "k8s.io"]
+        command = [*ctr, "images", "import", str(archive)]
         while subprocess.run(command, capture_output=True, check=False).returncode != 0:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"containerd takes no image; see {self.folders.logs}/containerd.log")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubectl import Object
-from volume import CLAIM
+from zerotune_devtools.harness.kubectl import Object
+from zerotune_devtools.harness.volume import CLAIM
 
 FOLDER = f"pvc://{CLAIM}"
 STEPS, SAVE_STEPS = 80, 20
@@ -14,11 +14,11 @@ STEPS, SAVE_STEPS = 80, 20
 def fine_tune_job(name: str, method: str = "cpt", **sections: Any) -> Object:
     """Two nodes of two ranks, ZeRO-3; `sections` of the spec replace those of this one."""
     # The answers of the catalogue are longer than 64 tokens; as plain text it is cut into blocks of them.
-    columns = {
+    columns: dict[str, Object] = {
         "cpt": {"columns": {"text": "text"}},
         "sft": {"columns": {"messages": "messages"}, "packing": "none", "overflow": "truncate"},
     }
-    spec = {
+    spec: Object = {
         "method": method,
         "model": {"uri": f"{FOLDER}/model"},
         "data": {

@@ -3,7 +3,7 @@
 It is PID 1 of a PID namespace, with a mount and a network namespace of its own: when it ends, the kernel ends every
 component, pod and shim, and drops every mount, interface and firewall rule. Nothing has to be undone one by one.
 
-    python node.py ROOT PROGRAMS        (started by bed.py under `unshare`)
+    python bed/node.py ROOT PROGRAMS       (started by bed.py under `unshare`)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-import settings
+from zerotune_devtools.bed import settings
 
 RESTART_DELAY_SECONDS = 1.0
 # Heaps are small here: by default Go would spend a fifth of a busy API server's time on collecting garbage.

@@ -1,6 +1,6 @@
 """Prints a claim and a Job that fills it with a small model and texts of the CWE catalogue:
 
-    python examples/kubernetes/seed_volume.py | kubectl apply -f -
+    python examples/quickstart/seed_volume.py | kubectl apply -f -
 
 Two pods on two nodes can both mount a claim only if it is ReadWriteMany: `--access-mode ReadWriteMany`.
 Your own model and data are on a claim, in S3 or on the Hub already: then you need none of this.
@@ -15,22 +15,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-QUICKSTART = Path(__file__).parents[1] / "quickstart"
-sys.path.insert(0, str(QUICKSTART))
-
-from catalogue import read_catalogue, split  # noqa: E402
-from prepare import conversations, held_out_questions, texts  # noqa: E402
+from catalogue import read_catalogue, split
+from prepare import conversations, held_out_questions, texts
 
 CLAIM = "cwe"
 IMAGE = "zerotune.dev/trainer:0.1.0"
 USER = 65532
-HELD_OUT, TRAINED_ON = 12, 60
+TRAINED_ON, HELD_OUT = 60, 12
 """Weaknesses; few, as what pods are given this way has to fit into a ConfigMap and its annotation."""
 
 Object = dict[str, Any]
 
 
-def catalogue_files(trained_on: int = TRAINED_ON, held_out: int = HELD_OUT) -> dict[str, str]:
+def catalogue_files(trained_on: int, held_out: int) -> dict[str, str]:
     """The files of `data/`, by name."""
     train, asked = split(read_catalogue(), held_out)
     train = train[:trained_on]
@@ -57,19 +54,23 @@ def main() -> None:
         help="of the claim; default: %(default)s",
     )
     parser.add_argument("--storage-class", help="of the claim; default: the one that the cluster has for its default")
+    weaknesses = "weaknesses of the catalogue to %s; default: %%(default)s"
+    parser.add_argument("--trained-on", type=int, default=TRAINED_ON, help=weaknesses % "train on")
+    parser.add_argument("--held-out", type=int, default=HELD_OUT, help=weaknesses % "ask about")
     options = parser.parse_args()
-    objects = volume_objects(catalogue_files(), options.image, options.access_mode, options.storage_class)
+    files = catalogue_files(options.trained_on, options.held_out)
+    objects = volume_objects(files, options.image, options.access_mode, options.storage_class)
     json.dump({"apiVersion": "v1", "kind": "List", "items": objects}, sys.stdout, indent=1)
 
 
 def volume_objects(
     files: Mapping[str, str],
-    image: str = IMAGE,
-    access_mode: str = "ReadWriteOnce",
-    storage_class: str | None = None,
+    image: str,
+    access_mode: str,
+    storage_class: str | None,
 ) -> list[Object]:
     """The claim, and the Job that fills it with `files` and a model."""
-    scripts = [Path(__file__).with_name("fill.py"), QUICKSTART / "small_model.py"]
+    scripts = [Path(__file__).with_name(name) for name in ("fill.py", "small_model.py")]
     data = {path.name: path.read_text(encoding="utf-8") for path in scripts} | dict(files)
     claim: Object = {"accessModes": [access_mode], "resources": {"requests": {"storage": "1Gi"}}}
     if storage_class:
@@ -87,7 +88,7 @@ def volume_objects(
     ]
 
 
-def pod_spec(name: str, command: list[str], image: str = IMAGE) -> Object:
+def pod_spec(name: str, command: list[str], image: str) -> Object:
     """A pod with the claim and the seed, which Pod Security's `restricted` lets in."""
     container = {
         "name": name,

@@ -14,7 +14,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-SOURCES = Path(__file__).parent / "components"
+from zerotune_devtools.checkout import cache_folder
+
+SOURCES = Path(__file__).with_name("sources")
 KUBERNETES = "1.36.3"
 GO = "1.26"
 """The version that the modules ask for."""
@@ -26,12 +28,6 @@ MODULES = {
 }
 _VERSION = "k8s.io/component-base/version"
 _STRIPPED = "-s -w"
-
-
-def cache_folder() -> Path:
-    """Where big builds live, outside the checkout: `$ZEROTUNE_CACHE`, else `~/.cache/zerotune`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ZEROTUNE_CACHE") or Path(base) / "zerotune")
 
 
 def build(names: tuple[str, ...] = ("kubernetes", "coredns", "helm", "kwok")) -> Path:

@@ -1,0 +1,1 @@
+"""The tests; what they share is imported from here, as `tests.e2e.chain` for one."""
