@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,21 @@ def plain(job: Any, output: Path) -> list[tuple[float, float]]:
     return [(log["loss"], log["grad_norm"]) for log in trainer.state.log_history if "grad_norm" in log]
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-@pytest.mark.parametrize("method", ["sft", "cpt"])
+CASES = [*itertools.product(["sft", "cpt"], [0, 1, 2, 3]), ("packed", 2)]
+
+
+@pytest.mark.parametrize(("method", "stage"), CASES)
 def test_the_losses_of_two_ranks_are_those_of_one_without_deepspeed(
     make_job: Any, tmp_path: Path, reference: dict[str, Any], method: str, stage: int
 ) -> None:
-    """Rows of very different lengths, a loss on completions only, and accumulation, in sft; wrapped blocks in cpt."""
-    job = make_job(method=method, stage=stage)
+    """Rows of very different lengths, a loss on completions only, and accumulation, in sft; wrapped blocks in cpt;
+    documents that share blocks in packed."""
+    job = make_job(method="sft" if method == "sft" else "cpt", stage=stage)
     job.config["data"]["validationFraction"] = 0
     job.config["training"] |= {"maxSteps": STEPS, "weightDecay": 0.0}
     job.config["checkpoint"]["saveStrategy"] = "no"
+    if method == "packed":
+        job.config["data"]["packing"] = "bfd_split"
     if method == "sft":
         job.config["training"] |= {"perDeviceTrainBatchSize": 1, "gradientAccumulationSteps": 2}
     if method not in reference:

@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 from pydantic import TypeAdapter
+from transformers.utils.generic import is_flash_attention_requested
 from transformers.utils.logging import disable_progress_bar
 
 from zerotune_trainer import data, distributed, methods, model
@@ -87,7 +88,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         args=arguments,
         train_dataset=rows.train,
         eval_dataset=rows.validation,
-        data_collator=data.collator(config, tokenizer),
+        data_collator=data.collator(config, tokenizer, flash_attention=is_flash_attention_requested(loaded.config)),
         processing_class=tokenizer,
     )
     _stop_if_asked(context, distributed.any_rank(context.stop.is_set()))

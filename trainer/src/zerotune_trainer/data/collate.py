@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
+from transformers.data.data_collator import DataCollatorWithFlattening
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data.formatting import NO_LOSS
@@ -42,12 +44,41 @@ class PaddingCollator:
 
 
 @dataclass(frozen=True)
-class FlatteningCollator:
-    """Rows of packed documents end to end: `input_ids`, `labels`, `position_ids`, int64, (1, tokens).
+class PackingCollator:
+    """Blocks of packed documents below each other: `input_ids`, `labels`, `position_ids`, int64, (blocks, length).
 
-    Positions begin at 0 in every document; with them, no attention mask and no cache, transformers keeps documents
-    apart: a model that is left to make a cache does not, hence `use_cache` in the batch. The first token of a document
-    has no label: it does not follow from the document before it.
+    Positions begin at 0 in every document. From them, without an attention mask and without a cache, transformers makes
+    a mask that keeps the documents of a block apart (`masking_utils.find_packed_sequence_indices`, for sdpa and eager
+    attention); a model that is left to make a cache does not, hence `use_cache` in the batch. The first token of a
+    document has no label: it does not follow from the document before it.
+    """
+
+    pad_token_id: int
+    min_length: int = 0
+    """Blocks are padded to at least this length."""
+    multiple: int = 1
+
+    def __call__(self, rows: Rows) -> Batch:
+        """Collate."""
+        length = _rounded(max(self.min_length, *(len(row["input_ids"]) for row in rows)), self.multiple)
+        positions = [np.concatenate([np.arange(size) for size in row["seq_lengths"]]) for row in rows]
+        labels = [np.where(of == 0, NO_LOSS, row["labels"]) for of, row in zip(positions, rows, strict=True)]
+        return {
+            "input_ids": _padded([row["input_ids"] for row in rows], length, self.pad_token_id),
+            "labels": _padded(labels, length, NO_LOSS),
+            # Every token of padding is a document of its own.
+            "position_ids": _padded(positions, length, 0),
+            "use_cache": False,
+        }
+
+
+@dataclass(frozen=True)
+class FlatteningCollator:
+    """Packed documents end to end, for the varlen kernels of flash attention: (1, tokens), as transformers makes it.
+
+    Beside `input_ids`, `labels` and `position_ids` there is where documents begin and the length of the longest:
+    `cu_seq_lens_q`, `cu_seq_lens_k`, int32, (documents + 1,), `max_length_q` and `max_length_k`. Without them every
+    layer would work them out again from the positions, waiting for the device. Padding is a document.
     """
 
     pad_token_id: int
@@ -57,20 +88,33 @@ class FlatteningCollator:
 
     def __call__(self, rows: Rows) -> Batch:
         """Collate."""
-        ids = np.concatenate([row["input_ids"] for row in rows])
-        labels = np.concatenate([row["labels"] for row in rows])
-        positions = np.concatenate([np.arange(size) for row in rows for size in row["seq_lengths"]])
-        length = _rounded(max(len(ids), len(rows) * self.min_length), self.multiple)
-        return {
-            "input_ids": _padded([ids], length, self.pad_token_id),
-            "labels": _padded([np.where(positions == 0, NO_LOSS, labels)], length, NO_LOSS),
-            "position_ids": _padded([positions], length, 0),
-            "use_cache": False,
-        }
+        documents = [document for row in rows for document in _documents(row)]
+        tokens = sum(len(row["input_ids"]) for row in rows)
+        padding = _rounded(max(tokens, len(rows) * self.min_length), self.multiple) - tokens
+        if padding:
+            blank = {"input_ids": [self.pad_token_id] * padding, "labels": [NO_LOSS] * padding}
+            documents.append(blank)
+        flatten: Any = DataCollatorWithFlattening(  # type: ignore[no-untyped-call]
+            return_flash_attn_kwargs=True, separator_id=NO_LOSS
+        )
+        return {**flatten(documents), "use_cache": False}
 
 
-def collator(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> PaddingCollator | FlatteningCollator:
+def _documents(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    ends = np.cumsum(row["seq_lengths"])
+    for end, size in zip(ends, row["seq_lengths"], strict=True):
+        yield {name: row[name][end - size : end] for name in ("input_ids", "labels")}
+
+
+def collator(
+    config: TrainConfig, tokenizer: PreTrainedTokenizerBase, *, flash_attention: bool = False
+) -> PaddingCollator | PackingCollator | FlatteningCollator:
     """What makes batches of the rows that `prepare` gives for this job.
+
+    Args:
+        config: The job.
+        tokenizer: The model's.
+        flash_attention: Whether the model computes attention with one of the flash attention kernels.
 
     Raises:
         ConfigurationError: the tokenizer has neither a pad token nor an EOS token.
@@ -82,8 +126,11 @@ def collator(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> Padding
         )
     multiple = config.data.pad_to_multiple_of or 1
     min_length = config.data.max_length if config.data.padding == "max_length" else 0
-    collate = FlatteningCollator if packing_of(config) == "bfd_split" else PaddingCollator
-    return collate(pad, min_length, multiple)
+    if packing_of(config) != "bfd_split":
+        return PaddingCollator(pad, min_length, multiple)
+    # With other attention than flash, end to end costs the square of all tokens of the batch.
+    packed = FlatteningCollator if flash_attention else PackingCollator
+    return packed(pad, min_length, multiple)
 
 
 def _padded(arrays: list[Any], length: int, value: int) -> torch.Tensor:
