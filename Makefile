@@ -39,8 +39,8 @@ quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, s
 test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) ## All checks and all tests (Linux, root, Go, apt-get)
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	$(BIN)/pytest -m slow
-	$(WITH_CLUSTER); $(BIN)/pytest -m cluster --ignore tests/readme
-	$(WITH_CLUSTER); $(BIN)/pytest -m cluster tests/readme
+	# The READMEs' commands install and take away what other tests use: they come after them, on the same cluster.
+	$(WITH_CLUSTER); $(BIN)/pytest -m cluster --ignore tests/readme; $(BIN)/pytest -m cluster tests/readme
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is
 # there before the first test: to build it for the first time takes longer than a test may.
@@ -117,11 +117,11 @@ cluster: $(STAMP) ## A Kubernetes for tests: the one ZEROTUNE_KUBECONFIG names, 
 
 # Images are built without the environment, which is far larger than what it takes.
 IN_DEVTOOLS = cd devtools/src && $(PYTHON)
-# The trainer's image: `cpu`, or `cuda` for GPUs.
+# The trainer's image: `cpu`, or `cuda` for GPUs. BASE names another base image, or this one by its digest.
 TORCH_BACKEND ?= cpu
 .PHONY: images
 images: ## Build the images: with docker, or where it does not run or root has no kind, with buildah
-	$(IN_DEVTOOLS) -m zerotune_devtools.images.build --torch-backend $(TORCH_BACKEND)
+	$(IN_DEVTOOLS) -m zerotune_devtools.images.build --torch-backend $(TORCH_BACKEND) $(if $(BASE),--base $(BASE))
 
 .PHONY: push
 push: ## Push the images that `make images` built to REGISTRY

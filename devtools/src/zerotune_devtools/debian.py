@@ -7,8 +7,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-
 
 def require(packages: dict[str, str]) -> None:
     """See to it that programs are there; `packages` maps each, by name or absolute path, to its Debian package.
@@ -30,4 +28,6 @@ def require(packages: dict[str, str]) -> None:
 
 
 def _is_there(program: str) -> bool:
-    return Path(program).exists() if program.startswith("/") else shutil.which(program, path=SYSTEM_PATH) is not None
+    if program.startswith("/"):
+        return Path(program).exists()
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is not None

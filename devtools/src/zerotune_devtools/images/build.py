@@ -1,7 +1,8 @@
 """Builds the images: `make images`, `make images TORCH_BACKEND=cuda`.
 
-docker builds where its daemon answers, else buildah; the Dockerfiles are the same. The package index and certificates
-that this machine uses are given to the build as secrets, and so are in no image.
+docker builds where its daemon answers, else buildah; the Dockerfiles are the same, and the images are built at the same
+time. The package index and certificates that this machine uses are given to the build as secrets, and so are in no
+image.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 from zerotune_devtools.checkout import ROOT, cache_folder
-from zerotune_devtools.images import REGISTRY
+from zerotune_devtools.images import REGISTRY, relay
 from zerotune_devtools.images.buildah import Buildah
 
 _INDEX_VARIABLES = (
@@ -31,17 +34,19 @@ _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 class Builder(Protocol):
     """What builds an image of a Dockerfile."""
 
-    def build(self, dockerfile: Path, reference: str, arguments: list[str]) -> None:
-        """Build in the current folder; `arguments` are those that docker and buildah share."""
+    def build(self, dockerfile: Path, reference: str, arguments: Sequence[str], secrets: Sequence[str]) -> None:
+        """Build in the current folder; `arguments` and `secrets` are options that docker and buildah share, of which
+        the image depends on the arguments alone.
+        """
 
 
 class Docker:
     """docker with BuildKit, which secrets need."""
 
-    def build(self, dockerfile: Path, reference: str, arguments: list[str]) -> None:
+    def build(self, dockerfile: Path, reference: str, arguments: Sequence[str], secrets: Sequence[str]) -> None:
         """Build the image into docker's own store."""
-        command: list[str | Path] = ["docker", "build", "--file", dockerfile, "--tag", reference, *arguments, "."]
-        subprocess.run(command, env=os.environ | {"DOCKER_BUILDKIT": "1"}, check=True)
+        command = ["docker", "build", "--file", str(dockerfile), "--tag", reference, *arguments, *secrets, "."]
+        relay.run(reference, command, os.environ | {"DOCKER_BUILDKIT": "1"})
 
     @staticmethod
     def is_used() -> bool:
@@ -63,21 +68,31 @@ def main() -> None:
         default="cpu",
         help="see images/trainer/Dockerfile; default: %(default)s",
     )
+    parser.add_argument(
+        "--base",
+        metavar="IMAGE",
+        help="a Debian 12 to build on; NAME@sha256:... pins it",
+    )
     options = parser.parse_args()
     os.chdir(ROOT)
     builder: Builder = Docker() if Docker.is_used() else Buildah(cache_folder() / "images")
-    for name in options.names:
-        _build(builder, name, options.torch_backend)
+    with ThreadPoolExecutor() as pool:
+        running = {name: pool.submit(_build, builder, name, options) for name in options.names}
+    failed = [f"{name}: {error}" for name, ended in running.items() if (error := ended.exception())]
+    if failed:
+        sys.exit("\n".join(f"error: {each}" for each in failed))
 
 
-def _build(builder: Builder, name: str, torch_backend: str) -> None:
+def _build(builder: Builder, name: str, options: argparse.Namespace) -> None:
     start = time.monotonic()
-    reference = f"{REGISTRY}/{name}:{_tag(name, torch_backend)}"
+    reference = f"{REGISTRY}/{name}:{_tag(name, options.torch_backend)}"
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--build-arg", f"VERSION={_version()}", "--build-arg", f"REVISION={_revision()}"]
         if name == "trainer":
-            arguments += ["--build-arg", f"TORCH_BACKEND={torch_backend}"]
-        builder.build(Path("images", name, "Dockerfile"), reference, arguments + _secrets(Path(folder)))
+            arguments += ["--build-arg", f"TORCH_BACKEND={options.torch_backend}"]
+        if options.base:
+            arguments += ["--build-arg", f"BASE={options.base}"]
+        builder.build(Path("images", name, "Dockerfile"), reference, arguments, _secrets(Path(folder)))
     print(f"{reference} ({time.monotonic() - start:.0f} s)", file=sys.stderr)
 
 

@@ -50,7 +50,7 @@ class FromBuildah(Buildah):
 
     def push(self, reference: str, target: str) -> None:
         """As docker does."""
-        self._run("push", reference, target)
+        self._run(reference, "push", reference, target)
 
 
 def main() -> None:
