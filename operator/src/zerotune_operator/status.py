@@ -35,13 +35,16 @@ from zerotune_trainer.errors import (
     KilledError,
     PeerLostError,
     StoppedError,
+    SupersededError,
 )
 from zerotune_trainer.progress import Progress
 
 FINAL: frozenset[Phase | None] = frozenset({"Succeeded", "Failed"})
 ACTIVE: frozenset[Phase | None] = frozenset({"Planned", "Queued", "Running", "Restarting"})
 
-_NEVER_RETRIED = {error.exit_code for error in (ConfigurationError, DataError, InputMissingError, StoppedError)}
+_NEVER_RETRIED = {
+    error.exit_code for error in (ConfigurationError, DataError, InputMissingError, StoppedError, SupersededError)
+}
 _HARMLESS_IN_A_STOP = DISRUPTIONS | {
     StoppedError.failure_class,
     KilledError.failure_class,

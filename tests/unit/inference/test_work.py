@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.config.jobs import JobIdentity
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.inference.work import PLAN_NAME, WorkPlan, read_plan, shard_size, write_whole
+from zerotune_trainer.inference.work import PLAN_NAME, WorkPlan, read_plan, shard_size
 
 
 def plan(records: int, records_per_shard: int) -> WorkPlan:
@@ -78,12 +79,12 @@ def test_chunk_sizes(records: int, ranks: int, batch_size: int, rows_per_file: i
 def test_a_plan_is_read_back(tmp_path: Path) -> None:
     written = plan(10, 3)
     assert read_plan(tmp_path) is None
-    write_whole(tmp_path / PLAN_NAME, written.model_dump_json(by_alias=True).encode())
+    write_atomically(tmp_path / PLAN_NAME, written.model_dump_json(by_alias=True).encode())
     assert read_plan(tmp_path) == written
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["plan.json"]
 
 
 def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
-    write_whole(tmp_path / PLAN_NAME, b'{"shards": 7}')
+    write_atomically(tmp_path / PLAN_NAME, b'{"shards": 7}')
     with pytest.raises(DataError, match=r"work/plan\.json"):
         read_plan(tmp_path)

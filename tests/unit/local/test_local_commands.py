@@ -20,7 +20,7 @@ from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.cli import build
 from zerotune_operator.cli.live import PlainView
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
-from zerotune_trainer.manifest import Manifest, describe, write_manifest
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -154,9 +154,8 @@ def finish(home: Home, job: Job) -> JobFolder:
     weights = folder.output / "model.safetensors"
     weights.write_text("weights")
     files = describe(folder.output, [weights])
-    write_manifest(
-        folder.output, Manifest(job=plan.config.job, config_digest=plan.config.digest(), step=9, files=files)
-    )
+    whole = Manifest(job=plan.config.job, config_digest=plan.config.digest(), step=9, files=files)
+    (folder.output / MANIFEST_NAME).write_bytes(whole.encoded())
     output = OutputSummary(uri=folder.output.as_uri(), step=9, files=1, bytes=7)
     done = Progress(step=9, total=9)
     folder.write_status(JobStatus(phase="Succeeded", plan=plan.summary(), progress=done, output=output))

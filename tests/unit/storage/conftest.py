@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pyarrow.fs import S3FileSystem
 
+from zerotune_trainer.storage import s3
 from zerotune_trainer.storage.locations import s3_filesystem
 
 STARTS_WITHIN_SECONDS = 60
@@ -46,6 +47,12 @@ def wait_for(port: int) -> None:
             time.sleep(0.05)
 
 
+def forget_clients() -> None:
+    """Let the next request look at the environment again."""
+    s3_filesystem.cache_clear()
+    s3.client.cache_clear()
+
+
 @pytest.fixture
 def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The environment of a pod that may use the server."""
@@ -53,9 +60,9 @@ def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3_filesystem.cache_clear()
+    forget_clients()
     yield s3_endpoint
-    s3_filesystem.cache_clear()
+    forget_clients()
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@
     +-- HangError            72  a rank stopped making progress
     +-- TemporaryError       75  try again: a full disk, a port in use, a store that does not answer
     |   +-- ModelChangedError     the model is not the one that the job was planned for; it is planned anew
+    +-- SupersededError      77  a later attempt of the job has taken its folder over: this one may write no more
     +-- KilledError         137  a rank was killed from outside (SIGKILL), and not for lack of memory
     +-- StoppedError        143  stopped on request, after a checkpoint where there was something to keep
 
 The numbers follow sysexits(3) where it has one; 128 and more say which signal ended the work. Codes 64, 65 and 66 are
-never retried: the same input fails again.
+never retried: the same input fails again. Nor is 77: the later attempt goes on with the work.
 """
 
 from __future__ import annotations
@@ -113,6 +114,13 @@ class ModelChangedError(TemporaryError):
     """The model is of another shape than the one that the job was planned for."""
 
     failure_class = "ModelChanged"
+
+
+class SupersededError(ZerotuneError):
+    """A later attempt of the job has taken over the folder that this one writes to."""
+
+    exit_code = 77
+    failure_class = "Superseded"
 
 
 class KilledError(ZerotuneError):

@@ -31,7 +31,7 @@ from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.tracking import Counters, ProgressTracker
 from zerotune_trainer.inference.work import WORK_NAME
 from zerotune_trainer.manifest import Manifest, completion
-from zerotune_trainer.ownership import complete_manifest, fetch, open_output, writing_errors
+from zerotune_trainer.ownership import complete_manifest, open_output, writing_errors
 from zerotune_trainer.reporting.results import RESULTS_NAME
 from zerotune_trainer.storage import Folder, local_folder
 
@@ -104,7 +104,7 @@ def infer(config: InferConfig, context: RankContext) -> None:
 
 def _complete(context: RankContext, output: Folder, manifest: Manifest) -> None:
     """Say that the result is complete, with the figures that it holds."""
-    fetch(output, RESULTS_NAME)
+    output.fetch(RESULTS_NAME)
     context.report.completion(completion(output.uri, manifest, final_progress(output.local)))
 
 

@@ -6,12 +6,12 @@ A folder without one is not complete, whatever it holds. Checkpoints and outputs
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from zerotune_trainer.atomic import sync
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.jobs import JobIdentity
 from zerotune_trainer.progress import Completion, Progress
@@ -36,6 +36,10 @@ class Manifest(Settings):
     """Optimizer steps, or records."""
     files: list[ManifestFile]
 
+    def encoded(self) -> bytes:
+        """What `manifest.json` holds."""
+        return self.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
+
 
 def completion(uri: str, manifest: Manifest, progress: Progress) -> Completion:
     """What a rank says of the result at `uri` once that is complete."""
@@ -53,7 +57,7 @@ def describe(folder: Path, paths: Iterable[Path]) -> list[ManifestFile]:
     """Measure files below `folder`, sorted by path, once they have reached the disk: a manifest may name them then."""
     ordered = sorted(paths)
     for path in ordered:
-        _sync(path)
+        sync(path)
     return [_describe(folder, path) for path in ordered]
 
 
@@ -64,15 +68,6 @@ def files_of(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.is_file() and path != folder / MANIFEST_NAME and not path.name.startswith(".")
     ]
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json` so that it is whole or absent. Its files were measured by `describe`, on whatever host."""
-    draft = folder / f".{MANIFEST_NAME}.draft"
-    draft.write_text(manifest.model_dump_json(by_alias=True, indent=2) + "\n")
-    _sync(draft)
-    draft.replace(folder / MANIFEST_NAME)
-    _sync(folder)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -106,11 +101,3 @@ def _difference(folder: Path, entry: ManifestFile) -> str:
     if _describe(folder, path).sha256 != entry.sha256:
         return f"{entry.path} has changed: its sha256 is not that of the manifest"
     return ""
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,11 @@
-"""Whose a folder is: a job writes only where nothing is, or where it has written before."""
+"""Whose a folder is: a job writes only where nothing is, or where it has written before, and its latest attempt only.
+
+The owner file names the job and the attempt. Rank 0 acquires a folder before anything else is written there; every rank
+that says of something that it is whole (a marker, a checkpoint's manifest, the manifest) verifies before that the
+folder is its attempt's still. So an attempt that goes on somewhere after the next one began, such as on a node that was
+cut off, completes nothing any more. What it writes meanwhile are files that no manifest of the later attempt relies on
+without having measured or written them itself.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +13,22 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
+from zerotune_trainer.atomic import remove_drafts
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
-from zerotune_trainer.errors import PLACE_IS_FULL, ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.errors import PLACE_IS_FULL, ConfigurationError, SupersededError, TemporaryError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, read_manifest
-from zerotune_trainer.storage import Folder, locate, open_folder, read_bytes
+from zerotune_trainer.storage import Folder, Versioned, locate, open_folder
 
 OWNER_NAME = ".zerotune-job.json"
-"""Says which job a folder belongs to; written before anything else."""
+"""Says which job and attempt a folder belongs to; written before anything else."""
+_TRIES = 100
+"""How often an attempt may find that another process wrote the owner file between its reading and its writing."""
 
 _REFUSED = {
     errno.EACCES,
@@ -56,7 +67,7 @@ def complete_manifest(output: Folder, config: TrainConfig | InferConfig) -> Mani
     Raises:
         ConfigurationError: it holds the result of another job, or of this one with another configuration.
     """
-    fetch(output, MANIFEST_NAME)
+    output.fetch(MANIFEST_NAME)
     manifest = read_manifest(output.local)
     if manifest is None:
         return None
@@ -78,55 +89,100 @@ def check_digest(output: Folder, digest: str, config: TrainConfig | InferConfig)
         )
 
 
-def claim(folder: Folder, job: JobIdentity) -> None:
-    """Make a folder the job's own, before anything is written to it. Rank 0 calls this.
+@dataclass(frozen=True)
+class Ownership:
+    """What an attempt holds of a results folder. Every rank has one; rank 0 acquires it for all.
 
-    Raises:
-        ConfigurationError: another job's folder, or files that no job has written, or a folder that cannot be written.
-        TemporaryError: the disk is full, or the volume does not answer.
+    Args:
+        folder: The folder.
+        job: The job and its attempt.
     """
-    with writing_errors(folder.uri):
-        fetch(folder, OWNER_NAME)
-        owner = read_owner(folder.local)
-        if owner is not None:
-            check_owner(folder.uri, owner, job)
-            return
-        foreign = sorted(child for child in folder.children() if not child.startswith("."))
-        if foreign:
-            raise ConfigurationError(
-                f"{folder.uri} holds files that no job has written: {', '.join(foreign[:5])}", _ANOTHER_FOLDER
-            )
-        (folder.local / OWNER_NAME).write_text(job.model_dump_json(by_alias=True) + "\n")
-        folder.push([OWNER_NAME])
 
+    folder: Folder
+    job: JobIdentity
 
-def fetch(folder: Folder, relative: str) -> None:
-    """Bring one file of a folder on S3 to its staging folder; one that is not there does not stay there either."""
-    if folder.location.local is None:
-        path = folder.local / relative
-        try:
-            content = read_bytes(f"{folder.uri}/{relative}")
-        except InputMissingError:
-            path.unlink(missing_ok=True)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    def acquire(self) -> None:
+        """Make the folder the attempt's own, before anything is written to it. Rank 0 calls this.
 
+        Of two jobs that acquire a folder at once, one succeeds; of two attempts at a job, the later one.
 
-def read_owner(folder: Path) -> JobIdentity | None:
-    """The job that a folder belongs to, by its mark or its manifest; None where it has neither.
+        Raises:
+            ConfigurationError: another job's folder, or files that no job has written, or it cannot be written.
+            SupersededError: a later attempt has it.
+            TemporaryError: the disk is full, or the volume or store does not answer.
+        """
+        with writing_errors(self.folder.uri):
+            for _ in range(_TRIES):
+                if self._try_to_acquire():
+                    return
+        raise TemporaryError(
+            f"{self.folder.uri}: {OWNER_NAME} was written by others {_TRIES} times in a row",
+            "see which other attempts or jobs run on this folder",
+        )
 
-    Raises:
-        ConfigurationError: the mark cannot be read.
-    """
-    path = folder / OWNER_NAME
-    if not path.is_file():
-        manifest = read_manifest(folder)
+    def verify(self) -> None:
+        """See that the folder is the attempt's still. Called before anything is said to be whole; reads one small file.
+
+        Raises:
+            SupersededError: a later attempt has it: this one must write no more.
+            ConfigurationError: another job has it.
+            TemporaryError: nobody can tell, for the owner file is gone, or the volume or store does not answer.
+        """
+        with writing_errors(self.folder.uri):
+            found = self.folder.read(OWNER_NAME)
+        owner = None if found is None else _parse(found.content)
+        if owner is None or owner.attempt < self.job.attempt:
+            state = "is gone" if found is None else f"says {found.content[:200]!r}"
+            raise TemporaryError(f"{self.folder.uri}/{OWNER_NAME} {state}: the folder's owner is unknown", _SEE_VOLUME)
+        self._check(owner)
+
+    def _try_to_acquire(self) -> bool:
+        found = self.folder.read(OWNER_NAME)
+        owner = self._written_by() if found is None else _parse(found.content)
+        if owner is None:
+            self._check_nobodys(found)
+        else:
+            self._check(owner)
+        content = (self.job.model_dump_json(by_alias=True) + "\n").encode()
+        if found is not None and found.content == content:
+            return True
+        if not self.folder.exchange(OWNER_NAME, content, found and found.version):
+            return False
+        # Whoever left a draft belongs to an attempt that is over: one that still runs may write no more.
+        remove_drafts(self.folder.local)
+        return True
+
+    def _written_by(self) -> JobIdentity | None:
+        """The job that wrote the manifest of a folder without an owner file."""
+        self.folder.fetch(MANIFEST_NAME)
+        manifest = read_manifest(self.folder.local)
         return manifest.job if manifest else None
+
+    def _check(self, owner: JobIdentity) -> None:
+        check_owner(self.folder.uri, owner, self.job)
+        if owner.attempt > self.job.attempt:
+            raise SupersededError(
+                f"{self.folder.uri} belongs to attempt {owner.attempt} of {self.job.name} by now, this is attempt "
+                f"{self.job.attempt}",
+                "nothing is to be done: see the later attempt",
+            )
+
+    def _check_nobodys(self, found: Versioned | None) -> None:
+        foreign = sorted(child for child in self.folder.children() if not child.startswith("."))
+        if foreign:
+            unreadable = f", and its {OWNER_NAME} cannot be read" if found else ""
+            raise ConfigurationError(
+                f"{self.folder.uri} holds files that no job has written: {', '.join(foreign[:5])}{unreadable}",
+                _ANOTHER_FOLDER,
+            )
+
+
+def _parse(content: bytes) -> JobIdentity | None:
+    """The owner; None where a crash left no more than a part of the file."""
     try:
-        return JobIdentity.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise ConfigurationError(f"{path}: {error}", _ANOTHER_FOLDER) from error
+        return JobIdentity.model_validate_json(content)
+    except ValidationError:
+        return None
 
 
 def check_owner(place: str, owner: JobIdentity, job: JobIdentity) -> None:

@@ -13,12 +13,13 @@ from transformers.utils.generic import is_flash_attention_requested
 from transformers.utils.logging import disable_progress_bar
 
 from zerotune_trainer import data, distributed, methods, model
+from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.errors import StoppedError
-from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, completion, describe, files_of, write_manifest
-from zerotune_trainer.ownership import claim, complete_manifest, fetch, open_output, writing_errors
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, completion, describe, files_of
+from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.progress import TopologyEntry
 from zerotune_trainer.reporting.card import write_card
 from zerotune_trainer.reporting.report import write_report
@@ -110,10 +111,10 @@ def _stop_if_asked(context: RankContext, asked: bool) -> None:
 
 def _claim(config: TrainConfig, context: RankContext, output: Folder, cache: Path) -> Checkpoints:
     """Make the output and the checkpoints the job's own, and let every rank know where the checkpoints are."""
-    distributed.on_first_rank(lambda: claim(output, config.job))
+    distributed.on_first_rank(Ownership(output, config.job).acquire)
     # Hosts of one machine share its cache; what a host stages there for S3 is its own.
     folder = open_output(config.checkpoint.uri or f"{output.uri}/checkpoints", cache / context.host.name)
-    distributed.on_first_rank(lambda: claim(folder, config.job))
+    distributed.on_first_rank(Ownership(folder, config.job).acquire)
     return Checkpoints(folder, config, context, output.local)
 
 
@@ -151,22 +152,22 @@ def _save(
     folder = output.local
     results = _results(trainer, folder, rows)
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
-    (folder / TOPOLOGY_NAME).write_bytes(TypeAdapter(list[TopologyEntry]).dump_json(topology, by_alias=True, indent=2))
-    (folder / RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n")
+    topology_json = TypeAdapter(list[TopologyEntry]).dump_json(topology, by_alias=True, indent=2)
+    write_atomically(folder / TOPOLOGY_NAME, topology_json)
+    write_atomically(folder / RESULTS_NAME, results.model_dump_json(by_alias=True, indent=2).encode() + b"\n")
     write_card(folder, config, results, model_folder)
     write_report(folder, config)
     files = describe(folder, [path for path in files_of(folder) if path.parent == folder])
     output.push([file.path for file in files])
     manifest = Manifest(job=config.job, config_digest=config.digest(), step=trainer.state.global_step, files=files)
-    write_manifest(folder, manifest)
-    output.push([MANIFEST_NAME])
+    output.write(MANIFEST_NAME, manifest.encoded())
     return manifest
 
 
 def _complete(context: RankContext, output: Folder, manifest: Manifest) -> None:
     """Say that the result is complete, with the figures that it holds."""
     for name in (METRICS_NAME, RESULTS_NAME):
-        fetch(output, name)
+        output.fetch(name)
     context.report.completion(completion(output.uri, manifest, final_progress(output.local)))
 
 

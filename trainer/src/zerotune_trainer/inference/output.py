@@ -19,7 +19,6 @@ from zerotune_trainer.inference.work import (
     CompletedShard,
     WorkPlan,
     completed_shards,
-    write_whole,
 )
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from zerotune_trainer.progress import Progress
@@ -72,8 +71,7 @@ def write_shard(
     """
     shard, rank = shard_and_rank
     name, content = plan.file_name(shard), _content(config, plan, rows)
-    write_whole(output.local / name, content)
-    output.push([name])
+    output.write(name, content)
     marker = CompletedShard(
         shard=shard,
         rank=rank,
@@ -82,8 +80,7 @@ def write_shard(
         failed_records=sum(row.error is not None for row in rows),
         batches=batches,
     )
-    write_whole(output.local / plan.marker_name(shard), marker.model_dump_json(by_alias=True).encode())
-    output.push([plan.marker_name(shard)])
+    output.write(plan.marker_name(shard), marker.model_dump_json(by_alias=True).encode())
 
 
 def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> Manifest:
@@ -95,8 +92,7 @@ def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> Manife
     results = _results(shards).model_dump_json(by_alias=True, indent=2) + "\n"
     contents = {METRICS_NAME: lines.encode(), RESULTS_NAME: results.encode()}
     for name, content in contents.items():
-        write_whole(output.local / name, content)
-    output.push(contents)
+        output.write(name, content)
     figures = [
         ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
         for name, content in contents.items()
@@ -107,8 +103,7 @@ def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> Manife
         step=plan.records,
         files=[*figures, *(shard.file for shard in shards)],
     )
-    write_whole(output.local / MANIFEST_NAME, manifest.model_dump_json(by_alias=True, indent=2).encode() + b"\n")
-    output.push([MANIFEST_NAME])
+    output.write(MANIFEST_NAME, manifest.encoded())
     output.remove(WORK_NAME)
     return manifest
 

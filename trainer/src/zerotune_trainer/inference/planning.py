@@ -26,9 +26,8 @@ from zerotune_trainer.inference.work import (
     completed_shards,
     read_plan,
     shard_size,
-    write_whole,
 )
-from zerotune_trainer.ownership import check_digest, claim
+from zerotune_trainer.ownership import Ownership, check_digest
 from zerotune_trainer.storage import Folder
 
 _BLOCK = 10_000
@@ -42,13 +41,12 @@ def open_work(output: Folder, config: InferConfig, files: Sequence[DataFile], ra
         ConfigurationError: it is another job's folder, or configuration or input have changed since the job began.
         DataError: a file is broken, or there is no record.
     """
-    claim(output, config.job)
+    Ownership(output, config.job).acquire()
     _refresh(output)
     plan = read_plan(output.local)
     if plan is None:
         plan = _new_plan(config, files, ranks)
-        write_whole(output.local / PLAN_NAME, plan.model_dump_json(by_alias=True, indent=2).encode())
-        output.push([PLAN_NAME])
+        output.write(PLAN_NAME, plan.model_dump_json(by_alias=True, indent=2).encode())
     check_digest(output, plan.config_digest, config)
     _check_input(plan, files)
     return Work(plan, completed_shards(output.local, plan))
@@ -56,7 +54,7 @@ def open_work(output: Folder, config: InferConfig, files: Sequence[DataFile], ra
 
 def _refresh(output: Folder) -> None:
     """See the work as it is at the URI: a staging folder may hold what was never pushed."""
-    if output.location.local is None:
+    if output.is_staged:
         shutil.rmtree(output.local / WORK_NAME, ignore_errors=True)
         output.pull(WORK_NAME)
     for draft in [*output.local.glob(".*.draft"), *output.local.glob(f"{WORK_NAME}/.*.draft")]:

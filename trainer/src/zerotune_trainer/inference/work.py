@@ -12,7 +12,6 @@ files in the order of their names hold every record once, in order, whoever wrot
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,22 +127,6 @@ def shard_size(records: int, ranks: int, batch_size: int, rows_per_file: int) ->
         return rows_per_file
     share = math.ceil(records / (ranks * SHARDS_PER_RANK))
     return min(rows_per_file, max(1, math.ceil(share / batch_size)) * batch_size)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole, on the disk, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_plan(folder: Path) -> WorkPlan | None:

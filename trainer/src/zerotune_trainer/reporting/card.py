@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.config.jobs import TrainConfig
 from zerotune_trainer.config.training import Method
 from zerotune_trainer.reporting.figures import counts_table, final_figures
@@ -56,7 +57,7 @@ def write_card(folder: Path, config: TrainConfig, results: Results, model_folder
         place=(config.output.uri or "").removeprefix("file://"),
     )
     path = folder / CARD_NAME
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, text.encode())
     return path
 
 

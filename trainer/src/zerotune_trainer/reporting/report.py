@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.config.jobs import TrainConfig
 from zerotune_trainer.progress import TopologyEntry
 from zerotune_trainer.reporting.advice import advise
@@ -64,7 +65,7 @@ def write_report(folder: Path, config: TrainConfig) -> Path:
         place=(config.output.uri or "").removeprefix("file://"),
     )
     path = folder / REPORT_NAME
-    path.write_text(page, encoding="utf-8")
+    write_atomically(path, page.encode())
     return path
 
 

@@ -3,20 +3,24 @@
 locations.py  a URI -> a file system and a path on it, and what its errors mean
 files.py      list, open and read input files
 models.py     a model's folder, on this machine
-once.py       a folder that many processes need and one makes
+once.py       what many processes need and one does at a time
 folders.py    a results folder, which is pushed to where it belongs
+s3.py         S3
 """
 
 from zerotune_trainer.storage.files import StoredFile, is_file, list_files, open_input, open_native, read_bytes
-from zerotune_trainer.storage.folders import Folder, open_folder
+from zerotune_trainer.storage.folders import Folder, LocalFolder, StagedFolder, Versioned, open_folder
 from zerotune_trainer.storage.locations import Location, locate, store_errors
 from zerotune_trainer.storage.models import local_folder
 from zerotune_trainer.storage.once import complete_or_absent
 
 __all__ = [
     "Folder",
+    "LocalFolder",
     "Location",
+    "StagedFolder",
     "StoredFile",
+    "Versioned",
     "complete_or_absent",
     "is_file",
     "list_files",

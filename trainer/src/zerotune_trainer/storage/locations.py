@@ -38,6 +38,12 @@ class Location:
         """The path on this machine, for `file://`."""
         return Path(self.path) if self.scheme == "file" else None
 
+    @property
+    def bucket_and_key(self) -> tuple[str, str]:
+        """For `s3://`; the key of a bucket's root is empty."""
+        bucket, _, key = self.path.partition("/")
+        return bucket, key
+
     def at(self, path: str) -> Location:
         """Another path of the same store."""
         return Location(f"{self.scheme}://{path}", self.scheme, path)

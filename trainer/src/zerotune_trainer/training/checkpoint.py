@@ -27,9 +27,8 @@ from zerotune_trainer.manifest import (
     differences,
     files_of,
     read_manifest,
-    write_manifest,
 )
-from zerotune_trainer.ownership import check_owner, fetch, writing_errors
+from zerotune_trainer.ownership import check_owner, writing_errors
 from zerotune_trainer.reporting.results import METRICS_NAME
 from zerotune_trainer.storage import Folder
 from zerotune_trainer.training.volume import warn_on_volume
@@ -141,13 +140,12 @@ class Checkpoints:
     def _seal(self, name: str, step: int, files: list[ManifestFile]) -> None:
         manifest = Manifest(job=self._config.job, config_digest=self._config.digest(), step=step, files=files)
         _check_ranks(name, manifest, self._context.world_size)
-        write_manifest(self._folder.local / name, manifest)
-        self._folder.push([f"{name}/{MANIFEST_NAME}"])
+        self._folder.write(f"{name}/{MANIFEST_NAME}", manifest.encoded())
 
     @property
     def _is_staged(self) -> bool:
         """Whether the folder is in a store, and each host has a folder of its own for what it sends and fetches."""
-        return self._folder.location.local is None
+        return self._folder.is_staged
 
     @property
     def _place(self) -> tuple[int, int]:
@@ -184,7 +182,7 @@ class Checkpoints:
         return newest_first if resume == "auto" else [self._named(resume, newest_first)]
 
     def _is_complete(self, name: str) -> bool:
-        fetch(self._folder, f"{name}/{MANIFEST_NAME}")
+        self._folder.fetch(f"{name}/{MANIFEST_NAME}")
         manifest = read_manifest(self._folder.local / name)
         if manifest is None:
             self._pass_over(name)
@@ -217,7 +215,7 @@ class Checkpoints:
         return name
 
     def _state(self, name: str) -> TrainerState:
-        fetch(self._folder, f"{name}/{_STATE_NAME}")
+        self._folder.fetch(f"{name}/{_STATE_NAME}")
         state: TrainerState = TrainerState.load_from_json(str(self._folder.local / name / _STATE_NAME))
         return state
 

@@ -1,0 +1,92 @@
+"""Small files that are whole or absent, whoever crashes when: draft, fsync, rename, fsync of the folder.
+
+A draft has a name of its own, so that two writers of one file never share one: what is there in the end is what one of
+them wrote, whole. Torch-free: the operator reads manifests.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_DRAFTS = ".*.draft"
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What a file system says that has no hard links."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file, and replace the one that is there. Its folder is made where it is missing.
+
+    Raises:
+        OSError: it cannot be written; what was there before is there still.
+    """
+    with _draft(path, content) as draft:
+        draft.replace(path)
+        sync(path.parent)
+
+
+def create_exclusively(path: Path, content: bytes) -> bool:
+    """Write a file where none is. Of several writers, on whatever hosts, one succeeds.
+
+    Returns:
+        Whether it was written; False where there was one already.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _draft(path, content) as draft:
+        try:
+            # Unlike a rename a link never replaces a file; unlike O_EXCL it shows the file only when it is whole.
+            os.link(draft, path)
+        except FileExistsError:
+            # NFS says so too where it repeats a request whose first answer was lost: the link may be ours.
+            return draft.stat().st_nlink > 1
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _create(path, content)
+        finally:
+            sync(path.parent)
+    return True
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what writers left directly below a folder that were cut off. One that still runs fails to write."""
+    for draft in folder.glob(_DRAFTS):
+        draft.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, have reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _draft(path: Path, content: bytes) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.draft")
+    try:
+        _create(draft, content)
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _create(path: Path, content: bytes) -> bool:
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        return False
+    with file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return True
