@@ -1,6 +1,7 @@
 """A node's part of a job, from reading the folder to the exit code. Torch-free.
 
-read the folder > start the imports > wait for the names > serve /progress > start the ranks > wait for their end
+read the folder, which must be this pod's > start the imports > wait for the names > serve /progress > start the ranks >
+wait for their end
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from zerotune_trainer.errors import Failure, InputMissingError, StoppedError, Ze
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.failures import classify, describe
 from zerotune_trainer.launching.forkserver import RankTarget, remove_socket, start_imports
+from zerotune_trainer.launching.identity import require_own_config
 from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
 from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host, wait_for_names
 from zerotune_trainer.launching.serve import ProgressServer
@@ -64,6 +66,7 @@ def run_node(
 
 def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) -> Failure | Completion | None:
     config = load_config(folder)
+    require_own_config(config)
     hostfile = _read_hostfile(folder)
     host = this_host(hostfile, name)
     launch = config.launch

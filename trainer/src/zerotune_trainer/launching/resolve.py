@@ -13,6 +13,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 from zerotune_trainer.errors import InputMissingError, TemporaryError
 from zerotune_trainer.hostfile import Host, Hostfile
+from zerotune_trainer.launching.identity import host_by_index
 
 HOST_VARIABLE = "ZEROTUNE_HOST"
 
@@ -24,12 +25,16 @@ _logger = logging.getLogger(__name__)
 
 
 def this_host(hostfile: Hostfile, name: str | None = None) -> Host:
-    """The host this process runs on: by the name given, else `ZEROTUNE_HOST`, else the machine's own name.
+    """The host this process runs on: by the name given, else `ZEROTUNE_HOST`, else `ZEROTUNE_HOST_INDEX`, else the
+    machine's own name.
 
     Raises:
         ConfigurationError: the hostfile does not name it.
+        InternalError: it has no host of that index.
     """
-    return hostfile.host(name or os.environ.get(HOST_VARIABLE) or socket.gethostname())
+    told = name or os.environ.get(HOST_VARIABLE)
+    by_index = None if told else host_by_index(hostfile)
+    return by_index or hostfile.host(told or socket.gethostname())
 
 
 def wait_for_names(names: Sequence[str], timeout_seconds: float) -> None:

@@ -1,0 +1,61 @@
+"""Which job, attempt and host this process is for, by what its pod was told. Torch-free.
+
+A pod's labels and annotations come with the pod and reach its container as environment variables (the downward API).
+The job's folder is mounted beside it, from an object that a kubelet looks up, and caches, by name: it may be that of
+another job. So the two are compared before anything is read or written. Where nobody sets the variables, as on one
+machine, there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+import os
+
+from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.errors import InternalError
+from zerotune_trainer.hostfile import Host, Hostfile
+
+UID_VARIABLE = "ZEROTUNE_JOB_UID"
+ATTEMPT_VARIABLE = "ZEROTUNE_ATTEMPT"
+DIGEST_VARIABLE = "ZEROTUNE_CONFIG_DIGEST"
+HOST_INDEX_VARIABLE = "ZEROTUNE_HOST_INDEX"
+"""Place of this host in the hostfile, from 0."""
+
+
+def require_own_config(config: TrainConfig | InferConfig) -> None:
+    """See that a configuration is the one that this pod was made for.
+
+    Raises:
+        InternalError: it is that of another job or attempt. It is an error of zerotune's, and another attempt helps.
+    """
+    found = {
+        UID_VARIABLE: config.job.uid,
+        ATTEMPT_VARIABLE: str(config.job.attempt),
+        DIGEST_VARIABLE: config.digest(),
+    }
+    for variable, value in found.items():
+        told = os.environ.get(variable)
+        if told is not None and told != value:
+            raise InternalError(
+                f"config.json is of another job or attempt: its {variable} would be {value}, and this pod's is {told}",
+                "nothing was read or written; the next attempt gets a folder of its own. Where that fails too, see "
+                "that backend.kubernetes.image is of the version of the operator",
+            )
+
+
+def host_by_index(hostfile: Hostfile) -> Host | None:
+    """The host that `ZEROTUNE_HOST_INDEX` names; None where nobody set it.
+
+    A pod's index says which host it is. Its host name does not where it has that of its node (hostNetwork).
+
+    Raises:
+        InternalError: the hostfile has no host of that index.
+    """
+    index = os.environ.get(HOST_INDEX_VARIABLE)
+    if index is None:
+        return None
+    if not index.isdecimal() or int(index) >= len(hostfile.hosts):
+        raise InternalError(
+            f"{HOST_INDEX_VARIABLE} is {index!r}, and the hostfile names {len(hostfile.hosts)} hosts",
+            "the next attempt gets a folder of its own",
+        )
+    return hostfile.hosts[int(index)]
