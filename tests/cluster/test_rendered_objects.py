@@ -66,7 +66,9 @@ def test_a_pod_that_is_taken_away_is_not_replaced_and_the_others_stay(namespace:
     second = "--selector=batch.kubernetes.io/job-completion-index=1"
     kubectl("wait", "pod", second, "--for=create", "--timeout=60s", *here)
     assert kubectl("delete", "pod", second, "--wait=false", *here).returncode == 0
-    failed = kubectl("wait", "job/weaknesses-a0", "--for=jsonpath={.status.failedIndexes}=1", "--timeout=60s", *here)
+    failed = kubectl(
+        "wait", f"job/{job['metadata']['name']}", "--for=jsonpath={.status.failedIndexes}=1", "--timeout=60s", *here
+    )
     assert failed.returncode == 0, failed.stderr
     pods = json.loads(kubectl("get", "pods", "-o", "json", *here).stdout)["items"]
     index = "batch.kubernetes.io/job-completion-index"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import uuid
@@ -26,8 +27,9 @@ KINDS = {
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
     "Pod": "/api/v1/namespaces/{}/pods",
 }
-_POD = re.compile(r"(-a\d-\d)-[a-z0-9]{5}\b")
-"""The name of a pod, which ends by chance."""
+_POD = re.compile(r"-[0-9a-f]{8}(-a\d-\d)-[a-z0-9]{5}\b")
+"""The name of a pod: a hash of the job's uid is in it, and it ends by chance."""
+_HASH = re.compile(r"-[0-9a-f]{8}\b")
 NEVER = Never()
 NOT_OURS = {"kube-root-ca.crt", "model"}
 
@@ -118,13 +120,19 @@ class Stage:
 
     async def end(self, attempt: int, with_what: Callable[[str], tuple[int, str]]) -> None:
         """Let an attempt end with the exit code and message that `with_what` makes of its config.json."""
-        name = f"{stand_in.NAME}-a{attempt}"
+        name = await self.attempt(attempt)
         config = await self.cluster.get(KINDS["ConfigMap"].format(self.namespace) + f"/{name}")
         code, message = with_what(config["data"]["config.json"])
-        pods = await self._belongings("Pod", f"?labelSelector=batch.kubernetes.io/job-name={name}")
+        pods = await self.belongings("Pod", f"?labelSelector=batch.kubernetes.io/job-name={name}")
         assert len(pods) == 1, pods
         path = f"{KINDS['Pod'].format(self.namespace)}/{pods[0]['metadata']['name']}:{stand_in.PORT}/proxy/end/{code}"
         await self.cluster.create(path, json.loads(message))
+
+    async def attempt(self, number: int) -> str:
+        """Name of the Job, and of the ConfigMap, of an attempt."""
+        labels = f"zerotune.dev/job-uid={(await self.job())['metadata']['uid']},zerotune.dev/attempt={number}"
+        [job] = await self.cluster.items(f"{KINDS['Job'].format(self.namespace)}?labelSelector={labels}")
+        return str(job["metadata"]["name"])
 
     async def _reached(self, phase: str, attempt: int) -> bool:
         status = (await self.job()).get("status", {})
@@ -139,7 +147,8 @@ class Stage:
         newest = self.operators[-1]
         return newest.is_alive() and await newest.figure("zerotune_reconciles_total") > 0
 
-    async def _belongings(self, kind: str, query: str = "") -> list[Object]:
+    async def belongings(self, kind: str, query: str = "") -> list[Object]:
+        """The objects of a kind that are the job's."""
         found = await self.cluster.items(KINDS[kind].format(self.namespace) + query)
         return [each for each in found if each["metadata"]["name"] not in NOT_OURS]
 
@@ -150,7 +159,7 @@ class Stage:
             f"/api/v1/namespaces/{self.namespace}/events?fieldSelector=involvedObject.uid={job['metadata']['uid']}"
         )
         told = sorted((each["type"], each["reason"], _POD.sub(r"\1", each["message"])) for each in events)
-        objects = [(kind, _name(each)) for kind in KINDS for each in await self._belongings(kind)]
+        objects = [(kind, _name(each)) for kind in KINDS for each in await self.belongings(kind)]
         return Life(_lasting(job["status"]), told, sorted(objects), self.proxy.writes, self.proxy.deaths)
 
     async def delete(self) -> None:
@@ -159,7 +168,7 @@ class Stage:
         await until(self._is_empty, f"{self.namespace}: everything is gone")
 
     async def _is_empty(self) -> bool:
-        return not any([await self._belongings(kind) for kind in KINDS])
+        return not any([await self.belongings(kind) for kind in KINDS])
 
 
 @asynccontextmanager
@@ -220,6 +229,11 @@ async def on_stage(
         await act(there)
 
 
+def hash_of(uid: str) -> str:
+    """What the names of a job's objects have of its uid."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:8]
+
+
 def expect_a_good_end(life: Life) -> None:
     """Two attempts with one Job and one pod each, and nothing told twice."""
     assert (life.status["phase"], life.status["restarts"]) == ("Succeeded", 1)
@@ -231,9 +245,10 @@ def expect_a_good_end(life: Life) -> None:
 
 
 def _name(found: Object) -> str:
-    """Its name; a pod's ends by chance, so that of its Job stands for it."""
+    """Its name without the hash of the job's uid; a pod's ends by chance, so that of its Job stands for it."""
     metadata = found["metadata"]
-    return str(metadata.get("labels", {}).get("batch.kubernetes.io/job-name", metadata["name"]))
+    name = str(metadata.get("labels", {}).get("batch.kubernetes.io/job-name", metadata["name"]))
+    return _HASH.sub("", name)
 
 
 def _lasting(value: Any) -> Any:

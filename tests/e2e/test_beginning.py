@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import stand_in
-from tests.e2e.lives import KINDS, Stage, on_stage
+from tests.e2e.lives import KINDS, Stage, hash_of, on_stage
 from zerotune_devtools.harness.api_server import Object, until
 from zerotune_devtools.harness.deadly_proxy import Write
 
@@ -27,7 +27,9 @@ def test_of_many_jobs_every_one_begins_once_and_is_told_of(kubeconfig: Path, tmp
         await asyncio.gather(*(there.cluster.create(there.job_path, _nowhere(f"job-{n}")) for n in range(MANY)))
         await until(lambda: _all_wait(there), "every status says what the job waits for", 90)
         made = await there.cluster.items(KINDS["Job"].format(there.namespace))
-        assert Counter(job["metadata"]["name"] for job in made) == {f"job-{n}-a0": 1 for n in range(MANY)}
+        assert Counter(job["metadata"]["labels"]["zerotune.dev/job-name"] for job in made) == {
+            f"job-{n}": 1 for n in range(MANY)
+        }
         events = await there.cluster.items(f"/api/v1/namespaces/{there.namespace}/events")
         told = Counter((each["involvedObject"]["name"], each["reason"]) for each in events)
         for number in range(MANY):
@@ -69,16 +71,17 @@ def test_a_job_under_the_name_of_one_that_goes_begins_anew(kubeconfig: Path, tmp
     asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
-def test_what_a_job_of_the_name_has_left_is_waited_for(kubeconfig: Path, tmp_path: Path) -> None:
+def test_an_object_of_our_name_that_is_anothers_is_left_alone(kubeconfig: Path, tmp_path: Path) -> None:
     async def act(there: Stage) -> None:
-        configs, name = KINDS["ConfigMap"].format(there.namespace), f"{stand_in.NAME}-a0"
-        await there.cluster.create(configs, {"metadata": {"name": name}, "immutable": True, "data": {"of": "another"}})
-        await there.cluster.create(there.job_path, stand_in.job(inspected=False))
+        uid = (await there.cluster.create(there.job_path, stand_in.job(inspected=False)))["metadata"]["uid"]
+        configs, name = KINDS["ConfigMap"].format(there.namespace), f"{stand_in.NAME}-{hash_of(uid)}-a0"
+        theirs = await there.cluster.create(configs, {"metadata": {"name": name}, "data": {"precious": "settings"}})
         there.start_operator()
         await until(lambda: there.is_in("Pending"), "the job waits")
         cause = (await there.job())["status"]["rootCause"]
         assert cause["class"] == "Temporary"
-        assert f'ConfigMap "{name}" is invalid: data: Forbidden: field is immutable' in cause["message"]
+        assert f"the ConfigMap {name} is there already, and is not this job's" in cause["message"]
+        assert await there.cluster.get(f"{configs}/{name}") == theirs
         await there.cluster.delete(f"{configs}/{name}")
         await until(lambda: there.is_in("Running"), "the job runs")
 

@@ -22,7 +22,7 @@ def test_each_job_waits_for_the_one_before(chain: Chain) -> None:
 
 
 def test_the_second_stage_starts_from_the_output_of_the_first(chain: Chain, namespace: Namespace) -> None:
-    config = namespace.get("configmap/sft-a0")["data"]["config.json"]
+    config = namespace.get(f"configmap/{namespace.attempt('sft')}")["data"]["config.json"]
     assert '"file:///mnt/pvc/cwe/output/cpt"' in config
 
 

@@ -21,7 +21,7 @@ def _inspected(namespace: Namespace) -> str:
     """A job whose model a pod is about to look at: no job has read it before."""
     model = {"uri": f"{FOLDER}/model-of-nobody"}
     namespace.apply(fine_tune_job(_PENDING, model=model, topology=one_rank(), backend=_NOWHERE))
-    namespace.until(f"job/{_PENDING}-a-inspect", bool)
+    _until_made(namespace, f"zerotune.dev/job-name={_PENDING},app.kubernetes.io/component=inspection")
     namespace.phase(f"ftj/{_PENDING}", "Pending")
     return f"ftj/{_PENDING}"
 
@@ -31,7 +31,7 @@ def _planned(namespace: Namespace) -> str:
     # The shape of the model is known from the job that made it: no pod has to look.
     namespace.apply(fine_tune_job(_PLANNED, model={"fromFineTuneJob": "cpt"}, topology=one_rank(), backend=_NOWHERE))
     namespace.phase(f"ftj/{_PLANNED}", "Planned")
-    namespace.until(f"job/{_PLANNED}-a0", bool)
+    _until_made(namespace, f"zerotune.dev/job-name={_PLANNED},zerotune.dev/attempt=0")
     return f"ftj/{_PLANNED}"
 
 
@@ -40,6 +40,11 @@ def _running(namespace: Namespace) -> str:
     namespace.apply(fine_tune_job(_RUNNING, model={"fromFineTuneJob": "cpt"}, topology=one_rank(), training=training))
     namespace.step(f"ftj/{_RUNNING}", 1)
     return f"ftj/{_RUNNING}"
+
+
+def _until_made(namespace: Namespace, selector: str) -> None:
+    """Wait for a Job with these labels."""
+    namespace.until("jobs", lambda _: bool(namespace.list("jobs", selector)))
 
 
 def _succeeded(namespace: Namespace) -> str:

@@ -118,7 +118,7 @@ def _priorities(namespace: Namespace) -> Iterator[tuple[str, str]]:
 
 def _last_pod(namespace: Namespace, name: str) -> Object:
     """The pod of the last node of a job's first attempt."""
-    pods = namespace.list("pods", f"batch.kubernetes.io/job-name={name}-a0")
+    pods = namespace.list("pods", f"zerotune.dev/job-name={name},zerotune.dev/attempt=0")
     return max(pods, key=lambda pod: str(pod["metadata"]["name"]))
 
 

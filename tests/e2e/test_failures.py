@@ -41,7 +41,7 @@ def test_a_killed_rank_is_named_and_the_job_restarts_from_its_checkpoint(
 ) -> None:
     cause = beaten[0]["rootCause"]
     assert (cause["class"], cause["rank"], cause["exitCode"]) == ("Killed", 3, 137)
-    _expect_place(cause, "beaten-a0-1", namespace)
+    _expect_place(cause, f"{namespace.attempt('beaten')}-1", namespace)
     assert "SIGKILL" in cause["message"]
     assert beaten[0]["restarts"] == 1
     resumed = beaten[1]["attempts"][1]["firstStep"]
@@ -52,7 +52,7 @@ def test_a_killed_rank_is_named_and_the_job_restarts_from_its_checkpoint(
 def test_a_stopped_rank_is_a_hang_that_names_it(beaten: list[Object], namespace: Namespace) -> None:
     cause = beaten[1]["rootCause"]
     assert (cause["class"], cause["rank"], cause["exitCode"]) == ("Hang", 1, 72)
-    _expect_place(cause, "beaten-a1-0", namespace)
+    _expect_place(cause, f"{namespace.attempt('beaten', 1)}-0", namespace)
     assert [attempt["failureClass"] for attempt in beaten[1]["attempts"]] == ["Killed", "Hang"]
 
 
@@ -75,8 +75,8 @@ def test_a_host_that_stands_still_is_a_lost_peer_of_the_others(namespace: Namesp
     cause = namespace.until("ftj/frozen", lambda job: "rootCause" in job["status"])["status"]["rootCause"]
     assert (cause["class"], cause["exitCode"]) == ("PeerLost", 69)
     assert cause["rank"] in (0, 1)
-    _expect_place(cause, "frozen-a0-0", namespace)
-    assert "the launcher of frozen-a0-1." in cause["message"]
+    _expect_place(cause, f"{namespace.attempt('frozen')}-0", namespace)
+    assert f"the launcher of {namespace.attempt('frozen')}-1." in cause["message"]
     namespace.python(pod, _ALL.format(signal="SIGCONT"))  # Else it would have all the time that a checkpoint may take.
     namespace.phase("ftj/frozen", "Failed")
 
@@ -91,7 +91,7 @@ def test_a_container_that_reaches_its_memory_limit_is_told_as_such(
     namespace.apply(fine_tune_job(name, backend=small, topology=one_rank(), runPolicy={"maxRestarts": 0}))
     cause = namespace.phase(f"ftj/{name}", "Failed")["rootCause"]
     assert (cause["class"], cause.get("rank", 0)) == ("OutOfMemory", 0)
-    _expect_place(cause, f"{name}-a0-0", namespace)
+    _expect_place(cause, f"{namespace.attempt(name)}-0", namespace)
     assert "topology.memory" in cause["hint"]
 
 
@@ -102,7 +102,7 @@ def test_bad_data_fails_at_once_and_names_the_line(namespace: Namespace, volume:
     cause = status["rootCause"]
     assert (cause["class"], cause["exitCode"]) == ("Data", 65)
     assert cause["rank"] in range(4)
-    _expect_place(cause, f"bad-data-a0-{cause['rank'] // 2}", namespace)
+    _expect_place(cause, f"{namespace.attempt('bad-data')}-{cause['rank'] // 2}", namespace)
     assert re.search(rf"data/bad\.jsonl:{BAD_RECORD}\b", cause["message"])
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Failed"]
     assert status["restarts"] == 0

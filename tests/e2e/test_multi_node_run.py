@@ -15,12 +15,13 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 def test_every_rank_is_proven_to_run_where_the_hostfile_says(succeeded: Object, namespace: Namespace) -> None:
-    hosts = [f"cpt-a0-{index}.ftj-cpt.{namespace.name}.svc" for index in range(2)]
+    attempt = namespace.attempt("cpt")
+    hosts = [f"{attempt}-{index}.ftj-{attempt.removesuffix('-a0')}.{namespace.name}.svc" for index in range(2)]
     nodes = {each["node"] for each in succeeded["topology"]}
     assert [{**each, "node": "NODE"} for each in succeeded["topology"]] == [
         {
             "host": host,
-            "hostname": f"cpt-a0-{index}",
+            "hostname": f"{attempt}-{index}",
             "node": "NODE",
             "firstRank": 2 * index,
             "ranks": 2,

@@ -22,13 +22,13 @@ pods/log: pods answer over HTTP. No wildcards, and no objects of the cluster. */
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [services, configmaps]
-  # create, patch: server-side apply of what pods find each other and their configuration by. They are never read, and
-  # go with the job that owns them.
-  verbs: [create, patch]
+  # create, patch: what pods find each other and their configuration by. get: whose an object of that name is, and
+  # whether it is still there; only metadata is asked for. They go with the job that owns them.
+  verbs: [get, create, patch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  # create, patch: server-side apply of the policy that keeps others out of a job's pods.
-  verbs: [create, patch]
+  # create, patch: the policy that keeps others out of a job's pods. get: as above.
+  verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [events]
   # create: tell what happened. list: quota, missing volumes and accounts are told in events alone.

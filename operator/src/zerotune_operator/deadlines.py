@@ -53,10 +53,16 @@ def seconds_since_failure(seen: Observation, now: datetime) -> float | None:
     return max((now - node.ended_at).total_seconds() for node in failed if node.ended_at)
 
 
+def seconds_since_end(seen: Observation, now: datetime) -> float:
+    """How long ago the last of the nodes ended; long ago where no pod is there to say."""
+    times = [node.ended_at for node in seen.nodes if node.ended_at is not None]
+    return (now - max(times)).total_seconds() if times else float("inf")
+
+
 def stragglers(seen: Observation, now: datetime) -> bool:
     """Whether nodes go on for too long after another one failed: a lost node may leave a peer that waits for it."""
     seconds = seconds_since_failure(seen, now)
-    return seconds is not None and seconds >= STRAGGLER_SECONDS and any(node.state != "ended" for node in seen.nodes)
+    return seconds is not None and seconds >= STRAGGLER_SECONDS and not seen.all_ended
 
 
 def _failed(exit_code: int | None, disrupted: bool) -> bool:

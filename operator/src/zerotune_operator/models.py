@@ -1,9 +1,10 @@
 """The model a job runs on a cluster: where it is, and what shape it has. Decided before any pod with a GPU starts.
 
-model.fromFineTuneJob        the output of that job, once it has succeeded; its shape is that job's
+model.fromFineTuneJob        the output of that job, once it has succeeded; its shape is that job's. A job that has
+                             begun goes on from it when that one is gone
 hf:// without credentials    the operator asks the Hub for config.json
-everything else              what a job of the namespace with the same model knows of it, else the Job `NAME-a-inspect`
-                             reads it in a pod, where claims and Secrets are
+everything else              what a job of the namespace with the same model knows of it, else the Job
+                             `NAME-HASH-a-inspect` reads it in a pod, where claims and Secrets are
 
 Every rank compares the model with the shape that the plan was made for. Where that has changed meanwhile the attempt
 ends with ModelChanged, and before the next one the model is looked at itself.
@@ -114,9 +115,12 @@ async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Sou
         ConfigurationError: it is not a language model.
     """
     model = job.spec.model
+    changed = has_changed(status)
     if model.from_fine_tune_job is not None:
+        if status.model_uri is not None:  # It was there when the job began, and lies there still.
+            return Source(status.model_uri, None if changed else status.model)
         return _output_of(Key("FineTuneJob", job.metadata.namespace, model.from_fine_tune_job), store)
-    uri, changed = model.uri, has_changed(status)
+    uri = model.uri
     assert uri is not None, "validation asks for one of the two"
     if status.model is not None and not changed:
         return Source(uri, status.model)

@@ -6,11 +6,13 @@ that was cut off is made up for by the next.
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.backends.base import AttemptRef, Observation
 from zerotune_operator.backends.kubernetes.answers import ConflictError, MissingError
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
 from zerotune_operator.backends.kubernetes.objects import Object
@@ -33,6 +35,8 @@ from zerotune_operator.status import (
 from zerotune_operator.store import Key
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
+
+_logger = logging.getLogger(__name__)
 
 _REFUSALS = (ConfigurationError, DataError, InputMissingError)
 
@@ -118,7 +122,7 @@ class Reconciler:
             if self._slots.crowded:
                 return None, self._interval  # That it has begun is told at its next look: others are to begin first.
         summary = plan.summary()
-        status = status.model_copy(update={"model": shape, "plan": summary})
+        status = status.model_copy(update={"model": shape, "model_uri": uri, "plan": summary})
         if status.phase not in ACTIVE:
             status = planned(status, summary, self._cluster.clock())
         return await self._watch(job, status, backend)
@@ -134,15 +138,34 @@ class Reconciler:
     async def _watch(self, job: Job, status: JobStatus, backend: KubernetesBackend) -> tuple[JobStatus, float | None]:
         """Look at the attempt that runs, and stop what should not run any more."""
         policy, now = job.spec.run_policy, self._cluster.clock()
-        attempt = backend.recall(current_attempt(status), (status.plan.config_digest if status.plan else None) or "")
+        number, digest = current_attempt(status), status.plan.config_digest if status.plan else None
+        attempt = backend.attempt_ref(number, digest or "")
         seen = await backend.observe(attempt)
-        status = advance(status, seen, policy, now)
+        before, status = status, advance(status, seen, policy, now)
         if not under_way(status):
             return status, 0.0
-        if policy.suspend or status.phase in FINAL or stragglers(seen, now):
+        if seen.all_ended:
+            if _failure_class(before) != _failure_class(status):
+                return status, 0.0  # Why it failed is told first: with its Job go the pods that say so.
+            await backend.close(attempt, seen)
+        elif policy.suspend or status.phase in FINAL or stragglers(seen, now):
             await backend.stop(attempt)
+        else:
+            await self._restore(status, seen, attempt, backend)
         due = deadline_in(status, policy, now)
         return status, self._interval if due is None else min(self._interval, due)
+
+    async def _restore(
+        self, status: JobStatus, seen: Observation, attempt: AttemptRef, backend: KubernetesBackend
+    ) -> None:
+        """Make what the pods of an attempt need again, where somebody has deleted it."""
+        shape, uri = status.model, status.model_uri
+        if shape is None or uri is None:
+            return  # It was started by an earlier version.
+        try:
+            await backend.restore(attempt, seen, lambda: backend.plan(shape, attempt.number, uri))
+        except _REFUSALS as error:  # Of an operator of another version than the one that accepted the job.
+            _logger.warning("what the pods of attempt %d need is not looked after: %s", attempt.number, error)
 
     async def _expire(self, job: Job, status: JobStatus, now: datetime) -> float | None:
         """Delete a finished resource whose time is over; else when it will be."""
@@ -167,6 +190,11 @@ class Reconciler:
             return False
         store.keep_resource(key, newer)
         return True
+
+
+def _failure_class(status: JobStatus) -> str | None:
+    """Why the newest attempt fails, as far as that is known."""
+    return status.attempts[-1].failure_class if status.attempts else None
 
 
 def cause_of(error: ZerotuneError) -> RootCause:

@@ -84,11 +84,13 @@ def has_made_steps(status: JobStatus) -> bool:
 def advance(previous: JobStatus, seen: Observation, policy: RunPolicy, now: datetime) -> JobStatus:
     """The status after an observation of the attempt that runs. `policy.suspend`: a stop was asked for."""
     status = record(previous, seen, now)
-    ended = all(node.state == "ended" for node in seen.nodes)
+    over = seen.all_ended and seen.closed
     if status.phase in FINAL:
-        return _close(status, "Failed", status.root_cause, now) if ended else status
-    if ended:
+        return _close(status, "Failed", status.root_cause, now) if over else status
+    if over:
         return _conclude(status, seen, policy, now)
+    if seen.all_ended:
+        return _note_failure(status, _cause_so_far(status, seen))  # It is to be closed before it is judged.
     if overdue(status, policy, now):
         return _fail(status, "DeadlineExceeded", _deadline_cause(policy), now)
     if any(node.state == "waiting" for node in seen.nodes):
@@ -136,17 +138,30 @@ def _wait(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
 def _run(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
     """Every node has started. A failure is told at once, though other nodes may take a while to end."""
     cause = _cause_so_far(status, seen)
-    if cause is not None and cause.failure_class != StoppedError.failure_class:
-        *earlier, newest = status.attempts
-        newest = newest.model_copy(update={"failure_class": cause.failure_class})
-        status = status.model_copy(update={"attempts": [*earlier, newest], "root_cause": cause})
-    else:
-        status = status.model_copy(update={"root_cause": None})
-    return enter(status, "Running", "Started", "", now)
+    if cause is None:
+        status = _with_failure(status, None)
+    return enter(_note_failure(status, cause), "Running", "Started", "", now)
+
+
+def _note_failure(status: JobStatus, cause: RootCause | None) -> JobStatus:
+    """Write down why the newest attempt fails, before its nodes are gone and can no longer say so."""
+    if cause is None or cause.failure_class == StoppedError.failure_class:
+        return status
+    return _with_failure(status, cause)
+
+
+def _with_failure(status: JobStatus, cause: RootCause | None) -> JobStatus:
+    *earlier, newest = status.attempts
+    newest = newest.model_copy(update={"failure_class": cause.failure_class if cause else None})
+    return status.model_copy(update={"attempts": [*earlier, newest], "root_cause": cause})
 
 
 def _cause_so_far(status: JobStatus, seen: Observation) -> RootCause | None:
-    """Why the attempt fails, by what is seen now and by what was seen of nodes that may have gone since."""
+    """Why the attempt fails, by what is seen now and by what was seen of nodes that may have gone since. None where
+    every node runs or waits: they ended when somebody held the attempt back, and have started again.
+    """
+    if all(node.state != "ended" for node in seen.nodes):
+        return None
     noted = status.root_cause if status.attempts[-1].failure_class is not None else None
     return prevailing(noted, root_cause(seen.nodes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from zerotune_operator.backends.kubernetes.jobstate import said_by_job
@@ -28,6 +29,8 @@ class Children:
     def __init__(self) -> None:
         self.jobs: dict[str, Object] = {}
         self.pods: dict[str, Object] = {}
+        self.restored_at: datetime | None = None
+        """When it was last seen that what the pods need is there."""
 
     def keep_job(self, name: str, job: Object) -> bool:
         """Take over a newer version of a Job; whether it tells anything that was not known."""
@@ -38,11 +41,13 @@ class Children:
         return known is None or said_by_job(known) != said_by_job(job)
 
     def drop_job(self, name: str, uid: str) -> None:
-        """A Job is gone, and with it what was known of its pods; not where another one has its name by now."""
+        """A Job is gone, and with it what was known of its pods that have ended; not where another one has its name by
+        now. Pods that run go on after their Job: to save, or because they were orphaned.
+        """
         known = self.jobs.get(name)
         if known is not None and known["metadata"]["uid"] == uid:
             del self.jobs[name]
-            self.pods = {pod: known for pod, known in self.pods.items() if job_of(known) != name}
+            self.pods = {pod: seen for pod, seen in self.pods.items() if job_of(seen) != name or not has_ended(seen)}
 
     def keep_pod(self, name: str, pod: Object) -> bool:
         """Take over a newer version of a pod; whether it tells anything that was not known."""

@@ -10,9 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zerotune_operator.backends.base import NodeObservation
+from zerotune_operator.backends.base import AttemptRef, NodeObservation
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe
-from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
 
 FOLDER = Path(__file__).parent / "recorded"
 
@@ -29,13 +28,11 @@ def view_of(name: str, *, gone: bool = True) -> ClusterView:
     return ClusterView(found["job"], tuple(pods), tuple(found["events"]))
 
 
-def attempt_of(view: ClusterView) -> KubernetesAttempt:
+def attempt_of(view: ClusterView) -> AttemptRef:
     """The attempt whose Job it is."""
     assert view.job is not None
     hosts = tuple(f"host-{index}" for index in range(view.job["spec"]["completions"]))
-    return KubernetesAttempt(
-        number=0, hosts=hosts, shared=(), job=view.job, progress_port=1234, uid="u-1", config_digest="d-1"
-    )
+    return AttemptRef(number=0, hosts=hosts, job_uid="u-1", config_digest="d-1", progress_port=1234)
 
 
 def nodes_of(name: str, *, gone: bool = True) -> tuple[NodeObservation, ...]:

@@ -10,7 +10,7 @@ import yaml
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_jobs, parse_job
 from zerotune_operator.backends.kubernetes.placement import place
-from zerotune_operator.backends.kubernetes.render import Installation, KubernetesAttempt, Object, render
+from zerotune_operator.backends.kubernetes.render import Installation, Manifests, Object, render
 from zerotune_operator.model_config import shape_of_file
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
@@ -35,19 +35,19 @@ def job_of(case: str) -> Job:
     return job.model_copy(update={"metadata": job.metadata.model_copy(update={"uid": job.metadata.uid or UID})})
 
 
-def attempt_of(job: Job, model_uri: str, shape: str = "tiny-llama", attempt: int = 0) -> KubernetesAttempt:
+def attempt_of(job: Job, model_uri: str, shape: str = "tiny-llama", attempt: int = 0) -> Manifests:
     """What is rendered for an attempt of a job."""
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid, attempt=attempt)
     model = shape_of_file(GOLDEN / "plan" / "models" / f"{shape}.json")
     return render(plan_job(job, model, place(job, attempt, model_uri), identity), job, INSTALLATION)
 
 
-def rendered(case: str) -> KubernetesAttempt:
+def rendered(case: str) -> Manifests:
     _, model_uri, shape = CASES[case]
     return attempt_of(job_of(case), model_uri, shape)
 
 
-def tuned(name: str = "tune", attempt: int = 0, **spec: Any) -> KubernetesAttempt:
+def tuned(name: str = "tune", attempt: int = 0, **spec: Any) -> Manifests:
     """What is rendered for a small FineTuneJob with these parts of a spec."""
     job = fine_tune_job(name, **spec)
     return attempt_of(job, str(job.spec.model.uri), attempt=attempt)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from kubernetes.aio.client import ApiClient
 
-from tests.unit.kubernetes.rendering import INSTALLATION, UID, fine_tune_job
-from zerotune_operator.backends.base import Observation
+from tests.unit.kubernetes.rendering import INSTALLATION, UID, fine_tune_job, trainer, tuned
+from zerotune_operator.backends.base import AttemptRef, Observation
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents
+from zerotune_operator.backends.kubernetes.jobstate import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
+from zerotune_operator.backends.kubernetes.objects import labels
 from zerotune_operator.reconcile import Reconciler
 from zerotune_operator.slots import Slots
 from zerotune_operator.store import Key, Store
@@ -25,10 +29,18 @@ AGE = 7
 
 
 def test_the_last_pod_of_a_deleted_job_is_not_taken_for_one_of_its_successor() -> None:
-    """A job is deleted and created anew by the same name; the old pod has yet to save, and its name begins the same."""
+    """A job is deleted and created anew by the same name; the old pod has yet to save."""
+    store = Store()
+    store.children(KEY).keep_job("tune-new-a0", _job("new"))
+    store.children(KEY).keep_pod("tune-old-a0-0-x", _pod("old", uid="another"))
+
+    assert [node.state for node in asyncio.run(_observe(store)).nodes] == ["waiting"]
+
+
+def test_a_pod_of_a_job_that_was_made_again_by_hand_is_not_the_attempts() -> None:
     store = Store()
     store.children(KEY).keep_job("tune-a0", _job("new"))
-    store.children(KEY).keep_pod("tune-a0-0-old", _ended_pod("old"))
+    store.children(KEY).keep_pod("tune-a0-0-x", _pod("old"))
 
     assert [node.state for node in asyncio.run(_observe(store)).nodes] == ["waiting"]
 
@@ -44,14 +56,47 @@ def test_a_job_of_a_resource_that_had_the_name_before_is_not_the_attempts() -> N
 
 def test_the_last_pod_of_a_job_counts_when_the_job_is_gone() -> None:
     store = Store()
-    store.children(KEY).keep_pod("tune-a0-0-old", _ended_pod("old"))
+    store.children(KEY).keep_pod("tune-a0-0-old", _pod("old"))
 
-    assert [node.state for node in asyncio.run(_observe(store)).nodes] == ["ended"]
+    seen = asyncio.run(_observe(store))
+    assert [node.state for node in seen.nodes] == ["ended"]
+    assert seen.closed
+
+
+def test_an_attempt_goes_on_as_long_as_a_pod_runs_whose_job_is_gone() -> None:
+    """It was deleted by hand, and its pods save; or they were orphaned."""
+    known = (store := Store()).children(KEY)
+    known.keep_job("tune-a0", _job("j"))
+    known.keep_pod("tune-a0-0-x", _pod("j", running=True))
+    known.drop_job("tune-a0", "j")
+
+    assert [node.state for node in asyncio.run(_observe(store)).nodes] == ["running"]
+
+
+@pytest.mark.parametrize("version", ["this", "an earlier one"])
+def test_an_attempt_is_what_its_job_says_whatever_version_made_it(version: str) -> None:
+    made, store = tuned(topology={"nodes": 2}), Store()
+    job = deepcopy(made.job)
+    hosts = [line.split()[0] for line in made.shared[2]["data"]["hostfile"].splitlines()]
+    digest = job["metadata"]["annotations"]["zerotune.dev/config-digest"]
+    if version == "an earlier one":  # Its names had no hash, and it wrote no digest down.
+        job["metadata"]["name"], digest = "tune-a0", "of the status"
+        job["spec"]["template"]["spec"]["subdomain"] = "ftj-tune"
+        del job["metadata"]["annotations"]
+        hosts = [f"tune-a0-{index}.ftj-tune.default.svc" for index in (0, 1)]
+    job["metadata"] |= {"uid": "j", "resourceVersion": "1", "creationTimestamp": NOW.isoformat()}
+    store.children(KEY).keep_job(job["metadata"]["name"], trim_job(job))
+
+    async def attempt_ref() -> AttemptRef:
+        return KubernetesBackend(fine_tune_job(), _cluster(store)).attempt_ref(0, "of the status")
+
+    port = trainer(made.job)["ports"][0]["containerPort"]
+    assert asyncio.run(attempt_ref()) == AttemptRef(0, tuple(hosts), UID, digest, port)
 
 
 def test_what_is_heard_of_a_resource_after_its_end_is_not_kept() -> None:
     store = Store()
-    store.children(KEY).keep_pod("tune-a0-0-old", _ended_pod("old"))
+    store.children(KEY).keep_pod("tune-a0-0-old", _pod("old"))
 
     asyncio.run(_reconcile(store))
 
@@ -60,7 +105,7 @@ def test_what_is_heard_of_a_resource_after_its_end_is_not_kept() -> None:
 
 async def _observe(store: Store) -> Observation:
     backend = KubernetesBackend(fine_tune_job(), _cluster(store))
-    return await backend.observe(backend.recall(0, ""))
+    return await backend.observe(backend.attempt_ref(0, ""))
 
 
 async def _age(store: Store) -> float | None:
@@ -79,24 +124,32 @@ def _cluster(store: Store) -> Cluster:
 
 
 def _job(uid: str, owner: str = UID, version: str = "2") -> dict[str, Any]:
-    metadata = {"name": "tune-a0", "uid": uid, "resourceVersion": version, "creationTimestamp": NOW.isoformat()}
-    return {"metadata": metadata | {"ownerReferences": [{"uid": owner}]}, "spec": {}, "status": {}}
+    metadata = {
+        "name": "tune-a0",
+        "uid": uid,
+        "resourceVersion": version,
+        "creationTimestamp": NOW.isoformat(),
+        "labels": labels(fine_tune_job(), "trainer", 0),
+        "ownerReferences": [{"uid": owner}],
+    }
+    return {"metadata": metadata, "spec": {}, "status": {}}
 
 
-def _ended_pod(job_uid: str) -> dict[str, Any]:
+def _pod(job_uid: str, *, uid: str = UID, running: bool = False) -> dict[str, Any]:
+    ended = {"terminated": {"exitCode": 143, "reason": "Error", "finishedAt": NOW.isoformat()}}
+    state = {"running": {"startedAt": NOW.isoformat()}} if running else ended
     return {
         "metadata": {
-            "name": "tune-a0-0-old",
+            "name": "tune-a0-0-x",
             "uid": "p",
             "resourceVersion": "1",
+            "labels": labels(fine_tune_job(), "trainer", 0) | {"zerotune.dev/job-uid": uid},
             "annotations": {"batch.kubernetes.io/job-completion-index": "0"},
             "ownerReferences": [{"kind": "Job", "name": "tune-a0", "uid": job_uid}],
         },
         "spec": {"containers": [{"name": "trainer", "image": "i"}]},
-        "status": {"phase": "Failed", "containerStatuses": [_stopped()]},
+        "status": {
+            "phase": "Running" if running else "Failed",
+            "containerStatuses": [{"name": "trainer", "state": state}],
+        },
     }
-
-
-def _stopped() -> dict[str, Any]:
-    state = {"exitCode": 143, "reason": "Error", "finishedAt": NOW.isoformat()}
-    return {"name": "trainer", "state": {"terminated": state}}

@@ -47,6 +47,21 @@ def test_two_tries_of_the_same_pull_read_the_same() -> None:
     assert waits_for(one, ()) == waits_for(other, ())
 
 
+@pytest.mark.parametrize("ours", [True, False])
+def test_nobody_is_told_to_make_the_configuration_that_zerotune_makes(ours: bool) -> None:
+    """Somebody deleted it. A ConfigMap that the user mounts is another matter."""
+    missing = "own" if ours else "theirs"
+    said = f'MountVolume.SetUp failed for volume "job" : configmap "{missing}" not found'
+    event = {"involvedObject": {"kind": "Pod", "name": "own-0-x"}, "reason": "FailedMount", "message": said}
+    owner = {"kind": "Job", "name": "own", "uid": "j"}
+    pod = {"metadata": {"name": "own-0-x", "ownerReferences": [owner]}, "spec": {}, "status": {}}
+    found = waits_for(pod, [event])
+    assert found is not None
+    assert (found.failure_class, found.message) == ("MissingReference", said)
+    assert ("zerotune makes it again" in found.hint) == ours
+    assert ("create it" in found.hint) != ours
+
+
 def test_a_kubelet_that_gets_going_is_no_trouble() -> None:
     view = view_of("image-name")
     pod = {**view.pods[0], "status": {"phase": "Pending", "containerStatuses": []}}

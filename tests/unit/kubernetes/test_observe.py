@@ -56,6 +56,7 @@ def test_a_running_attempt_shows_its_pods_and_what_they_answered() -> None:
             NodeObservation("host-0", "running", pod="running-a0-0-qqflt", node="test-bed"),
             NodeObservation("host-1", "running", pod="running-a0-1-q6jp4", node="test-bed", progress=answer),
         ),
+        closed=False,
     )
 
 
@@ -74,7 +75,7 @@ def test_a_complete_job_tells_its_result_as_the_user_wrote_the_uri() -> None:
     assert observe(attempt_of(view), view) == Observation(0, nodes, RESULT, LAST)
 
 
-@pytest.mark.parametrize("other", [{"uid": "u-2"}, {"config_digest": "d-2"}])
+@pytest.mark.parametrize("other", [{"job_uid": "u-2"}, {"config_digest": "d-2"}])
 def test_the_result_of_another_job_or_configuration_is_none(other: dict[str, str]) -> None:
     view = view_of("done")
     seen = observe(replace(attempt_of(view), **other), view)
@@ -137,6 +138,32 @@ def test_pods_that_end_with_their_job_have_stopped(job: str) -> None:
     assert [(node.state, node.disrupted) for node in nodes] == [("ended", False), ("running", False)]
     assert nodes[0].failure is not None
     assert nodes[0].failure.failure_class == "Stopped"
+
+
+_ENDS = {"type": "Complete", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    ("closed", "job"),
+    [
+        (False, {}),
+        (False, {"spec": {"suspend": True}}),
+        (False, {"spec": {"activeDeadlineSeconds": 1}}),
+        (False, {"status": {"failedIndexes": "0,1"}}),
+        (False, {"status": {"completedIndexes": "0,1"}}),
+        (False, {"status": {"conditions": [{"type": "FailureTarget", "status": "True"}]}}),
+        (False, {"status": {"conditions": [_ENDS | {"status": "False"}]}}),
+        (True, {"status": {"conditions": [_ENDS]}}),
+        (True, {"status": {"conditions": [_ENDS | {"type": "Failed"}]}}),
+        (True, {"metadata": {"deletionTimestamp": "2026-11-25T13:36:50Z"}}),
+        (True, None),
+    ],
+)
+def test_an_attempt_is_closed_when_its_job_can_make_no_pod(closed: bool, job: dict[str, Any] | None) -> None:
+    plain = {"metadata": {"name": "any", "labels": {}}, "spec": {}, "status": {}}
+    made = None if job is None else {name: plain[name] | job.get(name, {}) for name in plain}
+    seen = observe(attempt_of(view_of("done")), replace(view_of("suspended", gone=False), job=made))
+    assert seen.closed is closed
 
 
 def test_a_job_in_a_queue_waits_also_where_its_pods_have_been_taken_back() -> None:

@@ -17,6 +17,7 @@ from zerotune_operator.backends.kubernetes.render import Object
 from zerotune_trainer.errors import ConfigurationError
 
 TEMPLATE: Object = tuned(topology={"gpusPerNode": 1}).job["spec"]["template"]
+IDENTITY = ["ZEROTUNE_JOB_UID", "ZEROTUNE_ATTEMPT", "ZEROTUNE_CONFIG_DIGEST", "ZEROTUNE_HOST_INDEX"]
 
 _SCALARS = st.integers() | st.text("ab", max_size=2) | st.booleans()
 _NAMES = st.sampled_from(["trainer", "cache", "tmp", "job", "HOME", "a", "b"])
@@ -135,7 +136,7 @@ def test_directives_delete_and_replace() -> None:
     """)["spec"]
     container = by_name(spec["containers"])["trainer"]
     assert spec["securityContext"] == {"runAsNonRoot": True}
-    assert [each["name"] for each in container["env"]] == ["HOME", "HF_HOME"]
+    assert [each["name"] for each in container["env"]] == ["HOME", "HF_HOME", *IDENTITY]
     assert container["volumeMounts"] == [{"name": "own", "mountPath": "/own"}]
 
 
@@ -168,6 +169,12 @@ def test_a_job_is_rendered_with_its_patch() -> None:
         ("metadata: {labels: {zerotune.dev/attempt: '7'}}", "metadata.labels[zerotune.dev/attempt] is '7', but pods"),
         ("metadata: {labels: {zerotune.dev/job-name: null}}", "metadata.labels[zerotune.dev/job-name] is None, but"),
         ("metadata: {labels: null}", "metadata.labels[app.kubernetes.io/name] is None, but pods are found by it"),
+        ("metadata: {annotations: null}", "metadata.annotations[zerotune.dev/config-digest] cannot be set: it tells"),
+        (
+            "spec: {containers: [{name: trainer, env: [{name: ZEROTUNE_JOB_UID, value: x}]}]}",
+            "spec.containers.env[ZEROTUNE_JOB_UID] cannot be set: it tells the pod which one it is",
+        ),
+        ("spec: {containers: [{name: trainer, env: null}]}", "spec.containers.env[ZEROTUNE_JOB_UID] cannot be set"),
         ("metadata: {name: own}", "metadata.name cannot be set on a pod"),
         ("metadata: null", "metadata is None"),
         ("containers: []", "containers is no part of a pod template"),

@@ -30,21 +30,24 @@ from tests.unit.kubernetes.rendering import (
 )
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes.objects import attempt_name, inspection_name, service_name
-from zerotune_operator.backends.kubernetes.placement import host_name
-from zerotune_operator.backends.kubernetes.render import KubernetesAttempt, Object, render_inspection
+from zerotune_operator.backends.kubernetes.placement import host_names
+from zerotune_operator.backends.kubernetes.render import Manifests, Object, render_inspection
 from zerotune_trainer.errors import ConfigurationError
 
 _NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", fullmatch=True)
 # Names that look like those of another job's objects.
 _ALIKE = st.sampled_from(["x", "x-i", "x-a", "x-a0", "x-i0", "x-a-inspect", "x-i-inspect", "ij-x", "ftj-x"])
 _JOBS = st.builds(
-    lambda job, name: job.model_copy(update={"metadata": job.metadata.model_copy(update={"name": name})}),
+    lambda job, name, uid: job.model_copy(
+        update={"metadata": job.metadata.model_copy(update={"name": name, "uid": str(uid)})}
+    ),
     st.sampled_from([fine_tune_job(), inference_job()]),
     _NAMES | _ALIKE,
+    st.uuids(),
 )
 
 
-def objects(attempt: KubernetesAttempt) -> list[Object]:
+def objects(attempt: Manifests) -> list[Object]:
     return [*attempt.shared, attempt.job]
 
 
@@ -63,32 +66,70 @@ def test_the_same_job_is_rendered_alike(case: str) -> None:
     assert rendered(case) == rendered(case)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_what_applies_an_attempt_knows_its_hosts_port_and_result(case: str) -> None:
-    attempt = rendered(case)
-    (config_map,) = (each for each in attempt.shared if each["kind"] == "ConfigMap")
-    assert [line.split()[0] for line in config_map["data"]["hostfile"].splitlines()] == list(attempt.hosts)
-    assert attempt.progress_port == trainer(attempt.job)["ports"][0]["containerPort"]
-    assert attempt.uid == attempt.job["metadata"]["ownerReferences"][0]["uid"]
-    assert len(attempt.config_digest) == 64
-
-
-@given(_JOBS, st.integers(0, 9999), st.integers(0, 4095))
-def test_names_are_what_the_api_server_takes(job: Job, attempt: int, index: int) -> None:
-    labels = host_name(job, attempt, index).split(".")
-    assert labels[0] == f"{attempt_name(job, attempt)}-{index}"
+@given(_JOBS, st.integers(0, 9999))
+def test_names_are_what_the_api_server_takes(job: Job, attempt: int) -> None:
+    labels = host_names(None, _with_nodes(job, 4096), attempt)[-1].split(".")
+    assert labels[0] == f"{attempt_name(job, attempt)}-4095"
     assert all(len(label) <= 63 for label in [*labels, inspection_name(job)])
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", label) for label in labels)
     assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", service_name(job)), "a Service is an RFC 1035 label"
 
 
 @given(_JOBS, _JOBS)
-def test_no_two_jobs_of_a_namespace_share_an_object(one: Job, other: Job) -> None:
+def test_no_two_jobs_share_an_object_whatever_their_names(one: Job, other: Job) -> None:
+    """Nor does a job that is deleted and applied again: a kubelet keeps what an object of a name had once."""
+
     def names(job: Job) -> set[tuple[str, str]]:
         jobs = {("Job", attempt_name(job, 0)), ("Job", inspection_name(job))}
         return {("Service", service_name(job)), *jobs}
 
-    same = (one.kind, one.metadata.name) == (other.kind, other.metadata.name)
-    assert bool(names(one) & names(other)) == same
+    same = (one.kind, one.metadata.uid) == (other.kind, other.metadata.uid)
+    assert same or not names(one) & names(other)
+
+
+def test_a_plan_without_a_uid_shows_where_the_hash_will_be() -> None:
+    job = fine_tune_job("x" * 52)
+    named = job.model_copy(update={"metadata": job.metadata.model_copy(update={"uid": ""})})
+    assert attempt_name(named, 0) == f"{'x' * 43}-xxxxxxxx-a0"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pods_are_told_whose_they_are_by_what_comes_with_them(case: str) -> None:
+    made = rendered(case)
+    metadata = made.job["spec"]["template"]["metadata"] | {"uid": "p"}
+    told = {
+        each["name"]: each["valueFrom"] for each in trainer(made.job)["env"] if each["name"].startswith("ZEROTUNE_")
+    }
+    config = json.loads(made.shared[2]["data"]["config.json"])
+    expected = {
+        "ZEROTUNE_JOB_UID": config["job"]["uid"],
+        "ZEROTUNE_ATTEMPT": "0",
+        "ZEROTUNE_CONFIG_DIGEST": made.job["metadata"]["annotations"]["zerotune.dev/config-digest"],
+        "ZEROTUNE_HOST_INDEX": None,
+    }
+    assert {name: _field_of(metadata, source) for name, source in told.items()} == expected
+
+
+def _field_of(metadata: Object, source: Object) -> str | None:
+    """What the downward API gives of a pod's labels and annotations; the index comes from the Job controller."""
+    section, name = re.fullmatch(r"metadata\.(\w+)\['(.*)'\]", source["fieldRef"]["fieldPath"]).groups()  # type: ignore[union-attr]
+    found: str | None = metadata[section].get(name)
+    return found
+
+
+def test_pods_of_the_hosts_network_ask_the_cluster_for_names() -> None:
+    def policy(**pod: Any) -> str | None:
+        made: str | None = pod_spec(tuned(backend={"kubernetes": {"pod": {"spec": pod}}}).job).get("dnsPolicy")
+        return made
+
+    assert policy() is None
+    assert policy(hostNetwork=True) == "ClusterFirstWithHostNet"
+    assert policy(hostNetwork=True, dnsPolicy="None") == "None"
+
+
+def _with_nodes(job: Job, nodes: int) -> Job:
+    topology = job.spec.topology.model_copy(update={"nodes": nodes})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"topology": topology})})
 
 
 @pytest.mark.parametrize("make", [fine_tune_job, inference_job])
@@ -97,7 +138,8 @@ def test_pods_have_the_names_of_the_hostfile(make: Any) -> None:
     attempt = attempt_of(make(topology={"nodes": 2}), "s3://m/m", attempt=3)
     service, name = attempt.shared[0]["metadata"]["name"], attempt.job["metadata"]["name"]
     assert pod_spec(attempt.job)["subdomain"] == service
-    assert list(attempt.hosts) == [f"{name}-{index}.{service}.default.svc" for index in (0, 1)]
+    hosts = [f"{name}-{index}.{service}.default.svc" for index in (0, 1)]
+    assert [line.split()[0] for line in attempt.shared[2]["data"]["hostfile"].splitlines()] == hosts
 
 
 def test_selectors_find_every_pod_of_the_job_and_no_other() -> None:
@@ -221,7 +263,7 @@ def test_the_folders_that_ranks_write_to_are_volumes() -> None:
     attempt = tuned()
     cache = json.loads(attempt.shared[2]["data"]["config.json"])["launch"]["cacheDir"]
     mounts = {each["mountPath"]: each for each in trainer(attempt.job)["volumeMounts"]}
-    variables = {each["name"]: each["value"] for each in trainer(attempt.job)["env"]}
+    variables = {each["name"]: each["value"] for each in trainer(attempt.job)["env"] if "value" in each}
     assert not {cache, "/tmp", "/dev/shm"} - mounts.keys()
     assert variables["HOME"] in mounts
     assert all(value.startswith((cache, "/tmp")) for value in variables.values())

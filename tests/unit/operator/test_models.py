@@ -9,7 +9,7 @@ import pytest
 
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.status import Attempt, JobStatus
-from zerotune_operator.models import Hub, Source, find_model
+from zerotune_operator.models import Awaited, Hub, Source, find_model
 from zerotune_operator.store import Key, Store
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
@@ -88,3 +88,13 @@ async def test_a_model_that_has_changed_is_looked_at_whatever_anybody_knows() ->
 
     assert await found(resource("asks", 2), changed, other) == Source(URI, None)
     assert await found(resource("asks", 2), failed, other) == Source(URI, shape(1))
+
+
+async def test_a_job_that_has_begun_goes_on_from_the_output_of_one_that_is_gone() -> None:
+    asking = resource("asks", 2)
+    asking["spec"]["model"] = {"fromFineTuneJob": "base"}
+    assert isinstance(await found(asking, JobStatus()), Awaited)
+    begun = JobStatus(model=shape(7), model_uri="pvc://models/base")
+    assert await found(asking, begun) == Source("pvc://models/base", shape(7))
+    changed = begun.model_copy(update={"attempts": [Attempt(number=0, failure_class="ModelChanged")]})
+    assert await found(asking, changed) == Source("pvc://models/base", None), "a pod looks at it again"

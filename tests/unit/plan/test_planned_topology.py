@@ -30,7 +30,7 @@ def test_ranks_world_size_and_master_need_no_input(
 ) -> None:
     plan = plan_training(topology=topology)
     assert (plan.topology.world_size, plan.hostfile.world_size) == (world_size, world_size)
-    assert plan.hostfile.master.name == "tune-a0-0.ftj-tune.default.svc"
+    assert plan.hostfile.master.name == "tune-0bfe935e-a0-0.ftj-tune-0bfe935e.default.svc"
     assert [host.slots for host in plan.hostfile.hosts] == [ranks_per_node] * plan.topology.nodes
     assert plan.config.launch.accelerator == accelerator
     summary = plan.summary()

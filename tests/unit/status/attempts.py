@@ -49,9 +49,9 @@ def ended(host: str, kind: str = "", exit_code: int = 0, seconds: float | None =
     )
 
 
-def seen(*nodes: NodeObservation, attempt: int = 0, queued: bool = False) -> Observation:
+def seen(*nodes: NodeObservation, attempt: int = 0, queued: bool = False, closed: bool = True) -> Observation:
     """An observation of these nodes."""
-    return Observation(attempt, nodes, queued=queued)
+    return Observation(attempt, nodes, queued=queued, closed=closed)
 
 
 def told(*looks: Observation, policy: RunPolicy | None = None) -> JobStatus:

@@ -78,9 +78,7 @@ class ApiServer:
         """Merge a change into an object."""
         return await self.ask("PATCH", path, change, "application/merge-patch+json")
 
-    async def ask(
-        self, method: str, path: str, body: Object | None = None, content_type: str = "application/json"
-    ) -> Object:
+    async def ask(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Object:
         """Send one request; returns the answer, under the key `text` where it is no JSON.
 
         Raises:

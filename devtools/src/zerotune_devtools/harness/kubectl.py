@@ -49,6 +49,11 @@ class Namespace:
         """Every object of a kind that a label selector chooses."""
         return list(json.loads(self.kubectl("get", kind, "--selector", selector, "-o", "json"))["items"])
 
+    def attempt(self, name: str, number: int = 0) -> str:
+        """Name of the Job, and of the ConfigMap, of an attempt of a job."""
+        [job] = self.list("jobs", f"zerotune.dev/job-name={name},zerotune.dev/attempt={number}")
+        return str(job["metadata"]["name"])
+
     def until(self, resource: str, reached: Callable[[Object], bool], seconds: float = 300) -> Object:
         """The object once it is as wanted.
 

@@ -168,6 +168,9 @@ class JobStatus(Settings):
     """When the job succeeded or failed for good."""
     model: ModelShape | None = None
     """The model's shape, as its `config.json` tells it; what memory is planned with."""
+    model_uri: str | None = None
+    """The model that the last attempt started from: `model.uri`, or the output of the job that `model` names, which may
+    be gone by now."""
     plan: PlanSummary | None = None
     """What the plan settled on."""
     progress: Progress | None = None

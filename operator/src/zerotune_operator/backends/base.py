@@ -48,6 +48,20 @@ class NodeObservation:
 
 
 @dataclass(frozen=True)
+class AttemptRef:
+    """An attempt that was started, as far as it is looked at, by whatever version of zerotune started it."""
+
+    number: int
+    hosts: tuple[str, ...]
+    """Its hosts as its hostfile names them, in rank order."""
+    job_uid: str
+    config_digest: str
+    """sha256 of what determines its result."""
+    progress_port: int
+    """Where its launchers answer."""
+
+
+@dataclass(frozen=True)
 class Observation:
     """What a backend sees of one attempt of a job."""
 
@@ -60,6 +74,14 @@ class Observation:
     """The last figures of a complete result: the end of a job may come between two looks at its nodes."""
     queued: bool = False
     """Whether a queue has yet to admit the attempt."""
+    closed: bool = True
+    """Whether a node that has ended stays so: nothing starts another in its place. An attempt is over when all of its
+    nodes have ended and it is closed; another one would else write to the same output as this one, started again."""
+
+    @property
+    def all_ended(self) -> bool:
+        """Whether every node has ended."""
+        return all(node.state == "ended" for node in self.nodes)
 
 
 RenderedT = TypeVar("RenderedT")

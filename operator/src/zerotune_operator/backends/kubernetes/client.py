@@ -23,6 +23,7 @@ _WRITE = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Ignore"}
 """That what the operator renders has no unknown fields is for its tests to see: the API server would parse it twice."""
 _STRICT = _WRITE | {"fieldValidation": "Strict"}
 _APPLY, _MERGE, _JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _POOL = 32
 _PAGE = 500
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
@@ -121,6 +122,13 @@ class ClusterClient:
         """
         return await self._request("GET", path_of(named), {})
 
+    async def read_metadata(self, named: Object) -> Object | None:
+        """The object without spec, data and status; None where it is not there."""
+        try:
+            return await self._request("GET", path_of(named), {}, accept=_METADATA)
+        except MissingError:
+            return None
+
     async def replace(self, newer: Object) -> Object:
         """Put `newer` in the place of the version that it was made of.
 
@@ -187,9 +195,15 @@ class ClusterClient:
             answer.response.close()
 
     async def _request(
-        self, method: str, path: str, query: Mapping[str, str], body: Object | None = None, content: str = _JSON
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Object | None = None,
+        content: str = _JSON,
+        accept: str = _JSON,
     ) -> Object:
-        answer = await self._send(method, path, query, body, content, _TIMEOUT)
+        answer = await self._send(method, path, query, body, content, _TIMEOUT, accept)
         try:
             content_read = await answer.read()
         except _LOST as error:
@@ -207,9 +221,10 @@ class ClusterClient:
         body: Object | None,
         content: str,
         timeout: aiohttp.ClientTimeout,
+        accept: str = _JSON,
     ) -> RESTResponse:
         settings = self._api.configuration
-        headers = {"Accept": _JSON, "Content-Type": content}
+        headers = {"Accept": accept, "Content-Type": content}
         headers |= {auth["key"]: auth["value"] for auth in (await settings.auth_settings()).values()}
         url = f"{settings.host}{path}?{urlencode(query)}"
         try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from zerotune_operator.backends.kubernetes.objects import Object, some, trim_metadata
+from zerotune_operator.backends.kubernetes.objects import CONFIG_DIGEST_ANNOTATION, Object, some, trim_metadata
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """Names the queue that decides when a Job is no longer suspended."""
@@ -41,6 +42,26 @@ class JobState:
         """Whether somebody took it away, suspended it, or told it to end; not where a queue holds it back."""
         return not self._is_there or self._told_to_end or (self._suspended and not self.queued)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it makes no pods any more, whatever anybody does: it is gone or going, or has come to its end."""
+        return not self._is_there or self._over
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it makes no pods until somebody lets it go on, or has yet to begin."""
+        return self._is_there and (self._suspended or self._job.get("status", {}).get("startTime") is None)
+
+    @property
+    def is_told_to_end(self) -> bool:
+        """Whether it has a deadline, as the operator gives one that is to end."""
+        return self._is_there and self._told_to_end
+
+    def seconds_ending(self, now: datetime) -> float:
+        """For how long it has been about to end, as the Job controller sees it; 0 where it is not."""
+        times = [found["lastTransitionTime"] for found in self._conditions("FailureTarget", "SuccessCriteriaMet")]
+        return max(((now - datetime.fromisoformat(time)).total_seconds() for time in times), default=0.0)
+
     def is_over(self, index: int) -> bool:
         """Whether an index, which has no pod, will get none any more."""
         return self.is_stopped or self._over or index in self._indexes("failedIndexes")
@@ -76,8 +97,12 @@ class JobState:
         return self._has("Complete") or self._has("Failed")
 
     def _has(self, condition: str) -> bool:
-        conditions = self._job.get("status", {}).get("conditions", ())
-        return any(found["type"] == condition and found["status"] == "True" for found in conditions)
+        return bool(self._conditions(condition))
+
+    def _conditions(self, *types: str) -> list[Object]:
+        """Those of these types that are true."""
+        conditions = self._job.get("status", {}).get("conditions", ()) if self._is_there else ()
+        return [found for found in conditions if found["type"] in types and found["status"] == "True"]
 
     def _indexes(self, field: str) -> set[int]:
         """Indexes as the Job writes them: `0,3-5`."""
@@ -87,11 +112,14 @@ class JobState:
 
 def trim_job(job: Object) -> Object:
     """The parts of a Job that say what became of it, and which one it is."""
+    annotations = some(job["metadata"].get("annotations", {}), (CONFIG_DIGEST_ANNOTATION,))
+    subdomain = some(job["spec"].get("template", {}).get("spec", {}), ("subdomain",))
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": trim_metadata(job["metadata"]),
-        "spec": some(job["spec"], ("suspend", "activeDeadlineSeconds")),
+        "metadata": trim_metadata(job["metadata"]) | {"annotations": annotations},
+        "spec": some(job["spec"], ("suspend", "activeDeadlineSeconds", "completions"))
+        | {"template": {"spec": subdomain}},
         "status": job.get("status", {}),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -17,6 +18,10 @@ JOB_KIND_LABEL = "zerotune.dev/job-kind"
 JOB_UID_LABEL = "zerotune.dev/job-uid"
 """Tells a job from one that had its name before, whose pods may still save when those of the new one start."""
 ATTEMPT_LABEL = "zerotune.dev/attempt"
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+"""On a pod, by the Job controller: which of the Job's pods it is, from 0."""
+CONFIG_DIGEST_ANNOTATION = "zerotune.dev/config-digest"
+"""On the Job of an attempt and its pods: `digest` of the config.json that they are to have."""
 COMPONENT_LABEL = "app.kubernetes.io/component"
 
 _KEPT_METADATA = (
@@ -29,34 +34,42 @@ _KEPT_METADATA = (
     "creationTimestamp",
     "deletionTimestamp",
 )
+_NAME_LENGTH = 43
+"""Characters of a job's name in those of its objects. The longest is the host name of a pod, a DNS label of at most 63:
+`NAME-HASH-a9999-4095` is that of one among 10,000 attempts of 4,096 pods."""
+_HASH_TO_COME = "xxxxxxxx"
+"""Stands for the hash in a plan of a job that the API server has yet to give a uid."""
 _SHORT_KINDS = {"FineTuneJob": "ftj", "InferenceJob": "ij"}
 _ATTEMPT_LETTERS = {"FineTuneJob": "a", "InferenceJob": "i"}
 
 
 def service_name(job: Job) -> str:
-    """Name of the job's Service and NetworkPolicy, the same for all its attempts: `ftj-NAME`, `ij-NAME`.
+    """Name of the job's Service and NetworkPolicy, the same for all its attempts: `ftj-NAME-HASH`, `ij-NAME-HASH`.
 
     The kind comes first, as a Service's name must begin with a letter and a job's may begin with a digit.
     """
-    return f"{_SHORT_KINDS[job.kind]}-{job.metadata.name}"
+    return f"{_SHORT_KINDS[job.kind]}-{_stem(job)}"
 
 
 def attempt_name(job: Job, attempt: int) -> str:
-    """Name of an attempt's Job and ConfigMap: `NAME-a0` of a FineTuneJob, `NAME-i0` of an InferenceJob.
-
-    One letter tells the kinds apart, and leaves room for a pod's index: NAME has up to 52 of a DNS label's 63
-    characters, which suffices for 10,000 attempts of 4,096 pods.
-    """
-    return f"{_stem(job)}{attempt}"
+    """Name of an attempt's Job and ConfigMap: `NAME-HASH-a0` of a FineTuneJob, `NAME-HASH-i0` of an InferenceJob."""
+    return f"{_stem(job)}-{_ATTEMPT_LETTERS[job.kind]}{attempt}"
 
 
 def inspection_name(job: Job) -> str:
-    """Name of the Job that reads the shape of the model: `NAME-a-inspect`, `NAME-i-inspect`."""
-    return f"{_stem(job)}-inspect"
+    """Name of the Job that reads the shape of the model: `NAME-HASH-a-inspect`, `NAME-HASH-i-inspect`."""
+    return f"{_stem(job)}-{_ATTEMPT_LETTERS[job.kind]}-inspect"
 
 
 def _stem(job: Job) -> str:
-    return f"{job.metadata.name}-{_ATTEMPT_LETTERS[job.kind]}"
+    """The job's name, cut to fit, and a hash of its uid.
+
+    The kubelet and the name servers cache objects by name: those of a job must not have the names of those that an
+    earlier job of its name had.
+    """
+    uid = job.metadata.uid
+    digest = hashlib.sha256(uid.encode()).hexdigest()[: len(_HASH_TO_COME)] if uid else _HASH_TO_COME
+    return f"{job.metadata.name[:_NAME_LENGTH].rstrip('-')}-{digest}"
 
 
 def selector(job: Job) -> dict[str, str]:

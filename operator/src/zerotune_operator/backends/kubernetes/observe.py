@@ -13,13 +13,12 @@ from functools import reduce
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from zerotune_operator.api.status import OutputSummary, RootCause
-from zerotune_operator.backends.base import NodeObservation, Observation
+from zerotune_operator.backends.base import AttemptRef, NodeObservation, Observation
 from zerotune_operator.backends.kubernetes import pods
 from zerotune_operator.backends.kubernetes.diagnosis import as_told, deleted, failure_of, gone_with_job
 from zerotune_operator.backends.kubernetes.jobstate import JobState
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.placement import as_written
-from zerotune_operator.backends.kubernetes.render import KubernetesAttempt
 from zerotune_operator.backends.kubernetes.waiting import refused_pods, waits_for
 from zerotune_operator.rootcause import root_cause, waiting_cause
 from zerotune_trainer.errors import Failure, InternalError, StoppedError
@@ -50,15 +49,16 @@ class _Ended(BaseModel):
     shape: ModelShape | None = None
 
 
-def observe(attempt: KubernetesAttempt, view: ClusterView) -> Observation:
+def observe(attempt: AttemptRef, view: ClusterView) -> Observation:
     """What the nodes of an attempt do; once all have ended, also its result."""
     of_index = _by_index(view.pods)
     nodes = tuple(_node(view, index, host, of_index.get(index)) for index, host in enumerate(attempt.hosts))
-    queued = JobState(view.job).queued
+    job = JobState(view.job)
+    seen = Observation(attempt.number, nodes, queued=job.queued, closed=job.is_closed)
     completion = _completion(nodes, of_index.get(0))
     if completion is None or not _is_of(completion, attempt):
-        return Observation(attempt.number, nodes, queued=queued)
-    return Observation(attempt.number, nodes, _summary(completion), completion.progress, queued)
+        return seen
+    return replace(seen, output=_summary(completion), final=completion.progress)
 
 
 def shape_of_inspection(view: ClusterView) -> ModelShape | RootCause | None:
@@ -160,8 +160,8 @@ def _completion(nodes: Sequence[NodeObservation], first: Object | None) -> Compl
     return _said(first).completion or (progress.completion if progress else None)
 
 
-def _is_of(completion: Completion, attempt: KubernetesAttempt) -> bool:
-    return completion.job_uid == attempt.uid and completion.config_digest == attempt.config_digest
+def _is_of(completion: Completion, attempt: AttemptRef) -> bool:
+    return completion.job_uid == attempt.job_uid and completion.config_digest == attempt.config_digest
 
 
 def _summary(completion: Completion) -> OutputSummary:

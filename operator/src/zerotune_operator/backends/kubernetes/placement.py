@@ -7,7 +7,7 @@ import re
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.quantity import parse_quantity
 from zerotune_operator.api.topology import Topology
-from zerotune_operator.backends.kubernetes.objects import attempt_name, service_name
+from zerotune_operator.backends.kubernetes.objects import Object, attempt_name, service_name
 from zerotune_operator.plan import Placement
 from zerotune_trainer.errors import ConfigurationError
 
@@ -42,7 +42,7 @@ def place(job: Job, attempt: int, model_uri: str) -> Placement:
     output = resolve(job.spec.output.uri)
     checkpoints = job.spec.checkpoint.uri if isinstance(job, FineTuneJob) else None
     return Placement(
-        hosts=tuple(host_name(job, attempt, index) for index in range(job.spec.topology.nodes)),
+        hosts=host_names(None, job, attempt),
         resolve=resolve,
         model_uri=resolve(model_uri),
         output_uri=output,
@@ -60,9 +60,20 @@ def _threads(topology: Topology) -> int:
     return max(1, int(parse_quantity(topology.cpu)) // ranks) if topology.cpu else 1
 
 
-def host_name(job: Job, attempt: int, index: int) -> str:
-    """A pod's name in the cluster's DNS. It has the namespace, as the operator asks for it from another one."""
-    return f"{attempt_name(job, attempt)}-{index}.{service_name(job)}.{job.metadata.namespace}.svc"
+def host_names(made: Object | None, job: Job, attempt: int) -> tuple[str, ...]:
+    """The names in the cluster's DNS of the pods of an attempt, by their index. They have the namespace, as the
+    operator asks for them from another one.
+
+    Args:
+        made: The batch/v1 Job of the attempt, where there is one: it may be of another version of zerotune.
+        job: The job.
+        attempt: Number of the attempt.
+    """
+    spec = made["spec"] if made else {}
+    name = made["metadata"]["name"] if made else attempt_name(job, attempt)
+    domain = spec.get("template", {}).get("spec", {}).get("subdomain", service_name(job))
+    nodes = spec.get("completions", job.spec.topology.nodes)
+    return tuple(f"{name}-{index}.{domain}.{job.metadata.namespace}.svc" for index in range(nodes))
 
 
 def resolve(uri: str) -> str:

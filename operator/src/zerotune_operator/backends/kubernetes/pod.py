@@ -8,7 +8,17 @@ from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.topology import KubernetesBackend, Topology
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.network import PROGRESS_PORT_NAME
-from zerotune_operator.backends.kubernetes.objects import Object, attempt_name, given, labels, service_name
+from zerotune_operator.backends.kubernetes.objects import (
+    ATTEMPT_LABEL,
+    CONFIG_DIGEST_ANNOTATION,
+    INDEX_ANNOTATION,
+    JOB_UID_LABEL,
+    Object,
+    attempt_name,
+    given,
+    labels,
+    service_name,
+)
 from zerotune_operator.backends.kubernetes.overlay import lay_over
 from zerotune_operator.backends.kubernetes.placement import CACHE_DIR, resolve
 from zerotune_operator.backends.kubernetes.volumes import (
@@ -22,6 +32,12 @@ from zerotune_operator.backends.kubernetes.volumes import (
 )
 from zerotune_operator.plan import Plan
 from zerotune_trainer.config.sources import SecretReference
+from zerotune_trainer.launching.identity import (
+    ATTEMPT_VARIABLE,
+    DIGEST_VARIABLE,
+    HOST_INDEX_VARIABLE,
+    UID_VARIABLE,
+)
 
 CONTAINER = "trainer"
 """The container that does the work, by which `backend.kubernetes.pod` adds to it."""
@@ -39,6 +55,14 @@ optimizer state of 70 billion parameters are 1 TB, which 16 pods write in that t
 
 _LOOK_SECONDS = 30
 """The same for a pod that has nothing to save."""
+
+_IDENTITY = {
+    UID_VARIABLE: f"metadata.labels['{JOB_UID_LABEL}']",
+    ATTEMPT_VARIABLE: f"metadata.labels['{ATTEMPT_LABEL}']",
+    DIGEST_VARIABLE: f"metadata.annotations['{CONFIG_DIGEST_ANNOTATION}']",
+    HOST_INDEX_VARIABLE: f"metadata.annotations['{INDEX_ANNOTATION}']",
+}
+"""What a pod is told of itself, from where: the launcher compares it with the folder that is mounted."""
 
 _PRODUCT_LABEL = "nvidia.com/gpu.product"
 _LOST_NODE_SECONDS = 30
@@ -61,14 +85,19 @@ def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object
     backend, topology, attempt = backend_of(job), job.spec.topology, plan.config.job.attempt
     folder = job_folder(attempt_name(job, attempt))
     mounts = [folder, *scratch(), shared_memory(backend, topology), *claims_of(plan.config)]
+    common = _container(job, installation, mounts, _credentials(job))
     container = {
-        **_container(job, installation, mounts, _credentials(job)),
+        **common,
+        "env": [*common["env"], *(_field(name, path) for name, path in _IDENTITY.items())],
         "command": [*_INIT, "zerotune-launch", JOB_DIR],
         "ports": [{"name": PROGRESS_PORT_NAME, "containerPort": plan.config.launch.progress_port, "protocol": "TCP"}],
         "resources": _resources(topology),
     }
     template = {
-        "metadata": {"labels": labels(job, "trainer", attempt)},
+        "metadata": {
+            "labels": labels(job, "trainer", attempt),
+            "annotations": {CONFIG_DIGEST_ANNOTATION: plan.config.digest()},
+        },
         "spec": {**_spec(job, mounts, container, _GRACE_SECONDS), "subdomain": service_name(job)},
     }
     return _laid_over(template, job)
@@ -159,6 +188,11 @@ def _container(
     }
 
 
+def _field(variable: str, path: str) -> Object:
+    """An environment variable with a field of the pod."""
+    return {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
 def _credentials(job: Job) -> list[SecretReference | None]:
     """The Secrets of a job. Where two have the same key, that of the later one counts."""
     spec = job.spec
@@ -182,7 +216,10 @@ def _laid_over(template: Object, job: Job) -> Object:
     theirs = merged["spec"].get("tolerations", [])
     keys = {each.get("key") for each in theirs}
     kept = [each for each in template["spec"]["tolerations"] if each["key"] not in keys]
-    return merged | {"spec": merged["spec"] | {"tolerations": [*theirs, *kept]}}
+    spec = merged["spec"] | {"tolerations": [*theirs, *kept]}
+    # Pods of the host's network find no other pod by name unless they are told to ask the cluster's DNS.
+    dns = {"dnsPolicy": "ClusterFirstWithHostNet"} if spec.get("hostNetwork") and "dnsPolicy" not in spec else {}
+    return merged | {"spec": spec | dns}
 
 
 def _scheduling(topology: Topology) -> Object:

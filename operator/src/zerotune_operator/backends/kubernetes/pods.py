@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from zerotune_operator.backends.kubernetes.objects import Object, some, trim_metadata
+from zerotune_operator.backends.kubernetes.objects import INDEX_ANNOTATION, Object, some, trim_metadata
 from zerotune_operator.backends.kubernetes.pod import CONTAINER
-
-INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
 _STATUS = ("phase", "reason", "message", "podIP", "startTime")
 _CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
@@ -80,16 +78,10 @@ def job_of(pod: Object) -> str | None:
     return None if found is None else str(found["name"])
 
 
-def is_of(pod: Object, name: str, job: Object | None) -> bool:
-    """Whether it was made by the Job of a name, and by none that had this name before it.
-
-    Args:
-        pod: The pod.
-        name: Of the Job.
-        job: The Job, where it is there.
-    """
+def is_of(pod: Object, job: Object) -> bool:
+    """Whether it was made by a Job, and not by one that had its name before it."""
     found = _job(pod)
-    return found is not None and found["name"] == name and (job is None or found["uid"] == job["metadata"]["uid"])
+    return found is not None and found["uid"] == job["metadata"]["uid"]
 
 
 def node(pod: Object) -> str | None:
@@ -133,7 +125,7 @@ def terminated(pod: Object) -> Object | None:
 
 def has_ended(pod: Object) -> bool:
     """Whether the launcher is over, or will never run."""
-    return terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed") or _is_lost(pod)
+    return terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed") or is_lost(pod)
 
 
 def lingers(pod: Object) -> bool:
@@ -166,7 +158,7 @@ def ended_at(pod: Object) -> datetime | None:
     return datetime.fromisoformat(known) if known else None
 
 
-def _is_lost(pod: Object) -> bool:
+def is_lost(pod: Object) -> bool:
     """Whether its machine is gone: its end was ordered for that, and nobody is there to report it."""
     if pod["status"].get("reason") == "NodeLost" or phase(pod) == "Unknown":
         return True

@@ -15,55 +15,46 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.jobstate import QUEUE_LABEL
 from zerotune_operator.backends.kubernetes.network import network_policy, service
-from zerotune_operator.backends.kubernetes.objects import Object, attempt_name, given, inspection_name, labels, metadata
+from zerotune_operator.backends.kubernetes.objects import (
+    CONFIG_DIGEST_ANNOTATION,
+    Object,
+    attempt_name,
+    given,
+    inspection_name,
+    labels,
+    metadata,
+)
 from zerotune_operator.backends.kubernetes.pod import inspection_template, trainer_template
 from zerotune_operator.plan import Plan
 from zerotune_trainer.errors import ConfigurationError
 
-__all__ = ["Installation", "KubernetesAttempt", "Object", "render", "render_inspection"]
+__all__ = ["Installation", "Manifests", "Object", "render", "render_inspection"]
 
 _CONFIG_MAP_LIMIT = 1 << 20
 """Bytes of data that the API server takes in a ConfigMap."""
 
 
 @dataclass(frozen=True)
-class KubernetesAttempt:
-    """The objects of one attempt."""
+class Manifests:
+    """The objects of one attempt, as they are applied."""
 
-    number: int
-    hosts: tuple[str, ...]
-    """Names in the hostfile, by the completion index of their pods."""
     shared: tuple[Object, ...]
     """Service, NetworkPolicy and ConfigMap: they are there before the Job."""
     job: Object
     """The Indexed Job: a pod a node. It is created once and never applied again: its template cannot change, and
     where a queue admits it, `suspend` and parts of the template are the queue's."""
-    progress_port: int
-    uid: str
-    """Of the FineTuneJob or InferenceJob."""
-    config_digest: str
-
-    @property
-    def name(self) -> str:
-        """Of the Job."""
-        return str(self.job["metadata"]["name"])
 
 
-def render(plan: Plan, job: Job, installation: Installation) -> KubernetesAttempt:
+def render(plan: Plan, job: Job, installation: Installation) -> Manifests:
     """The objects of the attempt that `plan` is for.
 
     Raises:
         ConfigurationError: a pod cannot be had as the job describes it, or what pods receive is too large.
     """
     port = plan.config.launch.progress_port
-    return KubernetesAttempt(
-        number=plan.config.job.attempt,
-        hosts=tuple(host.name for host in plan.hostfile.hosts),
+    return Manifests(
         shared=(service(job, port), network_policy(job, port), _config_map(plan, job)),
         job=_indexed_job(plan, job, installation),
-        progress_port=port,
-        uid=job.metadata.uid,
-        config_digest=plan.config.digest(),
     )
 
 
@@ -92,10 +83,16 @@ def _config_map(plan: Plan, job: Job) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(job, attempt_name(job, attempt), labels(job, "trainer", attempt)),
+        "metadata": _metadata(plan, job, labels(job, "trainer", attempt)),
         "immutable": True,
         "data": files,
     }
+
+
+def _metadata(plan: Plan, job: Job, labels: dict[str, str]) -> Object:
+    """Of the ConfigMap and the Job of the attempt, which have one name."""
+    made = metadata(job, attempt_name(job, plan.config.job.attempt), labels)
+    return made | {"annotations": {CONFIG_DIGEST_ANNOTATION: plan.config.digest()}}
 
 
 def _require_small(files: dict[str, str]) -> None:
@@ -114,7 +111,7 @@ def _indexed_job(plan: Plan, job: Job, installation: Installation) -> Object:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(job, attempt_name(job, attempt), labels(job, "trainer", attempt) | queue),
+        "metadata": _metadata(plan, job, labels(job, "trainer", attempt) | queue),
         "spec": {
             "completionMode": "Indexed",
             "completions": nodes,

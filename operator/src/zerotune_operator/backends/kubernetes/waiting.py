@@ -43,6 +43,9 @@ _REFERENCE = (
 )
 _KEY = "add the key, or name one that is there under backend.kubernetes.pod"
 _CLAIM = "create the claim in the job's namespace, or name one that is there in pvc://CLAIM/PATH"
+_OWN_CONFIGURATION = (
+    "zerotune makes it again within seconds: there is nothing to do, unless something keeps deleting it"
+)
 _CONFIRM = "see `kubectl describe pod` and the settings under backend.kubernetes.pod"
 
 _REFUSALS = (
@@ -107,8 +110,9 @@ def waits_for(pod: Object, events: Iterable[Object]) -> Waiting | None:
         return _placement(placed)
     for container, state in pods.container_states(pod):
         if (waiting := state.get("waiting")) and (found := _container(pod, container, waiting)):
-            return found
-    return _setup(_about(events, "Pod", pods.name(pod)))
+            return _of_ours(pod, found)
+    found = _setup(_about(events, "Pod", pods.name(pod)))
+    return _of_ours(pod, found) if found else None
 
 
 def refused_pods(events: Iterable[Object], job: str) -> Waiting | None:
@@ -123,6 +127,12 @@ def could_not_start(reason: str, message: str) -> Waiting | None:
     if reason not in _START_REASONS:
         return None
     return _waiting("ContainerStart", f"the container cannot be started ({reason}): {message}", _START_HINT)
+
+
+def _of_ours(pod: Object, found: Waiting) -> Waiting:
+    """What a pod waits for, with another hint where that is for the operator to make: its configuration."""
+    ours = re.search(rf'configmap "{re.escape(str(pods.job_of(pod)))}" not found', found.message)
+    return found.model_copy(update={"hint": _OWN_CONFIGURATION}) if ours else found
 
 
 def _placement(placed: Object) -> Waiting | None:
