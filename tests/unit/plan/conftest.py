@@ -25,10 +25,11 @@ def shape_of(name: str) -> ModelShape:
     return read_shape(json.loads((GOLDEN / "models" / f"{name}.json").read_text()), name)
 
 
-def plan_of(job: Job, model: str) -> Plan:
+def plan_of(job: Job, model: str | ModelShape) -> Plan:
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid)
     assert job.spec.model.uri is not None
-    return plan_job(job, shape_of(model), place(job, 0, job.spec.model.uri), identity)
+    shape = shape_of(model) if isinstance(model, str) else model
+    return plan_job(job, shape, place(job, 0, job.spec.model.uri), identity)
 
 
 def fine_tune_job(**spec: Any) -> Job:
@@ -66,7 +67,7 @@ def inference_job(**spec: Any) -> Job:
 
 @pytest.fixture(scope="session")
 def plan_training() -> PlanOf:
-    """Plan a FineTuneJob with these parts of a spec; `on` names the model."""
+    """Plan a FineTuneJob with these parts of a spec; `on` names the model, or is its shape."""
     return lambda on="tiny-llama", **spec: plan_of(fine_tune_job(**spec), on)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from zerotune_operator.plan import Plan
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.sizing.shape import ModelShape
 
 PlanOf = Callable[..., Plan]
 TRAIN = {"train": {"uris": ["s3://data/d.jsonl"]}}
@@ -31,3 +33,28 @@ def test_a_row_longer_than_rotary_positions_were_trained_for_is_noted(plan_train
     assert plan_training(data=TRAIN | {"maxLength": 513}).notes == (
         "data.maxLength 513 exceeds the 512 tokens that the model was made for",
     )
+
+
+def test_packing_that_the_model_would_mix_is_refused(plan_training: PlanOf, shape: Callable[[str], ModelShape]) -> None:
+    bloom = shape("tiny-llama").model_copy(update={"architecture": "bloom"})
+    with pytest.raises(ConfigurationError) as refused:
+        plan_training(on=bloom, data=TRAIN | {"packing": "bfd_split"})
+    assert (refused.value.message, refused.value.hint) == (
+        "data.packing: bfd_split mixes documents in a model of type bloom, which ignores position_ids",
+        "set data.packing: none, or wrapped, which joins documents on purpose",
+    )
+    assert plan_training(on=bloom, data=TRAIN | {"packing": "wrapped"}).config
+
+
+def test_packing_that_flash_attention_may_carry_is_left_to_the_trainer(
+    plan_training: PlanOf, shape: Callable[[str], ModelShape]
+) -> None:
+    gpus = {"nodes": 1, "gpusPerNode": 1, "accelerator": {"memory": "80Gi"}}
+    options: dict[str, Any] = {
+        "on": shape("tiny-llama").model_copy(update={"architecture": "opt"}),
+        "data": TRAIN | {"packing": "bfd_split"},
+        "topology": gpus,
+    }
+    assert plan_training(**options).config
+    with pytest.raises(ConfigurationError, match="mixes documents in a model of type opt"):
+        plan_training(**options, model={"uri": "s3://models/m", "attnImplementation": "sdpa"})

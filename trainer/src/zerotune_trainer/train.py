@@ -37,6 +37,7 @@ from zerotune_trainer.storage import Folder, local_folder
 from zerotune_trainer.training import zero
 from zerotune_trainer.training.arguments import training_arguments
 from zerotune_trainer.training.checkpoint import Checkpoints
+from zerotune_trainer.training.packing_check import PackingCheck
 from zerotune_trainer.training.records import Recorder
 from zerotune_trainer.training.trainer import CausalTrainer, EvaluationStoppedError
 
@@ -81,6 +82,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     arguments = training_arguments(config, deepspeed, checkpoints.path, evaluates=rows.validation is not None)
     loaded = model.load_for_training(config, model_folder)
     checkpoints.warn_on_volume(loaded)
+    collator = data.collator(config, tokenizer, flash_attention=is_flash_attention_requested(loaded.config))
     trainer = trainer_class(
         context=context,
         checkpoints=checkpoints,
@@ -89,8 +91,9 @@ def train(config: TrainConfig, context: RankContext) -> None:
         args=arguments,
         train_dataset=rows.train,
         eval_dataset=rows.validation,
-        data_collator=data.collator(config, tokenizer, flash_attention=is_flash_attention_requested(loaded.config)),
+        data_collator=collator,
         processing_class=tokenizer,
+        callbacks=[PackingCheck(collator)] if data.packing_of(config) == "bfd_split" else None,
     )
     _stop_if_asked(context, distributed.any_rank(context.stop.is_set()))
 

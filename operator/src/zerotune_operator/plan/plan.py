@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from zerotune_operator.api.jobs import FineTuneJob, InferenceJob, Job
+from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
 from zerotune_operator.api.status import PlanSummary
 from zerotune_operator.plan.batch import Batch, inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, settle_training, train_config
@@ -21,6 +21,7 @@ from zerotune_trainer.config.sources import JsonObject
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.sizing.memory import GenerationMemory, Precision, Rung
+from zerotune_trainer.sizing.position_ids import mixes_documents
 from zerotune_trainer.sizing.shape import ModelShape
 
 
@@ -136,10 +137,21 @@ def _check_length(shape: ModelShape, length: int | None) -> None:
         )
 
 
+def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTopology) -> None:
+    flash = topology.accelerator == "cuda" and spec.model.attn_implementation in ("auto", "flash_attention_2")
+    if spec.data.packing == "bfd_split" and mixes_documents(shape.architecture, flash_attention=flash):
+        raise ConfigurationError(
+            f"data.packing: bfd_split mixes documents in a model of type {shape.architecture}, "
+            "which ignores position_ids",
+            "set data.packing: none, or wrapped, which joins documents on purpose",
+        )
+
+
 def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
     spec = adopt(job.spec)
     _check_length(shape, spec.data.max_length)
     topology = plan_topology(spec.topology, spec.parallelism, placement)
+    _check_packing(spec, shape, topology)
     batch = training_batch(spec.training, topology.data_parallel)
     precision = settle_precision(spec.training.precision, topology.accelerator)
     check_precision(precision, spec.deepspeed)
