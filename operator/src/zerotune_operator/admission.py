@@ -14,11 +14,13 @@ from aiohttp import web
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import check_update, parse_job
 from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.check import check
+from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.placement import place
-from zerotune_operator.backends.kubernetes.support import require_kubernetes
+from zerotune_operator.backends.kubernetes.render import render
 from zerotune_operator.models import Hub
-from zerotune_operator.plan import check_job, plan_job
+from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
@@ -63,14 +65,14 @@ async def _checked(resource: Object, before: Object | None, hub: Hub) -> tuple[s
     job = parse_job(resource)
     if before is not None:
         check_update(parse_job(before), job)
-    require_kubernetes(job)
-    placement = place(job, 0, _MODEL_TO_COME)
-    check_job(job, placement)
+    check(job, "kubernetes")
     shape = await _shape(job, resource, hub)
     if shape is None:
         return ()
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid or "unknown")
-    return plan_job(job, shape, placement, identity).notes
+    plan = plan_job(job, shape, place(job, 0, job.spec.model.uri or _MODEL_TO_COME), identity)
+    render(plan, job, UNKNOWN_INSTALLATION)
+    return plan.notes
 
 
 async def _shape(job: Job, resource: Object, hub: Hub) -> ModelShape | None:

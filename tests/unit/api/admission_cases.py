@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zerotune_operator.api.manifest_yaml import read_documents
+from zerotune_operator.api.support import BackendName
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -53,6 +54,8 @@ class Case:
     """By place, a piece of the message, or of each message there."""
     kubectl: str
     """A piece of the API server's message, where it says something else than is usual."""
+    backend: BackendName = "kubernetes"
+    """The backend that it is read for."""
 
     @property
     def complaints(self) -> list[tuple[str, str]]:
@@ -71,6 +74,8 @@ class PlanCase:
     """The model's shape, by its name in tests/golden/plan/models."""
     message: str
     hint: str
+    needs_model: bool
+    """Whether it takes the model's shape to see it."""
 
 
 def read_cases(file: str) -> list[Case]:
@@ -82,6 +87,7 @@ def read_cases(file: str) -> list[Case]:
             manifest,
             entry.get("expect", {}),
             kubectl=entry.get("kubectl", ""),
+            backend=entry.get("backend", "kubernetes"),
         )
         for entry, base, manifest in _entries(file)
     ]
@@ -90,7 +96,14 @@ def read_cases(file: str) -> list[Case]:
 def read_plan_cases() -> list[PlanCase]:
     """The cases for which it takes a plan."""
     return [
-        PlanCase(entry["name"], manifest, entry.get("model", "tiny-llama"), entry["message"], entry["hint"])
+        PlanCase(
+            entry["name"],
+            manifest,
+            entry.get("model", "tiny-llama"),
+            entry["message"],
+            entry["hint"],
+            needs_model="model" in entry,
+        )
         for entry, _, manifest in _entries("plan/refused.yaml")
     ]
 

@@ -6,7 +6,12 @@ import pytest
 
 from tests.unit.api.admission_cases import read_cases, read_plan_cases
 
-FILES = {"valid_case": "valid.yaml", "invalid_case": "invalid.yaml", "changed_case": "changes.yaml"}
+FILES = {
+    "valid_case": "valid.yaml",
+    "invalid_case": "invalid.yaml",
+    "changed_case": "changes.yaml",
+    "unsupported_case": "unsupported.yaml",
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

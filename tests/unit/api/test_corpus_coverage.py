@@ -14,7 +14,8 @@ from zerotune_operator.api.load import InvalidManifestError, parse_job
 from zerotune_operator.api.manifest_yaml import Path, Problem
 from zerotune_trainer.config.base import Rule, Settings
 
-# No job that sets these is accepted: they are not carried out yet, or the API server sets them.
+# No job that sets these is accepted: they are not supported yet, or the API server sets them.
+NOWHERE = {("spec", "backend", "sagemaker"), ("spec", "topology", "minNodes")}
 NEVER_ACCEPTED = {
     "FineTuneJob": {
         ("spec", "adapter"),
@@ -23,10 +24,12 @@ NEVER_ACCEPTED = {
         ("spec", "data", "columns", "rejected"),
         ("spec", "data", "columns", "label"),
         ("metadata", "uid"),
+        *NOWHERE,
     },
     "InferenceJob": {
         *(("spec", "data", "columns", name) for name in ("text", "completion", "chosen", "rejected", "label")),
         ("metadata", "uid"),
+        *NOWHERE,
     },
 }
 # Every other value of these is refused, so there is no job whose value could change.

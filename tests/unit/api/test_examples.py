@@ -9,7 +9,7 @@ import pytest
 from zerotune_operator.api.load import InvalidManifestError, load_jobs
 
 EXAMPLES = Path(__file__).parents[3] / "crds" / "examples"
-LATER = "is not carried out by this version of zerotune;"
+LATER = "is not supported by this version of zerotune:"
 
 REFUSED = {
     "dpo.yaml": [f"spec.method is 'dpo': method dpo {LATER} use cpt or sft"],

@@ -14,15 +14,20 @@ import zerotune_operator
 import zerotune_trainer
 from zerotune_operator.api.fields import all_fields
 from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
+from zerotune_operator.api.support import BACKENDS, UNSUPPORTED
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.generation import Generation
 
 TRAINER, OPERATOR = (Path(package.__path__[0]) for package in (zerotune_trainer, zerotune_operator))
 WHOLE = {
-    "adapter": "refused by this version",
-    "preference": "refused by this version",
-    "backend.sagemaker": "refused by this version",
+    **{
+        line.field: "supported by no backend"
+        for lines in UNSUPPORTED.values()
+        for line in lines
+        if line.backends == BACKENDS and not line.values and not line.schemes and line.above is None
+    },
+    "preference": "of methods that are not supported",
     "training.lrSchedulerKwargs": "handed on as it is",
     "modelShape": "compared as a whole",
 }

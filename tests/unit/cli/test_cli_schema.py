@@ -26,7 +26,10 @@ def _zerotune(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def test_validate_says_what_is_fine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     cpt, inference = EXAMPLES / "cpt.yaml", EXAMPLES / "infer-transformers.yaml"
     assert _zerotune(monkeypatch, "validate", cpt, inference) == 0
-    assert capsys.readouterr().out == f"{cpt}: ok, FineTuneJob weaknesses\n{inference}: ok, InferenceJob alert-triage\n"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{cpt}: ok, FineTuneJob weaknesses on kubernetes",
+        f"{inference}: ok, InferenceJob alert-triage on kubernetes",
+    ]
 
 
 def test_one_bad_file_hides_no_other(
@@ -36,14 +39,14 @@ def test_one_bad_file_hides_no_other(
     bad.write_text((EXAMPLES / "cpt.yaml").read_text().replace("learningRate:", "learningRat:"))
     assert _zerotune(monkeypatch, "validate", bad, EXAMPLES / "dpo.yaml", EXAMPLES / "sft.yaml") == 64
     out, err = capsys.readouterr()
-    assert out == f"{EXAMPLES / 'sft.yaml'}: ok, FineTuneJob log-analyst\n"
+    assert out == f"{EXAMPLES / 'sft.yaml'}: ok, FineTuneJob log-analyst on kubernetes\n"
     first, second = err.splitlines()
     assert re.fullmatch(
         rf"error: {re.escape(str(bad))}:\d+: spec.training.learningRat is not a field of spec.training: "
         r"did you mean learningRate\?",
         first,
     )
-    assert "spec.method is 'dpo': method dpo is not carried out by this version of zerotune; use cpt or sft" in second
+    assert "spec.method is 'dpo': method dpo is not supported by this version of zerotune: use cpt or sft" in second
 
 
 def test_validate_a_missing_file(

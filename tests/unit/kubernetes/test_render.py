@@ -176,7 +176,7 @@ def test_the_output_of_another_job_is_mounted_where_the_model_is_one() -> None:
 @pytest.mark.parametrize("claim", ["", "Models", "..", "-a", "a_b"])
 def test_what_is_no_name_of_a_claim_is_refused(claim: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(f"pvc://{claim}/m names the claim {claim!r}")):
-        tuned(model={"uri": f"pvc://{claim}/m"})
+        tuned(model={"uri": f"file:///mnt/pvc/{claim}/m"})
 
 
 def test_shared_memory_is_half_of_the_memory_unless_its_size_is_given() -> None:

@@ -26,10 +26,6 @@ def test_the_examples_can_be_carried_out(case: str) -> None:
     ("spec", "message"),
     [
         ({"backend": {"local": {}}}, "backend.local is for one machine"),
-        ({"backend": {"sagemaker": {"instanceType": "ml.p5.48xlarge"}}}, "backend.sagemaker is not carried out"),
-        ({"topology": {"nodes": 2, "minNodes": 1}}, "topology.minNodes is not carried out"),
-        ({"model": {"uri": "pvc:///m"}}, "pvc:///m names the claim '', which is no name"),
-        ({"output": {"uri": "pvc://Models/m"}}, "pvc://Models/m names the claim 'Models'"),
         ({"model": {"uri": "file:///m"}}, "model.uri is 'file:///m', and pods have no volume there"),
         ({"model": {"uri": "file:///nfsx/m"}, "backend": NFS}, "model.uri is 'file:///nfsx/m', and pods have no"),
         ({"output": {"uri": "file:///m"}, "backend": OWN_IMAGE}, "output.uri is 'file:///m', and pods have no"),
@@ -37,9 +33,8 @@ def test_the_examples_can_be_carried_out(case: str) -> None:
 )
 @pytest.mark.parametrize("make", [fine_tune_job, inference_job])
 def test_what_a_cluster_does_not_carry_out_is_refused(make: Any, spec: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=re.escape(message)) as caught:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
         require_kubernetes(make(**spec))
-    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -163,21 +163,7 @@ IN_A_BUCKET = {
 }
 
 
-@pytest.mark.parametrize(
-    ("spec", "field"),
-    [
-        ({"backend": {"kubernetes": {}}, "output": {"uri": "s3://bucket/out"}}, "backend.kubernetes"),
-        ({"backend": {"sagemaker": {"instanceType": "ml.p5.48xlarge"}}, **IN_A_BUCKET}, "backend.sagemaker"),
-        ({"topology": {"cpu": "4"}}, "topology.cpu"),
-        ({"runPolicy": {"queue": "main"}}, "runPolicy.queue"),
-        ({"output": {"uri": "s3://bucket/out", "credentials": {"secretName": "keys"}}}, "output.credentials"),
-    ],
-)
-def test_what_only_a_cluster_has_is_refused(job: Callable[..., Job], spec: dict[str, object], field: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        require_local(job(**spec))
-    assert refused.value.message == f"FineTuneJob 'cwe': {field} is for a cluster"
-    assert refused.value.hint.startswith("leave it out")
+def test_one_machine_supports_nodes_and_memory(job: Callable[..., Job]) -> None:
     require_local(job(backend={"local": {}}, topology={"nodes": 2, "memory": "1Gi"}))
 
 

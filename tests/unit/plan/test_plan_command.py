@@ -43,9 +43,9 @@ def model_folder(tmp_path: Path) -> str:
     return folder.as_uri()
 
 
-def training(uri: str, **spec: object) -> dict[str, object]:
-    data = {"train": {"uris": ["file:///data/d.jsonl"]}, "maxLength": 64}
-    return job("FineTuneJob", "learn", **{"method": "cpt", "model": {"uri": uri}, "data": data, **spec})
+def training(uri: str, data: str = "file:///data/d.jsonl", **spec: object) -> dict[str, object]:
+    records = {"train": {"uris": [data]}, "maxLength": 64}
+    return job("FineTuneJob", "learn", **{"method": "cpt", "model": {"uri": uri}, "data": records, **spec})
 
 
 def test_the_table_shows_ranks_batch_and_every_rung_with_its_reason(zerotune: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_batch_that_contradicts_itself_ends_with_64_and_the_nearest_sizes(zero
 
 def test_a_job_that_does_not_fit_ends_with_64_and_what_would(zerotune: Path, tmp_path: Path) -> None:
     gpus = {"gpusPerNode": 8, "accelerator": {"product": "NVIDIA-A10"}, "memory": "1000Gi"}
-    spec = training("s3://models/large", topology=gpus, output={"uri": "s3://results/r"})
+    spec = training("s3://models/large", "s3://data/d", topology=gpus, output={"uri": "s3://results/r"})
     done = run(zerotune, manifest(tmp_path, spec), "--model-config", MODELS / "llama-3.1-70b.json")
     assert (done.returncode, done.stdout) == (64, "")
     assert "70,553,706,496 parameters in bf16, micro batch 1 of 64 tokens, do not fit on 8 ranks" in done.stderr
@@ -120,7 +120,7 @@ def test_a_model_folder_without_config_ends_with_66(zerotune: Path, tmp_path: Pa
 
 
 def test_a_model_that_only_the_pods_can_read_asks_for_its_config(zerotune: Path, tmp_path: Path) -> None:
-    spec = training("pvc://models/m", output={"uri": "pvc://results/r"})
+    spec = training("pvc://models/m", "s3://data/d", output={"uri": "pvc://results/r"})
     done = run(zerotune, manifest(tmp_path, spec))
     assert done.returncode == 64
     assert "or give the model's config.json: --model-config FILE" in done.stderr

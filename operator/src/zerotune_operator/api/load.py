@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -85,9 +86,17 @@ def check_update(old: Job, new: Job) -> None:
     Raises:
         InvalidManifestError: a field changes that cannot change on a job that exists.
     """
-    problems = list(find_changes(type(new.spec), new.spec, old.spec, ("spec",)))
-    if problems:
-        raise _invalid(f"{new.kind} {new.metadata.name}", problems)
+    require_none(find_changes(type(new.spec), new.spec, old.spec, ("spec",)), new)
+
+
+def require_none(problems: Iterable[Problem], job: Job) -> None:
+    """See that nothing is wrong with a job.
+
+    Raises:
+        InvalidManifestError: something is; it lists all of it.
+    """
+    if found := list(problems):
+        raise _invalid(f"{job.kind} {job.metadata.name}", found)
 
 
 def _read(path: Path) -> str:

@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from zerotune_operator.api.cel import broken_rules
 from zerotune_operator.api.fields import all_fields, field_at, fields_of, part_of
 from zerotune_operator.api.manifest_yaml import Path, Problem, path_text
+from zerotune_operator.api.support import BackendName, unsupported
 from zerotune_trainer.config.base import Rule, Settings
 
 _WANTED = {
@@ -61,6 +62,12 @@ def find_changes(model: type[Settings], value: Settings, old: Settings, path: Pa
     yield from _evaluate(model, _plain(value), path, _plain(old))
 
 
+def find_unsupported(kind: str, spec: Settings, backend: BackendName) -> Iterator[Problem]:
+    """What a spec asks for that a backend does not support."""
+    value = _plain(spec)
+    return (_broken(line.rule, value, ("spec",)) for line in unsupported(kind, value, backend))
+
+
 def _plain(part: Settings) -> dict[str, Any]:
     return part.model_dump(mode="json", by_alias=True, exclude_none=True)
 
@@ -87,9 +94,9 @@ def _broken(rule: Rule, value: dict[str, Any], path: Path) -> Problem:
     found: Any = value
     for name in rule.field.split(".") if rule.field else ():
         found = found.get(name) if isinstance(found, Mapping) else None
-    shown = f"is {found!r}: " if isinstance(found, str | int | float) and not isinstance(found, bool) else ""
+    shown = isinstance(found, str | int | float | list) and not isinstance(found, bool)
     place = (*path, *rule.field.split(".")) if rule.field else path
-    return Problem(place, f"{shown}{rule.message}" if shown else f"is refused: {rule.message}")
+    return Problem(place, f"is {_cut(repr(found))}: {rule.message}" if shown else f"is rejected: {rule.message}")
 
 
 def _translate(model: type[Settings], value: Any, path: Path, error: ValidationError) -> list[Problem]:
@@ -155,8 +162,11 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return f"{str(value).lower()} (true or false)"
     kind = next(name for types, name in _KINDS if isinstance(value, types))
-    text = repr(value) if isinstance(value, str) else str(value)
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({kind})"
+    return f"{_cut(repr(value) if isinstance(value, str) else str(value))} ({kind})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (

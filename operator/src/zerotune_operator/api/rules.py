@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zerotune_operator.api.unavailable import UNAVAILABLE_FOR_INFERENCE, UNAVAILABLE_FOR_TRAINING
+from zerotune_operator.api.support import rules
 from zerotune_trainer.config.base import Rule
 
 _PACKED = "(has(self.data.packing) ? self.data.packing != 'none' : self.method == 'cpt')"
@@ -33,26 +33,6 @@ _BACKENDS = (
         "output.uri",
     ),
     Rule(
-        "!has(self.backend.sagemaker) || !has(self.model.uri) || self.model.uri.matches('^(hf|s3)://')",
-        "SageMaker reads a model from hf:// or s3://",
-        "model.uri",
-    ),
-    Rule(
-        "!has(self.backend.sagemaker) || !has(self.output.uri) || self.output.uri.startsWith('s3://')",
-        "SageMaker writes results to s3://",
-        "output.uri",
-    ),
-    Rule(
-        "!has(self.backend.local) || !has(self.model.uri) || !self.model.uri.startsWith('pvc://')",
-        "pvc:// names a volume of a Kubernetes cluster: on the local backend use file://",
-        "model.uri",
-    ),
-    Rule(
-        "!has(self.backend.local) || !has(self.output.uri) || !self.output.uri.startsWith('pvc://')",
-        "pvc:// names a volume of a Kubernetes cluster: on the local backend use file://",
-        "output.uri",
-    ),
-    Rule(
         "!has(self.model.uri) || !has(self.output.uri) || self.model.uri != self.output.uri",
         "output.uri must not be the model's own folder: name another one",
         "output.uri",
@@ -64,10 +44,6 @@ _BACKENDS = (
     ),
 )
 """What both kinds have in common."""
-
-
-def _uris(data: str, where: str, pattern: str, message: str) -> Rule:
-    return Rule(f"!has({where}) || {data}.uris.all(uri, {pattern})", message, f"{data.removeprefix('self.')}.uris")
 
 
 _METHODS = (
@@ -191,23 +167,6 @@ _DEVICES = (
         "spot instances are taken away at any time: set checkpoint.saveStrategy to steps or epoch, or spot: false",
         "checkpoint.saveStrategy",
     ),
-    Rule(
-        "!has(self.backend.sagemaker) || !has(self.checkpoint.uri) || self.checkpoint.uri.startsWith('s3://')",
-        "SageMaker writes checkpoints to s3://",
-        "checkpoint.uri",
-    ),
-    _uris(
-        "self.data.train",
-        "self.backend.sagemaker",
-        "uri.matches('^(hf|s3)://')",
-        "SageMaker reads data from hf:// or s3://",
-    ),
-    _uris(
-        "self.data.train",
-        "self.backend.local",
-        "!uri.startsWith('pvc://')",
-        "pvc:// names a volume of a Kubernetes cluster: on the local backend use file://",
-    ),
 )
 
 FINE_TUNE_RULES = (
@@ -217,7 +176,7 @@ FINE_TUNE_RULES = (
     *_EVALUATION,
     *_DEVICES,
     *_BACKENDS,
-    *UNAVAILABLE_FOR_TRAINING,
+    *rules("FineTuneJob"),
     *unchanging(
         "a FineTuneJob",
         (
@@ -257,17 +216,8 @@ INFERENCE_RULES = (
         "inference has no optimizer: leave offloadOptimizer out",
         "zero.offloadOptimizer",
     ),
-    _uris(
-        "self.data", "self.backend.sagemaker", "uri.matches('^(hf|s3)://')", "SageMaker reads data from hf:// or s3://"
-    ),
-    _uris(
-        "self.data",
-        "self.backend.local",
-        "!uri.startsWith('pvc://')",
-        "pvc:// names a volume of a Kubernetes cluster: on the local backend use file://",
-    ),
     *_BACKENDS,
-    *UNAVAILABLE_FOR_INFERENCE,
+    *rules("InferenceJob"),
     *unchanging(
         "an InferenceJob",
         (

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from zerotune_operator.api.quantity import Quantity
-from zerotune_trainer.config.base import Number, Rule, Settings
+from zerotune_trainer.config.base import Number, ObjectName, Rule, Settings
 from zerotune_trainer.config.sources import JsonObject
 
 _LONGEST_SECONDS = 2**31 - 1
@@ -78,7 +78,7 @@ class RunPolicy(Settings):
     """A rank without progress for this long is a hang: the rank is named and the job restarts."""
     queue: str | None = Field(default=None, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     """Kueue LocalQueue that admits the job; of a job that waits or runs already, its next attempt."""
-    priority_class: str | None = Field(default=None, min_length=1, max_length=253)
+    priority_class: ObjectName | None = None
     """PriorityClass of the pods; of a job that waits or runs already, of its next attempt."""
 
 
@@ -87,9 +87,9 @@ class KubernetesBackend(Settings):
 
     image: str | None = None
     """Trainer image. Default: the one the operator was installed with."""
-    image_pull_secrets: list[str] = Field(default=[], max_length=16)
+    image_pull_secrets: list[ObjectName] = Field(default=[], max_length=16)
     """Secrets that pull the image."""
-    service_account_name: str | None = None
+    service_account_name: ObjectName | None = None
     """ServiceAccount of the pods. No token is mounted."""
     shared_memory: Quantity | None = None
     """Size of `/dev/shm`. Default: half of the pod's memory."""

@@ -12,7 +12,10 @@ import yaml
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_jobs
+from zerotune_operator.backends.check import Target, backend_of, check
 from zerotune_operator.backends.kubernetes import placement as kubernetes
+from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
+from zerotune_operator.backends.kubernetes.render import render
 from zerotune_operator.backends.local import placement as local
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.cli.plan_table import show
@@ -31,13 +34,6 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
-class Target(StrEnum):
-    """Where the job is planned for."""
-
-    KUBERNETES = "kubernetes"
-    LOCAL = "local"
-
-
 def command(
     file: Annotated[Path, typer.Argument(help="Manifest with one job or several.")],
     output: Annotated[
@@ -49,7 +45,9 @@ def command(
     """Show what the jobs of a file would do: ranks, batch, ZeRO stage, memory. Of models only config.json is read."""
     plans: list[Plan] = []
     for job in load_jobs(file):
-        plans.append(_plan(job, backend or _target(job), model_config, plans))
+        target = Target(backend or backend_of(job))
+        check(job, target.value)
+        plans.append(_plan(job, target, model_config, plans))
     _write(plans, output)
 
 
@@ -64,18 +62,6 @@ def _write(plans: list[Plan], output: Format) -> None:
         typer.echo(yaml.safe_dump_all(data, sort_keys=False, allow_unicode=True), nl=False)
 
 
-def _target(job: Job) -> Target:
-    """The backend of the spec. Where it names none: only the local one does without `output.uri`."""
-    backend = job.spec.backend
-    if backend.sagemaker is not None:
-        raise ConfigurationError(
-            "plans for backend.sagemaker are not made by this version", "use --backend kubernetes or local"
-        )
-    if backend.local is not None:
-        return Target.LOCAL
-    return Target.KUBERNETES if backend.kubernetes is not None or job.spec.output.uri is not None else Target.LOCAL
-
-
 def _plan(job: Job, target: Target, config: Path | None, earlier: list[Plan]) -> Plan:
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid)
     base = ("FineTuneJob", job.spec.model.from_fine_tune_job)
@@ -85,7 +71,10 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Plan]) ->
     placement = _place(job, target)
     # A path in a pod means nothing here, so the shape is read where the spec says the model is.
     uri = placement.model_uri if target is Target.LOCAL else str(job.spec.model.uri)
-    return plan_job(job, _shape(uri, job.spec.model.revision, config, source), placement, identity)
+    plan = plan_job(job, _shape(uri, job.spec.model.revision, config, source), placement, identity)
+    if target is Target.KUBERNETES:
+        render(plan, job, UNKNOWN_INSTALLATION)  # What pods cannot be given is rejected here too.
+    return plan
 
 
 def _starting_from(job: Job, uri: str) -> Job:

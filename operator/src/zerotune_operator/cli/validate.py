@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_documents
+from zerotune_operator.backends.check import Target, backend_of, check
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
 
 
-def command(files: list[Path]) -> None:
-    """Check manifests against the schema and its rules; nothing is started."""
-    errors = [error for file in files if (error := _check(file))]
+def command(
+    files: list[Path],
+    backend: Annotated[Target | None, typer.Option(help="Check for this backend instead of the spec's.")] = None,
+) -> None:
+    """Check manifests against the schema and its rules, and what a backend supports; nothing is started."""
+    errors = [error for file in files for error in _errors(file, backend)]
     if errors:
         raise typer.Exit(max(error.exit_code for error in errors))
 
 
-def _check(file: Path) -> ZerotuneError | None:
-    """Print what one file holds, or what is wrong with it: one bad file does not hide the next."""
+def _errors(file: Path, backend: Target | None) -> Iterator[ZerotuneError]:
+    """Print what one file holds, or what is wrong with it: one bad file does not hide the next, nor one bad job."""
     try:
         documents = load_documents(file)
     except (ConfigurationError, InputMissingError) as error:
         typer.echo(f"error: {error}", err=True)
-        return error
+        yield error
+        return
     for document in documents:
         if isinstance(document, dict):
-            name = (document.get("metadata") or {}).get("name")
-            typer.echo(f"{file}: not of zerotune, left alone: {document.get('kind')} {name}")
+            _tell_of_other(file, document)
         else:
-            typer.echo(f"{file}: ok, {document.kind} {document.metadata.name}")
-    return None
+            yield from _errors_of_job(file, document, backend or backend_of(document))
+
+
+def _tell_of_other(file: Path, document: dict[str, Any]) -> None:
+    name = (document.get("metadata") or {}).get("name")
+    typer.echo(f"{file}: not of zerotune, left alone: {document.get('kind')} {name}")
+
+
+def _errors_of_job(file: Path, job: Job, backend: Target) -> Iterator[ZerotuneError]:
+    try:
+        check(job, backend.value)
+    except ConfigurationError as error:
+        typer.echo(f"error: {file}: {error}", err=True)
+        yield error
+        return
+    typer.echo(f"{file}: ok, {job.kind} {job.metadata.name} on {backend.value}")

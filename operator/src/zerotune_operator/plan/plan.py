@@ -11,10 +11,12 @@ from zerotune_operator.api.status import PlanSummary
 from zerotune_operator.plan.batch import Batch, inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, settle_training, train_config
 from zerotune_operator.plan.deepspeed import deepspeed_settings
+from zerotune_operator.plan.folders import check_folders
 from zerotune_operator.plan.memory import inference_memory, training_memory
 from zerotune_operator.plan.overrides import SCHEDULES, adopt, check_precision
 from zerotune_operator.plan.placement import Placement
 from zerotune_operator.plan.precision import settle_precision
+from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.config.sources import JsonObject
@@ -109,24 +111,11 @@ def plan_job(job: Job, shape: ModelShape, placement: Placement, identity: JobIde
     Raises:
         ConfigurationError: what is asked for contradicts itself or does not fit; the hint says what would.
     """
+    check_templates(job)
+    check_folders(job, placement)
     if isinstance(job, FineTuneJob):
         return _plan_training(job, shape, placement, identity)
     return _plan_inference(job, shape, placement, identity)
-
-
-def check_job(job: Job, placement: Placement) -> None:
-    """What can be told of a job before its model is known: ranks, batch, precision.
-
-    Raises:
-        ConfigurationError: it cannot be carried out, whatever the model.
-    """
-    topology = plan_topology(job.spec.topology, job.spec.parallelism, placement)
-    if isinstance(job, FineTuneJob):
-        spec = adopt(job.spec)
-        training_batch(spec.training, topology.data_parallel)
-        check_precision(settle_precision(spec.training.precision, topology.accelerator), spec.deepspeed)
-    else:
-        inference_batch(job.spec.global_batch_size, job.spec.per_device_batch_size, topology.data_parallel)
 
 
 def _check_length(shape: ModelShape, length: int | None) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
-
-URI_SCHEMES = ("hf", "s3", "pvc", "file")
-"""Where models, data, checkpoints and output may live: `hf://`, `s3://`, `pvc://CLAIM/PATH`, `file://`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,24 @@ class Settings(BaseModel):
     rules: ClassVar[tuple[Rule, ...]] = ()
     """What must hold between the fields of this part."""
 
+
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_HUB_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_FILES = rf"s3://[^/]+.*|pvc://{_SUBDOMAIN}(/.*)?|file://.+"
+
+ObjectName = Annotated[str, StringConstraints(pattern=f"^{_SUBDOMAIN}$", max_length=253)]
+"""Name of a Kubernetes object: a DNS subdomain."""
+
+Uri = Annotated[str, StringConstraints(pattern=f"^(hf://.+|{_FILES})$", max_length=1024)]
+"""`s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`; `hf://` is for models."""
+
+ModelUri = Annotated[str, StringConstraints(pattern=f"^(hf://{_HUB_NAME}(/{_HUB_NAME})?/?|{_FILES})$", max_length=1024)]
+"""`hf://ORG/NAME`, `s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`."""
+
+Revision = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=255)
+]
+"""Branch, tag or commit of a repository of the Hugging Face Hub."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 """A number that JSON can write: neither infinite nor NaN."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from zerotune_trainer.config.base import Rule, Settings
-
-Uri = Annotated[str, StringConstraints(pattern=r"^(hf|s3|pvc|file)://.+", max_length=1024)]
-"""`hf://ORG/NAME`, `s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`."""
+from zerotune_trainer.config.base import ModelUri, ObjectName, Revision, Rule, Settings, Uri
 
 
 class SecretReference(Settings):
     """A Secret of the job's namespace. It is mounted into the pods by name; the operator never reads it."""
 
-    secret_name: str = Field(min_length=1, max_length=253)
+    secret_name: ObjectName
     """Name of the Secret. Its keys become environment variables of the ranks: `HF_TOKEN`, `AWS_ACCESS_KEY_ID`, ..."""
 
 
@@ -31,11 +28,11 @@ class Model(Settings):
         ),
     )
 
-    uri: Uri | None = None
+    uri: ModelUri | None = None
     """The model's folder: `hf://ORG/NAME`, `s3://BUCKET/PREFIX`, `pvc://CLAIM/PATH` or `file:///PATH`."""
-    from_fine_tune_job: str | None = Field(default=None, min_length=1, max_length=63)
+    from_fine_tune_job: ObjectName | None = None
     """Name of a FineTuneJob whose output is the model. The job waits for it, and fails when it fails."""
-    revision: str | None = None
+    revision: Revision | None = None
     """Branch, tag or commit of an `hf://` model."""
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention kernels (transformers `attn_implementation`). `auto`: flash_attention_2 where a CUDA device and the

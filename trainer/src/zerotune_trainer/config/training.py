@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from zerotune_trainer.config.arguments import check_arguments
-from zerotune_trainer.config.base import Number, Rule, Settings
+from zerotune_trainer.config.base import Number, Rule, Settings, Uri
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
-from zerotune_trainer.config.sources import Model, SecretReference, Uri
+from zerotune_trainer.config.sources import Model, SecretReference
 
 Method = Literal["cpt", "sft", "dpo", "orpo", "kto"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]

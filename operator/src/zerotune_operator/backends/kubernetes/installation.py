@@ -12,3 +12,7 @@ class Installation:
     trainer_image: str
     """Image of the pods of a job that names none."""
     image_pull_policy: str = "IfNotPresent"
+
+
+UNKNOWN_INSTALLATION = Installation(trainer_image="unknown")
+"""For objects that are made to see whether they can be made."""

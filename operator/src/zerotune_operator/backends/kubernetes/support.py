@@ -1,4 +1,4 @@
-"""What a cluster cannot carry out: an error that says so, never ignored. Pure."""
+"""What a cluster does not support: an error that says so, never ignored. Pure."""
 
 from __future__ import annotations
 
@@ -7,37 +7,24 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.backends.kubernetes.placement import claim_of, resolve
+from zerotune_operator.api.load import require_none
+from zerotune_operator.api.manifest_yaml import Problem
+from zerotune_operator.api.problems import find_unsupported
+from zerotune_operator.backends.kubernetes.placement import claim_of
 from zerotune_operator.backends.kubernetes.pod import CONTAINER, backend_of
-from zerotune_trainer.errors import ConfigurationError
 
 
 def require_kubernetes(job: Job) -> None:
-    """See that pods of a cluster can carry out everything the job asks for.
+    """See that pods of a cluster support everything that the job asks for.
 
     Raises:
-        ConfigurationError: they cannot.
+        InvalidManifestError: they do not.
     """
-    for problem in (*_elsewhere(job), *_unreachable(job)):
-        raise problem
+    require_none((*find_unsupported(job.kind, job.spec, "kubernetes"), *_unreachable(job)), job)
 
 
-def _elsewhere(job: Job) -> Iterator[ConfigurationError]:
-    backend = job.spec.backend
-    if backend.local is not None:
-        yield _error(job, "backend.local is for one machine", "use `zerotune run`, or leave backend.local out")
-    if backend.sagemaker is not None:
-        yield _error(job, "backend.sagemaker is not carried out by this version of zerotune", "use backend.kubernetes")
-    if job.spec.topology.min_nodes is not None:
-        yield _error(
-            job,
-            "topology.minNodes is not carried out by this version of zerotune",
-            "leave it out: a job runs on all its nodes",
-        )
-
-
-def _unreachable(job: Job) -> Iterator[ConfigurationError]:
-    """URIs that are not what they look like from within a pod.
+def _unreachable(job: Job) -> Iterator[Problem]:
+    """Paths that are not there within a pod.
 
     A path exists in a pod where `backend.kubernetes.pod` mounts a volume; else it is the pod's own disk, which holds
     what the image brings along, cannot be written to, and goes away with the pod.
@@ -45,17 +32,18 @@ def _unreachable(job: Job) -> Iterator[ConfigurationError]:
     mounted = list(_mounted(job))
     own_image = backend_of(job).image is not None
     for field, uri, written in _uris(job):
-        claim_of(resolve(uri))
         if not uri.startswith("file://") or claim_of(uri):
             continue
         path = PurePosixPath(uri.removeprefix("file://"))
-        if not any(path.is_relative_to(folder) for folder in mounted) and (written or not own_image):
-            yield _error(
-                job,
-                f"{field} is {uri!r}, and pods have no volume there",
-                "use pvc://CLAIM/PATH or s3://, or mount a volume there: `volumes` and, for the container "
-                f"{CONTAINER!r}, `volumeMounts` in backend.kubernetes.pod.spec"
-                + ("" if written else "; or name an image that brings it along in backend.kubernetes.image"),
+        place = ("spec", *field.split("."))
+        if not path.is_absolute():
+            yield Problem(place, f"is {uri!r}, a relative path, and a pod has no current folder: write file:///PATH")
+        elif not any(path.is_relative_to(folder) for folder in mounted) and (written or not own_image):
+            yield Problem(
+                place,
+                f"is {uri!r}, and pods have no volume there: use pvc://CLAIM/PATH or s3://, or mount a volume there "
+                f"(`volumes` and, for the container {CONTAINER!r}, `volumeMounts` in backend.kubernetes.pod.spec)"
+                + ("" if written else ", or name an image that has it in backend.kubernetes.image"),
             )
 
 
@@ -92,7 +80,3 @@ def _uris(job: Job) -> Iterator[tuple[str, str, bool]]:
         yield "data.processing.file", data.processing.file, False
     if spec.output.uri is not None:
         yield "output.uri", spec.output.uri, True
-
-
-def _error(job: Job, problem: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"{job.kind} {job.metadata.name!r}: {problem}", remedy)

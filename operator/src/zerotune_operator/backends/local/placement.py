@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -68,31 +68,47 @@ def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> Placement
     """Where the next attempt of `job` runs. The ports are free at this moment; another process may still take them.
 
     Raises:
-        ConfigurationError: the machine has too few GPUs, or the spec names what only a cluster has.
+        ConfigurationError: there are more nodes than addresses.
         InputMissingError, TemporaryError: `model.fromFineTuneJob` has no output (yet).
     """
     topology = job.spec.topology
-    nodes = topology.nodes
-    if nodes > _MOST_NODES:
-        raise ConfigurationError(
-            f"topology.nodes is {nodes}, but the local backend has {_MOST_NODES} addresses", "use fewer nodes"
-        )
-    ranks = nodes * (topology.gpus_per_node or topology.processes_per_node or 1)
+    ranks = topology.nodes * (topology.gpus_per_node or topology.processes_per_node or 1)
     master_port, progress_port = free_ports(2)
-    output = output_uri(job, folder)
-    return Placement(
-        hosts=tuple(f"127.0.0.{node}" for node in range(1, nodes + 1)),
-        resolve=resolve,
-        model_uri=model_uri(job, home),
-        output_uri=output,
-        checkpoint_uri=checkpoint_uri(job, output),
-        cache_dir=str(home.cache),
+    return replace(
+        outline(job, folder, home, model_uri(job, home)),
         master_port=master_port,
         progress_port=progress_port,
         threads_per_rank=max(1, len(os.sched_getaffinity(0)) // ranks),
         device_bytes=min((gpu.memory_bytes for gpu in gpus), default=None),
         # Not what is free at this moment: the same job is to be planned alike whatever else runs here.
-        node_bytes=psutil.virtual_memory().total // nodes,
+        node_bytes=psutil.virtual_memory().total // topology.nodes,
+    )
+
+
+def outline(job: Job, folder: JobFolder, home: Home, model: str) -> Placement:
+    """Where `job` runs, as far as it can be told without a look at the machine.
+
+    Args:
+        job: The job.
+        folder: Its folder.
+        home: Where the jobs of this machine are.
+        model: URI of the model's folder.
+
+    Raises:
+        ConfigurationError: there are more nodes than addresses.
+    """
+    nodes, output = job.spec.topology.nodes, output_uri(job, folder)
+    if nodes > _MOST_NODES:
+        raise ConfigurationError(
+            f"topology.nodes is {nodes}, but the local backend has {_MOST_NODES} addresses", "use fewer nodes"
+        )
+    return Placement(
+        hosts=tuple(f"127.0.0.{node}" for node in range(1, nodes + 1)),
+        resolve=resolve,
+        model_uri=model,
+        output_uri=output,
+        checkpoint_uri=checkpoint_uri(job, output),
+        cache_dir=str(home.cache),
     )
 
 

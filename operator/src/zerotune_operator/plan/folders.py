@@ -1,0 +1,105 @@
+"""No folder of a job lies in another one of it: what a job writes would be read as its data, or overwritten.
+
+Folders are compared as the ranks read them, name by name: `s3://b/p`, `s3://b//p/` and `s3://b/x/../p` are one. A URI
+of the data may have wildcards: `*`, `?` and `[...]` within a name, `**` for any number of names. What a wildcard finds
+may be a folder, and a folder stands for every file in it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from itertools import product
+from typing import NamedTuple
+
+from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.plan.placement import Placement
+from zerotune_trainer.errors import ConfigurationError
+
+
+class _Folder(NamedTuple):
+    """A folder of a job, or a pattern of files."""
+
+    field: str
+    uri: str
+    """As the spec has it."""
+    names: tuple[str, ...]
+    """The store, and the names that lead there."""
+
+
+def check_folders(job: Job, placement: Placement) -> None:
+    """See that data, output, checkpoints and the model lie apart.
+
+    Raises:
+        ConfigurationError: two of them do not.
+    """
+    written = list(_written(job, placement))
+    for data, folder in product(_data(job, placement), written):
+        if _overlap(data.names, folder.names):
+            raise ConfigurationError(
+                f"{data.field} {data.uri!r} and {folder.field} {folder.uri!r} overlap: what the job writes would be "
+                "read as its data",
+                f"let {folder.field} name a folder that neither lies in the data nor holds any of it",
+            )
+    for folder in written:
+        if folder.names == _names(placement.model_uri):
+            raise ConfigurationError(
+                f"{folder.field} {folder.uri!r} is the model's own folder", f"let {folder.field} name another one"
+            )
+    output, *checkpoints = written
+    for folder in checkpoints:
+        if output.names[: len(folder.names)] == folder.names:
+            raise ConfigurationError(
+                f"output.uri {output.uri!r} lies in checkpoint.uri {folder.uri!r}, where old checkpoints are deleted",
+                "name two folders, or leave checkpoint.uri out: checkpoints then go to `checkpoints` in the output",
+            )
+
+
+def _data(job: Job, placement: Placement) -> Iterator[_Folder]:
+    if isinstance(job, FineTuneJob):
+        data = job.spec.data
+        parts = {"data.train.uris": data.train, "data.validation.uris": data.validation}
+        named = [(field, uri) for field, part in parts.items() if part for uri in part.uris]
+    else:
+        named = [("data.uris", uri) for uri in job.spec.data.uris]
+    return (_Folder(field, uri, _names(placement.resolve(uri))) for field, uri in named)
+
+
+def _written(job: Job, placement: Placement) -> Iterator[_Folder]:
+    """The output, then the checkpoints where they have a folder of their own."""
+    yield _Folder("output.uri", job.spec.output.uri or placement.output_uri, _names(placement.output_uri))
+    if isinstance(job, FineTuneJob) and (uri := job.spec.checkpoint.uri) is not None:
+        yield _Folder("checkpoint.uri", uri, _names(placement.checkpoint_uri))
+
+
+def _names(uri: str) -> tuple[str, ...]:
+    scheme, _, path = uri.partition("://")
+    return (scheme, *(name for name in posixpath.normpath(f"/{path}").split("/") if name))
+
+
+def _overlap(data: tuple[str, ...], folder: tuple[str, ...]) -> bool:
+    """Whether data, which may have wildcards, lies in a folder or holds a part of it.
+
+    `reached` is how many names of the data the names of the folder so far may stand for: several, as `**` may stand for
+    none or many.
+    """
+    reached = _past_any(data, {0})
+    for name in folder:
+        if len(data) in reached:
+            return True  # The data is a folder above.
+        here = {index for index in reached if data[index] == "**"}
+        reached = _past_any(data, here | {index + 1 for index in reached if _stands_for(data[index], name)})
+    return bool(reached)
+
+
+def _past_any(data: tuple[str, ...], reached: set[int]) -> set[int]:
+    """With what is reached where `**` stands for no name."""
+    for index in range(len(data)):
+        if index in reached and data[index] == "**":
+            reached.add(index + 1)
+    return reached
+
+
+def _stands_for(pattern: str, name: str) -> bool:
+    return pattern == name or fnmatchcase(name, pattern)
