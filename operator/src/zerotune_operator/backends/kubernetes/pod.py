@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.load import require_none
 from zerotune_operator.api.topology import KubernetesBackend, Topology
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.network import PROGRESS_PORT_NAME
@@ -21,6 +22,7 @@ from zerotune_operator.backends.kubernetes.objects import (
 )
 from zerotune_operator.backends.kubernetes.overlay import lay_over
 from zerotune_operator.backends.kubernetes.placement import CACHE_DIR, resolve
+from zerotune_operator.backends.kubernetes.pod_schema import check_overlay
 from zerotune_operator.backends.kubernetes.volumes import (
     JOB_DIR,
     Mount,
@@ -213,6 +215,7 @@ def _laid_over(template: Object, job: Job) -> Object:
     ours: both count, theirs where they are about the same taint.
     """
     merged = lay_over(template, backend_of(job).pod, CONTAINER)
+    require_none(check_overlay(backend_of(job).pod, merged, job.spec.topology, CONTAINER), job)
     theirs = merged["spec"].get("tolerations", [])
     keys = {each.get("key") for each in theirs}
     kept = [each for each in template["spec"]["tolerations"] if each["key"] not in keys]

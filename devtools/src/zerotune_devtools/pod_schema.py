@@ -1,0 +1,72 @@
+"""`python -m zerotune_devtools.pod_schema SWAGGER`: the schema of a pod template out of Kubernetes' OpenAPI.
+
+SWAGGER is `api/openapi-spec/swagger.json` of the module k8s.io/kubernetes, or `kubectl get --raw /openapi/v2`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from zerotune_operator.backends.kubernetes import pod_schema
+
+ROOT = "io.k8s.api.core.v1.PodTemplateSpec"
+_PREFIX = "#/definitions/"
+_NUMBER_OR_TEXT = {
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": ["string", "number"],
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ["string", "integer"],
+}
+_KEPT = ("type", "items", "required", "additionalProperties")
+_MERGING = ("x-kubernetes-patch-merge-key", "x-kubernetes-patch-strategy", "x-kubernetes-list-map-keys")
+
+
+def extract(definitions: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema of a pod template that takes no unknown field, with the keys that lists are merged by."""
+    found: dict[str, Any] = {}
+    waiting = [ROOT]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = _strict(name, definitions[name])
+            waiting += _references(found[name])
+    return {"$ref": f"#/$defs/{ROOT}", "$defs": dict(sorted(found.items()))}
+
+
+def _strict(name: str, definition: dict[str, Any]) -> dict[str, Any]:
+    if name in _NUMBER_OR_TEXT:
+        return {"type": _NUMBER_OR_TEXT[name]}
+    schema = _plain(definition)
+    return schema | {"additionalProperties": False} if "properties" in schema else schema
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema without what only a reader of documentation needs."""
+    if "$ref" in schema:
+        plain: dict[str, Any] = {"$ref": schema["$ref"].replace(_PREFIX, "#/$defs/")}
+    else:
+        plain = {key: schema[key] for key in _KEPT if key in schema}
+    for key in ("items", "additionalProperties"):
+        if isinstance(plain.get(key), dict):
+            plain[key] = _plain(plain[key])
+    if "properties" in schema:
+        plain["properties"] = {name: _plain(field) for name, field in schema["properties"].items()}
+    return plain | {key: schema[key] for key in _MERGING if key in schema}
+
+
+def _references(schema: Any) -> list[str]:
+    if isinstance(schema, dict):
+        here = [schema["$ref"].rpartition("/")[2]] if isinstance(schema.get("$ref"), str) else []
+        return here + [name for value in schema.values() for name in _references(value)]
+    return []
+
+
+def main() -> None:
+    """Write the schema to where the operator reads it."""
+    definitions = json.loads(Path(sys.argv[1]).read_text())["definitions"]
+    pod_schema.PATH.write_text(json.dumps(extract(definitions), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The API server's schema of a pod template takes what we render."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.kubernetes.rendering import CASES, job_of, rendered
+from zerotune_operator.api.topology import Topology
+from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS
+from zerotune_operator.backends.kubernetes.pod_schema import PATH, check_overlay
+
+SCHEMA = json.loads(PATH.read_text())
+
+
+def _at(path: str) -> dict[str, Any]:
+    """The schema of a field of a pod template."""
+    found: dict[str, Any] = SCHEMA
+    for name in path.split("."):
+        while "$ref" in found or "items" in found:
+            found = SCHEMA["$defs"][found["$ref"].rpartition("/")[2]] if "$ref" in found else found["items"]
+        found = found["properties"][name]
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_rendered_is_a_pod_template(case: str) -> None:
+    template, topology = rendered(case).job["spec"]["template"], job_of(case).spec.topology
+
+    assert list(check_overlay({"metadata": {"labels": {"team": "soc"}}}, template, topology, "trainer")) == []
+
+
+@pytest.mark.parametrize(("path", "key"), MERGE_KEYS.items())
+def test_lists_are_merged_by_the_key_of_the_api_server(path: str, key: str) -> None:
+    assert _at(path)["x-kubernetes-patch-merge-key"] == key
+
+
+@pytest.mark.parametrize(
+    "patch", [{"spec": {"hostNetwork": None}}, {"spec": {"securityContext": {"$patch": "replace"}}}]
+)
+def test_nulls_and_directives_are_no_fields(patch: dict[str, Any]) -> None:
+    template = rendered("cpt").job["spec"]["template"]
+
+    assert list(check_overlay(patch, template, Topology(), "trainer")) == []
