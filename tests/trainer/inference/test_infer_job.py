@@ -209,7 +209,7 @@ def test_r52_conversations_with_a_system_prompt_and_a_function_of_ones_own(
         "systemPrompt": "be brief",
         "processing": {"file": (tmp_path / "mine.py").as_uri(), "function": "shout"},
     }
-    outcome = run_job(job(data=data, generation={"maxNewTokens": 8, "skipSpecialTokens": False}, ranks=1))
+    outcome = run_job(job(data=data, generation={"maxNewTokens": 8}, ranks=1))
     assert outcome.exit_codes == [0], outcome.failure
     prompts = [
         "<|system|>be brief</s><|user|>WHAT IS CWE 79</s><|assistant|>",
@@ -220,7 +220,7 @@ def test_r52_conversations_with_a_system_prompt_and_a_function_of_ones_own(
     for row, before, prompt in zip(written, rows, prompts, strict=False):
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
         alone = model.generate(inputs=ids, generation_config=settings)[0, ids.shape[1] :]
-        assert row == before | {"generation": tokenizer.decode(alone)}
+        assert row == before | {"generation": tokenizer.decode(alone, skip_special_tokens=True)}
     assert "ends with the assistant" in written[2]["error"]
     assert written[2]["messages"] == rows[2]["messages"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
-from zerotune_trainer.inference.work import WORK_NAME
+from zerotune_trainer.inference.plan import WORK_NAME
 from zerotune_trainer.launching.worker import run_rank
 
 pytestmark = pytest.mark.slow

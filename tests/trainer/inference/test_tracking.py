@@ -14,7 +14,7 @@ from torch.distributed import HashStore
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.inference.tracking import REPORT_SECONDS, Counters, ProgressTracker
-from zerotune_trainer.inference.work import Work
+from zerotune_trainer.inference.verification import Work
 from zerotune_trainer.progress import Reporter
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,20 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What a file system says that has no hard links."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, verify: Callable[[], None] = lambda: None) -> None:
     """Write a file, and replace the one that is there. Its folder is made where it is missing.
+
+    Args:
+        path: The file.
+        content: What it is to hold.
+        verify: Raises where it may not be written any more. It is called between draft and rename: once `remove_drafts`
+            has run, no writer that verified before can complete its file.
 
     Raises:
         OSError: it cannot be written; what was there before is there still.
     """
     with _draft(path, content) as draft:
+        verify()
         draft.replace(path)
         sync(path.parent)
 

@@ -1,18 +1,20 @@
 """The one inference path, from a job's folder to its output files. Every rank runs it.
 
-    meet > data > join > work > model > shard after shard: read, prompt, generate, write > figures, manifest
+    rendezvous > data > plan > verify > model > shard after shard: read, prompt, generate, write > verify > manifest
 
-Each rank draws the next shard that nobody has (`inference/work.py` says what a shard is) until none is left. A killed
-job starts again with the shards that were not whole: every record is in the output once, in order, whatever happened.
+Each replica draws the next shard that nobody has (`inference/plan.py` says what a shard is) until none is left. A job
+that was killed starts again with the shards that are not whole: every record is in the output once, in order.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol, TypeVar, cast
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch.distributed.distributed_c10d import Store
+from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer import distributed, model
 from zerotune_trainer.config import InferConfig
@@ -20,43 +22,69 @@ from zerotune_trainer.context import RankContext
 from zerotune_trainer.data.files import resolve
 from zerotune_trainer.data.processing import Process, load_processing
 from zerotune_trainer.data.readers import Record
-from zerotune_trainer.engines.transformers import TransformersEngine
-from zerotune_trainer.errors import ConfigurationError, DataError
-from zerotune_trainer.inference.output import final_progress, write_results, write_shard
-from zerotune_trainer.inference.planning import open_work
+from zerotune_trainer.engines import engine_class
+from zerotune_trainer.errors import DataError
+from zerotune_trainer.inference.output import ShardFiles, final_progress, finished, write_results
+from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
+from zerotune_trainer.inference.planning import open_plan
 from zerotune_trainer.inference.prompts import Prompts, longest_prompt
+from zerotune_trainer.inference.replica import replica_of
+from zerotune_trainer.inference.rounds import Ranks, generate_all
 from zerotune_trainer.inference.rows import refuse_clash
 from zerotune_trainer.inference.shards import ShardGenerator
 from zerotune_trainer.inference.source import Source
-from zerotune_trainer.inference.tracking import Counters, ProgressTracker
-from zerotune_trainer.inference.work import WORK_NAME
+from zerotune_trainer.inference.verification import verify
 from zerotune_trainer.manifest import Manifest, completion
-from zerotune_trainer.ownership import complete_manifest, open_output, writing_errors
-from zerotune_trainer.reporting.results import RESULTS_NAME
+from zerotune_trainer.ownership import Ownership, open_output
 from zerotune_trainer.storage import Folder, local_folder
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
+
+
+class Group(Protocol):
+    """All ranks of the job, as `distributed` connects them."""
+
+    def on_first_rank(self, action: Callable[[], T]) -> T:
+        """As `distributed.on_first_rank`."""
+
+    def gather(self, value: T) -> list[T]:
+        """As `distributed.gather`."""
 
 
 def infer(config: InferConfig, context: RankContext) -> None:
     """Generate for every record of the job. A job that has finished is left as it is.
 
     Raises:
-        StoppedError: the job was asked to stop; whole shards are kept.
+        StoppedError: the job was asked to stop; what has been generated is kept.
         ZerotuneError: whatever else keeps the job from finishing, as its class says.
     """
-    _check_engine(config)
-    cache = Path(config.launch.cache_dir)
-    output = open_output(config.output_uri, cache)
-    if (manifest := complete_manifest(output, config)) is not None:
-        _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
-        if context.rank == 0:
-            output.remove(WORK_NAME)
-            _complete(context, output, manifest)
-        return
-
+    engine_class(config)
     context.report.phase("rendezvous")
     store = distributed.meet(context, config.launch)
+    distributed.join(context, config.launch, store)
+    generate_and_write(config, context, store, cast(Group, distributed))
+    distributed.leave()
+    context.report.phase("done")
+
+
+def generate_and_write(config: InferConfig, context: RankContext, store: Store, group: Group) -> None:
+    """What follows once the ranks are together.
+
+    Args:
+        config: The job.
+        context: This rank.
+        store: Where the ranks met.
+        group: How they speak to each other.
+
+    Raises:
+        ZerotuneError: as `infer`.
+    """
+    cache = Path(config.launch.cache_dir)
+    output = open_output(config.output_uri, cache)
+    if group.on_first_rank(lambda: _complete_if_finished(config, context, output)):
+        return
 
     context.report.phase("data")
     files = resolve(config.data, cache)
@@ -64,60 +92,46 @@ def infer(config: InferConfig, context: RankContext) -> None:
     model.check_shape(config.model_shape, folder)
     tokenizer = model.load_tokenizer(config.model, folder)
     model.check_weights(config.model, folder)
-
-    context.report.phase("rendezvous")
-    distributed.join(context, config.launch, store)
-    with writing_errors(output.uri):
-        work = distributed.on_first_rank(lambda: open_work(output, config, files, context.world_size))
-    source = Source(files, [file.records for file in work.plan.files])
+    ownership = Ownership(output, config.job)
+    plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, context.world_size).to_json())
+    plan = WorkPlan.model_validate_json(plan_json)
+    work = verify(output, plan, context, group.gather)
 
     context.report.phase("model")
-    tracker = ProgressTracker(context, Counters(store), work)
+    engine_type = engine_class(config)
+    replica = replica_of(context.rank, context.local_rank, engine_type.ranks_per_replica, context.world_size)
+    source = Source(files, [file.records for file in plan.files])
     process = load_processing(config.data.processing)
-    loaded = _load_model(config, context, folder)
-    shards = ShardGenerator(
+    engine = engine_type.load(config, replica)
+    generator = ShardGenerator(
         config=config,
+        source=source,
         process=process,
-        prompts=_prompts(config, tokenizer, list(_sample(config, source, process)), loaded),
-        engine=TransformersEngine(loaded, tokenizer, config.generation),
+        prompts=_prompts(config, tokenizer, list(_sample(config, source, process)), engine.context_length),
+        engine=engine,
         tokenizer=tokenizer,
-        tracker=tracker,
+        files=ShardFiles(ownership, config, plan, context.rank),
     )
-
-    context.report.phase("generating")
-    remaining = work.remaining
-    while (task := tracker.next_task()) < len(remaining):
-        shard = remaining[task]
-        rows, batches = shards.generate(source.read(work.plan.records_of(shard)))
-        with writing_errors(output.uri):
-            write_shard(output, config, work.plan, (shard, context.rank), rows, batches)
-    tracker.wait_for_all()
-
-    context.report.phase("saving")
+    markers = generate_all(generator, work, Ranks(context, replica, store, group.gather))
+    engine.close()
     if context.rank == 0:
-        with writing_errors(output.uri):
-            manifest = write_results(output, config, work.plan)
-        _complete(context, output, manifest)
-    distributed.leave()
-    context.report.phase("done")
+        _complete(context, output, write_results(ownership, config, markers))
+
+
+def _complete_if_finished(config: InferConfig, context: RankContext, output: Folder) -> bool:
+    """Whether an earlier attempt has finished the job: then nothing is left to do but to say so."""
+    manifest = finished(output, config)
+    if manifest is None:
+        return False
+    _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
+    output.remove(WORK_NAME)
+    _complete(context, output, manifest)
+    return True
 
 
 def _complete(context: RankContext, output: Folder, manifest: Manifest) -> None:
     """Say that the result is complete, with the figures that it holds."""
-    output.fetch(RESULTS_NAME)
-    context.report.completion(completion(output.uri, manifest, final_progress(output.local)))
-
-
-def _check_engine(config: InferConfig) -> None:
-    if config.engine not in ("auto", "transformers"):
-        raise ConfigurationError(f"engine {config.engine} is not there yet", "use engine: transformers")
-
-
-def _load_model(config: InferConfig, context: RankContext, folder: Path) -> PreTrainedModel:
-    accelerator = config.launch.accelerator
-    device = f"cuda:{context.local_rank}" if accelerator == "cuda" else "cpu"
-    precision = model.resolve_precision(config.precision, accelerator)
-    return model.load_model(config.model, folder, precision, accelerator, device)
+    context.report.completion(completion(output.uri, manifest, final_progress(output, manifest)))
 
 
 def _sample(config: InferConfig, source: Source, process: Process) -> Iterator[Record]:
@@ -131,8 +145,7 @@ def _sample(config: InferConfig, source: Source, process: Process) -> Iterator[R
 
 
 def _prompts(
-    config: InferConfig, tokenizer: PreTrainedTokenizerBase, sample: list[Record], loaded: PreTrainedModel
+    config: InferConfig, tokenizer: PreTrainedTokenizerBase, sample: list[Record], context_length: int | None
 ) -> Prompts:
-    context_length = getattr(loaded.config.get_text_config(), "max_position_embeddings", None)
     longest = longest_prompt(config.data, context_length, config.generation.max_new_tokens)
     return Prompts(config.data, tokenizer, sample, longest)

@@ -173,4 +173,5 @@ class InferenceOutputFormat(Settings):
     error_column: str = Field(default="error", min_length=1)
     """Column that says why a record has no text. Parquet always has it, jsonl only where it says something."""
     rows_per_file: int = Field(default=1000, ge=1)
-    """Rows an output file holds at most. A file is also the unit of work: a killed job redoes at most one a rank."""
+    """Rows an output file holds at most. A file is also what a rank draws; what it has generated of one is kept every
+    30 seconds and on a stop."""

@@ -1,6 +1,13 @@
-"""Contrastive search (Su et al., "A Contrastive Framework for Neural Text Generation", 2022, eq. 5).
+"""Contrastive search: Yixuan Su, Tian Lan, Yan Wang, Dani Yogatama, Lingpeng Kong, Nigel Collier, "A Contrastive
+Framework for Neural Text Generation", NeurIPS 2022, https://arxiv.org/abs/2202.06417, equation 5.
 
-transformers dropped it from its own code; it still accepts a decoding loop as `generate(custom_generate=...)`.
+The algorithm is theirs, the code is ours. transformers 5 has no decoding loop for it: it refers to code on the hub,
+which `generate(custom_generate=...)` downloads and executes; a job runs no code that its author has not named, and many
+run without the hub. What is left in transformers takes a function in its place and hands it the model.
+
+It leans on parts of transformers that are private and may change with any version: `GenerationMixin._prefill`,
+`_update_model_kwargs_for_generation` and `_expand_inputs_for_generation`, and the cache's `batch_select_indices` and
+`batch_repeat_interleave`. Tests compare it with the paper's equation, computed without a cache, and with greedy search.
 """
 
 from __future__ import annotations

@@ -1,7 +1,14 @@
-"""Diverse beam search (Vijayakumar et al., "Diverse Beam Search", 2016, algorithm 1, Hamming diversity).
+"""Diverse beam search: Ashwin K Vijayakumar, Michael Cogswell, Ramprasath R. Selvaraju, Qing Sun, Stefan Lee, David
+Crandall, Dhruv Batra, "Diverse Beam Search: Decoding Diverse Solutions from Neural Sequence Models", 2016,
+https://arxiv.org/abs/1610.02424, algorithm 1 with Hamming diversity.
 
-transformers dropped it from its own code; it still accepts a decoding loop as `generate(custom_generate=...)`.
-With one group it is transformers' own beam search, token for token.
+The algorithm is theirs, the code is ours. transformers 5 has no decoding loop for it: it refers to code on the hub,
+which `generate(custom_generate=...)` downloads and executes; a job runs no code that its author has not named, and many
+run without the hub. What is left in transformers takes a function in its place and hands it the model.
+
+It leans on parts of transformers that are private and may change with any version: `GenerationMixin._prefill` and
+`_update_model_kwargs_for_generation`, and the cache's `reorder_cache`. With one group it is transformers' own beam
+search, token for token: a test says so.
 """
 
 from __future__ import annotations

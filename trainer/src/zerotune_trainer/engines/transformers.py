@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 from transformers import (
@@ -15,12 +17,15 @@ from transformers import (
     StopStringCriteria,
 )
 
+from zerotune_trainer import model as models
+from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation
-from zerotune_trainer.engines.base import OnToken, Prompt
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.sampling import sampler, seed_of
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request
+from zerotune_trainer.storage import local_folder
 
 
 class TransformersEngine:
@@ -30,8 +35,19 @@ class TransformersEngine:
     tokens are kept.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, generation: Generation) -> None:
+    ranks_per_replica: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        generation: Generation,
+        batch_size: int = 8,
+    ) -> None:
         """Raises ConfigurationError for an end token outside the vocabulary."""
+        # Beam sampling draws from torch's own generator, one for the whole batch: alone, a record has its own.
+        is_shared = generation.do_sample and generation.num_beams > 1
+        self.batch_size = 1 if is_shared else batch_size
         self.model: Any = model
         model.eval()  # type: ignore[no-untyped-call]
         self.generation = generation
@@ -40,9 +56,41 @@ class TransformersEngine:
         self.model.generation_config = _configured(bos_token_id=tokenizer.bos_token_id)
         self.stop_strings = [StopStringCriteria(tokenizer, generation.stop_strings)] if generation.stop_strings else []
 
+    @classmethod
+    def load(cls, config: InferConfig, replica: Replica) -> Self:
+        """See Engine."""
+        folder = local_folder(config.model_uri, Path(config.launch.cache_dir), config.model.revision)
+        accelerator = config.launch.accelerator
+        device = f"cuda:{replica.local_rank}" if accelerator == "cuda" else "cpu"
+        precision = models.resolve_precision(config.precision, accelerator)
+        loaded = models.load_model(config.model, folder, precision, accelerator, device)
+        tokenizer = models.load_tokenizer(config.model, folder)
+        return cls(loaded, tokenizer, config.generation, config.per_device_batch_size)
+
+    @property
+    def context_length(self) -> int | None:
+        """See Engine."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
+        """See Engine. Prompts of like length share a batch, so that little is padding; the longest, which need the most
+        memory, come first."""
+        ordered = sorted(requests, key=lambda request: (-len(request.ids), request.record))
+        for start in range(0, len(ordered), self.batch_size):
+            batch = ordered[start : start + self.batch_size]
+            began = time.monotonic()
+            generated = self.generate(batch, on_token)
+            figures = _figures(batch, generated, time.monotonic() - began)
+            for request, sequences in zip(batch, generated, strict=True):
+                yield Completion(request.record, sequences, figures if request is batch[-1] else None)
+
+    def close(self) -> None:
+        """See Engine."""
+        self.model = None
+
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[Prompt], on_token: OnToken) -> list[list[list[int]]]:
-        """See `Engine.generate`."""
+    def generate(self, prompts: Sequence[Request], on_token: OnToken) -> list[list[list[int]]]:
+        """Token ids generated for each prompt of one batch, as in `Completion`."""
         count = self.generation.num_return_sequences
         rows = prompts if self.generation.num_beams > 1 else [prompt for prompt in prompts for _ in range(count)]
         ids, mask = left_padded([prompt.ids for prompt in rows], self.pad)
@@ -115,6 +163,15 @@ class _TokenCallback(StoppingCriteria):
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:  # noqa: ARG002
         self.on_token()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
+
+
+def _figures(batch: Sequence[Request], generated: list[list[list[int]]], seconds: float) -> BatchFigures:
+    return BatchFigures(
+        records=len(batch),
+        prompt_tokens=sum(len(request.ids) for request in batch),
+        new_tokens=sum(len(ids) for sequences in generated for ids in sequences),
+        seconds=seconds,
+    )
 
 
 def left_padded(rows: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import DataError
+from zerotune_trainer.inference.engine import BatchFigures
+from zerotune_trainer.inference.markers import Marker, difference
+from zerotune_trainer.inference.partial import PartialShard
+from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
 from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema
-from zerotune_trainer.inference.work import (
-    WORK_NAME,
-    BatchFigures,
-    CompletedShard,
-    WorkPlan,
-    completed_shards,
-)
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from zerotune_trainer.ownership import Ownership, complete_manifest, writing_errors
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import METRICS_NAME, RESULTS_NAME
 from zerotune_trainer.storage import Folder
+
+_FILES_AT_ONCE = 8
+
+_log = logging.getLogger(__name__)
 
 
 class BatchRecord(BatchFigures):
@@ -51,78 +55,146 @@ class InferenceResults(Settings):
     slowest_batch_seconds: float | None
 
 
-def write_shard(
-    output: Folder,
-    config: InferConfig,
-    plan: WorkPlan,
-    shard_and_rank: tuple[int, int],
-    rows: Sequence[OutputRow],
-    batches: list[BatchFigures],
-) -> None:
-    """Write the output file of a shard, then the marker that says that it is whole.
+@dataclass(frozen=True)
+class ShardFiles:
+    """Where shards are written. Nothing is said to be whole once a later attempt has the folder."""
+
+    ownership: Ownership
+    config: InferConfig
+    plan: WorkPlan
+    rank: int
+
+    @property
+    def output(self) -> Folder:
+        """The output folder."""
+        return self.ownership.folder
+
+    def partial(self, shard: int) -> PartialShard:
+        """What has been generated of a shard before."""
+        return PartialShard(self.output, self.plan, shard, lambda name, content: write(self.ownership, name, content))
+
+    def write(self, shard: int, rows: Sequence[OutputRow], partial: PartialShard) -> None:
+        """Write the output file of a shard, then its marker.
+
+        Args:
+            shard: The shard.
+            rows: Its records, in order.
+            partial: What they were made of; its files are removed.
+
+        Raises:
+            SupersededError: a later attempt has the folder.
+            TemporaryError, ConfigurationError: the folder cannot be written.
+        """
+        name, content = self.plan.file_name(shard), _content(self.config, self.plan, rows)
+        write(self.ownership, name, content)
+        marker = Marker(
+            plan=self.plan.digest,
+            attempt=self.config.job.attempt,
+            shard=shard,
+            rank=self.rank,
+            file=_described(name, content),
+            records=len(rows),
+            failed_records=sum(row.error is not None for row in rows),
+            batches=partial.batches,
+        )
+        write(self.ownership, self.plan.marker_name(shard), marker.model_dump_json(by_alias=True).encode())
+        with writing_errors(self.output.uri):
+            partial.remove()
+
+
+def write(ownership: Ownership, name: str, content: bytes) -> None:
+    """Write a file of the output folder, whole or not at all, while that is this attempt's.
+
+    Raises:
+        SupersededError: a later attempt has it.
+        TemporaryError, ConfigurationError: it cannot be written.
+    """
+    with writing_errors(ownership.folder.uri):
+        try:
+            ownership.folder.write(name, content, ownership.verify)
+        except FileNotFoundError:
+            # A later attempt that acquires the folder removes drafts, also one whose author has just verified.
+            ownership.verify()
+            raise
+
+
+def write_results(ownership: Ownership, config: InferConfig, markers: Sequence[Marker]) -> Manifest:
+    """Write `metrics.jsonl`, `results.json` and, last, the manifest, which is returned; then clear the work away.
 
     Args:
-        output: The output folder.
+        ownership: Of the output folder.
         config: The job.
-        plan: Its work.
-        shard_and_rank: The shard, and the rank that did it.
-        rows: Its records, in order.
-        batches: What its batches took.
+        markers: All shards, as `rounds.generate_all` has verified them: the result is what they say, not what was
+            planned.
     """
-    shard, rank = shard_and_rank
-    name, content = plan.file_name(shard), _content(config, plan, rows)
-    output.write(name, content)
-    marker = CompletedShard(
-        shard=shard,
-        rank=rank,
-        file=ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest()),
-        records=len(rows),
-        failed_records=sum(row.error is not None for row in rows),
-        batches=batches,
-    )
-    output.write(plan.marker_name(shard), marker.model_dump_json(by_alias=True).encode())
-
-
-def write_results(output: Folder, config: InferConfig, plan: WorkPlan) -> Manifest:
-    """Write `metrics.jsonl`, `results.json` and, last, the manifest, which is returned; then clear the work away."""
-    output.pull(WORK_NAME)
-    shards = completed_shards(output.local, plan)
-    records = [_batch_record(shard, batch) for shard in shards for batch in shard.batches]
+    results = _results(markers)
+    records = [_batch_record(marker, batch) for marker in markers for batch in marker.batches]
     lines = "".join(record.model_dump_json(by_alias=True) + "\n" for record in records)
-    results = _results(shards).model_dump_json(by_alias=True, indent=2) + "\n"
-    contents = {METRICS_NAME: lines.encode(), RESULTS_NAME: results.encode()}
+    contents = {
+        METRICS_NAME: lines.encode(),
+        RESULTS_NAME: results.model_dump_json(by_alias=True, indent=2).encode() + b"\n",
+    }
     for name, content in contents.items():
-        output.write(name, content)
-    figures = [
-        ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
-        for name, content in contents.items()
-    ]
+        write(ownership, name, content)
     manifest = Manifest(
         job=config.job,
         config_digest=config.digest(),
-        step=plan.records,
-        files=[*figures, *(shard.file for shard in shards)],
+        step=results.records,
+        files=[
+            *(_described(name, content) for name, content in contents.items()),
+            *(marker.file for marker in markers),
+        ],
     )
-    output.write(MANIFEST_NAME, manifest.encoded())
-    output.remove(WORK_NAME)
+    write(ownership, MANIFEST_NAME, manifest.encoded())
+    with writing_errors(ownership.folder.uri):
+        ownership.folder.remove(WORK_NAME)
     return manifest
 
 
-def final_progress(folder: Path) -> Progress:
+def finished(output: Folder, config: InferConfig) -> Manifest | None:
+    """The manifest of a job that has finished, where all its files are as it says.
+
+    A manifest whose files are gone or altered is removed: the job is not finished.
+
+    Raises:
+        ConfigurationError: the folder holds the result of another job, or of this one with another configuration.
+    """
+    manifest = complete_manifest(output, config)
+    if manifest is None:
+        return None
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        problems = [text for text in pool.map(lambda file: difference(output, file), manifest.files) if text]
+    if not problems:
+        return manifest
+    _log.warning("%s is made again, its result is not whole: %s", output.uri, "; ".join(problems[:10]))
+    with writing_errors(output.uri):
+        output.remove(MANIFEST_NAME)
+    return None
+
+
+def final_progress(output: Folder, manifest: Manifest) -> Progress:
     """The last figures of a finished job, from its `results.json`.
 
     Raises:
-        OSError: there is none.
-        DataError: it holds something else.
+        DataError: there is none, or it holds something else than the manifest.
     """
-    path = folder / RESULTS_NAME
+    found = output.read(RESULTS_NAME)
     try:
-        results = InferenceResults.model_validate_json(path.read_bytes())
+        results = InferenceResults.model_validate_json(found.content if found else b"")
     except ValidationError as error:
         raise DataError(
-            f"{path}: {error}", "the run that wrote this folder was of another version of zerotune"
+            f"{output.uri}/{RESULTS_NAME}: {error}", "the run that wrote this folder was of another version of zerotune"
         ) from error
-    return Progress(step=results.records, total=results.records, failed_records=results.failed_records)
+    if results.records != manifest.step:
+        raise DataError(
+            f"{output.uri}: {RESULTS_NAME} has {results.records} records, the manifest {manifest.step}",
+            "remove the manifest: the job makes its result again",
+        )
+    return Progress(step=results.records, total=manifest.step, failed_records=results.failed_records)
+
+
+def _described(name: str, content: bytes) -> ManifestFile:
+    return ManifestFile(path=name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _content(config: InferConfig, plan: WorkPlan, rows: Sequence[OutputRow]) -> bytes:
@@ -132,19 +204,19 @@ def _content(config: InferConfig, plan: WorkPlan, rows: Sequence[OutputRow]) -> 
     return as_parquet(rows, config.output_format, decode_schema(plan.columns), several=is_several)
 
 
-def _batch_record(shard: CompletedShard, batch: BatchFigures) -> BatchRecord:
+def _batch_record(marker: Marker, batch: BatchFigures) -> BatchRecord:
     pace = batch.new_tokens / batch.seconds
-    return BatchRecord(part=shard.file.path, rank=shard.rank, tokens_per_second=pace, **batch.model_dump())
+    return BatchRecord(part=marker.file.path, rank=marker.rank, tokens_per_second=pace, **batch.model_dump())
 
 
-def _results(shards: Sequence[CompletedShard]) -> InferenceResults:
-    batches = [batch for shard in shards for batch in shard.batches]
+def _results(markers: Sequence[Marker]) -> InferenceResults:
+    batches = [batch for marker in markers for batch in marker.batches]
     seconds = [batch.seconds for batch in batches]
     new_tokens = sum(batch.new_tokens for batch in batches)
     return InferenceResults(
-        records=sum(shard.records for shard in shards),
-        failed_records=sum(shard.failed_records for shard in shards),
-        files=len(shards),
+        records=sum(marker.records for marker in markers),
+        failed_records=sum(marker.failed_records for marker in markers),
+        files=len(markers),
         batches=len(batches),
         prompt_tokens=sum(batch.prompt_tokens for batch in batches),
         new_tokens=new_tokens,

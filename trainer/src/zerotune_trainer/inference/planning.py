@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,55 +9,61 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
 from zerotune_trainer import storage
+from zerotune_trainer.atomic import remove_drafts
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import ConfigurationError, DataError
-from zerotune_trainer.inference.rows import encode_schema
-from zerotune_trainer.inference.source import count_records, readable_records
-from zerotune_trainer.inference.work import (
+from zerotune_trainer.inference.output import write
+from zerotune_trainer.inference.plan import (
+    FILE_PREFIX,
     PLAN_NAME,
     WORK_NAME,
     InputFile,
-    Work,
     WorkPlan,
-    completed_shards,
     read_plan,
     shard_size,
 )
-from zerotune_trainer.ownership import Ownership, check_digest
+from zerotune_trainer.inference.rows import encode_schema
+from zerotune_trainer.inference.source import count_records, readable_records
+from zerotune_trainer.ownership import Ownership, check_digest, writing_errors
 from zerotune_trainer.storage import Folder
 
 _BLOCK = 10_000
 """Records whose types are inferred together."""
 
 
-def open_work(output: Folder, config: InferConfig, files: Sequence[DataFile], ranks: int) -> Work:
-    """The plan of an earlier attempt at this job, else a new one, written to the output folder; and what is left of it.
+def open_plan(ownership: Ownership, config: InferConfig, files: Sequence[DataFile], ranks: int) -> WorkPlan:
+    """The plan of an earlier attempt at this job, else a new one, written to the output folder. Rank 0 calls this.
 
     Raises:
         ConfigurationError: it is another job's folder, or configuration or input have changed since the job began.
+        SupersededError: a later attempt has the folder.
         DataError: a file is broken, or there is no record.
     """
-    Ownership(output, config.job).acquire()
-    _refresh(output)
-    plan = read_plan(output.local)
+    output = ownership.folder
+    ownership.acquire()
+    with writing_errors(output.uri):
+        # A draft's author belongs to an attempt that is over, or finds out before its file gets its name.
+        for folder in (output.local, output.local / WORK_NAME):
+            remove_drafts(folder)
+    plan = read_plan(output)
     if plan is None:
         plan = _new_plan(config, files, ranks)
-        output.write(PLAN_NAME, plan.model_dump_json(by_alias=True, indent=2).encode())
+        _clear(output)
+        write(ownership, PLAN_NAME, plan.to_json().encode())
     check_digest(output, plan.config_digest, config)
     _check_input(plan, files)
-    return Work(plan, completed_shards(output.local, plan))
+    return plan
 
 
-def _refresh(output: Folder) -> None:
-    """See the work as it is at the URI: a staging folder may hold what was never pushed."""
-    if output.is_staged:
-        shutil.rmtree(output.local / WORK_NAME, ignore_errors=True)
-        output.pull(WORK_NAME)
-    for draft in [*output.local.glob(".*.draft"), *output.local.glob(f"{WORK_NAME}/.*.draft")]:
-        draft.unlink()
+def _clear(output: Folder) -> None:
+    """Remove what belongs to no plan: output files of a result that is made again may be more than the new plan has."""
+    with writing_errors(output.uri):
+        for name in output.children():
+            if name == WORK_NAME or name.startswith(FILE_PREFIX):
+                output.remove(name)
 
 
 def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> WorkPlan:

@@ -1,4 +1,7 @@
-"""The ranks' common count of what is done, and what a rank tells its launcher of it."""
+"""The ranks' common count of what is done, and what a rank tells its launcher of it.
+
+Counts are for whoever watches, and hand out work; they prove nothing. What is done is what `verification.py` finds.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import StoppedError
-from zerotune_trainer.inference.work import Work
+from zerotune_trainer.inference.verification import Work
 from zerotune_trainer.progress import Progress
 
 REPORT_SECONDS = 1.0
@@ -18,7 +21,7 @@ REPORT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Count:
-    """What all ranks have done in this attempt."""
+    """What all ranks have done in this round."""
 
     records: int
     failed: int
@@ -29,10 +32,15 @@ class Count:
 
 
 class Counters:
-    """Counters that all ranks share, in the store in which they met. It lives in rank 0 and answers at once."""
+    """Counters that all ranks share, in the store in which they met. It lives in rank 0 and answers at once.
 
-    def __init__(self, store: Store) -> None:
-        self._store = PrefixStore("inference", store)
+    Args:
+        store: The store.
+        number: The round of work that is counted.
+    """
+
+    def __init__(self, store: Store, number: int = 0) -> None:
+        self._store = PrefixStore(f"inference/{number}", store)
 
     def next_task(self) -> int:
         """A number from 0 that no other rank gets: which piece of the remaining work to do. A fast rank draws more."""
@@ -53,7 +61,7 @@ class Counters:
         self._store.add("finished", 1)
 
     def decide(self, outcome: Literal["whole", "stopped"]) -> bool:
-        """Decide how the job ends. The rank that says it first decides; whether that was the same `outcome`."""
+        """Decide how the round ends. The rank that says it first decides; whether that was the same `outcome`."""
         return self._store.compare_set("outcome", "", outcome) == outcome.encode()
 
     def count(self) -> Count:
@@ -69,7 +77,7 @@ class ProgressTracker:
     Args:
         context: The rank.
         counters: The common count.
-        work: The job's work, and what earlier attempts have done of it.
+        work: The job's work, and what of it was done before.
     """
 
     context: RankContext
@@ -96,7 +104,6 @@ class ProgressTracker:
         Raises:
             StoppedError: the rank was asked to stop.
         """
-        self._stop_if_asked()
         self.counters.add(records, failed, tokens)
         self.heartbeat()
 
@@ -109,6 +116,16 @@ class ProgressTracker:
         self._stop_if_asked()
         return self.counters.next_task()
 
+    def wait(self, seconds: float) -> None:
+        """Wait for what another rank does, which counts as getting on.
+
+        Raises:
+            StoppedError: the rank was asked to stop.
+        """
+        self.context.stop.wait(seconds)
+        self._stop_if_asked()
+        self._report_others()
+
     def wait_for_all(self) -> None:
         """Say that this rank has finished, and wait until every rank has. What the others do counts as getting on.
 
@@ -116,29 +133,34 @@ class ProgressTracker:
             StoppedError: a rank was asked to stop before all had finished.
         """
         self.counters.finish()
-        while (count := self.counters.count()).ranks_finished < self.context.world_size:
-            if count != self._last and time.monotonic() - self._reported >= REPORT_SECONDS:
-                self._report(count)
+        while self.counters.count().ranks_finished < self.context.world_size:
+            self._report_others()
             if self.context.stop.wait(0.2) and self.counters.decide("stopped"):
                 self._stop_if_asked()
         # A rank that is asked to stop now must not leave the one alone that writes the results.
         if not self.counters.decide("whole"):
-            raise StoppedError(
-                f"rank {self.context.rank} stops with another that was asked to stop: whole files are kept"
-            )
-        self._report(count)
+            raise StoppedError(f"rank {self.context.rank} stops with another that was asked to stop: {self._kept()}")
+        self._report(self.counters.count())
 
     def _stop_if_asked(self) -> None:
         if self.context.stop.is_set():
-            raise StoppedError(
-                f"rank {self.context.rank} was asked to stop: whole output files are kept, the one in hand is not"
-            )
+            raise StoppedError(f"rank {self.context.rank} was asked to stop: {self._kept()}")
+
+    def _kept(self) -> str:
+        done = min(self.work.done_records + self.counters.count().records, self.work.plan.records)
+        return f"{done} of {self.work.plan.records} records are kept"
+
+    def _report_others(self) -> None:
+        count = self.counters.count()
+        if count != self._last and time.monotonic() - self._reported >= REPORT_SECONDS:
+            self._report(count)
 
     def _report(self, count: Count) -> None:
         now = time.monotonic()
         seconds, self._reported = now - (self._reported or self._start), now
         tokens, self._last = count.tokens - self._last.tokens, count
-        done = self.work.done_records + count.records
+        # Whoever can reach the store can raise the counters.
+        done = min(self.work.done_records + count.records, self.work.plan.records)
         if self.context.rank != 0:
             self.context.report.step(done)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +52,19 @@ class Folder(ABC):
         """Where the results belong."""
         return self.location.uri
 
-    def write(self, relative: str, content: bytes) -> None:
+    def write(self, relative: str, content: bytes, verify: Callable[[], None] = lambda: None) -> None:
         """Write a small file, whole or not at all; when this returns it is where it belongs.
+
+        Args:
+            relative: Its path below the folder.
+            content: What it is to hold.
+            verify: As in `atomic.write_atomically`.
 
         Raises:
             OSError: it cannot be written.
             InputMissingError, ConfigurationError, TemporaryError: as `store_errors` says.
         """
-        write_atomically(self.local / relative, content)
+        write_atomically(self.local / relative, content, verify)
         self.push([relative])
 
     @abstractmethod

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.config.jobs import JobIdentity
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.inference.work import PLAN_NAME, WorkPlan, read_plan, shard_size
+from zerotune_trainer.inference.plan import PLAN_NAME, WorkPlan, read_plan, shard_size
+from zerotune_trainer.storage import open_folder
 
 
 def plan(records: int, records_per_shard: int) -> WorkPlan:
@@ -77,14 +77,17 @@ def test_chunk_sizes(records: int, ranks: int, batch_size: int, rows_per_file: i
 
 
 def test_a_plan_is_read_back(tmp_path: Path) -> None:
-    written = plan(10, 3)
-    assert read_plan(tmp_path) is None
-    write_atomically(tmp_path / PLAN_NAME, written.model_dump_json(by_alias=True).encode())
-    assert read_plan(tmp_path) == written
+    written, output = plan(10, 3), open_folder(tmp_path.as_uri(), tmp_path)
+    assert read_plan(output) is None
+    output.write(PLAN_NAME, written.to_json().encode())
+    found = read_plan(output)
+    assert found == written
+    assert found.digest == written.digest != plan(10, 4).digest
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["plan.json"]
 
 
 def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
-    write_atomically(tmp_path / PLAN_NAME, b'{"shards": 7}')
+    output = open_folder(tmp_path.as_uri(), tmp_path)
+    output.write(PLAN_NAME, b'{"chunks": 7}')
     with pytest.raises(DataError, match=r"work/plan\.json"):
-        read_plan(tmp_path)
+        read_plan(output)

@@ -1,0 +1,186 @@
+"""A job that says it has finished has every record, whatever was removed, altered or counted wrong meanwhile."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.distributed import HashStore, PrefixStore
+
+from zerotune_trainer.errors import TemporaryError
+from zerotune_trainer.inference import rounds, verification
+from zerotune_trainer.manifest import differences, read_manifest
+
+SHARDS = 7
+RECORDS = 20
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "LOOK_AGAIN_SECONDS", (0.0,))
+
+
+def parts(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(output.glob("part-*"))}
+
+
+def assert_whole(output: Path, completion: Any) -> None:
+    rows = [json.loads(line) for content in parts(output).values() for line in content.splitlines()]
+    assert [row["id"] for row in rows] == list(range(RECORDS))
+    manifest = read_manifest(output)
+    assert manifest is not None
+    assert differences(output, manifest) == []
+    assert manifest.step == completion.progress.step == completion.progress.total == RECORDS
+    assert json.loads((output / "results.json").read_text())["records"] == RECORDS
+    assert not (output / "work").exists()
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "altered":
+        path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+
+
+DAMAGE = st.dictionaries(
+    st.tuples(st.integers(0, SHARDS - 1), st.sampled_from(["file", "marker"])),
+    st.sampled_from(["missing", "empty", "cut", "altered"]),
+    max_size=2 * SHARDS,
+)
+
+
+def do_damage(output: Path, wanted: dict[tuple[int, str], str]) -> None:
+    for (shard, which), how in wanted.items():
+        path = output / (f"part-{shard:06}.jsonl" if which == "file" else f"work/part-{shard:06}.json")
+        damage(path, how)
+
+
+@given(at_end=DAMAGE, between=DAMAGE)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_to_files_and_markers_never_makes_a_manifest_that_lies(
+    tmp_path: Path,
+    stub_job: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    at_end: dict[tuple[int, str], str],
+    between: dict[tuple[int, str], str],
+) -> None:
+    """Damage before the verification at the end of the first attempt, then a restart over other damage."""
+    output = tmp_path / "output"
+    shutil.rmtree(output, ignore_errors=True)
+    job = stub_job(RECORDS)
+    real, looks = verification._look, [0]
+
+    def look(folder: Any, plan: Any, shards: Any) -> Any:
+        looks[0] += 1
+        if looks[0] == 2:
+            do_damage(output, at_end)
+        return real(folder, plan, shards)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verification, "_look", look)
+        patch.setattr("zerotune_trainer.infer.write_results", lambda *_: pytest.fail("stopped here"))
+        with pytest.raises(pytest.fail.Exception):
+            job.run()
+    assert not (output / "manifest.json").exists()
+    assert len(parts(output)) == SHARDS
+    do_damage(output, between)
+    job.store = HashStore()
+    assert_whole(output, job.run(attempt=1))
+
+
+def test_a_marker_that_vanished_is_made_again(
+    tmp_path: Path, stub_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, job = tmp_path / "output", stub_job(RECORDS)
+    real = rounds.verify_written
+
+    def lose_one(*args: Any) -> Any:
+        (output / "work/part-000001.json").unlink(missing_ok=True)
+        monkeypatch.setattr(rounds, "verify_written", real)
+        return real(*args)
+
+    monkeypatch.setattr(rounds, "verify_written", lose_one)
+    assert_whole(output, job.run())
+
+
+def test_a_counter_that_a_stranger_raised_loses_no_record(tmp_path: Path, stub_job: Callable[..., Any]) -> None:
+    job = stub_job(RECORDS)
+    PrefixStore("inference/0", job.store).add("tasks", 5)
+    PrefixStore("inference/0", job.store).add("records", 1000)
+    assert_whole(tmp_path / "output", job.run())
+
+
+def test_files_that_never_stay_end_in_an_error_that_names_them(
+    tmp_path: Path, stub_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, job = tmp_path / "output", stub_job(RECORDS)
+    real = rounds.verify_written
+
+    def lose_one(*args: Any) -> Any:
+        (output / "part-000002.jsonl").unlink()
+        return real(*args)
+
+    monkeypatch.setattr(rounds, "verify_written", lose_one)
+    with pytest.raises(TemporaryError, match=r"17 of 20 records.*part-000002\.jsonl is missing"):
+        job.run()
+    assert not (output / "manifest.json").exists()
+
+
+def test_markers_of_another_plan_do_not_count(tmp_path: Path, stub_job: Callable[..., Any]) -> None:
+    """A folder whose plan is lost, with the files and markers of a job in larger shards."""
+    output, job = tmp_path / "output", stub_job(RECORDS)
+    with tempfile.TemporaryDirectory() as kept:
+        job.run()
+        shutil.copytree(output, kept, dirs_exist_ok=True)
+        (output / "manifest.json").unlink()
+    (output / "part-000099.jsonl").write_text('{"id": 99}\n')
+    job.store = HashStore()
+    assert_whole(output, job.run(attempt=1))
+
+
+@pytest.mark.parametrize("name", ["part-000003.jsonl", "results.json"])
+def test_a_finished_job_whose_files_are_gone_makes_them_again(
+    tmp_path: Path, stub_job: Callable[..., Any], name: str
+) -> None:
+    output, job = tmp_path / "output", stub_job(RECORDS)
+    first = job.run()
+    (output / name).unlink()
+    job.store = HashStore()
+    again = job.run(attempt=1)
+    assert_whole(output, again)
+    assert again == first
+
+
+def test_files_that_are_listed_late_are_not_made_again(
+    tmp_path: Path, stub_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, job = tmp_path / "output", stub_job(RECORDS)
+    hidden, looks, real = tmp_path / "hidden.json", [0], verification._look
+    marker = output / "work/part-000004.json"
+
+    def look(*args: Any) -> Any:
+        looks[0] += 1
+        if looks[0] == 2:
+            marker.rename(hidden)
+        elif looks[0] == 3:
+            hidden.rename(marker)
+        return real(*args)
+
+    monkeypatch.setattr(verification, "_look", look)
+    made: list[int] = []
+    generate = rounds.ShardGenerator.make
+    monkeypatch.setattr(rounds.ShardGenerator, "make", lambda *a: (made.append(a[1]), generate(*a))[1])
+    assert_whole(output, job.run())
+    assert made == list(range(SHARDS))

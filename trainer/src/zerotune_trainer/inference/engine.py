@@ -1,0 +1,99 @@
+"""The seam between an InferenceJob and what generates: token ids of prompts in, generated token ids out.
+
+    replica = Replica(ranks=(0, 1), rank=1)
+    engine = ENGINES["transformers"].load(config, replica)
+    for completion in engine.run(requests, on_token):
+        ...
+    engine.close()
+
+How requests become batches is the engine's business: it sees all requests of a shard at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+from zerotune_trainer.config import InferConfig
+from zerotune_trainer.config.base import Settings
+
+OnToken = Callable[[], None]
+"""Called for every token position generated: tells the launcher that the rank is alive, and raises to stop."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A record's prompt. Sampling is seeded by the record, so that it depends on no batch, rank or restart."""
+
+    record: int
+    """The record's global number."""
+    ids: list[int]
+    """Token ids of the prompt."""
+
+
+class BatchFigures(Settings):
+    """What one batch took."""
+
+    records: int
+    prompt_tokens: int
+    new_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What was generated for a record."""
+
+    record: int
+    sequences: list[list[int]]
+    """`numReturnSequences` lists of token ids: no prompt, no padding, no end token but the one that ended it."""
+    batch: BatchFigures | None = None
+    """On the last completion of a batch: what the batch took."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """The ranks that draw one task together. The first of them leads: it draws and writes; all generate."""
+
+    ranks: tuple[int, ...]
+    rank: int
+    """This rank."""
+    local_rank: int = 0
+    """Its number on its host, and that of its device."""
+
+    @property
+    def leader(self) -> int:
+        """The rank that draws tasks and writes what comes of them."""
+        return self.ranks[0]
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this rank is it."""
+        return self.rank == self.leader
+
+
+class Engine(Protocol):
+    """A loaded model that generates."""
+
+    ranks_per_replica: ClassVar[int]
+    """Ranks that hold one copy of the model together."""
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and generation together; None: any number."""
+
+    @classmethod
+    def load(cls, config: InferConfig, replica: Replica) -> Self:
+        """Load the model onto this rank of a replica. Every rank of the replica calls this.
+
+        Raises:
+            ConfigurationError: the engine cannot do what the job asks for, or not with this model.
+        """
+
+    def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
+        """Generate for every request, in whatever order, batch after batch. Every rank of the replica calls this with
+        the same requests; all see the same completions."""
+
+    def close(self) -> None:
+        """Give the model's memory back."""

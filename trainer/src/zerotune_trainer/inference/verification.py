@@ -1,0 +1,145 @@
+"""How much of the work is done, by what lies in the output folder and by nothing else. All ranks look, each at a share.
+
+The counters that the ranks share, what a rank remembers having written, a listing of the folder: none of these proves
+that an output file is there. So the shards are verified when an attempt starts and again when all ranks are through;
+what is missing then is made again, and the manifest is written of what was verified.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.context import RankContext
+from zerotune_trainer.errors import TemporaryError
+from zerotune_trainer.inference.markers import Marker, verify_shard
+from zerotune_trainer.inference.partial import read_commits
+from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
+from zerotune_trainer.storage import Folder
+
+Gather = Callable[[str], list[str]]
+"""Gives every rank the values of all ranks, in rank order."""
+
+LOOK_AGAIN_SECONDS = (0.5, 3.0)
+"""How long shards that should be whole and are not are given to appear: NFS, and some stores, list new files late."""
+
+_FILES_AT_ONCE = 8
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Work:
+    """The plan, and how much of it is done."""
+
+    plan: WorkPlan
+    markers: dict[int, Marker]
+    """Of the shards that are whole."""
+    problems: dict[int, str]
+    """Of all other shards: what is wrong."""
+    partial_records: int = 0
+    """Records of those that earlier attempts have generated."""
+
+    @cached_property
+    def remaining(self) -> list[int]:
+        """The shards that are still to do, in order."""
+        return sorted(self.problems)
+
+    @cached_property
+    def done_records(self) -> int:
+        """Records that need not be done again."""
+        return sum(marker.records for marker in self.markers.values()) + self.partial_records
+
+    @cached_property
+    def failed_records(self) -> int:
+        """Those of them that have an `error`."""
+        return sum(marker.failed_records for marker in self.markers.values())
+
+
+class _Share(Settings):
+    """What one rank has found."""
+
+    markers: list[Marker]
+    problems: dict[int, str]
+    partial_records: int
+
+
+def verify(output: Folder, plan: WorkPlan, context: RankContext, gather: Gather) -> Work:
+    """See which shards are whole. Every rank calls this, and all get the same answer.
+
+    Raises:
+        ConfigurationError, TemporaryError: the store refuses or does not answer, so that nobody knows.
+    """
+    return _together(output, plan, _look(output, plan, _share(plan, context)), gather)
+
+
+def verify_written(output: Folder, plan: WorkPlan, context: RankContext, gather: Gather) -> Work:
+    """As `verify`, of shards that should all be whole: those that are not are looked at again, a little later."""
+    mine = _share(plan, context)
+    found = _look(output, plan, mine)
+    for seconds in LOOK_AGAIN_SECONDS:
+        missing = [shard for shard, result in found.items() if isinstance(result, str)]
+        if not missing:
+            break
+        time.sleep(seconds)
+        _refresh_listing(output)
+        found |= _look(output, plan, missing)
+    return _together(output, plan, found, gather)
+
+
+def completed(output: Folder, work: Work) -> list[Marker]:
+    """The markers of all shards, in order.
+
+    Raises:
+        TemporaryError: a shard is not whole, though it was made again.
+    """
+    markers = [work.markers[shard] for shard in work.plan.shards if shard in work.markers]
+    records = sum(marker.records for marker in markers)
+    if work.problems or len(markers) != len(work.plan.shards) or records != work.plan.records:
+        problems = [work.problems[shard] for shard in work.remaining[:_NAMED]]
+        more = len(work.remaining) - len(problems)
+        raise TemporaryError(
+            f"{output.uri} holds {records} of {work.plan.records} records, after its missing files were made again: "
+            f"{'; '.join(problems)}{f'; and {more} more' if more else ''}",
+            "see what else writes to this folder, and that its volume or store keeps what is written",
+        )
+    return markers
+
+
+def _share(plan: WorkPlan, context: RankContext) -> Sequence[int]:
+    return plan.shards[context.rank :: context.world_size]
+
+
+def _look(output: Folder, plan: WorkPlan, shards: Sequence[int]) -> dict[int, Marker | str]:
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        return dict(zip(shards, pool.map(lambda shard: verify_shard(output, plan, shard), shards), strict=True))
+
+
+def _together(output: Folder, plan: WorkPlan, found: dict[int, Marker | str], gather: Gather) -> Work:
+    problems = {shard: result for shard, result in found.items() if isinstance(result, str)}
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        kept = pool.map(lambda shard: read_commits(output, plan, shard), problems)
+        partial_records = sum(len(commit.texts) for commits in kept for commit in commits)
+    mine = _Share(
+        markers=[result for result in found.values() if isinstance(result, Marker)],
+        problems=problems,
+        partial_records=partial_records,
+    )
+    shares = [_Share.model_validate_json(share) for share in gather(mine.model_dump_json(by_alias=True))]
+    return Work(
+        plan,
+        {marker.shard: marker for share in shares for marker in share.markers},
+        {shard: problem for share in shares for shard, problem in share.problems.items()},
+        sum(share.partial_records for share in shares),
+    )
+
+
+def _refresh_listing(output: Folder) -> None:
+    """List the folders: an NFS client asks the server then for what it had remembered of names that were not there."""
+    if not output.is_staged:
+        for folder in (output.local, output.local / WORK_NAME):
+            if folder.is_dir():
+                list(folder.iterdir())
