@@ -361,8 +361,9 @@ def stub_job(tmp_path: Path, job: Any, stub_engine: Any, write_jsonl: Any) -> Ca
     """Makes a job with the stub engine: `stub_job(records=20, outputFormat={...})`."""
 
     def make(records: int = 20, **parts: Any) -> StubJob:
-        rows = [{"id": number, "prompt": f"weakness {number}"} for number in range(records)]
-        data = {"uris": [write_jsonl(rows).as_uri()]}
-        return StubJob(job(**({"data": data, "outputFormat": {"rowsPerFile": 3}} | parts), ranks=1))
+        if "data" not in parts:
+            rows = [{"id": number, "prompt": f"weakness {number}"} for number in range(records)]
+            parts["data"] = {"uris": [write_jsonl(rows).as_uri()]}
+        return StubJob(job(**({"outputFormat": {"rowsPerFile": 3}} | parts), ranks=1))
 
     return make

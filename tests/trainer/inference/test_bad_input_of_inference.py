@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from zerotune_trainer.errors import ConfigurationError
+
 pytestmark = pytest.mark.slow
 
 
@@ -111,9 +113,69 @@ def test_prompt_and_generation_longer_than_the_context(question: dict[str, Any],
     assert "maxNewTokens 256 do not fit into the model's context of 256 tokens" in message
 
 
-def test_column_that_the_output_needs(write_jsonl: Any, refused: Any) -> None:
-    data = {"uris": [write_jsonl([{"prompt": "a", "generation": "earlier"}]).as_uri()]}
-    assert "has a column 'generation'" in refused(64, data=data)
+def test_a_column_that_the_output_needs_is_found_before_any_work(
+    tmp_path: Path, stub_job: Any, write_jsonl: Any, output_rows: Any
+) -> None:
+    """Another name for the column is the remedy, and the folder takes it."""
+    rows = [{"id": number, "prompt": "a"} for number in range(120)] + [{"id": 120, "prompt": "a", "error": "timeout"}]
+    data = {"uris": [write_jsonl(rows, "alerts.jsonl").as_uri()]}
+    with pytest.raises(ConfigurationError, match=r"alerts\.jsonl:121: .* column 'error'"):
+        stub_job(data=data).run()
+    assert not list((tmp_path / "output").glob("[!.]*"))
+    stub_job(data=data, outputFormat={"errorColumn": "problem"}).run()
+    assert [row["id"] for row in output_rows()] == list(range(121))
+    assert output_rows()[120]["error"] == "timeout"
+
+
+def test_a_null_in_a_template_is_an_error_and_no_word_of_python(
+    stub_job: Any, write_jsonl: Any, output_rows: Any
+) -> None:
+    rows = [{"host": "a", "text": "x"}, {"host": None, "text": "y"}, {"text": "z"}]
+    data = {"uris": [write_jsonl(rows).as_uri()], "template": "Host {{ host }} said {{ text }}"}
+    stub_job(data=data).run()
+    good, null, missing = output_rows()
+    assert good["generation"]
+    assert "input.jsonl:2: data.template: it writes a value that is null" in null["error"]
+    assert "'host' is undefined" in missing["error"]
+
+
+def test_a_template_may_say_what_stands_for_a_null(stub_job: Any, write_jsonl: Any, output_rows: Any) -> None:
+    rows = [{"host": None, "text": "y"}]
+    data = {"uris": [write_jsonl(rows).as_uri()], "template": "{{ host or 'nobody' }}{% if host is none %}!{% endif %}"}
+    stub_job(data=data).run()
+    assert output_rows()[0]["generation"].startswith("!")
+
+
+def test_a_file_named_twice_is_read_once_with_a_note(
+    tmp_path: Path, stub_job: Any, write_jsonl: Any, output_rows: Any, caplog: Any
+) -> None:
+    path = write_jsonl([{"prompt": "one"}, {"prompt": "two"}])
+    stub_job(data={"uris": [path.as_uri(), f"file://{tmp_path}/*.jsonl"]}).run()
+    assert [row["prompt"] for row in output_rows()] == ["one", "two"]
+    assert f"{path} is named 2 times" in caplog.text
+
+
+def test_a_template_that_writes_bos_does_not_make_it_two(
+    stub_job: Any, stub_engine: Any, write_jsonl: Any, output_rows: Any, caplog: Any
+) -> None:
+    data = {"uris": [write_jsonl([{"q": "one"}, {"q": "two"}]).as_uri()], "template": "<s>{{ q }}"}
+    stub_job(data=data, generation={"skipSpecialTokens": False}).run()
+    assert [row["generation"].count("<s>") for row in output_rows()] == [1, 1]
+    assert caplog.text.count("it is there once") == 1
+
+
+def test_content_in_parts_of_text_is_the_text(stub_job: Any, write_jsonl: Any, output_rows: Any) -> None:
+    parts: list[Any] = [
+        [{"type": "text", "text": "What is"}, {"type": "text", "text": "XSS?"}],
+        "What is\nXSS?",
+        [{"type": "image_url", "image_url": "x"}],
+    ]
+    rows = [{"messages": [{"role": "user", "content": content}]} for content in parts]
+    stub_job(data={"uris": [write_jsonl(rows).as_uri()]}).run()
+    in_parts, as_text, image = output_rows()
+    assert in_parts["generation"] == as_text["generation"]
+    assert in_parts["messages"] == rows[0]["messages"]
+    assert "has no text as role and content" in image["error"]
 
 
 def test_output_folder_of_another_job(

@@ -13,10 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.config.sources import Records
 from zerotune_trainer.data.files import DataFile, resolve
-from zerotune_trainer.errors import DataError
+from zerotune_trainer.errors import ConfigurationError, DataError
 from zerotune_trainer.inference.source import Source, count_records
+
+NAMES = InferenceOutputFormat()
 
 
 def write(folder: Path) -> list[DataFile]:
@@ -36,7 +39,7 @@ def number(values: dict[str, object]) -> int:
 
 def test_count() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        assert [count_records(file) for file in write(Path(folder))] == [4, 0, 6, 3, 9, 1]
+        assert [count_records(file, NAMES) for file in write(Path(folder))] == [4, 0, 6, 3, 9, 1]
 
 
 @given(cuts=st.lists(st.integers(0, 23), max_size=12), start=st.integers(0, 22))
@@ -44,7 +47,7 @@ def test_count() -> None:
 def test_runs_in_any_order_give_the_records_of_those_numbers(cuts: list[int], start: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = write(Path(folder))
-        source = Source(files, [count_records(file) for file in files])
+        source = Source(files, [count_records(file, NAMES) for file in files])
         edges = sorted({start, *cuts, 23})
         runs = [range(first, last) for first, last in itertools.pairwise(edges)]
         # Going back is allowed too.
@@ -65,3 +68,47 @@ def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
     files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
     with pytest.raises(DataError, match="the files end after 1 records, there were 3"):
         Source(files, [3]).read(range(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("late.jsonl", b'{"n": 0}\n' * 5000 + b'{"n": 1, "error": "sensor"}\n' + b'{"n": 2}\n' * 10, 5001),
+        ("escaped.jsonl", b'{"n": 0}\n{"\\u0065rror": 1}\n', 2),
+        ("nan.jsonl", b'{"n": NaN, "generation": 1}\n', 1),
+        ("head.csv", b"n,error\n1,2\n", 2),
+    ],
+)
+def test_a_column_that_the_output_needs_is_found_in_any_record(
+    tmp_path: Path, name: str, content: bytes, place: int
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    [file] = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    with pytest.raises(ConfigurationError, match=f"{name}:{place}: the record has a column") as caught:
+        count_records(file, NAMES)
+    assert "outputFormat." in caught.value.hint
+
+
+def test_such_a_column_of_parquet_is_found_without_reading_rows(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": [1], "error": ["x"]}), tmp_path / "a.parquet")
+    [file] = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    with pytest.raises(ConfigurationError, match="column 'error'"):
+        count_records(file, NAMES)
+
+
+def test_a_name_of_the_output_may_stand_anywhere_else(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "error: generation"}\n{"nested": {"error": 1}}\n{"error": \n')
+    [file] = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    assert count_records(file, NAMES) == 3
+    assert count_records(file, InferenceOutputFormat(error_column="a/b", generation_column="c")) == 3
+
+
+def test_a_nan_costs_a_line_its_text_but_no_column(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "score": NaN, "deep": [-Infinity, 2]}\n[NaN]\n')
+    files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    first, second = Source(files, [2]).read(range(2))
+    assert first.record is not None
+    assert first.record.values == {"id": 1, "score": None, "deep": [None, 2]}
+    assert "a.jsonl:1: not JSON" in first.error
+    assert first.raw is None
+    assert second.record is None

@@ -9,6 +9,7 @@ that was killed starts again with the shards that are not whole: every record is
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -19,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from zerotune_trainer import distributed, model
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.data.files import resolve
+from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.data.processing import Process, load_processing
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.engines import engine_class
@@ -30,7 +31,6 @@ from zerotune_trainer.inference.planning import open_plan
 from zerotune_trainer.inference.prompts import Prompts, longest_prompt
 from zerotune_trainer.inference.replica import replica_of
 from zerotune_trainer.inference.rounds import Ranks, generate_all
-from zerotune_trainer.inference.rows import refuse_clash
 from zerotune_trainer.inference.shards import ShardGenerator
 from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.verification import verify
@@ -87,7 +87,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
         return
 
     context.report.phase("data")
-    files = resolve(config.data, cache)
+    files = _each_once(resolve(config.data, cache))
     folder = local_folder(config.model_uri, cache, config.model.revision)
     model.check_shape(config.model_shape, folder)
     tokenizer = model.load_tokenizer(config.model, folder)
@@ -107,7 +107,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
         config=config,
         source=source,
         process=process,
-        prompts=_prompts(config, tokenizer, list(_sample(config, source, process)), engine.context_length),
+        prompts=_prompts(config, tokenizer, list(_sample(source, process)), engine.context_length),
         engine=engine,
         tokenizer=tokenizer,
         files=ShardFiles(ownership, config, plan, context.rank),
@@ -116,6 +116,15 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     engine.close()
     if context.rank == 0:
         _complete(context, output, write_results(ownership, config, markers))
+
+
+def _each_once(files: list[DataFile]) -> list[DataFile]:
+    """The files without those that are named a second time, such as by a path and by a pattern that matches it."""
+    counts = Counter(files)
+    for file, count in counts.items():
+        if count > 1:
+            _log.warning("%s is named %d times by data.uris: its records are read once", file.name, count)
+    return list(counts)
 
 
 def _complete_if_finished(config: InferConfig, context: RankContext, output: Folder) -> bool:
@@ -134,10 +143,9 @@ def _complete(context: RankContext, output: Folder, manifest: Manifest) -> None:
     context.report.completion(completion(output.uri, manifest, final_progress(output, manifest)))
 
 
-def _sample(config: InferConfig, source: Source, process: Process) -> Iterator[Record]:
+def _sample(source: Source, process: Process) -> Iterator[Record]:
     """The first records, as prompts are made of them."""
     for record in source.sample():
-        refuse_clash(record, config.output_format)
         try:
             yield process(record)
         except DataError as error:

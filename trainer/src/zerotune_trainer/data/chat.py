@@ -34,6 +34,8 @@ def conversation(value: Any, record: Record, name: str) -> list[Message]:
 
 def _message(value: Any, number: int, record: Record, name: str) -> Message:
     message = {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else {}
+    if "content" in message:
+        message["content"] = _joined(message["content"])
     says = isinstance(message.get("content"), str) or ("content" not in message and "tool_calls" in message)
     if not isinstance(message.get("role"), str) or not says:
         raise DataError(
@@ -41,6 +43,17 @@ def _message(value: Any, number: int, record: Record, name: str) -> Message:
             "write {role: user, content: ...}",
         )
     return message
+
+
+def _joined(content: Any) -> Any:
+    """The text of a content that is a list of parts, all of them text; anything else as it is."""
+    parts = content if isinstance(content, list) else []
+    texts = [part["text"] for part in parts if _is_text(part)]
+    return "\n".join(texts) if texts and len(texts) == len(parts) else content
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 @dataclass(frozen=True)

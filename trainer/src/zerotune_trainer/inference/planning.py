@@ -11,6 +11,7 @@ from pyarrow.parquet import ParquetFile
 from zerotune_trainer import storage
 from zerotune_trainer.atomic import remove_drafts
 from zerotune_trainer.config import InferConfig
+from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.saved import open_split
@@ -67,7 +68,7 @@ def _clear(output: Folder) -> None:
 
 
 def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> WorkPlan:
-    counted = [_input_file(file) for file in files]
+    counted = [_input_file(file, config.output_format) for file in files]
     records = sum(file.records for file in counted)
     if not records:
         raise DataError(f"no record in {', '.join(config.data.uris)}", "give files that hold records")
@@ -83,9 +84,9 @@ def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> Wor
     )
 
 
-def _input_file(file: DataFile) -> InputFile:
+def _input_file(file: DataFile, names: InferenceOutputFormat) -> InputFile:
     size, version = _state(file)
-    return InputFile(uri=file.uri, size=size, version=version, records=count_records(file))
+    return InputFile(uri=file.uri, size=size, version=version, records=count_records(file, names))
 
 
 def _state(file: DataFile) -> tuple[int, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -14,8 +16,14 @@ from zerotune_trainer.data.columns import RecordColumns, did_you_mean, text_of
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 
+_log = logging.getLogger(__name__)
+
 _RENDERING_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError)
 """What a template raises that meets a value it was not made for."""
+
+
+class _NullError(ValueError):
+    """A template writes a null."""
 
 
 class Prompts:
@@ -38,6 +46,7 @@ class Prompts:
         """
         self._tokenizer = tokenizer
         self._longest = longest
+        self._had_two_bos = False
         self._truncates = data.overflow == "truncate"
         self._template = _compiled(data.template, sample) if data.template is not None else None
         self._column = _column(data, sample) if self._template is None else "template"
@@ -72,8 +81,19 @@ class Prompts:
             return []
         # A chat template writes the special tokens itself.
         encoded = self._tokenizer(list(texts), add_special_tokens=self._chat is None, return_attention_mask=False)
-        rows: list[list[int]] = encoded["input_ids"]
+        rows: list[list[int]] = [self._with_one_bos(row) for row in encoded["input_ids"]]
         return [row[-self._longest :] for row in rows] if self._longest and self._truncates else rows
+
+    def _with_one_bos(self, ids: list[int]) -> list[int]:
+        """A text may begin with the token that the tokenizer puts before every text: the model has never seen two."""
+        if ids[:2] != [self._tokenizer.bos_token_id] * 2:
+            return ids
+        if not self._had_two_bos:
+            self._had_two_bos = True
+            _log.warning(
+                "prompts begin with %s, which the tokenizer adds itself: it is there once", self._tokenizer.bos_token
+            )
+        return ids[1:]
 
     def problem(self, ids: Sequence[int]) -> str:
         """Why nothing can be generated for a prompt of these tokens; empty where it can."""
@@ -119,7 +139,9 @@ def longest_prompt(data: InferenceData, context_length: int | None, max_new_toke
 
 
 def _compiled(text: str, sample: Sequence[Record]) -> Template:
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, finalize=_refuse_null
+    )
     try:
         template = environment.from_string(text)
     except TemplateError as error:
@@ -128,6 +150,13 @@ def _compiled(text: str, sample: Sequence[Record]) -> Template:
     if undefined and len(undefined) == len(sample):
         raise InputMissingError(f"data.template: {undefined[0]}", did_you_mean("", _columns(sample)))
     return template
+
+
+def _refuse_null(value: Any) -> Any:
+    """See that a template writes no null: Python's word for it, None, is no part of a prompt."""
+    if value is None:
+        raise _NullError("it writes a value that is null; say what to write in its place: {{ column or '' }}")
+    return value
 
 
 def _undefined_variable(template: Template, record: Record) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import orjson
 import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from zerotune_trainer import storage
+from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.lines import open_lines
 from zerotune_trainer.data.readers import Record, parse_object, read_file
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import DataError
+from zerotune_trainer.inference.rows import refuse_clash
 
 SAMPLE = 100
 """Records that are looked at before the work starts: what columns there are."""
@@ -30,10 +34,11 @@ class Entry:
     location: str
     """`FILE:LINE`."""
     record: Record | None
+    """Also beside an error: the columns of a line that is JSON but for a NaN."""
     raw: bytes | None = None
     """The line of jsonl that it was, without its end."""
     error: str = ""
-    """Why there is no record."""
+    """Why nothing can be generated for it."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,36 @@ class _Line:
     text: bytes
 
 
-def count_records(file: DataFile) -> int:
+def count_records(file: DataFile, names: InferenceOutputFormat) -> int:
     """How many records a file has; lines of jsonl count whether they can be read or not.
 
     Raises:
+        ConfigurationError: a record has a column of a name that the output needs.
         DataError: the file is broken.
         InputMissingError, ConfigurationError, TemporaryError: as `storage.store_errors` says.
     """
     if file.format == "parquet":
-        return _parquet_rows(file)
+        return _count_parquet(file, names)
     if file.format == "datasets":
-        return len(open_split(file))
-    return sum(1 for _ in _items(file))
+        split = open_split(file)
+        refuse_clash(Record(dict.fromkeys(split.column_names), file.name, 1), names)
+        return len(split)
+    count = 0
+    for item in _items(file):
+        count += 1
+        if isinstance(item, _Line):
+            _check_line(item, names)
+        elif count == 1:
+            refuse_clash(item, names)
+    return count
+
+
+def _check_line(line: _Line, names: InferenceOutputFormat) -> None:
+    """Look into a line only where it may have a column of such a name: parsing all of them takes much longer."""
+    wanted = (names.generation_column, names.error_column)
+    # JSON may write any character of a name as an escape.
+    if b"\\u" in line.text or any(name.encode() in line.text or not name.isalnum() for name in wanted):
+        refuse_clash(_entry(0, line).record, names)
 
 
 def readable_records(file: DataFile) -> Iterator[Record]:
@@ -77,7 +100,7 @@ class Source:
     def sample(self) -> list[Record]:
         """The first records that can be read."""
         entries = self.read(range(min(SAMPLE, self._starts[-1])))
-        return [entry.record for entry in entries if entry.record is not None]
+        return [entry.record for entry in entries if entry.record is not None and not entry.error]
 
     def read(self, numbers: range) -> list[Entry]:
         """The records of these global numbers.
@@ -122,14 +145,25 @@ def _entry(number: int, item: _Line | Record) -> Entry:
     try:
         record = Record(parse_object(item.file, item.number, item.text), item.file.name, item.number)
     except DataError as error:
-        return Entry(number, location, None, error=error.message)
+        return Entry(number, location, _with_nulls(item), error=error.message)
     return Entry(number, location, record, item.text)
 
 
-def _parquet_rows(file: DataFile) -> int:
+def _with_nulls(line: _Line) -> Record | None:
+    """A line that is JSON but for NaN and Infinity, which Python writes and JSON has not: with null in their place."""
+    try:
+        values = orjson.loads(orjson.dumps(json.loads(line.text, parse_constant=lambda _: None)))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return Record(values, line.file.name, line.number) if isinstance(values, dict) else None
+
+
+def _count_parquet(file: DataFile, names: InferenceOutputFormat) -> int:
     with storage.open_native(file.uri) as native:
         try:
-            return int(ParquetFile(native).metadata.num_rows)
+            parquet = ParquetFile(native)
+            refuse_clash(Record(dict.fromkeys(parquet.schema_arrow.names), file.name, 1), names)
+            return int(parquet.metadata.num_rows)
         except pyarrow.ArrowInvalid as error:
             raise DataError(
                 f"{file.name}: not a whole parquet file: {error}", "fetch or write the file again"
