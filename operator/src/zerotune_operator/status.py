@@ -202,7 +202,14 @@ def _succeed(status: JobStatus, output: OutputSummary, final: Progress | None, n
         status = status.model_copy(update={"progress": progress, "attempts": [*status.attempts[:-1], last]})
     done = _close(status, "Succeeded", None, now)
     done = done.model_copy(update={"output": output, "completion_time": now, "root_cause": None})
-    return enter(done, "Succeeded", "Completed", f"the output is complete: {output.uri}", now)
+    return enter(done, "Succeeded", "Completed", f"the output is complete: {output.uri}{_failed_records(final)}", now)
+
+
+def _failed_records(final: Progress | None) -> str:
+    """How many records of an InferenceJob have an error: it has succeeded all the same."""
+    if final is None or not final.failed_records:
+        return ""
+    return f"; {final.failed_records} of {final.total} records have an error and no text"
 
 
 def _ended_by_stop(cause: RootCause) -> bool:

@@ -116,6 +116,13 @@ def test_success_takes_every_exit_code_and_the_manifest() -> None:
     )
 
 
+def test_success_says_how_many_records_have_an_error() -> None:
+    final = Progress(step=8, total=8, failed_records=8)
+    done = advance(RUNNING, Observation(0, (ended("a", 0),), OUTPUT, final), RunPolicy(), at(9))
+    message = next(condition.message for condition in done.conditions if condition.type == "Succeeded")
+    assert message == "the output is complete: file:///out; 8 of 8 records have an error and no text"
+
+
 CONFIGURATION = failure("Configuration", 64, rank=1, host="b")
 OOM = failure("OutOfMemory", 71, rank=1, host="b", step=4, hint="smaller batch")
 LOST = failure("PeerLost", 69, rank=0, host="a")

@@ -113,7 +113,8 @@ def conclude(status: JobStatus, folder: JobFolder) -> int:
     """Say how a run ended; the exit code that says so too."""
     if status.phase == "Succeeded":
         assert status.output is not None
-        typer.echo(f"{folder.name}: succeeded; the output is {status.output.uri}")
+        message = next(condition.message for condition in status.conditions if condition.type == "Succeeded")
+        typer.echo(f"{folder.name}: succeeded; {message}")
         return 0
     cause, log = status.root_cause, folder.path / f"attempt-{status.attempts[-1].number}"
     if status.phase == "Suspended":
