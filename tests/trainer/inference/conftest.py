@@ -324,6 +324,13 @@ class StubJob:
         [completion] = said.completions
         return completion
 
+    def run_until_results(self) -> None:
+        """Run it as far as to the results, which are not written any more."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("zerotune_trainer.infer.write_results", lambda *_: pytest.fail("stopped here"))
+            with pytest.raises(pytest.fail.Exception):
+                self.run()
+
     def start(self, attempt: int = 0, before: Callable[[], None] = lambda: None) -> multiprocessing.Process:
         """Run it in a process of its own, which exits as a rank does. `before` is called there first."""
 

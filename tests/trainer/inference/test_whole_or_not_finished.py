@@ -82,17 +82,15 @@ def test_any_damage_to_files_and_markers_never_makes_a_manifest_that_lies(
     job = stub_job(RECORDS)
     real, looks = verification._look, [0]
 
-    def look(folder: Any, plan: Any, shards: Any) -> Any:
+    def look(*args: Any) -> Any:
         looks[0] += 1
         if looks[0] == 2:
             do_damage(output, at_end)
-        return real(folder, plan, shards)
+        return real(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(verification, "_look", look)
-        patch.setattr("zerotune_trainer.infer.write_results", lambda *_: pytest.fail("stopped here"))
-        with pytest.raises(pytest.fail.Exception):
-            job.run()
+        job.run_until_results()
     assert not (output / "manifest.json").exists()
     assert len(parts(output)) == SHARDS
     do_damage(output, between)
@@ -184,3 +182,25 @@ def test_files_that_are_listed_late_are_not_made_again(
     monkeypatch.setattr(rounds.ShardGenerator, "make", lambda *a: (made.append(a[1]), generate(*a))[1])
     assert_whole(output, job.run())
     assert made == list(range(SHARDS))
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "parquet"])
+def test_another_name_of_a_column_keeps_what_has_been_generated(
+    tmp_path: Path, stub_job: Callable[..., Any], stub_engine: Any, write_jsonl: Any, format_: str
+) -> None:
+    """Stopped, then gone on with under other names: the files are as if they had been the names from the beginning."""
+    lines = [{"id": number, "prompt": f"weakness {number}"} for number in range(10)] + ["broken"]
+    data = {"uris": [write_jsonl(lines).as_uri()]}
+    names = {"generationColumn": "answer", "errorColumn": "problem", "format": format_, "rowsPerFile": 4}
+    stub_job(data=data, outputFormat=names).run()
+    expected = parts(tmp_path / "output")
+    shutil.rmtree(tmp_path / "output")
+
+    job = stub_job(data=data, outputFormat={"format": format_, "rowsPerFile": 4})
+    job.run_until_results()
+    assert parts(tmp_path / "output").keys() == expected.keys()
+    renamed = stub_job(data=data, outputFormat=names)
+    stub_engine.batches.clear()
+    renamed.run(attempt=1)
+    assert parts(tmp_path / "output") == expected
+    assert stub_engine.batches == []

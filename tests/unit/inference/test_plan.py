@@ -19,6 +19,7 @@ def plan(records: int, records_per_shard: int) -> WorkPlan:
     return WorkPlan(
         job=JobIdentity(kind="InferenceJob", name="answers", uid="1"),
         config_digest="0",
+        names=["generation", "error"],
         files=[],
         records=records,
         records_per_shard=records_per_shard,

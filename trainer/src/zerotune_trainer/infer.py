@@ -95,7 +95,8 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     ownership = Ownership(output, config.job)
     plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, context.world_size).to_json())
     plan = WorkPlan.model_validate_json(plan_json)
-    work = verify(output, plan, context, group.gather)
+    shard_files = ShardFiles(ownership, config, plan, context.rank)
+    work = verify(shard_files, context, group.gather)
 
     context.report.phase("model")
     engine_type = engine_class(config)
@@ -110,7 +111,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
         prompts=_prompts(config, tokenizer, list(_sample(source, process)), engine.context_length),
         engine=engine,
         tokenizer=tokenizer,
-        files=ShardFiles(ownership, config, plan, context.rank),
+        files=shard_files,
     )
     markers = generate_all(generator, work, Ranks(context, replica, store, group.gather))
     engine.close()

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from zerotune_trainer import storage
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.inference.engine import BatchFigures
 from zerotune_trainer.inference.plan import WorkPlan
@@ -34,15 +35,34 @@ class Marker(Settings):
     records: int
     failed_records: int
     """Records that have an `error` instead of a text."""
+    generation_column: str
+    """The name that the texts have in the file."""
+    error_column: str
     batches: list[BatchFigures]
 
+    def is_named_as(self, names: InferenceOutputFormat) -> bool:
+        """Whether the file would be the same with these names of columns."""
+        has_all = not self.file.path.endswith(".jsonl")
+        has_texts, has_errors = self.failed_records < self.records, self.failed_records > 0
+        return (self.generation_column == names.generation_column or not (has_all or has_texts)) and (
+            self.error_column == names.error_column or not (has_all or has_errors)
+        )
 
-def verify_shard(output: Folder, plan: WorkPlan, shard: int) -> Marker | str:
-    """The marker of a shard that is whole; else what is wrong with the shard, in words.
+
+def verify_shard(output: Folder, plan: WorkPlan, shard: int, names: InferenceOutputFormat) -> Marker | str:
+    """The marker of a shard that is whole and has these names of columns; else what is wrong with the shard, in words.
 
     Raises:
         ConfigurationError, TemporaryError: the store refuses or does not answer, so that nobody knows.
     """
+    marker = written_shard(output, plan, shard)
+    if isinstance(marker, Marker) and not marker.is_named_as(names):
+        return f"{marker.file.path} has other names of columns"
+    return marker
+
+
+def written_shard(output: Folder, plan: WorkPlan, shard: int) -> Marker | str:
+    """As `verify_shard`, whatever names its columns have."""
     name = plan.marker_name(shard)
     found = output.read(name)
     if found is None:

@@ -13,17 +13,18 @@ from pydantic import ValidationError
 
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.errors import DataError
 from zerotune_trainer.inference.engine import BatchFigures
-from zerotune_trainer.inference.markers import Marker, difference
+from zerotune_trainer.inference.markers import Marker, difference, written_shard
 from zerotune_trainer.inference.partial import PartialShard
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
-from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema
+from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema, read_jsonl, read_parquet
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from zerotune_trainer.ownership import Ownership, complete_manifest, writing_errors
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import METRICS_NAME, RESULTS_NAME
-from zerotune_trainer.storage import Folder
+from zerotune_trainer.storage import Folder, read_bytes
 
 _FILES_AT_ONCE = 8
 
@@ -69,9 +70,23 @@ class ShardFiles:
         """The output folder."""
         return self.ownership.folder
 
+    @property
+    def names(self) -> InferenceOutputFormat:
+        """The names of the output's own columns."""
+        return self.config.output_format
+
     def partial(self, shard: int) -> PartialShard:
-        """What has been generated of a shard before."""
-        return PartialShard(self.output, self.plan, shard, lambda name, content: write(self.ownership, name, content))
+        """What has been generated of a shard before: also all of it, where only names of columns have changed since."""
+        partial = PartialShard(
+            self.output, self.plan, shard, lambda name, content: write(self.ownership, name, content)
+        )
+        marker = written_shard(self.output, self.plan, shard)
+        if isinstance(marker, Marker):
+            content = read_bytes(self.output.location.below(marker.file.path).uri)
+            column = marker.generation_column
+            texts = read_jsonl(content, column) if self.plan.columns is None else read_parquet(content, column)
+            partial.take_over(dict(zip(self.plan.records_of(shard), texts, strict=True)), marker.batches)
+        return partial
 
     def write(self, shard: int, rows: Sequence[OutputRow], partial: PartialShard) -> None:
         """Write the output file of a shard, then its marker.
@@ -95,6 +110,8 @@ class ShardFiles:
             file=_described(name, content),
             records=len(rows),
             failed_records=sum(row.error is not None for row in rows),
+            generation_column=self.names.generation_column,
+            error_column=self.names.error_column,
             batches=partial.batches,
         )
         write(self.ownership, self.plan.marker_name(shard), marker.model_dump_json(by_alias=True).encode())

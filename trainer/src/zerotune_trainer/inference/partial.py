@@ -75,6 +75,13 @@ class PartialShard:
         if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self.commit()
 
+    def take_over(self, texts: dict[int, str | list[str] | None], batches: list[BatchFigures]) -> None:
+        """Use the texts of a whole file; a record without one has an error."""
+        self.texts = {
+            record: [text] if isinstance(text, str) else text for record, text in texts.items() if text is not None
+        }
+        self.batches = list(batches)
+
     def commit(self) -> None:
         """Keep what has been generated since the last commit.
 

@@ -45,6 +45,9 @@ class WorkPlan(Settings):
 
     job: JobIdentity
     config_digest: str
+    """Of what determines the texts: all but the names of the output's columns."""
+    names: list[str]
+    """Those names, of which no record has a column."""
     files: list[InputFile]
     records: int = Field(ge=0)
     records_per_shard: int = Field(ge=1)

@@ -54,9 +54,22 @@ def open_plan(ownership: Ownership, config: InferConfig, files: Sequence[DataFil
         plan = _new_plan(config, files, ranks)
         _clear(output)
         write(ownership, PLAN_NAME, plan.to_json().encode())
-    check_digest(output, plan.config_digest, config)
+    check_digest(output, plan.config_digest, _with_names(config, InferenceOutputFormat()))
     _check_input(plan, files)
+    if plan.names != _names(config):
+        for file in files:
+            count_records(file, config.output_format)
     return plan
+
+
+def _with_names(config: InferConfig, names: InferenceOutputFormat) -> InferConfig:
+    """The job with these names of columns: files that have others can be made anew without generating anything."""
+    columns = {"generation_column": names.generation_column, "error_column": names.error_column}
+    return config.model_copy(update={"output_format": config.output_format.model_copy(update=columns)})
+
+
+def _names(config: InferConfig) -> list[str]:
+    return [config.output_format.generation_column, config.output_format.error_column]
 
 
 def _clear(output: Folder) -> None:
@@ -75,7 +88,8 @@ def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> Wor
     suffix = _suffix(config, files)
     return WorkPlan(
         job=config.job,
-        config_digest=config.digest(),
+        config_digest=_with_names(config, InferenceOutputFormat()).digest(),
+        names=_names(config),
         files=counted,
         records=records,
         records_per_shard=shard_size(records, ranks, config.per_device_batch_size, config.output_format.rows_per_file),

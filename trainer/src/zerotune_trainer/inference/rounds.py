@@ -47,7 +47,6 @@ def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks) -> list[Ma
         StoppedError: the job was asked to stop.
         SupersededError: a later attempt has the output folder.
     """
-    output = generator.files.output
     for number in range(MAX_ROUNDS):
         if number:
             problems = [work.problems[shard] for shard in work.remaining]
@@ -55,10 +54,10 @@ def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks) -> list[Ma
         ranks.context.report.phase("generating")
         _run_round(generator, work, ranks, number)
         ranks.context.report.phase("saving")
-        work = verify_written(output, work.plan, ranks.context, ranks.gather)
+        work = verify_written(generator.files, ranks.context, ranks.gather)
         if not work.remaining:
             break
-    return completed(output, work)
+    return completed(generator.files.output, work)
 
 
 def _run_round(generator: ShardGenerator, work: Work, ranks: Ranks, number: int) -> None:

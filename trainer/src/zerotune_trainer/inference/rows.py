@@ -88,6 +88,21 @@ def as_parquet(rows: Sequence[OutputRow], names: InferenceOutputFormat, columns:
     return buffer.getvalue()
 
 
+Generations = list[str | list[str] | None]
+"""What a file has in its column of texts, row after row; None where there is none."""
+
+
+def read_jsonl(content: bytes, column: str) -> Generations:
+    """The texts of what `as_jsonl` wrote."""
+    return [json.loads(line).get(column) for line in content.splitlines()]
+
+
+def read_parquet(content: bytes, column: str) -> Generations:
+    """The texts of what `as_parquet` wrote."""
+    texts: Generations = pq.read_table(pa.BufferReader(content), columns=[column])[column].to_pylist()
+    return texts
+
+
 def encode_schema(schema: pa.Schema) -> str:
     """A schema as text, for `plan.json`."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode()

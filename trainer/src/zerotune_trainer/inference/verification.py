@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.inference.markers import Marker, verify_shard
@@ -29,6 +31,22 @@ LOOK_AGAIN_SECONDS = (0.5, 3.0)
 
 _FILES_AT_ONCE = 8
 _NAMED = 10
+
+
+class Place(Protocol):
+    """Where the shards of a plan are, and the names of columns that they are to have."""
+
+    @property
+    def output(self) -> Folder:
+        """The output folder."""
+
+    @property
+    def plan(self) -> WorkPlan:
+        """The plan."""
+
+    @property
+    def names(self) -> InferenceOutputFormat:
+        """The names."""
 
 
 @dataclass(frozen=True)
@@ -67,27 +85,26 @@ class _Share(Settings):
     partial_records: int
 
 
-def verify(output: Folder, plan: WorkPlan, context: RankContext, gather: Gather) -> Work:
+def verify(place: Place, context: RankContext, gather: Gather) -> Work:
     """See which shards are whole. Every rank calls this, and all get the same answer.
 
     Raises:
         ConfigurationError, TemporaryError: the store refuses or does not answer, so that nobody knows.
     """
-    return _together(output, plan, _look(output, plan, _share(plan, context)), gather)
+    return _together(place, _look(place, _share(place.plan, context)), gather)
 
 
-def verify_written(output: Folder, plan: WorkPlan, context: RankContext, gather: Gather) -> Work:
+def verify_written(place: Place, context: RankContext, gather: Gather) -> Work:
     """As `verify`, of shards that should all be whole: those that are not are looked at again, a little later."""
-    mine = _share(plan, context)
-    found = _look(output, plan, mine)
+    found = _look(place, _share(place.plan, context))
     for seconds in LOOK_AGAIN_SECONDS:
         missing = [shard for shard, result in found.items() if isinstance(result, str)]
         if not missing:
             break
         time.sleep(seconds)
-        _refresh_listing(output)
-        found |= _look(output, plan, missing)
-    return _together(output, plan, found, gather)
+        _refresh_listing(place.output)
+        found |= _look(place, missing)
+    return _together(place, found, gather)
 
 
 def completed(output: Folder, work: Work) -> list[Marker]:
@@ -113,15 +130,18 @@ def _share(plan: WorkPlan, context: RankContext) -> Sequence[int]:
     return plan.shards[context.rank :: context.world_size]
 
 
-def _look(output: Folder, plan: WorkPlan, shards: Sequence[int]) -> dict[int, Marker | str]:
+def _look(place: Place, shards: Sequence[int]) -> dict[int, Marker | str]:
+    def look(shard: int) -> Marker | str:
+        return verify_shard(place.output, place.plan, shard, place.names)
+
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        return dict(zip(shards, pool.map(lambda shard: verify_shard(output, plan, shard), shards), strict=True))
+        return dict(zip(shards, pool.map(look, shards), strict=True))
 
 
-def _together(output: Folder, plan: WorkPlan, found: dict[int, Marker | str], gather: Gather) -> Work:
+def _together(place: Place, found: dict[int, Marker | str], gather: Gather) -> Work:
     problems = {shard: result for shard, result in found.items() if isinstance(result, str)}
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        kept = pool.map(lambda shard: read_commits(output, plan, shard), problems)
+        kept = pool.map(lambda shard: read_commits(place.output, place.plan, shard), problems)
         partial_records = sum(len(commit.texts) for commits in kept for commit in commits)
     mine = _Share(
         markers=[result for result in found.values() if isinstance(result, Marker)],
@@ -130,7 +150,7 @@ def _together(output: Folder, plan: WorkPlan, found: dict[int, Marker | str], ga
     )
     shares = [_Share.model_validate_json(share) for share in gather(mine.model_dump_json(by_alias=True))]
     return Work(
-        plan,
+        place.plan,
         {marker.shard: marker for share in shares for marker in share.markers},
         {shard: problem for share in shares for shard, problem in share.problems.items()},
         sum(share.partial_records for share in shares),
