@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from attempts import at, ended, running, seen, told, waiting
 
+from tests.unit.status.attempts import at, ended, running, seen, told, waiting
 from zerotune_operator.api.status import OutputSummary
 from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.deadlines import seconds_since_end
