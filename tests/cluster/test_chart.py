@@ -155,9 +155,9 @@ def test_the_operator_may_do_this_and_no_more(name: str) -> None:
             "zerotune.dev/inferencejobs/status": "patch",
             "batch/jobs": "get list watch create patch delete",
             "/pods": "list watch",
-            "/services": "create patch",
-            "/configmaps": "create patch",
-            "networking.k8s.io/networkpolicies": "create patch",
+            "/services": "get create patch",
+            "/configmaps": "get create patch",
+            "networking.k8s.io/networkpolicies": "get create patch",
             "/events": "create list",
         }
     assert (lease["kind"], lease["metadata"]["namespace"]) == ("Role", "zerotune-system")

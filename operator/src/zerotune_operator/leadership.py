@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from zerotune_operator.backends.kubernetes.answers import MissingError
+from zerotune_operator.backends.kubernetes.api_errors import MissingError
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_trainer.errors import TemporaryError

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from zerotune_operator.backends.kubernetes.answers import ForbiddenError
+from zerotune_operator.backends.kubernetes.api_errors import ForbiddenError
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import JOB_NAME_LABEL
 from zerotune_trainer.errors import TemporaryError

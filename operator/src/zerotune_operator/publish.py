@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.kubernetes.answers import ConflictError
+from zerotune_operator.backends.kubernetes.api_errors import ConflictError
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.story import EventText, changes

@@ -13,7 +13,7 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.backends.base import AttemptRef, Observation
-from zerotune_operator.backends.kubernetes.answers import ConflictError, MissingError
+from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.deadlines import deadline_in, expires_in, pause, stragglers

@@ -12,7 +12,7 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import RootCause
 from zerotune_operator.backends.base import AttemptRef, Observation
 from zerotune_operator.backends.kubernetes import pods
-from zerotune_operator.backends.kubernetes.answers import ConflictError
+from zerotune_operator.backends.kubernetes.api_errors import ConflictError
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation

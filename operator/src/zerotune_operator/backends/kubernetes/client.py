@@ -13,7 +13,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.rest import RESTResponse
 
 from zerotune_operator.api.jobs import GROUP, VERSION
-from zerotune_operator.backends.kubernetes.answers import ConflictError, MissingError, error_of_answer
+from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError, api_error
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
 
@@ -186,7 +186,7 @@ class ClusterClient:
         answer = await self._send("GET", path, {**query, "watch": "true"}, None, _JSON, _WATCH_TIMEOUT)
         try:
             if answer.status >= 300:
-                raise error_of_answer(answer.status, f"GET {path}", await answer.read())
+                raise api_error(answer.status, f"GET {path}", await answer.read())
             async for line in answer.response.content:
                 yield json.loads(line)
         except _LOST as error:
@@ -209,7 +209,7 @@ class ClusterClient:
         except _LOST as error:
             raise TemporaryError(f"{method} {path}: the API server broke off: {error!r}") from error
         if answer.status >= 300:
-            raise error_of_answer(answer.status, f"{method} {path}", content_read)
+            raise api_error(answer.status, f"{method} {path}", content_read)
         value: Object = json.loads(content_read)
         return value
 
