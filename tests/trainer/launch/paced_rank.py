@@ -26,10 +26,10 @@ def slow_data(rank: int) -> None:
 
 def slow_output(rank: int) -> None:
     """Rank 0 writes the output for long, as one does that uploads it."""
-    from zerotune_trainer import train
+    from zerotune_trainer.training import output
 
     if rank == 0:
-        train.write_report = _late(train.write_report, OUTPUT_SECONDS)
+        output.write_report = _late(output.write_report, OUTPUT_SECONDS)
 
 
 def slow_step(rank: int) -> None:

@@ -53,6 +53,7 @@ def test_while_it_trains_the_ranks_save_first(make_job: Callable, number: signal
     node.until(lambda progress: all(rank.step > 3 for rank in progress.ranks))
     _stops_within(10, node, number)
     assert node.failure.message.startswith("stopped on request after step")
+    assert all(f"rank {rank} has saved step" in node.log for rank in (0, 1)), node.log
 
 
 def test_a_rank_that_is_stopped_alone_stops_the_others(make_job: Callable) -> None:

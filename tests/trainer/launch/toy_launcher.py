@@ -54,6 +54,7 @@ def steps_until_stopped(rank: int, report: Heartbeat) -> None:
     while not report.stop.wait(0.05):
         report.step(number := number + 1)
     time.sleep(1)
+    print(f"rank {rank} has saved step {number}", flush=True)
     raise StoppedError(f"stopped on request after step {number}")
 
 

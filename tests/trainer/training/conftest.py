@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
 
+import boto3
 from cwe2.database import Database
+from cwe2.mappings import xml_database_path
 
-from tests.trainer.training.training_job import Job
+from tests.trainer.training.training_job import Job, eight_steps, free_port, wait_for_port
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -25,16 +32,14 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def descriptions() -> list[str]:
-    """Texts of the CWE catalogue."""
-    database = Database()
-    return [database.get(number).description for number in range(74, 140) if _has(database, number)]
-
-
-def _has(database: Any, number: int) -> bool:
-    try:
-        return bool(database.get(number).description)
-    except Exception:  # noqa: BLE001 cwe2's own error for a number that has no weakness, which it does not export
-        return False
+    """Texts of the CWE catalogue. `Database.get` reads all of it for each of them, which takes half a minute."""
+    found: dict[int, str] = {}
+    for file in Database.cwe_files:
+        file.seek(0)
+        found |= {int(row["CWE-ID"]): row["Description"] for row in csv.DictReader(file) if row["Description"]}
+    for category in ElementTree.parse(xml_database_path).getroot()[1]:
+        found.setdefault(int(category.attrib["ID"]), category[0].text or "")
+    return [found[number] for number in range(74, 140)]
 
 
 @pytest.fixture(scope="session")
@@ -166,6 +171,52 @@ def expected(make_job: Callable[..., Job], undisturbed: dict[int, Any]) -> Calla
         return undisturbed[stage]
 
     return of
+
+
+@pytest.fixture(scope="session")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the output of a job is kept that was killed when it had the checkpoints 4 and 6."""
+    return tmp_path_factory.mktemp("killed") / "output"
+
+
+@pytest.fixture
+def interrupted(make_job: Any, killed: Path) -> Any:
+    """A job that was killed when it had the checkpoints 4 and 6."""
+    job = eight_steps(make_job())
+    if not killed.exists():
+        running = job.start()
+        running.until(lambda beat: beat.step >= 7)
+        running.signal(signal.SIGKILL)
+        running.end()
+        shutil.rmtree(job.checkpoints / "checkpoint-8", ignore_errors=True)
+        shutil.move(job.output, killed)
+    shutil.copytree(killed, job.output)
+    assert {path.name for path in job.checkpoints.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
+    return job
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The variables by which a rank finds the store, which has a bucket `results`."""
+    port = free_port()
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with (tmp_path / "moto.log").open("wb") as log:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wait_for_port(port)
+        boto3.resource("s3").Bucket("results").create()
+        yield variables
+    finally:
+        server.kill()
+        server.wait()
 
 
 def deepspeed_settings(stage: int) -> dict[str, Any]:

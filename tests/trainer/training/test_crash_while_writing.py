@@ -30,13 +30,13 @@ def is_whole(folder: Path) -> bool:
 def frozen_while_writing(running: Any, checkpoints: Path, steps: list[int]) -> Path:
     """Freeze all ranks while they write one of these checkpoints, the first that can be caught at it."""
     for step in steps:
-        checkpoint = checkpoints / f"checkpoint-{step}"
-        wait_for(lambda folder=checkpoint: any(path.is_file() for path in folder.rglob("*")))
+        draft, checkpoint = (folder / f"checkpoint-{step}" for folder in (checkpoints / ".attempt-0", checkpoints))
+        wait_for(lambda draft=draft, done=checkpoint: done.exists() or any(map(Path.is_file, draft.rglob("*"))))
         running.signal(signal.SIGSTOP)
-        if not is_whole(checkpoint):
-            return checkpoint
+        if not checkpoint.exists():
+            return draft
         running.signal(signal.SIGCONT)
-    raise AssertionError(f"each of the checkpoints {steps} was whole before the ranks could be frozen")
+    raise AssertionError(f"each of the checkpoints {steps} was complete before the ranks could be frozen")
 
 
 @pytest.mark.parametrize("stage", [2, 3])
@@ -65,7 +65,7 @@ def test_an_output_cut_off_while_it_is_written_is_whole_or_absent(
     job = make_job()
     job.config["training"]["maxSteps"] = 8
     running = job.start()
-    wait_for((job.output / "config.json").exists)
+    wait_for((job.output / ".attempt-0" / "config.json").exists)
     running.signal(signal.SIGSTOP)
     assert not is_whole(job.output), "the case does not test what it is for"
     running.signal(number)

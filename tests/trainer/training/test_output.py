@@ -241,3 +241,14 @@ def test_a_finished_job_is_left_as_it_is(make_job: Any) -> None:
     ended = job.run()
     assert ended.exit_codes == [64, 64]
     assert "the result of job with another configuration" in ended.failures[0].message
+
+
+def test_a_job_of_fewer_steps_than_logging_steps_has_a_record_and_ends_well(make_job: Any) -> None:
+    job = make_job()
+    job.config["training"] |= {"maxSteps": 2, "loggingSteps": 50}
+    job.config["evaluation"]["evalStrategy"] = job.config["checkpoint"]["saveStrategy"] = "no"
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert [record["step"] for record in job.records()] == [2]
+    assert job.results()["trainLoss"] == pytest.approx(job.losses()[0])

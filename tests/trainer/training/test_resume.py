@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import shutil
@@ -11,12 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.trainer.training.training_job import eight_steps
+
 pytestmark = pytest.mark.slow
-
-
-def eight_steps(job: Any) -> Any:
-    job.config["training"]["maxSteps"] = 8
-    return job
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -95,28 +93,6 @@ def test_a_stop_while_saving_completes_the_checkpoint(make_job: Any, expected: A
     assert (job.curve(), job.weights()) == expected(2)
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the output of a job is kept that was killed when it had the checkpoints 4 and 6."""
-    return tmp_path_factory.mktemp("killed") / "output"
-
-
-@pytest.fixture
-def interrupted(make_job: Any, killed: Path) -> Any:
-    """A job that was killed when it had the checkpoints 4 and 6."""
-    job = eight_steps(make_job())
-    if not killed.exists():
-        running = job.start()
-        running.until(lambda beat: beat.step >= 7)
-        running.signal(signal.SIGKILL)
-        running.end()
-        shutil.rmtree(job.checkpoints / "checkpoint-8", ignore_errors=True)
-        shutil.move(job.output, killed)
-    shutil.copytree(killed, job.output)
-    assert {path.name for path in job.checkpoints.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6"}
-    return job
-
-
 def flip_a_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -172,13 +148,14 @@ def test_a_damaged_checkpoint_asked_for_by_name_is_refused(interrupted: Any) -> 
     assert f"{damaged.name} has changed: its sha256 is not that of the manifest" in ended.failures[0].message
 
 
-def test_a_checkpoint_that_was_being_written_is_removed(interrupted: Any, expected: Any) -> None:
+def test_a_checkpoint_without_a_manifest_is_not_used(interrupted: Any, expected: Any) -> None:
     """A crash while writing leaves files without a manifest."""
     job = interrupted
     (job.checkpoints / "checkpoint-6" / "manifest.json").unlink()
     ended = job.run()
 
     assert ended.exit_codes == [0, 0], ended.failures
+    assert "checkpoint-6 was not completed: it is not used" in ended.log
     assert "training begins at checkpoint-4" in ended.log
     assert (job.curve(), job.weights()) == expected(2)
 
@@ -195,26 +172,47 @@ def test_resume_by_name(interrupted: Any, expected: Any, resume: str, begins: st
     assert (job.curve(), job.weights()) == expected(2)
 
 
-@pytest.mark.parametrize("resume", ["epoch-1", "best"])
-def test_resume_from_an_epoch_and_from_the_best(make_job: Any, resume: str) -> None:
-    """R43."""
-    job = make_job()
-    job.config["training"] |= {"maxSteps": None, "numTrainEpochs": 2, "perDeviceTrainBatchSize": 8}
-    job.config["checkpoint"] |= {"saveStrategy": "epoch"}
-    job.config["evaluation"] |= {"evalStrategy": "epoch"}
-    running = job.start()
-    running.until(lambda beat: beat.progress is not None and (beat.progress.epoch or 0) > 1)
-    running.signal(signal.SIGKILL)
-    running.end()
-    (whole,) = (path.parent for path in job.checkpoints.glob("*/manifest.json"))
-    assert json.loads((whole / "trainer_state.json").read_text())["epoch"] == 1.0
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the output of a job of three epochs is kept that has a checkpoint of each of its twelve steps."""
+    return tmp_path_factory.mktemp("finished") / "output"
+
+
+@pytest.fixture
+def three_epochs(make_job: Any, finished: Path) -> Any:
+    """A job that has all its checkpoints, and whose output is to be made again."""
+    job = make_job(method="sft")
+    job.config["training"] |= {"maxSteps": None, "numTrainEpochs": 3, "perDeviceTrainBatchSize": 8, "warmupSteps": 24}
+    job.config["training"]["learningRate"] = 3.0
+    job.config["checkpoint"] |= {"saveSteps": 1, "saveTotalLimit": 20}
+    job.config["evaluation"]["evalSteps"] = 1
+    if not finished.exists():
+        ended = job.run()
+        assert ended.exit_codes == [0, 0], ended.failures
+        shutil.move(job.output, finished)
+    shutil.copytree(finished, job.output)
+    for name in ("manifest.json", "results.json", "model.safetensors"):
+        (job.output / name).unlink()
+    return job
+
+
+@pytest.mark.parametrize("resume", ["epoch-2", "best", "checkpoint-6"])
+def test_resume_by_epoch_by_the_best_and_within_the_second_epoch(
+    three_epochs: Any, finished: Path, resume: str
+) -> None:
+    """R43: each stands for another checkpoint, and leads to the same end."""
+    job = three_epochs
+    best = json.loads((finished / "trainer_state.json").read_text())["best_global_step"]
+    steps = {"epoch-2": 8, "best": best, "checkpoint-6": 6}
+    assert len(set(steps.values()) | {12}) == 4, f"{steps}: the case does not test what it is for"
+    curve = job.curve()
     job.config["checkpoint"]["resume"] = resume
     ended = job.run()
 
     assert ended.exit_codes == [0, 0], ended.failures
-    assert f"training begins at {whole.name}" in ended.log
-    steps = int(whole.name.removeprefix("checkpoint-"))
-    assert [record["step"] for record in job.records() if "evalLoss" in record] == [0, steps, 2 * steps]
+    assert f"training begins at checkpoint-{steps[resume]}" in ended.log
+    assert job.curve() == curve
+    assert job.weights() == hashlib.sha256((finished / "model.safetensors").read_bytes()).hexdigest()
 
 
 def test_a_job_cut_off_after_its_last_step_makes_no_further_step(make_job: Any, expected: Any) -> None:

@@ -170,6 +170,19 @@ class Job:
         return loaded
 
 
+def eight_steps(job: Job) -> Job:
+    job.config["training"]["maxSteps"] = 8
+    return job
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until a server that has just been started answers."""
+    deadline = time.monotonic() + 60
+    while socket.socket().connect_ex(("127.0.0.1", port)):
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.1)

@@ -176,3 +176,12 @@ def test_kills_for_lack_of_memory_are_read_from_either_cgroup_version(tmp_path: 
 
 def test_kills_for_lack_of_memory_may_be_unknown(tmp_path: Path) -> None:
     assert oom_kills(tmp_path / "none", tmp_path) is None
+
+
+@pytest.mark.parametrize("kind", [errors.ModelChangedError, errors.SupersededError, errors.DataError])
+def test_a_failure_that_travelled_is_the_error_that_it_was(kind: type[errors.ZerotuneError]) -> None:
+    """Also one whose class is a kind of another."""
+    error = kind("found", "remedy")
+    found = errors.error_of(describe(error))
+    assert type(found) is type(error)
+    assert (found.message, found.hint, found.exit_code) == (error.message, error.hint, error.exit_code)

@@ -14,13 +14,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
+from zerotune_trainer import compat
 from zerotune_trainer.config import Launch
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ConfigurationError, PeerLostError, TemporaryError, ZerotuneError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.resolve import address_of
 from zerotune_trainer.progress import TopologyEntry
-from zerotune_trainer.training import zero
 
 T = TypeVar("T")
 
@@ -33,11 +33,11 @@ _control: Any = None
 """The group, in host memory, of what the ranks tell each other beside training: its waits may be long."""
 
 
-def meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.Store:
+def rendezvous(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.Store:
     """Find the other ranks: before any work, so that hosts which do not reach each other are found out early.
 
     Returns:
-        The store at which the ranks met, all of them, with the same hostfile. `join` needs it.
+        The store at which the ranks met, all of them, with the same hostfile. `init_process_group` needs it.
 
     Raises:
         PeerLostError: not all ranks came within `launch.rendezvous_timeout_seconds`.
@@ -69,7 +69,9 @@ def meet(context: RankContext, launch: Launch) -> torch._C._distributed_c10d.Sto
     return store
 
 
-def join(context: RankContext, launch: Launch, store: torch._C._distributed_c10d.Store) -> list[TopologyEntry]:
+def init_process_group(
+    context: RankContext, launch: Launch, store: torch._C._distributed_c10d.Store
+) -> list[TopologyEntry]:
     """Start the process group of all ranks and prove that they run where the hostfile says.
 
     Args:
@@ -88,13 +90,13 @@ def join(context: RankContext, launch: Launch, store: torch._C._distributed_c10d
     if launch.accelerator == "cuda":
         torch.cuda.set_device(context.local_rank)
     else:
-        zero.without_shm_op()
+        compat.without_shm_op()
     _use_loopback(context.host.name)
     _start_groups(context, launch, store)
     return _prove_topology(context, launch)
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Wait for all ranks, then end the process group."""
     barrier()
     dist.destroy_process_group()
@@ -193,7 +195,7 @@ def _device(context: RankContext, launch: Launch) -> str:
     return f"cuda:{context.local_rank} {properties.name}"
 
 
-class Agreement:
+class StepSync:
     """What the ranks tell each other once a step: whether one was asked to stop, and how many tokens each trained on.
 
     The exchange runs beside the forward and backward pass, on a group of its own in host memory, so that a step
@@ -205,14 +207,14 @@ class Agreement:
         self._sums = torch.zeros(2, dtype=torch.int64)
         self._work: dist.Work | None = None
 
-    def begin(self, *, stop: bool, tokens: int) -> None:
+    def start(self, *, stop: bool, tokens: int) -> None:
         """Start telling the others. Every rank calls this at the same point."""
         self._sums = torch.tensor([int(stop), tokens], dtype=torch.int64)
         self._work = dist.all_reduce(self._sums, group=self._group, async_op=True)
 
-    def end(self) -> tuple[bool, int]:
+    def wait(self) -> tuple[bool, int]:
         """Whether any rank was asked to stop, and the tokens of all ranks."""
-        assert self._work is not None, "begin() comes first"
+        assert self._work is not None, "start() comes first"
         self._work.wait()
         stops, tokens = self._sums.tolist()
         return stops > 0, tokens

@@ -21,6 +21,7 @@ never retried: the same input fails again. Nor is 77: the later attempt goes on 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -165,5 +166,11 @@ class Failure(BaseModel):
 
 def error_of(failure: Failure) -> ZerotuneError:
     """The error that a failure tells of; one of a class that is not among these is an InternalError."""
-    classes = {error.failure_class: error for error in ZerotuneError.__subclasses__()}
+    classes = {error.failure_class: error for error in _subclasses(ZerotuneError)}
     return classes.get(failure.failure_class, InternalError)(failure.message, failure.hint)
+
+
+def _subclasses(kind: type[ZerotuneError]) -> Iterator[type[ZerotuneError]]:
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

@@ -62,10 +62,10 @@ def infer(config: InferConfig, context: RankContext) -> None:
     """
     engine_class(config)
     context.report.phase("rendezvous")
-    store = distributed.meet(context, config.launch)
-    distributed.join(context, config.launch, store)
+    store = distributed.rendezvous(context, config.launch)
+    distributed.init_process_group(context, config.launch, store)
     generate_and_write(config, context, store, cast(Group, distributed))
-    distributed.leave()
+    distributed.destroy_process_group()
     context.report.phase("done")
 
 

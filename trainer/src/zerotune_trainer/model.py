@@ -6,7 +6,7 @@ import importlib.util
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -32,9 +32,6 @@ from zerotune_trainer.errors import (
 from zerotune_trainer.launching.failures import classify
 from zerotune_trainer.sizing.model_config import require_weights, shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
-
-if TYPE_CHECKING:
-    from zerotune_trainer.training.hf_trainer import Trainer
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger(__name__)
@@ -166,17 +163,6 @@ def check_liger(accelerator: str) -> None:
         raise ConfigurationError(
             "training.useLigerKernel needs a CUDA device and the package liger-kernel", "leave useLigerKernel out"
         )
-
-
-def save_model(trainer: Trainer, folder: Path) -> None:
-    """Write the weights, gathered from all ranks in the dtype of training, and the tokenizer. Every rank calls it."""
-    writes = trainer.args.process_index == 0
-    # All ranks gather what stage 3 has shared out; below it, each that asks gets a copy of the whole model.
-    if writes or trainer.accelerator.state.deepspeed_plugin.zero_stage == 3:
-        weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if writes:
-        cast(PreTrainedModel, trainer.model).save_pretrained(folder, state_dict=weights)
-        cast(PreTrainedTokenizerBase, trainer.processing_class).save_pretrained(folder)
 
 
 _MEND = "give a complete Hugging Face folder: config.json and the weights that belong to it"

@@ -1,21 +1,25 @@
-"""What each method of a FineTuneJob trains with. What differs is here; the rest is one path, `train`."""
+"""What each method of a FineTuneJob trains with, one file each.
+
+base.py        what a method brings along
+next_token.py  cpt and sft: both predict the next token; `data` decides which tokens of which text count
+"""
 
 from __future__ import annotations
 
-from zerotune_trainer.config.training import Method
+from zerotune_trainer.config.training import Method as MethodName
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.training.trainer import CausalTrainer
+from zerotune_trainer.methods.base import Method
+from zerotune_trainer.methods.next_token import NextToken
 
-_TRAINERS: dict[Method, type[CausalTrainer]] = {"cpt": CausalTrainer, "sft": CausalTrainer}
-"""Both predict the next token; `data` decides which tokens of which text count."""
+_METHODS: dict[MethodName, Method] = {"cpt": NextToken(), "sft": NextToken()}
 
 
-def trainer_class(method: Method) -> type[CausalTrainer]:
-    """The trainer of a method.
+def method_of(name: MethodName) -> Method:
+    """The method of a name.
 
     Raises:
-        ConfigurationError: a method that is not carried out yet.
+        ConfigurationError: it is not supported yet.
     """
-    if method not in _TRAINERS:
-        raise ConfigurationError(f"method {method} is not carried out yet", f"use one of {', '.join(_TRAINERS)}")
-    return _TRAINERS[method]
+    if name not in _METHODS:
+        raise ConfigurationError(f"method {name} is not carried out yet", f"use one of {', '.join(_METHODS)}")
+    return _METHODS[name]

@@ -20,6 +20,7 @@ from zerotune_trainer.reporting.figures import counts_table, duration, final_fig
 from zerotune_trainer.reporting.results import (
     RESULTS_NAME,
     EvalRecord,
+    Results,
     TrainRecord,
     read_metrics,
     read_results,
@@ -60,13 +61,20 @@ def write_report(folder: Path, config: TrainConfig) -> Path:
         charts=[chart for chart in map(_drawn, _charts(steps, evaluations)) if chart],
         hosts=_hosts(read_topology(folder)),
         counts=counts_table(results.counts),
-        advice=advise(config, steps, evaluations),
+        advice=[*_passed_over(results), *advise(config, steps, evaluations)],
         config_json=config.model_dump_json(by_alias=True, indent=2),
         place=(config.output.uri or "").removeprefix("file://"),
     )
     path = folder / REPORT_NAME
     write_atomically(path, page.encode())
     return path
+
+
+def _passed_over(results: Results) -> list[str]:
+    return [
+        f"When the run was resumed, a checkpoint was passed over: {text}. See what became of its volume."
+        for text in results.passed_over_checkpoints
+    ]
 
 
 def _finished(folder: Path) -> str:

@@ -1,156 +1,175 @@
-"""transformers' Trainer with exact batches, evaluation by tokens, stopping together and whole checkpoints."""
+"""transformers' Trainer on a DeepSpeed engine: exact batches, evaluation by tokens, whole checkpoints.
+
+What happens around a step is decided by `callbacks`, each over one `StepState`, and by Trainer's own flow.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
-from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
-from zerotune_trainer.context import RankContext
-from zerotune_trainer.progress import Phase
+from zerotune_trainer.mesh import Mesh
+from zerotune_trainer.progress import Phase, Reporter
 from zerotune_trainer.training.batches import TOKENS, Batch, Collator, CountingCollator, EvenRows, RankRows, Rows
-from zerotune_trainer.training.checkpoint import Checkpoints
-from zerotune_trainer.training.evaluation import perplexity, token_loss
-from zerotune_trainer.training.flow import Flow
-from zerotune_trainer.training.hf_trainer import Trainer
-from zerotune_trainer.training.records import Recorder
+from zerotune_trainer.training.callbacks.metrics_logger import MetricsLogger
+from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
+from zerotune_trainer.training.sampling import EpochSampler, SetEpoch
+from zerotune_trainer.training.step_state import StepState, StopTraining
+from zerotune_trainer.training.zero import check_precision
 
-
-class EvaluationStoppedError(Exception):
-    """A rank was asked to stop while all evaluate. Leaves transformers' loop and goes no further than `train`."""
+Evaluate = Callable[[nn.Module, Iterable[Batch], torch.device], dict[str, float]]
+"""Figures over this rank's batches, the same on every rank, among them `eval_loss`."""
 
 
 class CausalTrainer(Trainer):
-    """Trains a causal language model on rows of `input_ids` and `labels` with DeepSpeed."""
+    """Trains a causal language model with DeepSpeed, on the rows and with the loss of a method."""
 
     def __init__(
         self,
         *,
-        context: RankContext,
-        checkpoints: Checkpoints,
-        recorder: Recorder,
+        evaluate: Evaluate,
+        mesh: Mesh,
+        step: StepState,
+        report: Reporter,
+        metrics: MetricsLogger,
+        checkpoints: CheckpointWriter,
         args: TrainingArguments,
         model: PreTrainedModel,
         train_dataset: Rows,
         data_collator: Collator,
         **options: Any,
     ) -> None:
-        self.context = context
-        self.recorder = recorder
-        self.checkpoints = checkpoints
-        self.step_tokens = 0
-        self._losses: dict[int, list[torch.Tensor]] = defaultdict(list)
+        self.step = step
+        self._evaluate_with = evaluate
+        self._mesh = mesh
+        self._report = report
+        self._metrics = metrics
+        self._checkpoints = checkpoints
+        self._rows = train_dataset
+        self._dtype = model.dtype
         super().__init__(
             model=model,
             args=args,
             data_collator=CountingCollator(data_collator),
-            train_dataset=EvenRows(train_dataset, args.world_size * args.train_batch_size),
+            train_dataset=EvenRows(train_dataset, mesh.data.size * args.train_batch_size),
             **options,
         )
-        self.flow = Flow(self, keeps_best=checkpoints.keeps_best, dtype=model.dtype)
         self.remove_callback(PrinterCallback)
-        self.add_callback(recorder)
-        self.add_callback(self.flow)
 
     @property
     def engine(self) -> DeepSpeedEngine:
         """DeepSpeed's engine; there is one once training has begun."""
-        return self.model_wrapped
+        return self.accelerator.deepspeed_engine_wrapped.engine
+
+    def run(self, checkpoint: Path | None) -> None:
+        """Make all steps, from a checkpoint or from the beginning on; a request to stop leaves a checkpoint."""
+        try:
+            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except StopTraining:
+            self._save_where_it_stopped()
+
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
+        """The schedule of the learning rate. It is made last: then Trainer loads the checkpoint, if there is one."""
+        scheduler = super().create_scheduler(*args, **kwargs)
+        check_precision(self.engine, self._dtype)
+        self.step.loading = True
+        return scheduler
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], torch.Tensor | int | None]:
         """The micro batches of an optimizer step, and the tokens with loss in them on all ranks."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.step_tokens = sum(batch.pop(TOKENS) for batch in batches)
+        self.step.tokens = sum(batch.pop(TOKENS) for batch in batches)
         return batches, items
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass of a micro batch, and the optimizer's step after the last of them."""
         loss: torch.Tensor = super().training_step(*args, **kwargs)
-        self._losses[self.state.global_step + 1].append(loss)
+        self.step.losses[self.state.global_step + 1].append(loss)
         return loss
 
-    def losses(self) -> dict[int, float]:
-        """This rank's loss by step, since the last record."""
-        return {step: float(torch.stack(parts).sum()) for step, parts in self._losses.items()}
-
-    def forget_losses(self) -> None:
-        """Drop the losses: a record holds them."""
-        self._losses.clear()
-
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Loss and perplexity over the validation rows, weighted by tokens, the same on every rank.
+        """Evaluate as the method does, and log the figures; they are the same on every rank.
 
         Raises:
-            EvaluationStoppedError: a rank was asked to stop.
+            StopTraining: a rank was asked to stop.
         """
         with self._pause("evaluating"):
-            loss = token_loss(self.model_wrapped, self._told_batches(), self.args.device)
-            metrics = {"eval_loss": loss, "eval_perplexity": perplexity(loss)}
+            metrics = self._evaluate_with(self.model_wrapped, self._evaluation_batches(), self.args.device)
             self.log(dict(metrics))
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-    def evaluate_and_compare(self) -> None:
-        """Evaluate, and note whether no state before was better."""
-        self._determine_best_metric(metrics=self.evaluate(), trial=None)
-
-    def save_interrupted(self) -> None:
-        """Save the state whose evaluation was cut off; the resumed job makes up for it."""
-        self.flow.evaluation_pending = True
-        saves = self.args.save_strategy != SaveStrategy.NO
-        if saves and self.state.global_step and not self.flow.is_saved(self.state):
-            self._save_checkpoint(self.model_wrapped, trial=None)
-            # transformers' loop, which says so after a save of its own, has been left.
-            self.flow.on_save(self.args, self.state, self.control)
 
     def load_weights(self, checkpoint: Path) -> None:
         """Go back to the weights of a checkpoint."""
         self.engine.load_checkpoint(str(checkpoint), load_optimizer_states=True, load_lr_scheduler_states=False)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save nothing: DeepSpeed's part of a checkpoint holds the weights, and `model.save_model` makes the output."""
+    def gather_weights(self) -> dict[str, Any] | None:
+        """The weights of all ranks in the dtype of training, on rank 0. Every rank calls it."""
+        gathers = self.args.process_index == 0
+        # All ranks gather what stage 3 has shared out; below it, each that asks gets a copy of the whole model.
+        if gathers or self.engine.zero_optimization_stage() == 3:
+            weights = self.accelerator.get_state_dict(self.model_wrapped)
+        return weights if gathers else None
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        # A job that was cut off after its last step has a checkpoint of it: transformers would make one step more.
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save nothing: DeepSpeed's part of a checkpoint holds the weights; the output is made when all is done."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        if self.args.train_sampling_strategy == "batch_rebalance":
+            return cast("Sampler[int]", super()._get_train_sampler(train_dataset))  # It makes the ranks even itself.
+        sampler = EpochSampler(
+            cast("Sampler[int]", super()._get_train_sampler(cast(Any, self._rows))),
+            rows=len(self._rows),
+            multiple=self._mesh.data.size * self.args.train_batch_size,
+            seed=self.args.data_seed,
+        )
+        self.add_callback(SetEpoch(sampler))
+        return sampler
+
+    def _get_output_dir(self, *_: Any, **__: Any) -> str:
+        return str(self._checkpoints.drafts)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        with self._pause("saving"), self.checkpoints.writing(self.state):
+        with self._pause("saving"), self._checkpoints.writing(self.state):
             super()._save_checkpoint(model, trial)
 
-    def _told_batches(self) -> Iterator[Batch]:
-        """This rank's share of the validation rows; before each batch all ranks see whether one was asked to stop."""
+    def _save_where_it_stopped(self) -> None:
+        saves = self.args.save_strategy != SaveStrategy.NO
+        if saves and self.state.global_step and self.step.saved_step != self.state.global_step:
+            self._save_checkpoint(self.model_wrapped, trial=None)
+            # transformers' loop, which says so after a save of its own, has been left.
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _evaluation_batches(self) -> Iterator[Batch]:
+        """This rank's share of the validation rows; after each batch the callbacks are called."""
         batches = DataLoader(
-            RankRows(cast(Rows, self.eval_dataset), self.args.process_index, self.args.world_size),
+            RankRows(cast(Rows, self.eval_dataset), self._mesh.data.rank, self._mesh.data.size),
             batch_size=self.args.eval_batch_size,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
         )
+        self.callback_handler.eval_dataloader = batches
         for batch in batches:
-            self.flow.tell()
             yield batch
-            self.context.report.step(self.state.global_step)
-            if self.flow.heard_stop():
-                raise EvaluationStoppedError
+            self._report.step(self.state.global_step)
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
     @contextmanager
     def _pause(self, phase: Phase) -> Iterator[None]:
         """Do something else than training: its time is not that of a step."""
-        self.recorder.pause()
-        self.context.report.phase(phase)
+        self._metrics.pause()
+        self._report.phase(phase)
         yield
-        self.context.report.phase("training")
-        self.recorder.resume()
+        self._report.phase("training")
+        self._metrics.resume()

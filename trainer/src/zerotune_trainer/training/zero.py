@@ -1,19 +1,13 @@
-"""What DeepSpeed needs from us: no compiler at start, and a gradient norm at every ZeRO stage."""
+"""DeepSpeed's settings as they are read, and whether its engine does as they say."""
 
 from __future__ import annotations
 
-import functools
-import importlib
 import json
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import deepspeed.runtime.compiler
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
-from deepspeed.runtime.utils import clip_grad_norm_
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, InternalError
 
@@ -44,30 +38,6 @@ def read_deepspeed(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def without_shm_op() -> None:
-    """Keep `init_distributed` on CPU from compiling its shared-memory all-reduce, which takes a minute.
-
-    It serves inference all-reduce only, and gloo does the same.
-    """
-    # By name: in deepspeed.comm, `torch` is PyTorch as often as it is this module.
-    backend: Any = importlib.import_module("deepspeed.comm.torch")
-    backend.build_shm_op = lambda: None
-
-
-def import_muon_lazily() -> ModuleType:
-    """Import the Muon optimizer, which every ZeRO stage does, without the compiler that decorates it.
-
-    Its functions are compiled at their first call instead, so Muon works as it does otherwise.
-    """
-    original = deepspeed.runtime.compiler.compile
-    deepspeed.runtime.compiler.compile = _compile_at_first_call
-    try:
-        import deepspeed.runtime.zero.muon.muon_optimizer as muon
-    finally:
-        deepspeed.runtime.compiler.compile = original
-    return muon  # type: ignore[no-any-return]
-
-
 def check_precision(engine: DeepSpeedEngine, dtype: torch.dtype) -> None:
     """See that the engine trains in the precision asked for.
 
@@ -79,25 +49,3 @@ def check_precision(engine: DeepSpeedEngine, dtype: torch.dtype) -> None:
     dtypes = {parameter.dtype for parameter in engine.module.parameters()}
     if wrong_mode or dtypes != {dtype}:
         raise InternalError(f"asked for {dtype}, DeepSpeed trains parameters of {dtypes} with {enabled}", "report this")
-
-
-def report_grad_norm(engine: DeepSpeedEngine) -> None:
-    """Have a ZeRO-0 engine in fp32 keep the gradient norm that it computes for clipping and throws away.
-
-    At other stages and precisions an optimizer wrapper keeps it (engine.clip_fp32_gradients, deepspeed 0.19).
-    """
-    if engine.zero_optimization_stage() == 0:
-        engine.clip_fp32_gradients = functools.partial(_clip_and_keep, engine)
-
-
-def _clip_and_keep(engine: DeepSpeedEngine) -> None:
-    norm = clip_grad_norm_(engine.module.parameters(), max_norm=engine.gradient_clipping(), mpu=engine.mpu)
-    engine._global_grad_norm = float(norm)
-
-
-def _compile_at_first_call(*_args: Any, **_options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled: Callable[[], Callable[..., Any]] = functools.cache(lambda: torch.compile(function))
-        return functools.wraps(function)(lambda *args, **kwargs: compiled()(*args, **kwargs))
-
-    return decorate

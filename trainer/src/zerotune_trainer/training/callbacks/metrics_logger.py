@@ -1,4 +1,4 @@
-"""What training says while it runs: heartbeats and progress to the launcher, records to `metrics.jsonl`."""
+"""What training says while it runs: progress to the launcher, records to `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import resource
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -17,21 +17,26 @@ from zerotune_trainer.progress import Progress, Reporter
 from zerotune_trainer.reporting.results import METRICS_NAME, EvalRecord, TrainRecord, read_metrics
 
 
-class Recorder(TrainerCallback):
-    """Reports every step, and on rank 0 writes every record."""
+class MetricsLogger(TrainerCallback):
+    """Reports every step, and on rank 0 writes every record.
+
+    The file is held open from the first record on: a later attempt replaces it by one of its own, and what an earlier
+    one that still runs has to say goes on into the old one.
+    """
 
     def __init__(self, output: Path, reporter: Reporter, *, writes: bool) -> None:
         self._path = output / METRICS_NAME
         self._reporter = reporter
         self._writes = writes
-        self._watch = _Watch(0.0)
+        self._file: TextIO | None = None
+        self._stopwatch = _Stopwatch(0.0)
         self._tokens_at_record = 0
         self._progress = Progress(step=0, total=0)
 
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Start the watch where the record of an earlier attempt ends."""
-        self._watch = _Watch(last_elapsed(self._path) if self._writes else 0.0)
+        """Start the stopwatch where the record of an earlier attempt ends."""
+        self._stopwatch = _Stopwatch(last_elapsed(self._path) if self._writes else 0.0)
         self._tokens_at_record = state.num_input_tokens_seen
         self._progress = Progress(step=state.global_step, total=state.max_steps, first_step=state.global_step)
         self._reporter.phase("training")
@@ -44,33 +49,27 @@ class Recorder(TrainerCallback):
     @override
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """An optimizer step is done."""
-        self._watch.step()
+        self._stopwatch.step()
         self._reporter.step(state.global_step)
 
     @override
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Record a train or an evaluation record; transformers' summary at the end is neither."""
-        if not self._writes or logs is None:
+        if not self._writes:
             return
+        logs = kwargs["logs"]
         if "loss" in logs:
             self._train(state, logs)
         elif "eval_loss" in logs:
             self._evaluation(state, logs)
 
     def pause(self) -> None:
-        """Stop the watch that tokens per second go by: evaluating or saving begins."""
-        self._watch.pause()
+        """Stop the stopwatch that tokens per second go by: evaluating or saving begins."""
+        self._stopwatch.pause()
 
     def resume(self) -> None:
-        """Let the watch go on."""
-        self._watch.resume()
+        """Let the stopwatch go on."""
+        self._stopwatch.resume()
 
     def _train(self, state: TrainerState, logs: dict[str, float]) -> None:
         tokens = state.num_input_tokens_seen - self._tokens_at_record
@@ -81,33 +80,35 @@ class Recorder(TrainerCallback):
             loss=_finite(logs["loss"]),
             learning_rate=logs["learning_rate"],
             grad_norm=_finite(logs.get("grad_norm")),
-            tokens_per_second=tokens / self._watch.lap(),
+            tokens_per_second=tokens / self._stopwatch.lap(),
             memory_bytes=_peak_memory(),
-            elapsed_seconds=self._watch.elapsed(),
+            elapsed_seconds=self._stopwatch.elapsed(),
         )
         self._write(record)
-        eta = self._watch.seconds_per_step() * (state.max_steps - state.global_step)
+        eta = self._stopwatch.seconds_per_step() * (state.max_steps - state.global_step)
         self._update(total=state.max_steps, eta_seconds=eta, **record.model_dump(exclude={"elapsed_seconds"}))
 
     def _evaluation(self, state: TrainerState, logs: dict[str, float]) -> None:
         loss, perplexity = _finite(logs["eval_loss"]), _finite(logs["eval_perplexity"])
         self._write(
             EvalRecord(
-                step=state.global_step, eval_loss=loss, perplexity=perplexity, elapsed_seconds=self._watch.elapsed()
+                step=state.global_step, eval_loss=loss, perplexity=perplexity, elapsed_seconds=self._stopwatch.elapsed()
             )
         )
         self._update(eval_loss=loss, perplexity=perplexity)
 
     def _write(self, record: Settings) -> None:
-        with self._path.open("a") as lines:
-            lines.write(record.model_dump_json(by_alias=True, exclude_none=True) + "\n")
+        if self._file is None:
+            self._file = self._path.open("a")
+        self._file.write(record.model_dump_json(by_alias=True, exclude_none=True) + "\n")
+        self._file.flush()
 
     def _update(self, **values: Any) -> None:
         self._progress = self._progress.model_copy(update=values)
         self._reporter.progress(self._progress)
 
 
-class _Watch:
+class _Stopwatch:
     """Seconds since the job began, and seconds of training alone."""
 
     _WEIGHT = 0.1

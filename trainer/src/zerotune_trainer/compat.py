@@ -1,0 +1,80 @@
+"""Every change to a library that it offers no option for, each with the versions that it was written for.
+
+With another version a change is not made, and the log says so: what it does is a matter of seconds or of one figure.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import deepspeed.runtime.compiler
+import torch
+from deepspeed.runtime.engine import DeepSpeedEngine
+from deepspeed.runtime.utils import clip_grad_norm_
+from packaging.specifiers import SpecifierSet
+
+DEEPSPEED = "~=0.19.0"
+"""The versions of DeepSpeed that are changed here."""
+_log = logging.getLogger(__name__)
+
+
+def applies(distribution: str, versions: str) -> bool:
+    """Whether the installed version is one of those that a change was written for."""
+    installed = version(distribution)
+    if installed in SpecifierSet(versions):
+        return True
+    _log.warning("%s %s is installed, and is left as it is: changes are for %s", distribution, installed, versions)
+    return False
+
+
+def without_shm_op() -> None:
+    """Keep `init_distributed` on CPU from compiling its shared-memory all-reduce, which takes a minute.
+
+    It serves inference all-reduce only, and gloo does the same.
+    """
+    if applies("deepspeed", DEEPSPEED):
+        # By name: in deepspeed.comm, `torch` is PyTorch as often as it is this module.
+        backend: Any = importlib.import_module("deepspeed.comm.torch")
+        backend.build_shm_op = lambda: None
+
+
+def import_muon_lazily() -> None:
+    """Import the Muon optimizer, which every ZeRO stage does, without the compiler that decorates it (10 to 20 s).
+
+    Its functions are compiled at their first call instead, so Muon works as it does otherwise.
+    """
+    if not applies("deepspeed", DEEPSPEED):
+        return
+    original = deepspeed.runtime.compiler.compile
+    deepspeed.runtime.compiler.compile = _compile_at_first_call
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+    finally:
+        deepspeed.runtime.compiler.compile = original
+
+
+def keep_grad_norm() -> None:
+    """Have ZeRO-0 engines in fp32 keep the gradient norm that they compute for clipping and throw away.
+
+    At other stages and precisions an optimizer wrapper keeps it.
+    """
+    if applies("deepspeed", DEEPSPEED):
+        DeepSpeedEngine.clip_fp32_gradients = _clip_and_keep
+
+
+def _clip_and_keep(engine: DeepSpeedEngine) -> None:
+    norm = clip_grad_norm_(engine.module.parameters(), max_norm=engine.gradient_clipping(), mpu=engine.mpu)
+    engine._global_grad_norm = float(norm)
+
+
+def _compile_at_first_call(*_args: Any, **_options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        compiled: Callable[[], Callable[..., Any]] = functools.cache(lambda: torch.compile(function))
+        return functools.wraps(function)(lambda *args, **kwargs: compiled()(*args, **kwargs))
+
+    return decorate

@@ -1,0 +1,61 @@
+"""Whether the files of a checkpoint load, before the engine takes them.
+
+Each rank of a DeepSpeed engine loads files of its own, with collectives in between: one that fails alone leaves the
+others waiting, and an engine that has loaded half of a checkpoint is of no further use. So the ranks read all files
+beforehand, each its share, and agree on what they found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from zerotune_trainer.errors import InternalError
+from zerotune_trainer.launching.failures import classify
+
+_TENSORS = {".pt", ".pth"}
+
+
+def load_problems(folder: Path, files: Iterable[str]) -> list[str]:
+    """What does not load, a sentence each. Tensors are mapped and not read: their content has been hashed.
+
+    Args:
+        folder: The checkpoint.
+        files: Paths below it, this rank's share.
+
+    Raises:
+        OSError, RuntimeError, MemoryError: what is the machine's fault, such as a volume that does not answer.
+    """
+    return [problem for file in files if (problem := _problem(folder, file))]
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Whether an error while a checkpoint is loaded says nothing about the checkpoint: memory, volume, device, peer."""
+    if isinstance(error, dist.DistError | torch.AcceleratorError) or getattr(error, "errno", None) is not None:
+        return True
+    return not isinstance(classify(error), InternalError)
+
+
+def first_line(error: BaseException) -> str:
+    """An error in a line: libraries append their stack, or say nothing at all."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _problem(folder: Path, file: str) -> str:
+    path = folder / file
+    try:
+        if path.suffix in _TENSORS:
+            torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+        elif path.suffix == ".json":
+            json.loads(path.read_bytes())
+        elif path.name == "latest" and not (folder / path.read_text().strip()).is_dir():
+            return f"{file} names {path.read_text().strip()!r}, which is not there"
+    except Exception as error:
+        if is_of_machine(error):
+            raise
+        return f"{file} does not load: {first_line(error)}"
+    return ""

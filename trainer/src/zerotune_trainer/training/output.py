@@ -1,0 +1,133 @@
+"""The output of a training run: written to a draft, measured, moved into place, and its manifest last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
+
+from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.data import DataCounts
+from zerotune_trainer.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    ManifestFile,
+    completion,
+    describe,
+    files_of,
+)
+from zerotune_trainer.ownership import Ownership
+from zerotune_trainer.progress import Completion, TopologyEntry
+from zerotune_trainer.reporting.card import write_card
+from zerotune_trainer.reporting.report import write_report
+from zerotune_trainer.reporting.results import (
+    METRICS_NAME,
+    RESULTS_NAME,
+    TOPOLOGY_NAME,
+    EvalRecord,
+    Results,
+    TrainRecord,
+    final_progress,
+    read_metrics,
+)
+from zerotune_trainer.storage import Folder
+from zerotune_trainer.training.drafts import discard_drafts, draft_folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the output says of the run, besides the model."""
+
+    state: TrainerState
+    topology: list[TopologyEntry]
+    counts: DataCounts
+    zero_stage: int
+    model_folder: Path
+    """The model that it started from."""
+    passed_over: list[str]
+    """Checkpoints that were not used when the run was resumed, and why."""
+
+
+def write_output(
+    ownership: Ownership,
+    config: TrainConfig,
+    run: Run,
+    model: PreTrainedModel,
+    weights: dict[str, object],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Manifest:
+    """Write all of the output. Rank 0 calls it.
+
+    Raises:
+        OSError, SafetensorError: it cannot be written; `ownership.writing_errors` says what that means.
+        SupersededError: a later attempt has the folder: this one completes nothing any more.
+        TemporaryError, ConfigurationError: the store does not take it.
+    """
+    output = ownership.folder
+    draft = draft_folder(output.local, config.job.attempt)
+    discard_drafts(output.local, config.job.attempt)
+    draft.mkdir()
+    model.save_pretrained(draft, state_dict=weights)
+    tokenizer.save_pretrained(draft)
+    _describe_run(draft, output.local, config, run)
+    files = describe(draft, files_of(draft))
+    ownership.verify()
+    _move_into_place(draft, output.local, files)
+    output.push([file.path for file in files])
+    manifest = Manifest(job=config.job, config_digest=config.digest(), step=run.state.global_step, files=files)
+    ownership.verify()
+    output.write(MANIFEST_NAME, manifest.encoded())
+    return manifest
+
+
+def completion_of(output: Folder, manifest: Manifest) -> Completion:
+    """What is said of a complete output: the figures that it holds."""
+    for name in (METRICS_NAME, RESULTS_NAME):
+        output.fetch(name)
+    return completion(output.uri, manifest, final_progress(output.local))
+
+
+def _describe_run(draft: Path, output: Path, config: TrainConfig, run: Run) -> None:
+    shutil.copyfile(output / METRICS_NAME, draft / METRICS_NAME)
+    results = _results(draft, config, run)
+    run.state.save_to_json(str(draft / "trainer_state.json"))
+    topology = TypeAdapter(list[TopologyEntry]).dump_json(run.topology, by_alias=True, indent=2)
+    (draft / TOPOLOGY_NAME).write_bytes(topology)
+    (draft / RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n")
+    write_card(draft, config, results, run.model_folder)
+    write_report(draft, config)
+
+
+def _move_into_place(draft: Path, output: Path, files: Sequence[ManifestFile]) -> None:
+    for file in files:
+        target = output / file.path
+        target.parent.mkdir(exist_ok=True)
+        (draft / file.path).replace(target)
+    shutil.rmtree(draft)
+
+
+def _results(folder: Path, config: TrainConfig, run: Run) -> Results:
+    records = list(read_metrics(folder))
+    losses = [record.loss for record in records if isinstance(record, TrainRecord) and record.loss is not None]
+    evaluations = [record for record in records if isinstance(record, EvalRecord)]
+    best = run.state.best_global_step if config.evaluation.load_best_model_at_end else None
+    final = next((record for record in evaluations if record.step == best), evaluations[-1] if evaluations else None)
+    return Results(
+        steps=run.state.global_step,
+        zero_stage=run.zero_stage,
+        epochs=run.state.epoch,
+        tokens=run.state.num_input_tokens_seen,
+        seconds=records[-1].elapsed_seconds if records else None,
+        train_loss=sum(losses) / len(losses) if losses else None,
+        eval_loss=final.eval_loss if final else None,
+        perplexity=final.perplexity if final else None,
+        first_eval_loss=evaluations[0].eval_loss if evaluations else None,
+        first_perplexity=evaluations[0].perplexity if evaluations else None,
+        best_step=best,
+        counts=run.counts.model_dump(by_alias=True),
+        passed_over_checkpoints=run.passed_over,
+    )
