@@ -10,11 +10,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
-from pyarrow.fs import S3FileSystem
 
 from zerotune_trainer.storage import s3
-from zerotune_trainer.storage.locations import s3_filesystem
 
 STARTS_WITHIN_SECONDS = 60
 
@@ -49,7 +48,6 @@ def wait_for(port: int) -> None:
 
 def forget_clients() -> None:
     """Let the next request look at the environment again."""
-    s3_filesystem.cache_clear()
     s3.client.cache_clear()
 
 
@@ -69,7 +67,7 @@ def s3_environment(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def bucket(s3_environment: str) -> str:
     """Name of a new bucket."""
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    S3FileSystem(endpoint_override=s3_environment, allow_bucket_creation=True).create_dir(name)
+    boto3.client("s3", endpoint_url=s3_environment).create_bucket(Bucket=name)
     return name
 
 

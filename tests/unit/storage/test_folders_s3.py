@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import http.server
+import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.store import read_remote
 from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.storage.locations import s3_filesystem
+from zerotune_trainer.storage import folders, s3
 
 NAMES = ["a.jsonl", "b.txt", "sub/c.jsonl", "sub/deep/d.jsonl", "_SUCCESS", ".hidden.jsonl", "sub/.x/e.jsonl"]
 
@@ -157,13 +159,29 @@ def test_no_such_bucket(s3_environment: str, tmp_path: Path) -> None:
         storage.read_bytes("s3://no-such-bucket/a.jsonl")
     folder = storage.open_folder("s3://no-such-bucket/out", tmp_path)
     (folder.local / "a").write_text("")
-    with pytest.raises(InputMissingError, match="NO_SUCH_BUCKET"):
+    with pytest.raises(InputMissingError, match="NoSuchBucket"):
         folder.push(["a"])
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3://a/b.jsonl", "s3://Upper_Case/b.jsonl"])
+def test_a_name_that_no_bucket_may_have_is_for_a_person_to_change(s3_environment: str, uri: str) -> None:
+    with pytest.raises((ConfigurationError, InputMissingError), match=uri):
+        storage.list_files(uri, [])
+
+
+def test_without_keys_a_public_object_is_read(bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    client.put_object(Bucket=bucket, Key="a", Body=b"for all", ACL="public-read")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3.client.cache_clear()
+    assert storage.read_bytes(f"s3://{bucket}/a") == b"for all"
 
 
 def test_a_store_that_does_not_answer_is_temporary(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3_filesystem.cache_clear()
+    s3.client.cache_clear()
     with pytest.raises(TemporaryError, match="s3://bucket/a: the store did not do it") as caught:
         storage.read_bytes("s3://bucket/a")
     assert "AWS_ENDPOINT_URL" in caught.value.hint
@@ -173,7 +191,7 @@ def test_results_for_a_store_that_does_not_answer_can_be_sent_again(
     monkeypatch: pytest.MonkeyPatch, s3_environment: str, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3_filesystem.cache_clear()
+    s3.client.cache_clear()
     folder = storage.open_folder("s3://bucket/out", tmp_path)
     (folder.local / "a").write_text("")
     with pytest.raises(TemporaryError, match="s3://bucket/out: the store did not do it"):
@@ -206,7 +224,7 @@ def denying_store(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> Itera
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denying)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    s3_filesystem.cache_clear()
+    s3.client.cache_clear()
     yield
     server.shutdown()
     server.server_close()
@@ -243,3 +261,78 @@ def test_the_operator_says_of_a_store_what_the_trainer_says(
     with pytest.raises(InputMissingError, match=rf"s3://{bucket}/none is not there"):
         read_remote(f"s3://{bucket}/none")
     assert complete_output(f"s3://{bucket}/none", "uid", "digest") is None
+
+
+def test_a_file_that_links_multiply_is_listed_once(tmp_path: Path) -> None:
+    """Loops, links to a folder above, a `latest` beside what it stands for, a link to a file: 3 files are 3 files."""
+    for name in ("run-1/a.jsonl", "run-2/a.jsonl", "run-2/deep/b.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "latest").symlink_to("run-2")
+    (tmp_path / "run-2/deep/loop").symlink_to(tmp_path)
+    (tmp_path / "run-1/other").symlink_to("../run-2")
+    (tmp_path / "run-2/other").symlink_to("../run-1")
+    (tmp_path / "a-link.jsonl").symlink_to("run-2/deep/b.jsonl")
+    (tmp_path / "broken.jsonl").symlink_to("nowhere")
+    expected = [f"file://{tmp_path}/{name}" for name in ("run-1/a.jsonl", "run-2/a.jsonl", "run-2/deep/b.jsonl")]
+    for pattern in ("", "/**", "/**/*.jsonl"):
+        assert [file.uri for file in storage.list_files(f"file://{tmp_path}{pattern}", [".jsonl"])] == expected
+    through = storage.list_files(f"file://{tmp_path}/lat*/*.jsonl", [])
+    assert [file.uri for file in through] == [f"file://{tmp_path}/latest/a.jsonl"]
+
+
+def test_what_a_console_or_another_tool_leaves_in_a_bucket_is_no_file(bucket: str, s3_endpoint: str) -> None:
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    for key in ("data/", "data/sub/", "data/a b+%20.jsonl", "data//c.jsonl", "database/d.jsonl"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    found = [file.uri for file in storage.list_files(f"s3://{bucket}/data/", [".jsonl"])]
+    assert found == [f"s3://{bucket}/data//c.jsonl", f"s3://{bucket}/data/a b+%20.jsonl"]
+    assert [storage.read_bytes(uri) for uri in found] == [b"x", b"x"]
+
+
+def test_a_key_that_leads_out_of_the_folder_is_refused(bucket: str, s3_endpoint: str, tmp_path: Path) -> None:
+    boto3.client("s3", endpoint_url=s3_endpoint).put_object(Bucket=bucket, Key="model/../../../up", Body=b"x")
+    with pytest.raises(ConfigurationError, match=r"model/../../../up has '\.\.' in its key"):
+        storage.open_folder(f"s3://{bucket}/model", tmp_path / "cache").pull()
+    assert not list(tmp_path.rglob("up"))
+
+
+def test_an_object_is_read_at_random_and_a_change_is_noticed(bucket: str, s3_endpoint: str) -> None:
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    content = os.urandom(10_000)
+    client.put_object(Bucket=bucket, Key="a", Body=content)
+    with storage.open_native(f"s3://{bucket}/a") as file:
+        assert file.seek(-100, os.SEEK_END) == 9_900
+        assert (file.read(1000), file.read(1)) == (content[-100:], b"")
+        assert (file.seek(5), file.read(7), file.tell()) == (5, content[5:12], 12)
+        client.put_object(Bucket=bucket, Key="a", Body=b"another")
+        with pytest.raises(TemporaryError, match=f"s3://{bucket}/a"):
+            file.read(1)
+
+
+def test_a_forked_process_asks_the_store_too(base: str) -> None:
+    """Over connections of its own, whatever its parent is doing with the store."""
+    assert storage.read_bytes(f"{base}/sub/c.jsonl") == b"xx"
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+    processes = [
+        context.Process(target=lambda: answers.put(storage.read_bytes(f"{base}/sub/deep/d.jsonl"))) for _ in range(3)
+    ]
+    for process in processes:
+        process.start()
+    assert storage.read_bytes(f"{base}/sub/c.jsonl") == b"xx"
+    assert [answers.get() for _ in processes] == [b"xxx"] * 3
+    for process in processes:
+        process.join()
+
+
+def test_a_file_that_must_be_there_is_waited_for(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another host writes it, and this one sees it late."""
+    here, there = (storage.open_folder(base, tmp_path / host) for host in ("here", "there"))
+    timer = threading.Timer(0.5, lambda: there.write("late/marker.json", b"{}"))
+    timer.start()
+    assert here.await_files(["b.txt", "late/marker.json"]) == []
+    assert (here.local / "late/marker.json").read_bytes() == b"{}"
+    timer.join()
+    monkeypatch.setattr(folders, "_LATE_SECONDS", 0.3)
+    assert here.await_files(["b.txt", "never"]) == ["never"]

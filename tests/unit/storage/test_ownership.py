@@ -15,7 +15,7 @@ import pytest
 
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, SupersededError, TemporaryError
-from zerotune_trainer.ownership import OWNER_NAME, Ownership, open_output
+from zerotune_trainer.ownership import OWNER_NAME, Ownership, open_output, writing_errors
 from zerotune_trainer.storage import Folder
 
 FORK = multiprocessing.get_context("fork")
@@ -217,3 +217,47 @@ class _Killer:
             self.left -= 1
             if not self.left:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_kill_9_at_every_call_of_replacing_a_file_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    old, new = b"old" * 1000, b"new" * 1000
+    for count in range(1, 60):
+        folder = open_output(f"file://{tmp_path}/{count}", tmp_path)
+        folder.write("work/manifest.json", old)
+
+        def replace(folder: Folder = folder, count: int = count) -> None:
+            sys.addaudithook(_Killer(str(folder.local), count))
+            folder.write("work/manifest.json", new)
+
+        code = in_a_process(replace)
+        assert (folder.local / "work/manifest.json").read_bytes() in (old, new)
+        if code == 0:
+            assert count > 3, "the case does not test what it is for"
+            return
+        assert code == -signal.SIGKILL
+        folder.write("work/manifest.json", new)
+        assert (folder.local / "work/manifest.json").read_bytes() == new
+    raise AssertionError("writing did not end")
+
+
+@pytest.mark.parametrize("limit", [0, 100])
+def test_a_full_disk_while_replacing_a_file_leaves_the_old_one(tmp_path: Path, limit: int) -> None:
+    folder = open_output(f"file://{tmp_path}/out", tmp_path)
+    folder.write("manifest.json", b"old")
+
+    def replace() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        with pytest.raises(TemporaryError, match="cannot be written"), writing_errors(folder.uri):
+            folder.write("manifest.json", b"new" * 1000)
+
+    assert in_a_process(replace) == 0
+    assert {path.name: path.read_bytes() for path in folder.local.iterdir()} == {"manifest.json": b"old"}
+
+
+def test_of_two_writers_of_one_file_one_wins_whole(tmp_path: Path) -> None:
+    folder = open_output(f"file://{tmp_path}/out", tmp_path)
+    contents = [letter * 300_000 for letter in (b"a", b"b")]
+    acts = [lambda turn, content=content: folder.write(f"part-{turn}", content) for content in contents]
+    assert all_at_once(acts, rounds=30) == [["done", "done"]] * 30
+    assert all((folder.local / f"part-{turn}").read_bytes() in contents for turn in range(30))
+    assert not list(folder.local.glob(".*"))

@@ -18,8 +18,7 @@ from zerotune_trainer.data.cache import content_key
 from zerotune_trainer.data.files import resolve
 from zerotune_trainer.data.records import read_files, read_records
 from zerotune_trainer.errors import DataError, TemporaryError
-from zerotune_trainer.storage import Folder
-from zerotune_trainer.storage.locations import s3_filesystem
+from zerotune_trainer.storage import Folder, s3
 
 ROWS = [{"text": f"weakness {number}"} for number in range(600)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -87,6 +86,6 @@ def test_a_store_that_goes_away_is_temporary_not_bad_data(
     folder.push(["a.jsonl", "a.parquet"])
     files = resolve(Records(uris=[f"{folder.uri}/{name}"]), cache)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3_filesystem.cache_clear()
+    s3.client.cache_clear()
     with pytest.raises(TemporaryError, match="the store did not do it"):
         list(read_files(files))

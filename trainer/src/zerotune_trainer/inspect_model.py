@@ -65,7 +65,7 @@ def inspect(uri: str, revision: str | None) -> Inspection:
 
 
 def _read_s3(uri: str) -> bytes:
-    # Imported where it is needed: pyarrow takes longer to import than a file to read.
+    # Imported where it is needed: what storage brings takes longer to import than a file to read.
     from zerotune_trainer.storage import read_bytes
 
     return read_bytes(uri)

@@ -130,6 +130,8 @@ class Ownership:
         """
         with writing_errors(self.folder.uri):
             found = self.folder.read(OWNER_NAME)
+            if found is None and not self.folder.await_files([OWNER_NAME]):
+                found = self.folder.read(OWNER_NAME)
         owner = None if found is None else _parse(found.content)
         if owner is None or owner.attempt < self.job.attempt:
             state = "is gone" if found is None else f"says {found.content[:200]!r}"

@@ -128,8 +128,8 @@ def _rows(file: DataFile, batches: Callable[[], Iterable[Any]]) -> Iterator[Reco
 
 
 def _raise_broken(file: DataFile, number: int, error: Exception) -> None:
-    # What the system (by errno) or the store says is for `store_errors`; anything else says that the content is broken.
-    if getattr(error, "errno", None) is not None or "AWS Error" in str(error):
+    # What the system says, by errno, is for `store_errors`; anything else says that the content is broken.
+    if getattr(error, "errno", None) is not None:
         raise error
     raise DataError(
         f"{file.name}: after row {number}: the {file.format} data is cut off or broken: {error}",

@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
-
-from pyarrow.fs import FileSelector, FileType, copy_files
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
 from zerotune_trainer.atomic import create_exclusively, write_atomically
-from zerotune_trainer.errors import InputMissingError
-from zerotune_trainer.storage.files import file_type, files_below, read_bytes
 from zerotune_trainer.storage.locations import Location, locate, store_errors
-from zerotune_trainer.storage.once import locked
+from zerotune_trainer.storage.once import POLL_SECONDS, locked
+
+if TYPE_CHECKING:
+    from zerotune_trainer.storage.s3 import S3Store
+
+T = TypeVar("T")
 
 _TRANSFERS = 8
 """Files that are sent or fetched at once."""
+_LATE_SECONDS = 15
+"""How long a file that must be there is looked for: NFS keeps what it knows of a folder for seconds."""
 
 
 class Versioned(NamedTuple):
@@ -104,21 +108,32 @@ class Folder(ABC):
             InputMissingError, ConfigurationError: as `store_errors` says.
         """
 
+    @abstractmethod
     def children(self) -> list[str]:
         """The names directly below, sorted."""
-        with store_errors(self.uri):
-            infos = self.location.filesystem.get_file_info(FileSelector(self.location.path, allow_not_found=True))
-        return sorted(info.base_name for info in infos)
 
+    @abstractmethod
     def remove(self, child: str) -> None:
         """Remove a file or folder below, and its local copy; one that is not there is no error."""
-        target = self.location.below(child)
-        with store_errors(target.uri):
-            match file_type(target):
-                case FileType.Directory:
-                    target.filesystem.delete_dir(target.path)
-                case FileType.File:
-                    target.filesystem.delete_file(target.path)
+
+    def await_files(self, relative_paths: Iterable[str]) -> list[str]:
+        """Fetch files that must be there, for who wrote them said so: what is late is looked for again for a while.
+
+        A volume on the network may show a file of another host seconds after it was written, and so may a store.
+
+        Returns:
+            Those that are not there all the same.
+        """
+        missing, deadline = list(relative_paths), time.monotonic() + _LATE_SECONDS
+        while missing := [path for path in missing if not self._arrives(path)]:
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        return missing
+
+    def _arrives(self, relative: str) -> bool:
+        self.fetch(relative)
+        return (self.local / relative).is_file()
 
 
 class LocalFolder(Folder):
@@ -159,6 +174,16 @@ class LocalFolder(Folder):
             return False
         return True
 
+    def children(self) -> list[str]:
+        """See Folder."""
+        with store_errors(self.uri):
+            return sorted(path.name for path in self.local.iterdir()) if self.local.is_dir() else []
+
+    def remove(self, child: str) -> None:
+        """See Folder."""
+        with store_errors(f"{self.uri}/{child}"):
+            _remove_local(self.local / child)
+
 
 class StagedFolder(Folder):
     """A folder on S3, written to a staging folder of this machine."""
@@ -172,49 +197,52 @@ class StagedFolder(Folder):
     def pull(self, prefix: str = "") -> None:
         """Fetch files, many at once."""
         source = self.location.below(prefix) if prefix else self.location
-        self._transfer([info.path for info in files_below(source)], self._fetch)
+        found = self._store.files(source.path, lambda _: True, deep=True)
+        self._transfer([file.uri.removeprefix("s3://") for file in found], self._fetch)
 
     def fetch(self, relative: str) -> None:
         """See Folder."""
-        try:
-            write_atomically(self.local / relative, read_bytes(f"{self.uri}/{relative}"))
-        except InputMissingError:
+        found = self.read(relative)
+        if found is None:
             (self.local / relative).unlink(missing_ok=True)
+        else:
+            write_atomically(self.local / relative, found.content)
 
     def read(self, relative: str) -> Versioned | None:
         """See Folder. The version is the ETag."""
-        from zerotune_trainer.storage import s3
-
-        target = self.location.below(relative)
-        with s3.s3_errors(target.uri):
-            found = s3.read_object(*target.bucket_and_key)
+        found = self._store.read(self.location.below(relative).path)
         return None if found is None else Versioned(*found)
 
     def exchange(self, relative: str, content: bytes, expected: str | None) -> bool:
         """See Folder. The store decides, by a conditional write."""
-        from zerotune_trainer.storage import s3
+        return self._store.exchange(self.location.below(relative).path, content, expected)
 
-        target = self.location.below(relative)
-        with s3.s3_errors(target.uri):
-            return s3.exchange_object(*target.bucket_and_key, content, expected)
+    def children(self) -> list[str]:
+        """See Folder."""
+        return self._store.names(self.location.path)
 
     def remove(self, child: str) -> None:
         """See Folder."""
-        super().remove(child)
+        self._store.remove(self.location.below(child).path)
         _remove_local(self.local / child)
 
-    def _transfer(self, items: list[Any], one: Any) -> None:
-        with store_errors(self.uri), ThreadPoolExecutor(_TRANSFERS) as pool:
+    @property
+    def _store(self) -> S3Store:
+        from zerotune_trainer.storage.s3 import S3Store  # Few jobs need it, and boto3 takes time to import.
+
+        return S3Store()
+
+    def _transfer(self, items: list[T], one: Callable[[T], None]) -> None:
+        from zerotune_trainer.storage.s3 import s3_errors
+
+        with store_errors(self.uri), s3_errors(self.uri), ThreadPoolExecutor(_TRANSFERS) as pool:
             list(pool.map(one, items))
 
     def _send(self, file: Path) -> None:
-        target = self.location.below(file.relative_to(self.local).as_posix())
-        copy_files(str(file), target.path, destination_filesystem=target.filesystem)
+        self._store.send(file, self.location.below(file.relative_to(self.local).as_posix()).path)
 
     def _fetch(self, path: str) -> None:
-        target = self.local / path.removeprefix(f"{self.location.path}/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        copy_files(path, str(target), source_filesystem=self.location.filesystem)
+        self._store.fetch(path, self.local / path.removeprefix(f"{self.location.path}/"))
 
 
 def open_folder(uri: str, cache_dir: Path) -> Folder:
@@ -236,7 +264,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _remove_local(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

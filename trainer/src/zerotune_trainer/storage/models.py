@@ -18,11 +18,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from pyarrow.fs import copy_files
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.storage.files import list_files
-from zerotune_trainer.storage.locations import locate, store_errors
+from zerotune_trainer.storage.locations import locate
 from zerotune_trainer.storage.once import POLL_SECONDS, complete_or_absent
 
 _MODEL_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py", "*.bin"]
@@ -50,17 +49,18 @@ def local_folder(uri: str, cache_dir: Path, revision: str | None = None) -> Path
 
 
 def _from_s3(uri: str, cache_dir: Path) -> Path:
-    location = locate(uri)
+    from zerotune_trainer.storage.s3 import S3Store, s3_errors
+
+    location, store = locate(uri), S3Store()
     files = list_files(uri, [""])
     key = hashlib.sha256(repr((uri, files)).encode()).hexdigest()[:32]
 
     def fetch(draft: Path) -> None:
         def copy(source: str) -> None:
-            target = draft / source.removeprefix(f"s3://{location.path}/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            copy_files(source.removeprefix("s3://"), str(target), source_filesystem=location.filesystem)
+            path = source.removeprefix("s3://")
+            store.fetch(path, draft / path.removeprefix(f"{location.path}/"))
 
-        with store_errors(uri), ThreadPoolExecutor(_TRANSFERS) as pool:
+        with s3_errors(uri), ThreadPoolExecutor(_TRANSFERS) as pool:
             list(pool.map(copy, [file.uri for file in files]))
 
     return complete_or_absent(cache_dir / "fetched" / key, fetch)
