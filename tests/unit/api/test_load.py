@@ -60,6 +60,22 @@ def test_documents_of_other_groups_are_left_alone(tmp_path: Path) -> None:
     assert load_documents(path)[0] == {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hub"}}
 
 
+def test_the_items_of_a_list_are_read_with_their_lines(tmp_path: Path) -> None:
+    items = "".join(f"- {line}" if not index else f"  {line}" for index, line in enumerate(TRAINING.splitlines(True)))
+    path = _file(tmp_path, f"apiVersion: v1\nkind: List\nitems:\n{items}")
+    assert [job.metadata.name for job in load_jobs(path)] == ["weaknesses"]
+
+    path.write_text(path.read_text().replace("method: cpt", "method: cpd"))
+    with pytest.raises(InvalidManifestError, match=r"jobs.yaml:9: spec.method is 'cpd'"):
+        load_jobs(path)
+
+
+def test_a_generated_name_is_for_kubectl_create(tmp_path: Path) -> None:
+    path = _file(tmp_path, TRAINING.replace("name: weaknesses", "generateName: weaknesses-"))
+    with pytest.raises(InvalidManifestError, match=r"metadata.name is missing: generateName is for `kubectl create`"):
+        load_jobs(path)
+
+
 def test_everything_wrong_is_said_at_once_with_its_line(tmp_path: Path) -> None:
     broken = TRAINING.replace("method: cpt", "method: cpd").replace("learningRate: 2e-5", "learningRat: 2e-5")
     path = _file(tmp_path, broken, INFERENCE.replace("data: {uris", "data: {urls"))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.api.admission_cases import SCALARS
-from zerotune_operator.api.manifest_yaml import MOST_NODES, Document, read_documents
+from zerotune_operator.api.manifest_yaml import MOST_LEVELS, MOST_NODES, Document, read_documents
 
 
 def _read(text: str) -> Document:
@@ -76,6 +76,16 @@ def test_a_bomb_is_refused() -> None:
 
 def test_a_value_that_holds_itself_is_refused() -> None:
     assert "aliases followed" in _read("a: &a [*a]\n").problems[0].message
+
+
+@pytest.mark.parametrize("levels", [120, 8000])
+def test_what_is_nested_too_deep_is_told(levels: int) -> None:
+    text = "a: " + "[" * levels + "]" * levels
+    assert f"is nested more than {MOST_LEVELS} levels deep" in _read(text).problems[0].message
+
+
+def test_a_tab_is_told_with_its_remedy() -> None:
+    assert _read("a:\n\tb: 1\n").problems[0].message.endswith("YAML is indented with spaces, replace the tab")
 
 
 JSON_VALUES = st.recursive(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from zerotune_operator.api.quantity import Quantity, parse_quantity
+from zerotune_operator.api.quantity import PATTERN, Quantity, parse_quantity
+from zerotune_operator.api.topology import Parallelism, Topology
+from zerotune_operator.plan.placement import Placement
+from zerotune_operator.plan.topology import plan_topology
 
 QUANTITY = TypeAdapter[str](Quantity)
 
@@ -38,7 +42,13 @@ def test_values(text: str, value: Decimal) -> None:
     assert parse_quantity(QUANTITY.validate_python(text)) == value
 
 
-@pytest.mark.parametrize("bad", ["", "80GB", "-1", "1 Gi", "Gi", "1.2.3", "0x10", "1K", "1e", ".", True, 1.5, None])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *("", "80GB", "-1", "1 Gi", "Gi", "1.2.3", "0x10", "1K", "1e", ".", "1e999999", "1e16", "8Ei", "9" * 19),
+        *(True, 1.5, None),
+    ],
+)
 def test_what_is_none(bad: object) -> None:
     with pytest.raises(ValidationError):
         QUANTITY.validate_python(bad, strict=True)
@@ -58,3 +68,24 @@ def test_units_scale(number: int, unit: str) -> None:
 def test_a_suffix_is_zeros(number: Decimal, unit: tuple[str, str]) -> None:
     suffix, zeros = unit
     assert parse_quantity(f"{number}{suffix}") == number * int(f"1{zeros}")
+
+
+QUANTITIES = st.one_of(st.from_regex(PATTERN, fullmatch=True), st.text("0123456789.eE-KMGTPinumk", max_size=64))
+
+
+@settings(deadline=None, max_examples=300)
+@given(cpu=QUANTITIES, memory=QUANTITIES)
+def test_every_accepted_quantity_is_planned_in_time(cpu: str, memory: str) -> None:
+    try:
+        topology = Topology(cpu=cpu, memory=memory)
+    except ValidationError:
+        return
+    placement = Placement(("a",), str, "", "", "", "")
+    started = time.process_time()
+    planned = plan_topology(topology, Parallelism(), placement)
+    cores = parse_quantity(cpu)
+
+    assert time.process_time() - started < 0.01
+    assert cores < 2**63
+    assert planned.node_bytes is not None
+    assert planned.node_bytes < 2**63

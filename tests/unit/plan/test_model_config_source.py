@@ -29,13 +29,13 @@ class Hub(BaseHTTPRequestHandler):
         self.send_response(status)
         self.end_headers()
         if status == 200:
-            self.wfile.write(CONFIG.read_bytes())
+            self.wfile.write(b" " * (5 << 20) if "org/large" in self.path else CONFIG.read_bytes())
 
     def _status(self, token: str | None) -> int:
         model = self.path.split("/resolve/")[0].strip("/")
         if model == "org/gated":
             return 200 if token == "Bearer good" else 401
-        return {"org/public": 200, "org/broken": 503}.get(model, 404)
+        return {"org/public": 200, "org/large": 200, "org/broken": 503}.get(model, 404)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
         pass
@@ -66,6 +66,21 @@ def test_of_a_hub_model_only_config_json_is_fetched(hub: list[tuple[str, str | N
     assert model_shape("hf://org/public").hidden_size == 128
     assert model_shape("hf://org/public", "v2").hidden_size == 128
     assert hub == [("/org/public/resolve/main/config.json", None), ("/org/public/resolve/v2/config.json", None)]
+
+
+def test_neither_name_nor_revision_leads_to_another_file(hub: list[tuple[str, str | None]]) -> None:
+    assert model_shape("hf://org/public", "../../x/model.bin?").hidden_size == 128
+    model_shape("hf://org/public/resolve/main/model.bin?x=")
+    assert [path for path, _ in hub] == [
+        "/org/public/resolve/..%2F..%2Fx%2Fmodel.bin%3F/config.json",
+        "/org/public/resolve/main/model.bin%3Fx%3D/resolve/main/config.json",
+    ]
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_answer_that_is_no_config_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigurationError, match="is larger than 4,194,304 bytes"):
+        model_shape("hf://org/large")
 
 
 def test_a_token_opens_a_gated_model(hub: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -150,3 +151,16 @@ def test_a_wrong_shape_is_refused_with_the_value_and_the_rule(change: dict[str, 
         message,
         "give the config.json of a decoder-only language model",
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 10_000_000_000}, "num_hidden_layers is 1e+10, and no model has more than 2,000"),
+        ({"vocab_size": 2**31}, "vocab_size is 2.15e+09, and no model has more than 2,147,483,647"),
+        ({"hidden_size": 2**30, "intermediate_size": 2**30}, "parameters, more than any model has"),
+    ],
+)
+def test_sizes_beyond_any_model_are_an_error_at_once(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        read_shape({"model_type": "llama", **SMALL, **change})

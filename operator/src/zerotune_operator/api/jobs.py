@@ -8,9 +8,9 @@ from pydantic import Field
 
 from zerotune_operator.api.rules import FINE_TUNE_RULES, INFERENCE_RULES
 from zerotune_operator.api.topology import Adapter, Backend, Parallelism, RunPolicy, Topology
-from zerotune_trainer.config.base import Rule, Settings
+from zerotune_trainer.config.base import JsonObject, Rule, Settings
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
-from zerotune_trainer.config.sources import Data, JsonObject, Model, Output
+from zerotune_trainer.config.sources import Data, Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Method, Precision, Preference, Training, Zero
 
 GROUP = "zerotune.dev"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from zerotune_operator.api.fields import without_empty
 from zerotune_operator.api.jobs import GROUP, VERSION, FineTuneJob, InferenceJob, Job
 from zerotune_operator.api.manifest_yaml import Document, Problem, read_documents
+from zerotune_operator.api.manifest_yaml import Path as Place
 from zerotune_operator.api.problems import find_changes, find_problems, validate
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
@@ -45,7 +46,7 @@ def load_documents(path: Path) -> list[Job | dict[str, Any]]:
         InputMissingError: there is no such file.
         InvalidManifestError: it holds no job, or anything is wrong with one.
     """
-    documents = list(read_documents(_read(path)))
+    documents = [item for document in read_documents(_read(path)) for item in _items(document)]
     problems = [problem for document in documents for problem in _problems(document)]
     if problems:
         raise _invalid(str(path), problems)
@@ -108,6 +109,19 @@ def _read(path: Path) -> str:
         raise InvalidManifestError(f"{path} is not UTF-8: byte {error.start}", "save it as UTF-8") from error
     except OSError as error:
         raise InputMissingError(f"{path} cannot be read: {error.strerror}", "name a file that you can read") from error
+
+
+def _items(document: Document) -> Iterator[Document]:
+    """The items of a List (`kubectl get -o yaml` writes one), as documents of their own; else the document itself."""
+    value = document.value
+    if document.problems or not isinstance(value, dict) or value.get("kind") != "List":
+        yield document
+        return
+    items = value.get("items")
+    for index, item in enumerate(items if isinstance(items, list) else []):
+        place: Place = ("items", index)
+        lines = {path[2:]: line for path, line in document.lines.items() if path[:2] == place}
+        yield Document(item, lines)
 
 
 def _is_ours(value: Any) -> bool:

@@ -1,6 +1,8 @@
 """YAML as kubectl reads it (sigs.k8s.io/yaml), with the line of every field.
 
 Where PyYAML differs: `2e-5` is a number here, `1:30` and `2026-01-01` are text, and a key given twice is an error.
+ruamel.yaml has lines and finds keys given twice too. What most of this module is for, the rules by which kubectl tells
+a number from a text, it has no more than PyYAML: they are neither those of YAML 1.1 nor of 1.2.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ Path = tuple[str | int, ...]
 
 MOST_NODES = 100_000
 """Values a document may have, aliases followed: far more than a manifest needs, far fewer than a YAML bomb holds."""
+
+
+MOST_LEVELS = 100
+"""Groups and lists in one another that a document may have."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +87,13 @@ def read_documents(text: str) -> Iterator[Document]:
             document = _Reader(loader).read(node)
             if document.value is not None or document.problems:
                 yield document
+    except RecursionError:
+        yield Document(problems=[Problem((), f"is nested more than {MOST_LEVELS} levels deep: make it flatter")])
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        yield Document(problems=[Problem((), f"this is not YAML: {what}", mark.line + 1 if mark else None)])
+        remedy = ": YAML is indented with spaces, replace the tab" if "'\\t'" in what else ""
+        yield Document(problems=[Problem((), f"this is not YAML: {what}{remedy}", mark.line + 1 if mark else None)])
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         yield Document(
@@ -103,14 +112,16 @@ class _Reader:
     def read(self, node: yaml.Node) -> Document:
         try:
             self._document.value = self._value(node, ())
-        except _TooLargeError:
-            self._complain((), node, f"has more than {MOST_NODES} values, aliases followed: write it without aliases")
+        except _TooLargeError as error:
+            self._complain((), node, str(error))
         return self._document
 
     def _value(self, node: yaml.Node, path: Path) -> Any:
         self._nodes += 1
-        if self._nodes > MOST_NODES or len(path) > 100:
-            raise _TooLargeError
+        if self._nodes > MOST_NODES:
+            raise _TooLargeError(f"has more than {MOST_NODES} values, aliases followed: write it without aliases")
+        if len(path) > MOST_LEVELS:
+            raise _TooLargeError(f"is nested more than {MOST_LEVELS} levels deep, aliases followed: make it flatter")
         self._document.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)

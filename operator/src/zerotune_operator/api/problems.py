@@ -7,11 +7,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from zerotune_operator.api.cel import broken_rules
 from zerotune_operator.api.fields import all_fields, field_at, fields_of, part_of
 from zerotune_operator.api.manifest_yaml import Path, Problem, path_text
+from zerotune_operator.api.quantity import PATTERN as QUANTITY_PATTERN
+from zerotune_operator.api.quantity import RULE as QUANTITY_RULE
+from zerotune_operator.api.remedies import remedy_for_pattern, remedy_for_type
 from zerotune_operator.api.support import BackendName, unsupported
 from zerotune_trainer.config.base import Rule, Settings
 
@@ -138,15 +142,23 @@ def _message(model: type[Settings], place: Path, details: ErrorDetails, context:
         return f"is not a field of {path_text(place[:-1]) or model.__name__}: {_suggest_field(model, place)}"
     description = _description(model, place)
     if kind == "missing":
-        return f"is missing: {description}"
+        generated = place == ("metadata", "name") and "generateName" in found
+        instead = "generateName is for `kubectl create`, and a job is found and goes on by its name: give one. "
+        return f"is missing: {instead if generated else ''}{description}"
     if kind == "literal_error":
         return _choice_message(found, context)
     if kind in _WANTED:
-        return f"is {_shown(found)}, must be {_WANTED[kind]}{_quoting(kind, found)}"
+        remedy = remedy_for_type(kind, str(place[-1]), found, _fields_at(model, place))
+        return f"is {_shown(found)}, must be {_WANTED[kind]}{f': {remedy}' if remedy else ''}"
     if kind in _BOUNDS:
         return f"is {_shown(found)}, must be {_BOUNDS[kind][0].format(**context)}: {description}"
     if kind == "string_pattern_mismatch":
-        return f"is {_shown(found)}, must match {context['pattern']}: {description}"
+        names = [name for name in place if isinstance(name, str)]
+        remedy = remedy_for_pattern(names[-1], found)
+        wanted = QUANTITY_RULE if context["pattern"] == QUANTITY_PATTERN else f"must match {context['pattern']}"
+        return f"is {_shown(found)}, {wanted}: {f'{remedy}. ' if remedy else ''}{description}"
+    if kind == "too_large":
+        return details["msg"]
     return f"is {_shown(found)}: {details['msg']}"
 
 
@@ -178,36 +190,28 @@ _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 )
 
 
-def _quoting(kind: str, found: Any) -> str:
-    if found is None:
-        return ": give a value, or leave the field out"
-    if kind == "string_type" and isinstance(found, bool):
-        return ": write it in quotes (YAML reads yes, no, on and off as true and false)"
-    if kind == "string_type" and isinstance(found, int | float):
-        return ": write it in quotes"
-    if isinstance(found, str) and kind in ("int_type", "float_type", "bool_type"):
-        return ": write it without quotes"
-    return ""
-
-
 def _description(model: type[Settings], place: Path) -> str:
     info = field_at(model, place)
     return " ".join((info.description if info and info.description else "see `zerotune explain`").split())
 
 
 def _suggest_field(model: type[Settings], place: Path) -> str:
-    parent = field_at(model, place[:-1])
-    part = model if len(place) == 1 else part_of(parent) if parent else None
-    names = fields_of(part) if part else {}
-    name = str(place[-1])
-    close = {_bare(known): known for known in names}
-    matches = get_close_matches(_bare(name), close, n=1)
-    if matches:
-        return f"did you mean {close[matches[0]]}?"
+    names, name = _fields_at(model, place[:-1]), str(place[-1])
+    bare = {_bare(known): known for known in names}
+    if _bare(name) in bare:
+        return f"did you mean {bare[_bare(name)]}?"
+    longer = [known for known in names if known.startswith(name) and len(name) > 2]
     elsewhere = [path_text(path) for path in all_fields(model) if path[-1] == name]
-    if elsewhere:
-        return f"did you mean {elsewhere[0]}?"
-    return f"it has {', '.join(sorted(names))}"
+    close = [bare[match] for match in get_close_matches(_bare(name), bare, n=1)]
+    found = longer or elsewhere or close
+    return f"did you mean {found[0]}?" if found else f"it has {', '.join(sorted(names))}"
+
+
+def _fields_at(model: type[Settings], place: Path) -> dict[str, FieldInfo]:
+    """The fields of the part at a place below `model`; none where it is a value."""
+    field = field_at(model, place)
+    part = model if not place else part_of(field) if field else None
+    return fields_of(part) if part else {}
 
 
 def _bare(name: str) -> str:

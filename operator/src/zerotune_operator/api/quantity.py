@@ -8,8 +8,17 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
-PATTERN = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$"
-"""What Kubernetes reads as a quantity, less negative ones (apimachinery `resource.ParseQuantity`)."""
+_DIGITS = {"[num]?": 18, "(k|Ki)": 15, "Mi?": 12, "Gi?": 9, "Ti?": 6, "Pi?": 3, "[eE]-?(0?[0-9]|1[0-5])": 3}
+PATTERN = (
+    "^("
+    + "|".join(rf"([0-9]{{1,{most}}}(\.[0-9]{{0,9}})?|\.[0-9]{{1,9}}){unit}" for unit, most in _DIGITS.items())
+    + r"|[0-7](\.[0-9]{0,9})?Ei?)$"
+)
+"""What Kubernetes reads as a quantity (apimachinery `resource.ParseQuantity`), less negative ones and those above 2^63,
+its largest: so many digits before each unit.
+"""
+RULE = "must be a number below 2^63 with a unit of Kubernetes, as in 80Gi, 500m or 2"
+"""The same in words."""
 
 _PARTS = re.compile(r"^(?P<number>[0-9.]+)(?P<suffix>.*)$")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}

@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from zerotune_operator.api.quantity import Quantity
-from zerotune_trainer.config.base import Number, ObjectName, Rule, Settings
-from zerotune_trainer.config.sources import JsonObject
+from zerotune_trainer.config.base import JsonObject, Number, ObjectName, Rule, Settings
 
 _LONGEST_SECONDS = 2**31 - 1
 """68 years, as in Kubernetes."""

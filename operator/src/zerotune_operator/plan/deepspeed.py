@@ -7,7 +7,7 @@ from typing import Any
 
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.overrides import lookup
-from zerotune_trainer.config.sources import JsonObject
+from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.memory import Rung, bucket_size, gathered_parameters

@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from zerotune_operator.api.jobs import FineTuneJobSpec
-from zerotune_trainer.config.base import Settings
-from zerotune_trainer.config.sources import JsonObject
+from zerotune_trainer.config.base import JsonObject, Settings
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.errors import ConfigurationError
 

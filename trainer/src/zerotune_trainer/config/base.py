@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,34 @@ Revision = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=255)
 ]
 """Branch, tag or commit of a repository of the Hugging Face Hub."""
+
+_MOST_LEVELS, _MOST_VALUES = 32, 10_000
+
+
+def _bounded(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object whose depth and size code that walks it can bear.
+
+    Raises:
+        PydanticCustomError: of type `too_large`.
+    """
+    level: list[Any] = [value]
+    values = 0
+    for _ in range(_MOST_LEVELS):
+        groups = [each for each in level if isinstance(each, dict | list)]
+        level = [inner for group in groups for inner in (group.values() if isinstance(group, dict) else group)]
+        values += len(level)
+        if not level:
+            return value
+        if values > _MOST_VALUES:
+            break
+    raise PydanticCustomError(
+        "too_large",
+        f"is nested more than {_MOST_LEVELS} levels deep, or holds more than {_MOST_VALUES:,} values: make it smaller",
+    )
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_bounded)]
+"""A JSON object handed on as it is."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 """A number that JSON can write: neither infinite nor NaN."""

@@ -120,7 +120,7 @@ class Generation(Settings):
     do_sample: bool = False
     """Sample instead of taking the likeliest token."""
     temperature: Number = Field(default=1.0, gt=0)
-    """Sampling temperature."""
+    """Sampling temperature. Without randomness: `doSample: false`."""
     top_k: int = Field(default=50, ge=0)
     """Sample among the k likeliest tokens; 0: among all."""
     top_p: Number = Field(default=1.0, gt=0, le=1)
@@ -143,9 +143,9 @@ class Generation(Settings):
     """Beam search ends as soon as there are `numBeams` finished candidates."""
     use_cache: bool = True
     """Keep keys and values of past tokens."""
-    eos_token_ids: list[int] = Field(default=[])
+    eos_token_ids: list[int] = Field(default=[], max_length=256)
     """Token ids that end a generation, besides the model's own."""
-    stop_strings: list[str] = Field(default=[])
+    stop_strings: list[str] = Field(default=[], max_length=256)
     """Texts that end a generation."""
     skip_special_tokens: bool = True
     """Leave special tokens out of the text."""

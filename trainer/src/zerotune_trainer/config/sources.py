@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -239,7 +239,3 @@ class Output(Settings):
     has a folder of its own."""
     credentials: SecretReference | None = None
     """Secret with the keys that writing takes."""
-
-
-JsonObject = dict[str, Any]
-"""A JSON object handed on as it is."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from zerotune_trainer.config.arguments import check_arguments
-from zerotune_trainer.config.base import Number, Rule, Settings, Uri
+from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
 from zerotune_trainer.config.sources import Model, SecretReference
 
@@ -73,7 +73,7 @@ class Training(Settings):
     """Seeds weights, order and dropout."""
     logging_steps: int = Field(default=1, ge=1)
     """Optimizer steps between two log records."""
-    arguments: Annotated[dict[str, Any], AfterValidator(check_arguments)] = Field(
+    arguments: Annotated[JsonObject, AfterValidator(check_arguments)] = Field(
         default={}, json_schema_extra={"x-arguments": True}
     )
     """Any further field of transformers' TrainingArguments, by its own name (`neftune_noise_alpha: 5`). A name it does

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape, read_shape
@@ -17,6 +18,8 @@ WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 """What the files of weights in a model's folder are called."""
 
 _TIMEOUT_SECONDS = 30
+_MOST_BYTES = 4 << 20
+"""Of a config.json, which has some kilobytes."""
 _TRUE = {"1", "on", "yes", "true"}
 
 
@@ -88,7 +91,8 @@ def _shape_of_hub(name: str, revision: str) -> ModelShape:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
         raise InputMissingError(f"hf://{name} is not in the cache at {_cache()}, and HF_HUB_OFFLINE is set", "unset it")
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    url = f"{endpoint}/{name}/resolve/{revision}/config.json"
+    # Quoted: neither name nor revision may lead to another file.
+    url = f"{endpoint}/{quote(name)}/resolve/{quote(revision, safe='')}/config.json"
     return _shape_of_content(_fetch(url, f"hf://{name}"), url)
 
 
@@ -113,14 +117,16 @@ def _fetch(url: str, model: str) -> bytes:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            content: bytes = answer.read()
-            return content
+            content: bytes = answer.read(_MOST_BYTES + 1)
     except urllib.error.HTTPError as error:
         raise _refusal(error, url, model) from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise TemporaryError(
             f"{url} does not answer: {error}", "check the network and HF_ENDPOINT, or try again"
         ) from error
+    if len(content) > _MOST_BYTES:
+        raise ConfigurationError(f"{url} is larger than {_MOST_BYTES:,} bytes", "name a model with its own config.json")
+    return content
 
 
 def _refusal(error: urllib.error.HTTPError, url: str, model: str) -> InputMissingError | TemporaryError:
@@ -138,7 +144,7 @@ def _refusal(error: urllib.error.HTTPError, url: str, model: str) -> InputMissin
 def _shape_of_content(content: bytes, where: str) -> ModelShape:
     try:
         config: Any = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{where} is not JSON: {error}", "write the model's folder again") from error
     if not isinstance(config, dict):
         raise ConfigurationError(f"{where} is not a JSON object", "name the folder of a model")

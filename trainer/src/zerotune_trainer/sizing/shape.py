@@ -94,6 +94,9 @@ _FAMILIES = {
 }
 """Architectures whose count is exact."""
 
+_MOST_LAYERS, _MOST, _MOST_PARAMETERS = 2_000, 2**31 - 1, 10**15
+"""More than any model has of layers, of every other size, and of parameters: what a stranger's file says is bounded."""
+
 _RENAMED = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -122,6 +125,8 @@ def read_shape(config: dict[str, Any], where: str = "config.json") -> ModelShape
     family = _FAMILIES.get(model_type)
     layers = [_layer_parameters(sizes, family or _FAMILIES["llama"], layer) for layer in range(sizes.layers)]
     outside = _parameters_outside_layers(sizes, family or _FAMILIES["llama"])
+    if sum(layers) + outside > _MOST_PARAMETERS:
+        raise _wrong(where, f"its sizes give {sum(layers) + outside:.3g} parameters, more than any model has")
     return ModelShape(
         architecture=model_type,
         parameters=sum(layers) + outside,
@@ -191,7 +196,10 @@ def _size(options: dict[str, Any], name: str, where: str, default: int | None = 
     if value is None:
         raise _wrong(where, f"there is no {name}")
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise _wrong(where, f"{name} is {value!r}, which is not a positive whole number")
+        raise _wrong(where, f"{name} is {value!r:.80}, which is not a positive whole number")
+    most = _MOST_LAYERS if name == "num_hidden_layers" else _MOST
+    if value > most:
+        raise _wrong(where, f"{name} is {value:.3g}, and no model has more than {most:,}")
     return value
 
 
