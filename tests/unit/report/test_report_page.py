@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import math
 import re
@@ -117,6 +119,24 @@ def test_loads_nothing_and_runs_nothing(write_run: WriteRun, tmp_path: Path) -> 
     assert not {tag for tag, _ in page.elements} & {"script", "link", "img", "iframe", "object", "base"}
     assert not [attributes for _, attributes in page.elements if LOADING_ATTRIBUTES & attributes.keys()]
     assert not re.search(r"url\(|@import", _source(tmp_path))
+
+
+def test_its_policy_lets_its_own_style_in_and_nothing_else(write_run: WriteRun, tmp_path: Path) -> None:
+    text = write_report(tmp_path, write_run([train_line(1), train_line(2)])).read_text(encoding="utf-8")
+    page = Page(text)
+    [policy] = [each["content"] for _, each in page.elements if each.get("http-equiv") == "Content-Security-Policy"]
+    rules = dict(rule.strip().split(" ", 1) for rule in (policy or "").split(";"))
+    [style] = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert rules == {
+        "default-src": "'none'",
+        "style-src": f"'sha256-{digest}'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert not [attributes for _, attributes in page.elements if "style" in attributes]
+    first = text.index("Content-Security-Policy")
+    assert first < text.index("<style>") and first < text.index("secure-llama"), "it holds for all that comes after it"
 
 
 def test_can_be_read_without_seeing_it(write_run: WriteRun, tmp_path: Path) -> None:
