@@ -94,6 +94,7 @@ def test_the_objects_are_those_of_the_golden_file(name: str) -> None:
     [
         ({"replica": 2}, "additional properties 'replica' not allowed"),
         ({"admission": {"enable": True}}, "additional properties 'enable' not allowed"),
+        ({"image": {"digest": "sha256:0123"}}, "does not match pattern"),
         ({"replicas": -1}, "minimum: got -1, want 0"),
         ({"watch": {"namespaces": ["Team_A"]}}, "does not match pattern"),
         ({"admission": {"failurePolicy": "ignore"}}, "value must be one of 'Ignore', 'Fail'"),
@@ -110,6 +111,17 @@ def test_a_value_that_is_not_one_is_refused(values: chart.Object, complaint: str
         chart.render(values)
 
     assert complaint in caught.value.stderr
+
+
+def test_a_digest_names_an_image_whatever_its_tag() -> None:
+    digest = f"sha256:{4 * '0123456789abcdef'}"
+    values = {"image": {"tag": "1", "digest": digest}, "trainer": {"image": {"digest": digest}}}
+
+    [deployment] = [found for found in chart.render(values) if found["kind"] == "Deployment"]
+
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"zerotune.dev/operator@{digest}"
+    assert f"--trainer-image=zerotune.dev/trainer@{digest}" in container["args"]
 
 
 @pytest.mark.parametrize("setting", re.findall(r"`([a-z][\w.]*=[^`]+)` \|$", README, re.MULTILINE))

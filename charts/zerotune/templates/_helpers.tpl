@@ -30,11 +30,23 @@ app.kubernetes.io/component: test
 {{- end }}
 
 {{- define "zerotune.image" -}}
-{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- include "zerotune.imageName" (list . .Values.image) }}
 {{- end }}
 
 {{- define "zerotune.trainerImage" -}}
-{{- printf "%s:%s" .Values.trainer.image.repository (.Values.trainer.image.tag | default .Chart.AppVersion) }}
+{{- include "zerotune.imageName" (list . .Values.trainer.image) }}
+{{- end }}
+
+{{- /* Of the root and an `image`: REPOSITORY@DIGEST where a digest is given, else REPOSITORY:TAG. */ -}}
+{{- define "zerotune.imageName" -}}
+{{- $root := index . 0 }}
+{{- with index . 1 }}
+{{- if .digest }}
+{{- printf "%s@%s" .repository .digest }}
+{{- else }}
+{{- printf "%s:%s" .repository (.tag | default $root.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* The Secret with the webhook's certificate. */ -}}
