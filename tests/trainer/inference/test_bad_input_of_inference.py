@@ -54,7 +54,9 @@ def test_template_that_cannot_be_read(question: dict[str, Any], refused: Any) ->
 def test_template_may_not_reach_into_python(question: dict[str, Any], job: Any, run_job: Any, output_rows: Any) -> None:
     template = "{{ prompt.__class__.__mro__ }}"
     assert run_job(job(data=question | {"template": template}, ranks=1)).exit_codes == [0]
-    assert all("unsafe" in row["error"] for row in output_rows())
+    errors = [row["error"] for row in output_rows()]
+    assert len(errors) == 3
+    assert all("unsafe" in error for error in errors)
 
 
 def test_system_prompt_without_conversations(question: dict[str, Any], refused: Any) -> None:

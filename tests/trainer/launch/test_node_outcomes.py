@@ -164,8 +164,8 @@ def test_a_rank_that_beats_but_makes_no_step_hangs_too(make_job: Callable) -> No
 
 
 def test_a_long_data_phase_is_no_hang(make_job: Callable) -> None:
-    [node] = make_job(hangTimeoutSeconds=2).start_toys("data")
-    progress = node.until(lambda progress: progress.ranks[0].step_age_seconds > 4)
+    [node] = make_job(hangTimeoutSeconds=6).start_toys("data")
+    progress = node.until(lambda progress: progress.ranks[0].step_age_seconds > 8)
     assert progress.failure is None
     assert progress.ranks[0].beat_age_seconds < 2
 

@@ -111,10 +111,13 @@ def _last_train_record(job: Any) -> dict[str, Any]:
     return records[-1]
 
 
-def test_packing_trains_on_every_token_once_an_epoch(make_job: Any) -> None:
+@pytest.mark.parametrize(
+    ("method", "packings"), [("cpt", ["wrapped", "bfd_split", "none"]), ("sft", ["bfd_split", "none"])]
+)
+def test_every_token_is_trained_on_once_an_epoch(make_job: Any, method: str, packings: list[str]) -> None:
     """R12: 'tokens in = tokens trained', although neither rows nor blocks divide by what the ranks take at once."""
-    for packing in ("wrapped", "bfd_split", "none"):
-        job = make_job(packing)
+    for packing in packings:
+        job = make_job(f"{method}-{packing}", method=method)
         job.config["data"]["packing"] = packing
         job.config["data"]["maxLength"] = 256
         job.config["training"] |= {"maxSteps": None, "numTrainEpochs": 1, "perDeviceTrainBatchSize": 3}
