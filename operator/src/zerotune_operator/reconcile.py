@@ -11,7 +11,7 @@ from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import read_job
-from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.base import AttemptRef, Observation
 from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError
 from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
@@ -33,7 +33,7 @@ from zerotune_operator.status import (
     under_way,
 )
 from zerotune_operator.store import Key
-from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
 
 _logger = logging.getLogger(__name__)
@@ -195,10 +195,3 @@ class Reconciler:
 def _failure_class(status: JobStatus) -> str | None:
     """Why the newest attempt fails, as far as that is known."""
     return status.attempts[-1].failure_class if status.attempts else None
-
-
-def cause_of(error: ZerotuneError) -> RootCause:
-    """An error as the reason of a status."""
-    return RootCause(
-        failure_class=error.failure_class, message=error.message, hint=error.hint, exit_code=error.exit_code
-    )

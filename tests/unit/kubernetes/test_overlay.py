@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.kubernetes.rendering import fine_tune_job, pod_spec, trainer, tuned
+from tests.unit.kubernetes.rendering import attempt_of, fine_tune_job, pod_spec, trainer, tuned
+from zerotune_operator.api.load import load_jobs
 from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, lay_over, merge
 from zerotune_operator.backends.kubernetes.render import Object
 from zerotune_trainer.errors import ConfigurationError
@@ -194,7 +197,12 @@ def test_what_breaks_a_job_is_refused_by_the_name_of_the_field(patch: str, messa
     assert caught.value.hint
 
 
-def test_a_schema_keeps_null_so_that_a_patch_can_take_away() -> None:
-    backend = fine_tune_job(backend={"kubernetes": {"pod": {"spec": {"a": None}}}}).spec.backend.kubernetes
-    assert backend is not None
-    assert backend.pod == {"spec": {"a": None}}
+def test_null_in_a_manifest_takes_a_field_of_the_pod_away(tmp_path: Path) -> None:
+    job = fine_tune_job().model_dump(mode="json", by_alias=True, exclude_unset=True)
+    job["spec"]["backend"] = {"kubernetes": {"pod": {"spec": {"securityContext": {"fsGroup": None}}}}}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    (read,) = load_jobs(tmp_path / "job.json")
+
+    kept, taken = (pod_spec(attempt_of(each, "s3://m/m").job)["securityContext"] for each in (fine_tune_job(), read))
+
+    assert kept.keys() - taken.keys() == {"fsGroup"}

@@ -125,3 +125,6 @@ class InferenceJob(Settings):
 
 
 Job = FineTuneJob | InferenceJob
+
+KINDS: dict[str, type[FineTuneJob] | type[InferenceJob]] = {"FineTuneJob": FineTuneJob, "InferenceJob": InferenceJob}
+"""The kinds by name."""

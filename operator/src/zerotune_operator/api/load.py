@@ -11,14 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from zerotune_operator.api.fields import without_empty
-from zerotune_operator.api.jobs import GROUP, VERSION, FineTuneJob, InferenceJob, Job
+from zerotune_operator.api.jobs import GROUP, KINDS, VERSION, FineTuneJob, InferenceJob, Job
 from zerotune_operator.api.manifest_yaml import Document, Problem, read_documents
 from zerotune_operator.api.manifest_yaml import Path as Place
 from zerotune_operator.api.problems import find_changes, find_problems, validate
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
-
-KINDS: dict[str, type[FineTuneJob] | type[InferenceJob]] = {"FineTuneJob": FineTuneJob, "InferenceJob": InferenceJob}
-"""The kinds by name."""
 
 
 class InvalidManifestError(ConfigurationError):

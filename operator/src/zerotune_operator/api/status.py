@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -187,6 +188,13 @@ class JobStatus(Settings):
     """Why the job failed, or why it restarts, or what its nodes wait for."""
     output: OutputSummary | None = None
     """The result."""
+
+
+def cause_of(error: ZerotuneError) -> RootCause:
+    """An error as the reason of a status."""
+    return RootCause(
+        failure_class=error.failure_class, message=error.message, hint=error.hint, exit_code=error.exit_code
+    )
 
 
 def display(progress: Progress) -> Display:

@@ -14,7 +14,7 @@ import typer
 
 from zerotune_operator.api.jobs import Job, Metadata
 from zerotune_operator.api.load import load_jobs
-from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.local.admission import admit
 from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.output import complete_output
@@ -89,7 +89,7 @@ def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) 
     try:
         status = asyncio.run(_watched(Runner(job, folder, backend, view), status, plan_attempt))
     except ZerotuneError as error:
-        folder.write_status(refused(folder.read_status(), _cause(error), datetime.now(UTC)))
+        folder.write_status(refused(folder.read_status(), cause_of(error), datetime.now(UTC)))
         raise
     finally:
         view.close()
@@ -101,12 +101,6 @@ async def _watched(runner: Runner, status: JobStatus, plan_attempt: Callable[[in
     for number in _SIGNALS:
         loop.add_signal_handler(number, runner.ask_to_stop)
     return await runner.run(status, plan_attempt)
-
-
-def _cause(error: ZerotuneError) -> RootCause:
-    return RootCause(
-        failure_class=error.failure_class, message=error.message, hint=error.hint, exit_code=error.exit_code
-    )
 
 
 def conclude(status: JobStatus, folder: JobFolder) -> int:

@@ -27,12 +27,9 @@ from pathlib import Path
 
 import yaml
 
-from zerotune_operator.api.jobs import FineTuneJob, InferenceJob, Job
+from zerotune_operator.api.jobs import KINDS, Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-
-KINDS: dict[str, type[FineTuneJob] | type[InferenceJob]] = {"FineTuneJob": FineTuneJob, "InferenceJob": InferenceJob}
-"""Kinds by name; a kind's folder is its name in lower case."""
 
 _LOCK_PATIENCE_SECONDS = 1.0
 _ATTEMPT = re.compile(r"^attempt-(\d+)$")
