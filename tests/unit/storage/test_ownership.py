@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import resource
@@ -87,6 +89,39 @@ def test_of_many_jobs_at_once_one_acquires_a_bucket(bucket: str, tmp_path: Path)
     assert_one_wins(all_at_once(acts, rounds=5))
 
 
+def test_of_many_jobs_at_once_one_acquires_a_folder_without_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some FUSE file systems and network shares permit no hard link."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    def claim(number: int, turn: int) -> None:
+        Ownership(open_output(f"file://{tmp_path}/{turn}", tmp_path), identity(str(number))).acquire()
+
+    acts = [lambda turn, number=number: claim(number, turn) for number in range(CONTENDERS)]
+    assert_one_wins(all_at_once(acts, rounds=10))
+
+
+def test_a_volume_without_locks_lets_a_later_attempt_take_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As NFS is where no lock manager runs."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    folder = open_output(f"file://{tmp_path}/out", tmp_path)
+    Ownership(folder, identity(attempt=0)).acquire()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    Ownership(folder, identity(attempt=1)).acquire()
+    Ownership(folder, identity(attempt=1)).verify()
+    assert "has no locks" in caplog.text
+
+
 def test_of_many_jobs_at_once_one_replaces_a_torn_owner_file(tmp_path: Path) -> None:
     def claim(number: int, turn: int) -> None:
         Ownership(open_output(f"file://{tmp_path}/{turn}", tmp_path), identity(str(number))).acquire()
@@ -107,6 +142,17 @@ def test_of_attempts_at_once_the_latest_has_the_folder_in_the_end(tmp_path: Path
     for turn, texts in enumerate(rounds):
         assert texts[-1] == "done"
         assert all(text == "done" or text.startswith("SupersededError") for text in texts), texts
+        ends = [outcome(ownership(attempt, turn).verify) for attempt in range(CONTENDERS)]
+        assert ends[-1] == "done" and all(text.startswith("SupersededError") for text in ends[:-1]), ends
+
+
+def test_of_attempts_at_once_the_latest_has_the_bucket_in_the_end(bucket: str, tmp_path: Path) -> None:
+    def ownership(attempt: int, turn: int) -> Ownership:
+        return Ownership(open_output(f"s3://{bucket}/{turn}", tmp_path / str(attempt)), identity(attempt=attempt))
+
+    acts = [lambda turn, attempt=attempt: ownership(attempt, turn).acquire() for attempt in range(CONTENDERS)]
+    for turn, texts in enumerate(all_at_once(acts, rounds=3)):
+        assert texts[-1] == "done", texts
         ends = [outcome(ownership(attempt, turn).verify) for attempt in range(CONTENDERS)]
         assert ends[-1] == "done" and all(text.startswith("SupersededError") for text in ends[:-1]), ends
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _DRAFTS = ".*.draft"
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What a file system says that has no hard links."""
 
 
@@ -43,7 +43,7 @@ def create_exclusively(path: Path, content: bytes) -> bool:
         Whether it was written; False where there was one already.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or the file system has no hard links (`NO_LINKS`).
     """
     with _draft(path, content) as draft:
         try:
@@ -52,10 +52,6 @@ def create_exclusively(path: Path, content: bytes) -> bool:
         except FileExistsError:
             # NFS says so too where it repeats a request whose first answer was lost: the link may be ours.
             return draft.stat().st_nlink > 1
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            return _create(path, content)
         finally:
             sync(path.parent)
     return True
@@ -81,19 +77,10 @@ def _draft(path: Path, content: bytes) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.draft")
     try:
-        _create(draft, content)
+        with draft.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         yield draft
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _create(path: Path, content: bytes) -> bool:
-    try:
-        file = path.open("xb")
-    except FileExistsError:
-        return False
-    with file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return True

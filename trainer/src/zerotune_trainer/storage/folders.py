@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
-from zerotune_trainer.atomic import create_exclusively, write_atomically
+from zerotune_trainer.atomic import NO_LINKS, create_exclusively, write_atomically
 from zerotune_trainer.storage.locations import Location, locate, store_errors
 from zerotune_trainer.storage.once import POLL_SECONDS, locked
 
@@ -159,14 +159,17 @@ class LocalFolder(Folder):
         return Versioned(content, hashlib.sha256(content).hexdigest())
 
     def exchange(self, relative: str, content: bytes, expected: str | None) -> bool:
-        """See Folder. A link decides who makes a file, for it never replaces one; a lock who replaces it."""
+        """See Folder. A link decides who makes a file, for it never replaces one; a lock who replaces it.
+
+        Where a file system has no links, the lock decides that too.
+        """
         path = self.local / relative
         try:
-            if expected is None:
-                return create_exclusively(path, content)
+            if expected is None and (made := _linked(path, content)) is not None:
+                return made
             with locked(path):
                 found = self.read(relative)
-                if found is None or found.version != expected:
+                if (found and found.version) != expected:
                     return False
                 write_atomically(path, content)
         except FileNotFoundError:
@@ -257,6 +260,15 @@ def open_folder(uri: str, cache_dir: Path) -> Folder:
     with store_errors(uri):
         folder.local.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _linked(path: Path, content: bytes) -> bool | None:
+    try:
+        return create_exclusively(path, content)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return None
 
 
 def _files(path: Path) -> list[Path]:
