@@ -127,6 +127,7 @@ CONFIGURATION = failure("Configuration", 64, rank=1, host="b")
 OOM = failure("OutOfMemory", 71, rank=1, host="b", step=4, hint="smaller batch")
 LOST = failure("PeerLost", 69, rank=0, host="a")
 STOPPED = failure("Stopped", 143)
+SUPERSEDED = failure("Superseded", 77, host="b")
 
 
 def cause(kind: str, exit_code: int, **more: Any) -> RootCause:
@@ -135,6 +136,7 @@ def cause(kind: str, exit_code: int, **more: Any) -> RootCause:
 
 NO_MEMORY = cause("OutOfMemory", 71, rank=1, host="b", step=4, hint="smaller batch")
 REFUSED = cause("Configuration", 64, rank=1, host="b")
+TOO_LATE = cause("Superseded", 77, host="b")
 BUG = cause("Internal", 70, host="b")
 KILLED = cause(
     "Killed",
@@ -170,8 +172,9 @@ SILENT = cause(
         ([ended("a", 1), ended("b", 143, 8, STOPPED)], "Restarting", SILENT, "Failed"),
         ([ended("a", 71, 6, OOM), ended("b", 70, 5, failure("Internal", 70))], "Restarting", BUG, "Failed"),
         ([ended("a", 143, 5, STOPPED), ended("b", 143, 6, STOPPED)], "Suspended", None, "Stopped"),
+        ([ended("a", 69, 5, LOST), ended("b", 77, 6, SUPERSEDED)], "Failed", TOO_LATE, "Failed"),
     ],
-    ids=["oom", "configuration", "killed", "no manifest", "silent", "earliest", "stopped"],
+    ids=["oom", "configuration", "killed", "no manifest", "silent", "earliest", "stopped", "superseded"],
 )  # fmt: skip
 def test_the_first_failure_decides(
     nodes: list[NodeObservation], phase: str, root: RootCause | None, outcome: str
