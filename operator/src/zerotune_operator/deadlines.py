@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import Observation
 from zerotune_trainer.errors import StoppedError
 

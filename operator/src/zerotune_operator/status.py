@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import (
     JobStatus,
     OutputSummary,
@@ -22,7 +23,6 @@ from zerotune_operator.api.status import (
     RootCause,
     display,
 )
-from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import DISRUPTIONS, Observation
 from zerotune_operator.conditions import enter, not_running
 from zerotune_operator.deadlines import overdue

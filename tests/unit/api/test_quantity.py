@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from zerotune_operator.api.parallelism import Parallelism
 from zerotune_operator.api.quantity import PATTERN, Quantity, parse_quantity
-from zerotune_operator.api.topology import Parallelism, Topology
+from zerotune_operator.api.topology import Topology
 from zerotune_operator.plan.placement import Placement
 from zerotune_operator.plan.topology import plan_topology
 

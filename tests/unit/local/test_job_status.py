@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import (
     Attempt,
     Condition,
@@ -15,7 +16,6 @@ from zerotune_operator.api.status import (
     PlanSummary,
     RootCause,
 )
-from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.status import abandoned, advance, next_attempt, planned
 from zerotune_trainer.errors import Failure

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from zerotune_operator.api.topology import Accelerator, Parallelism, Topology
+from zerotune_operator.api.parallelism import Parallelism
+from zerotune_operator.api.topology import Accelerator, Topology
 from zerotune_operator.plan import Placement, Plan
 from zerotune_operator.plan.topology import gpu_memory, plan_topology
 from zerotune_trainer.errors import ConfigurationError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, PlanSummary
-from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.status import advance, planned
 from zerotune_trainer.errors import Failure

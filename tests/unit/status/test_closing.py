@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.status.attempts import at, ended, running, seen, told, waiting
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import OutputSummary
-from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.deadlines import seconds_since_end
 from zerotune_operator.status import advance, next_attempt, under_way
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from tests.unit.status.attempts import PLAN, START, at, ended, running, seen, told, waiting
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause
-from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.pending import pending
 from zerotune_operator.status import advance, planned, refused, suspended

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.status.attempts import START, at, ended, running, seen, told, waiting
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import Attempt, Condition, RootCause
-from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.rootcause import root_cause
 from zerotune_operator.status import advance, current_attempt, under_way

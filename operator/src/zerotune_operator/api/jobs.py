@@ -6,8 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from zerotune_operator.api.adapter import Adapter
+from zerotune_operator.api.backend import BackendSpec
+from zerotune_operator.api.parallelism import Parallelism
 from zerotune_operator.api.rules import FINE_TUNE_RULES, INFERENCE_RULES
-from zerotune_operator.api.topology import Adapter, Backend, Parallelism, RunPolicy, Topology
+from zerotune_operator.api.run_policy import RunPolicy
+from zerotune_operator.api.topology import Topology
 from zerotune_trainer.config.base import JsonObject, Rule, Settings
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.sources import Data, Model, Output
@@ -61,7 +65,7 @@ class FineTuneJobSpec(Settings):
     """When to evaluate."""
     output: Output = Output()
     """Where the trained model goes."""
-    backend: Backend = Backend()
+    backend: BackendSpec = BackendSpec()
     """What runs the job."""
     run_policy: RunPolicy = RunPolicy()
     """Restarts, deadlines, queues."""
@@ -96,7 +100,7 @@ class InferenceJobSpec(Settings):
     """Where the results go."""
     output_format: InferenceOutputFormat = InferenceOutputFormat()
     """Shape of the output files."""
-    backend: Backend = Backend()
+    backend: BackendSpec = BackendSpec()
     """What runs the job."""
     run_policy: RunPolicy = RunPolicy()
     """Restarts, deadlines, queues."""

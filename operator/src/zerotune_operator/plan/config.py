@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
-from zerotune_operator.api.topology import RunPolicy
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.placement import Placement
 from zerotune_operator.plan.topology import PlannedTopology

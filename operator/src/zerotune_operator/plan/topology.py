@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from zerotune_operator.api.parallelism import Parallelism
 from zerotune_operator.api.quantity import parse_quantity
-from zerotune_operator.api.topology import Accelerator, Parallelism, Topology
+from zerotune_operator.api.topology import Accelerator, Topology
 from zerotune_operator.plan.placement import Placement
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import ConfigurationError

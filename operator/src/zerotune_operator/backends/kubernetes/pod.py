@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zerotune_operator.api.backend import KubernetesSpec
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.load import require_none
-from zerotune_operator.api.topology import KubernetesBackend, Topology
+from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.network import PROGRESS_PORT_NAME
 from zerotune_operator.backends.kubernetes.objects import (
@@ -73,9 +74,9 @@ _GPU_TAINT = "nvidia.com/gpu"
 """Also on nodes whose GPUs are split, and are asked for by another name."""
 
 
-def backend_of(job: Job) -> KubernetesBackend:
+def backend_of(job: Job) -> KubernetesSpec:
     """The job's own settings for this backend; it may do without any."""
-    return job.spec.backend.kubernetes or KubernetesBackend()
+    return job.spec.backend.kubernetes or KubernetesSpec()
 
 
 def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from zerotune_operator.api.backend import KubernetesSpec
 from zerotune_operator.api.quantity import parse_quantity
-from zerotune_operator.api.topology import KubernetesBackend, Topology
+from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.objects import Object, given
 from zerotune_operator.backends.kubernetes.placement import CACHE_DIR, CLAIMS_DIR, claim_of
 from zerotune_trainer.config import InferConfig, TrainConfig
@@ -44,7 +45,7 @@ def job_folder(config_map: str) -> Mount:
     return Mount("job", JOB_DIR, {"configMap": {"name": config_map}}, read_only=True)
 
 
-def shared_memory(backend: KubernetesBackend, topology: Topology) -> Mount:
+def shared_memory(backend: KubernetesSpec, topology: Topology) -> Mount:
     """Where NCCL and data workers exchange data; without this it has 64 MiB.
 
     What is in it counts as memory of the pod, which bounds it where no size is known.

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, RootCause
-from zerotune_operator.api.topology import RunPolicy
 from zerotune_operator.backends.base import Observation
 from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.pressure import Pressure, pressure
