@@ -84,7 +84,7 @@ def test_a_manifest_that_a_store_does_not_know_costs_no_checkpoint(
     for step in (2, 4):
         put_checkpoint(folder, config, step)
     before = keys()
-    store = CheckpointStore(Ownership(folder, config.job), config)
+    store = CheckpointStore(Ownership(folder, config.job), config, "rows")
     (forgotten / "checkpoint-4+manifest.json").write_text("1")
     assert store.states() == {2: State.COMPLETE, 4: State.COMPLETE}
     assert (forgotten / "checkpoint-4+manifest.json").read_text() == "0", "the case does not test what it is for"
@@ -109,7 +109,7 @@ def test_only_what_an_earlier_attempt_has_left_is_removed(forgotten: Path, confi
     folder = open_folder("s3://results/checkpoints", tmp_path)
     put_checkpoint(folder, config, 2)
     put_checkpoint(folder, config, 4, complete=False)
-    store = CheckpointStore(Ownership(folder, config.job), config)
+    store = CheckpointStore(Ownership(folder, config.job), config, "rows")
     store.note_leftovers(store.states())
     put_checkpoint(folder, config, 5, complete=False)
     put_checkpoint(folder, config, 6)

@@ -111,6 +111,8 @@ class Job:
     """Variables of the ranks."""
     cache_of: dict[str, str] = field(default_factory=dict)
     """The cache of a host that does not share `launch.cacheDir` with the others."""
+    train_uri_of: dict[str, str] = field(default_factory=dict)
+    """The training data of a host that sees other files than the others."""
 
     @property
     def output(self) -> Path:
@@ -143,6 +145,9 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         launch = self.config["launch"]
         config = self.config | {"launch": launch | {"cacheDir": self.cache_of.get(host, launch["cacheDir"])}}
+        if host in self.train_uri_of:
+            data = self.config["data"]
+            config |= {"data": data | {"train": data["train"] | {"uris": [self.train_uri_of[host]]}}}
         (folder / "config.json").write_text(TrainConfig.model_validate(config).model_dump_json(by_alias=True))
         (folder / "deepspeed.json").write_text(json.dumps(self.deepspeed))
         (folder / "hostfile").write_text(hostfile)

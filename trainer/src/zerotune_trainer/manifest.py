@@ -35,6 +35,8 @@ class Manifest(Settings):
     step: int
     """Optimizer steps, or records."""
     files: list[ManifestFile]
+    data_digest: str | None = None
+    """Of the rows that a checkpoint was written over."""
 
     def encoded(self) -> bytes:
         """What `manifest.json` holds."""

@@ -14,7 +14,8 @@ from transformers.utils.logging import disable_progress_bar
 from zerotune_trainer import compat, distributed, methods, model
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.errors import StoppedError
+from zerotune_trainer.data import PreparedData
+from zerotune_trainer.errors import DataError, StoppedError
 from zerotune_trainer.mesh import Mesh
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.reporting.results import METRICS_NAME
@@ -72,7 +73,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     context.report.phase("rendezvous")
     topology = distributed.init_process_group(context, config.launch, rendezvous)
     mesh = Mesh.of(context)
-    store = _acquire(config, context, ownership, cache)
+    _check_rows(context, rows)
+    store = _acquire(config, context, ownership, cache, rows.digest)
     share = Share.of(store, context, mesh)
     checkpoints = CheckpointReader(store, config, share, output.local)
 
@@ -120,7 +122,26 @@ def _stop_if_asked(context: RankContext, asked: bool) -> None:
         raise StoppedError(f"rank {context.rank} was asked to stop before the first step; there is nothing to keep")
 
 
-def _acquire(config: TrainConfig, context: RankContext, output: Ownership, cache: Path) -> CheckpointStore:
+def _check_rows(context: RankContext, rows: PreparedData) -> None:
+    """See that all ranks prepared the same rows: with others they would train on different data, or wait for ever.
+
+    Raises:
+        DataError: they did not, on every rank.
+    """
+    of_ranks = distributed.gather((rows.digest, len(rows.train)))
+    others = {rank: found for rank, found in enumerate(of_ranks) if found != of_ranks[0]}
+    if others:
+        rank, (_, count) = next(iter(others.items()))
+        raise DataError(
+            f"rank {rank} on {context.hostfile.host_of_rank(rank).name} prepared {count} rows of other data than "
+            f"rank 0 on {context.hostfile.master.name}, which prepared {of_ranks[0][1]}",
+            "give every host the same files: see that they mount the same volume",
+        )
+
+
+def _acquire(
+    config: TrainConfig, context: RankContext, output: Ownership, cache: Path, data_digest: str
+) -> CheckpointStore:
     """Make the output and the checkpoints the attempt's own, and let every rank know where the checkpoints are."""
     distributed.on_first_rank(output.acquire)
     # Hosts of one machine share its cache; what a host stages there for S3 is its own.
@@ -131,7 +152,7 @@ def _acquire(config: TrainConfig, context: RankContext, output: Ownership, cache
     if context.local_rank == 0:
         discard_other_staging(output.folder)
         discard_other_staging(folder)
-    return CheckpointStore(checkpoints, config)
+    return CheckpointStore(checkpoints, config, data_digest)
 
 
 def _callbacks(

@@ -51,6 +51,8 @@ class PreparedData:
     validation: MappedRows | None
     """Where there are validation records."""
     counts: DataCounts
+    digest: str
+    """Of what the rows were made of, and how: the same wherever the rows are the same."""
 
 
 def packing_of(config: TrainConfig) -> Packing:
@@ -82,7 +84,8 @@ def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: 
     else:
         train, validation = preparation.packed(tokens), None
     counts = DataCounts(train=train.counts, validation=validation.counts if validation else None)
-    return PreparedData(train.rows, validation.rows if validation else None, counts)
+    keys = digest(train.key, validation.key if validation else None)
+    return PreparedData(train.rows, validation.rows if validation else None, counts, keys)
 
 
 def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, MappedRows]:

@@ -45,8 +45,8 @@ class EpochSampler(Sampler[int]):
 class SetEpoch(TrainerCallback):
     """Tells the sampler which epoch begins.
 
-    Where training resumes within an epoch, accelerate wraps the sampler once more, and its own `set_epoch` does not
-    reach it (1.15): the rest of a second epoch would be taken from the order of the first.
+    Where training resumes within an epoch, accelerate wraps the sampler once more, and its `set_epoch` reaches only the
+    samplers that it made itself (1.15): the rest of a second epoch would be taken from the order of the first.
     """
 
     def __init__(self, sampler: EpochSampler) -> None:

@@ -115,6 +115,13 @@ class CheckpointReader:
             )
         if manifest.config_digest != self._config.digest():
             _log.warning("%s/%s was written with another configuration of this job", self._store.uri, name)
+        if manifest.data_digest not in (None, self._store.data_digest):
+            _log.warning(
+                "%s/%s was written over other rows: the data, or what makes rows of it, has changed since; training "
+                "goes on at the same step of the rows as they are now; `resume: never` begins at the beginning",
+                self._store.uri,
+                name,
+            )
         return Candidate(name, manifest)
 
     def _why_not(self, step: int, state: State) -> str:

@@ -56,8 +56,9 @@ class Unusable(Settings):
 class CheckpointStore:
     """The checkpoints of a job, in one folder."""
 
-    def __init__(self, ownership: Ownership, config: TrainConfig) -> None:
+    def __init__(self, ownership: Ownership, config: TrainConfig, data_digest: str) -> None:
         self._ownership = ownership
+        self.data_digest = data_digest
         self._folder = ownership.folder
         self._config = config
         self._leftovers: set[int] = set()
@@ -148,7 +149,13 @@ class CheckpointStore:
             SupersededError: a later attempt has the folder: this one completes nothing any more.
         """
         self._ownership.verify()
-        manifest = Manifest(job=self._config.job, config_digest=self._config.digest(), step=step, files=files)
+        manifest = Manifest(
+            job=self._config.job,
+            config_digest=self._config.digest(),
+            step=step,
+            files=files,
+            data_digest=self.data_digest,
+        )
         if self.is_staged:
             self._folder.write(f"{name}/{MANIFEST_NAME}", manifest.encoded())
         else:
