@@ -126,7 +126,7 @@ def test_what_pods_need_is_made_again_where_it_is_deleted(kind: str, kubeconfig:
         [made] = await there.belongings(kind)
         path = f"{KINDS[kind].format(there.namespace)}/{made['metadata']['name']}"
         await there.cluster.delete(path)
-        again = await until(lambda: _new(there, path, made), "it is made again")
+        again = await until(lambda: _new(there, path, made), "it is made again", 90)
         assert again.get("data") == made.get("data")
         [pod] = await there.belongings("Pod")
         ungated = [{"op": "remove", "path": "/spec/schedulingGates"}]

@@ -13,7 +13,7 @@ import kopf
 from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import GROUP, VERSION
 from zerotune_operator.backends.kubernetes.client import ClusterClient
-from zerotune_operator.backends.kubernetes.jobstate import trim_job
+from zerotune_operator.backends.kubernetes.jobstate import JobState, trim_job
 from zerotune_operator.backends.kubernetes.objects import JOB_KIND_LABEL, JOB_NAME_LABEL, Object
 from zerotune_operator.backends.kubernetes.pods import has_ended, trim_pod
 from zerotune_operator.models import source_key
@@ -75,8 +75,9 @@ class Handlers:
 
     def keep_job(self, job: Object) -> None:
         """A Job is new, or changed."""
-        if self._store.children(_owner(job)).keep_job(job["metadata"]["name"], trim_job(job)):
-            self._wake(_owner(job), _START_SECONDS)
+        seen = trim_job(job)
+        if self._store.children(_owner(job)).keep_job(job["metadata"]["name"], seen):
+            self._wake(_owner(job), _END_SECONDS if JobState(seen).is_closed else _START_SECONDS)
 
     def keep_pod(self, pod: Object) -> None:
         """A pod is new, or changed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.model_config import shape_of_file
 from zerotune_operator.plan import Plan
 from zerotune_operator.store import Key, Store
-from zerotune_trainer.errors import TemporaryError
+from zerotune_trainer.errors import Failure, TemporaryError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 JOB = fine_tune_job()
@@ -179,7 +179,8 @@ def test_the_job_of_a_lost_machine_is_deleted_as_nobody_will_report_its_pod() ->
     played(act)
 
 
-def test_what_pods_need_is_made_again_where_it_is_deleted() -> None:
+@pytest.mark.parametrize("soon", [True, False], ids=["a pod waits for it", "no pod waits for it"])
+def test_what_pods_need_is_made_again_where_it_is_deleted(soon: bool) -> None:
     async def act(scene: Scene) -> None:
         ref = scene.backend.attempt_ref(0, "")
         seen = await scene.backend.observe(ref)
@@ -187,11 +188,13 @@ def test_what_pods_need_is_made_again_where_it_is_deleted() -> None:
         for wanted in shared:
             del scene.objects.known[path_of(wanted)]
         scene.objects.asked.clear()
-        scene.now = NOW + timedelta(seconds=9)
-        await scene.backend.restore(ref, seen, lambda: scene.plan)
-        assert scene.objects.asked == [], "it is looked for every ten seconds"
-        scene.now = NOW + timedelta(seconds=10)
-        await scene.backend.restore(ref, seen, lambda: scene.plan)
+        missing = Failure(failure_class="MissingReference", message="no configmap", exit_code=75)
+        lacking = replace(seen, nodes=tuple(replace(node, failure=missing) for node in seen.nodes))
+        scene.now = NOW + timedelta(seconds=9 if soon else 59)
+        await scene.backend.restore(ref, lacking if soon else seen, lambda: scene.plan)
+        assert scene.objects.asked == [], "it has been looked for a moment ago"
+        scene.now = NOW + timedelta(seconds=10 if soon else 60)
+        await scene.backend.restore(ref, lacking if soon else seen, lambda: scene.plan)
         assert scene.objects.asked == ["POST services", "POST networkpolicies", "POST configmaps"]
         assert all(scene.objects.known[path_of(wanted)]["metadata"]["uid"] for wanted in shared)
 

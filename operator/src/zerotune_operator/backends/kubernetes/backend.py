@@ -32,6 +32,7 @@ from zerotune_operator.backends.kubernetes.observe import ClusterView, observe, 
 from zerotune_operator.backends.kubernetes.placement import host_names, place
 from zerotune_operator.backends.kubernetes.render import Manifests, render, render_inspection
 from zerotune_operator.backends.kubernetes.support import require_kubernetes
+from zerotune_operator.backends.kubernetes.waiting import MISSING
 from zerotune_operator.deadlines import seconds_since_end
 from zerotune_operator.models import Awaited
 from zerotune_operator.plan import Plan, plan_job
@@ -48,7 +49,7 @@ _STUCK_SECONDS = 60
 _SETTLE_SECONDS = 10
 """How long a Job may take to notice that all of its pods have ended."""
 _RESTORE_SECONDS = 60
-"""How often it is looked whether what running pods need is there."""
+"""How often it is looked whether what pods need is there, three requests a job: they are seldom deleted."""
 _ENDING_SECONDS = 30
 """How long a Job that is about to end may take, when all of its launchers have ended."""
 _logger = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ class KubernetesBackend:
     async def restore(self, attempt: AttemptRef, seen: Observation, plan: Callable[[], Plan]) -> None:
         """Make what the pods of an attempt need, and somebody has deleted, again: Service, NetworkPolicy, ConfigMap.
 
-        It is looked for every few seconds while pods wait, else once a minute.
+        It is looked for every few seconds while a pod waits for an object that is missing, else once a minute.
 
         Args:
             attempt: The attempt.
@@ -195,8 +196,8 @@ class KubernetesBackend:
             TemporaryError: the API server does not answer.
         """
         made, now = self._job_of("trainer", attempt.number), self._cluster.clock()
-        waits = any(node.state == "waiting" for node in seen.nodes)
-        due = _PATIENCE_SECONDS if waits else _RESTORE_SECONDS
+        lacks = any(node.failure is not None and node.failure.failure_class == MISSING for node in seen.nodes)
+        due = _PATIENCE_SECONDS if lacks else _RESTORE_SECONDS
         if made is None or (self._known.restored_at and (now - self._known.restored_at).total_seconds() < due):
             return
         self._known.restored_at = now

@@ -18,6 +18,9 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.scheduling import scheduling_hint, scheduling_reasons
 from zerotune_trainer.errors import Failure, TemporaryError
 
+MISSING = "MissingReference"
+"""Class of what waits for an object that is not there."""
+
 
 class Waiting(Failure):
     """What a pod waits for. It is no end: the job goes on once it is there."""
@@ -51,14 +54,14 @@ _CONFIRM = "see `kubectl describe pod` and the settings under backend.kubernetes
 _REFUSALS = (
     _trouble(r"exceeded quota", "QuotaExceeded", "ask for less under topology, or raise the namespace's ResourceQuota"),
     _trouble(r"failed quota", "QuotaExceeded", "the ResourceQuota wants topology.cpu and topology.memory to be given"),
-    _trouble(r"looking up service account", "MissingReference", _SERVICE_ACCOUNT),
+    _trouble(r"looking up service account", MISSING, _SERVICE_ACCOUNT),
     _trouble(r"violates PodSecurity", "Forbidden", "take what it names out of backend.kubernetes.pod"),
     _trouble(
         r"(maximum|minimum) \S+ usage per",
         "Forbidden",
         "keep topology within the LimitRange of the namespace, or change it",
     ),
-    _trouble(r"no PriorityClass", "MissingReference", "create the PriorityClass, or change runPolicy.priorityClass"),
+    _trouble(r"no PriorityClass", MISSING, "create the PriorityClass, or change runPolicy.priorityClass"),
     _trouble(
         r"admission webhook", "Forbidden", "an admission webhook of the cluster refuses the pods: see its message"
     ),
@@ -67,13 +70,13 @@ _REFUSALS = (
 """What the API server says where it creates no pod for a Job, the most telling first."""
 
 _CONTAINER_CONFIG = (
-    _trouble(r"\b(secret|configmap) \S+ not found", "MissingReference", _REFERENCE),
-    _trouble(r"find key .* in (Secret|ConfigMap)", "MissingReference", _KEY),
+    _trouble(r"\b(secret|configmap) \S+ not found", MISSING, _REFERENCE),
+    _trouble(r"find key .* in (Secret|ConfigMap)", MISSING, _KEY),
     _trouble(r"runAsNonRoot|non-root", "ContainerStart", "use an image whose user is a number other than 0"),
 )
 _MOUNTS = (
-    _trouble(r"\b(secret|configmap|persistentvolumeclaim) \S+ not found", "MissingReference", _REFERENCE),
-    _trouble(r"references non-existent (secret|config) key", "MissingReference", _KEY),
+    _trouble(r"\b(secret|configmap|persistentvolumeclaim) \S+ not found", MISSING, _REFERENCE),
+    _trouble(r"references non-existent (secret|config) key", MISSING, _KEY),
 )
 _MOUNT_HINT = "see that the volume can be attached to and mounted on this node"
 _CREATION = re.compile(r'^Error creating: (pods "[^"]*" is (forbidden|invalid): )?')
@@ -140,10 +143,10 @@ def _placement(placed: Object) -> Waiting | None:
         return None  # held back by a scheduling gate, which somebody will lift
     said = placed.get("message", "")
     if claim := re.search(r'persistentvolumeclaim "\S+" [^.]+', said):
-        return _waiting("MissingReference", claim[0], _CLAIM)
+        return _waiting(MISSING, claim[0], _CLAIM)
     if "unbound immediate PersistentVolumeClaims" in said:
         hint = "see `kubectl get pvc`: its storage class must be there and able to provide it"
-        return _waiting("MissingReference", "a PersistentVolumeClaim of the pod is not bound to a volume", hint)
+        return _waiting(MISSING, "a PersistentVolumeClaim of the pod is not bound to a volume", hint)
     return _waiting("Unschedulable", scheduling_reasons(said), scheduling_hint(said))
 
 
