@@ -38,7 +38,8 @@ quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, s
 .PHONY: test
 test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) ## All checks and all tests (Linux, root, Go, apt-get)
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
-	$(BIN)/pytest -m slow
+	# Much of their time is waiting. A file stays in one process: its tests share what they look at.
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
 	# The READMEs' commands install and take away what other tests use: they come after them, on the same cluster.
 	$(WITH_CLUSTER); $(BIN)/pytest -m cluster --ignore tests/readme; $(BIN)/pytest -m cluster tests/readme
 
