@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,16 @@ def damage(path: Path, how: str) -> None:
         path.write_bytes(content[: len(content) // 2])
     elif how == "altered":
         path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+    elif path.suffix == ".json":
+        path.write_bytes(content.replace(b'"plan":"', b'"plan":"0'))
+    else:
+        # Whole lines, as another writer would leave them.
+        path.write_bytes(content + content)
 
 
 DAMAGE = st.dictionaries(
     st.tuples(st.integers(0, SHARDS - 1), st.sampled_from(["file", "marker"])),
-    st.sampled_from(["missing", "empty", "cut", "altered"]),
+    st.sampled_from(["missing", "empty", "cut", "altered", "another plan"]),
     max_size=2 * SHARDS,
 )
 
@@ -136,13 +140,11 @@ def test_files_that_never_stay_end_in_an_error_that_names_them(
     assert not (output / "manifest.json").exists()
 
 
-def test_markers_of_another_plan_do_not_count(tmp_path: Path, stub_job: Callable[..., Any]) -> None:
-    """A folder whose plan is lost, with the files and markers of a job in larger shards."""
+def test_files_of_no_plan_are_removed_from_the_own_folder(tmp_path: Path, stub_job: Callable[..., Any]) -> None:
+    """A result in more files, whose plan and manifest are gone."""
     output, job = tmp_path / "output", stub_job(RECORDS)
-    with tempfile.TemporaryDirectory() as kept:
-        job.run()
-        shutil.copytree(output, kept, dirs_exist_ok=True)
-        (output / "manifest.json").unlink()
+    job.run()
+    (output / "manifest.json").unlink()
     (output / "part-000099.jsonl").write_text('{"id": 99}\n')
     job.store = HashStore()
     assert_whole(output, job.run(attempt=1))
