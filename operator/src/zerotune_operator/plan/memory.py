@@ -35,6 +35,7 @@ def training_memory(
         on_cpu=topology.accelerator == "cpu",
         gradient_checkpointing=spec.training.gradient_checkpointing,
         eager_attention=spec.model.attn_implementation == "eager",
+        masked=_is_masked(spec),
         fused_loss=spec.training.use_liger_kernel,
         device_bytes=topology.device_bytes,
         node_bytes=topology.node_bytes,
@@ -44,6 +45,12 @@ def training_memory(
     if taken is None or _is_impossible(taken, workload):
         raise _too_large(spec, workload, rungs)
     return rungs
+
+
+def _is_masked(spec: FineTuneJobSpec) -> bool:
+    """Whether attention gets a mask. `auto` may come to flash attention, which has none, but need not."""
+    packing = spec.data.packing or ("wrapped" if spec.method == "cpt" else "none")
+    return packing != "wrapped" and spec.model.attn_implementation != "flash_attention_2"
 
 
 def _is_impossible(rung: Rung, workload: Workload) -> bool:

@@ -9,6 +9,9 @@ What DeepSpeed 0.19 keeps (runtime/zero/stage_1_and_2.py, stage3.py), in bytes:
                  In fp32, stage 0 has no master and no copy of gradients, and stage 3 no master.
     activations  a layer 34 s b h bytes at 2 bytes a number, and 5 a s^2 b more with eager attention (arXiv 2205.05198);
                  with gradient checkpointing 2 s b h, and one layer in full
+    mask         b s^2 (1 + w L) where rows are padded or packed: sdpa turns the mask of 1 byte into one of numbers
+                 in every layer and keeps that for the backward pass; with gradient checkpointing one layer's.
+                 Eager attention has one mask of numbers. Flash attention has none.
     logits       12 b s V: logits, their fp32 copy and its gradient (measured with the loss of transformers 5.23)
 """
 
@@ -51,6 +54,8 @@ class Workload(Settings):
     on_cpu: bool
     gradient_checkpointing: bool = False
     eager_attention: bool = False
+    masked: bool = False
+    """Whether attention gets a mask: rows are padded, or documents share a block; never with flash attention."""
     fused_loss: bool = False
     """The loss never holds all logits at once (Liger)."""
     device_bytes: int | None = None
@@ -165,7 +170,7 @@ def _rung(workload: Workload, name: str, stage: Stage, optimizer_on: Device, par
     offloads, offloads_param = (on == "cpu" and not workload.on_cpu for on in (optimizer_on, param_on))
     weights, gradients = _weights(workload, stage, offloads_param), _gradients(workload, stage, offloads)
     optimizer = 0 if offloads else _optimizer(workload, stage)
-    activations, logits, buffers = _activations(workload), _logits(workload), _buffers(workload, stage)
+    activations, logits, buffers = activation_bytes(workload), _logits(workload), _buffers(workload, stage)
     device = weights + gradients + optimizer + activations + logits + buffers + RUNTIME
     host = device if workload.on_cpu else RUNTIME + _offloaded(workload, stage, offloads, offloads_param)
     # Between two steps a rank on CPU has neither gradients nor activations.
@@ -224,15 +229,24 @@ def _optimizer(workload: Workload, stage: Stage) -> int:
     return -(-per_parameter * workload.shape.parameters // share)
 
 
-def _activations(workload: Workload) -> int:
+def activation_bytes(workload: Workload) -> int:
+    """Bytes that a rank's forward pass keeps for its backward pass, the logits left out."""
     shape, width = workload.shape, _width(workload)
     tokens = workload.micro_batch * workload.sequence_length
     layer = 17 * width * tokens * shape.hidden_size
     if workload.eager_attention:
         layer += 5 * width * shape.heads * tokens * workload.sequence_length // 2
     if workload.gradient_checkpointing:
-        return layer + width * tokens * shape.hidden_size * shape.layers
-    return layer * shape.layers
+        return layer + width * tokens * shape.hidden_size * shape.layers + _mask(workload, layers=1)
+    return layer * shape.layers + _mask(workload, layers=shape.layers)
+
+
+def _mask(workload: Workload, layers: int) -> int:
+    """Bytes of the attention masks of as many layers."""
+    numbers = workload.micro_batch * workload.sequence_length**2 if workload.masked else 0
+    if workload.eager_attention:
+        return _width(workload) * numbers
+    return (1 + _width(workload) * layers) * numbers
 
 
 def _logits(workload: Workload) -> int:
