@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
-from pydantic.alias_generators import to_snake
+from pydantic import create_model
+from pydantic.alias_generators import to_camel, to_snake
 
 import zerotune_operator
 import zerotune_trainer
@@ -17,7 +17,7 @@ from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
 from zerotune_operator.api.support import BACKENDS, UNSUPPORTED
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.base import Settings
-from zerotune_trainer.config.generation import Generation
+from zerotune_trainer.config.training import Checkpoint
 
 TRAINER, OPERATOR = (Path(package.__path__[0]) for package in (zerotune_trainer, zerotune_operator))
 WHOLE = {
@@ -41,38 +41,80 @@ SETTLED = {
 """Fields that a rank's configuration carries and need not read."""
 
 
+CALLED = {
+    "train": ("records",),
+    "validation": ("records",),
+    "data": ("records",),
+    "generation": ("options",),
+    "runPolicy": ("policy",),
+    "kubernetes": ("backend", "backend_of"),
+    "credentials": ("each",),
+}
+"""What code calls a part of a spec, beside its own name."""
+BY_NAME = {"training": TRAINER / "training" / "arguments.py"}
+"""Parts whose fields are handed on by name, and the module that lists them."""
+
+
 @cache
-def words(package: Path, schema: str) -> set[str]:
-    """Attributes that are read and names that stand in strings, in the code of a package that is not its schema."""
+def reads(package: Path, schema: str) -> frozenset[tuple[str, str]]:
+    """Each attribute that is read, with what it is read of, in the code of a package that is not its schema."""
     trees = [ast.parse(path.read_text()) for path in package.rglob("*.py") if path.parent != package / schema]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    return attributes | {part for node in nodes for part in _names(node)}
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    return frozenset((_owner(node.value), to_snake(node.attr)) for node in nodes if isinstance(node.ctx, ast.Load))
 
 
-def _names(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
-        yield from map(to_snake, node.value.split("."))
+def _owner(node: ast.expr) -> str:
+    """`data` in `spec.data`, `self._data` and `data(spec)`."""
+    if isinstance(node, ast.Call):
+        return _owner(node.func)
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return name.lstrip("_")
 
 
-def ignored(model: type[Settings], read: set[str]) -> set[str]:
-    paths = {".".join(map(str, path)) for path in all_fields(model)}
-    within = {path for path in paths for part in WHOLE if path.startswith(f"{part}.")}
-    return {path for path in paths - within if path not in WHOLE and to_snake(path.rpartition(".")[2]) not in read}
+@cache
+def listed(module: Path) -> frozenset[str]:
+    """The names that stand in the strings of a module."""
+    nodes = ast.walk(ast.parse(module.read_text()))
+    return frozenset(
+        to_snake(node.value) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+def ignored(model: type[Settings], read: frozenset[tuple[str, str]], part: str = "") -> set[str]:
+    """The fields that nothing reads of the part that they are in; `part`: what `model` itself is called."""
+    return {
+        ".".join(path)
+        for path in (tuple(map(str, place)) for place in all_fields(model))
+        if not any(".".join(path[:length]) in WHOLE for length in range(1, len(path) + 1))
+        and not _is_read(path[-2] if len(path) > 1 else part, path[-1], read)
+    }
+
+
+def _is_read(part: str, field: str, read: frozenset[tuple[str, str]]) -> bool:
+    name = to_snake(field)
+    if not part:
+        return any(name == attribute for _, attribute in read)
+    named = part in BY_NAME and name in listed(BY_NAME[part])
+    return named or any((owner, name) in read for owner in (to_snake(part), *CALLED.get(part, ())))
 
 
 @pytest.mark.parametrize("spec", [FineTuneJobSpec, InferenceJobSpec])
-def test_every_field_of_a_spec_is_read_or_refused(spec: type[Settings]) -> None:
-    assert ignored(spec, words(OPERATOR, "api") | words(TRAINER, "config")) == set()
+def test_every_field_of_a_spec_is_read_or_rejected(spec: type[Settings]) -> None:
+    assert ignored(spec, reads(OPERATOR, "api") | reads(TRAINER, "config")) == set()
 
 
 @pytest.mark.parametrize("config", [TrainConfig, InferConfig])
 def test_every_field_of_a_configuration_is_read_by_the_trainer(config: type[Settings]) -> None:
-    assert ignored(config, words(TRAINER, "config") | set(map(to_snake, SETTLED))) == set()
+    assert _unsettled(ignored(config, reads(TRAINER, "config"))) == set()
 
 
-def test_a_field_that_nobody_reads_is_found() -> None:
-    class Extended(Generation):
-        read_by_nobody: int = 0
+def _unsettled(paths: set[str]) -> set[str]:
+    return {path for path in paths if path.rpartition(".")[2] not in SETTLED}
 
-    assert ignored(Extended, words(TRAINER, "config")) == {"readByNobody"}
+
+@pytest.mark.parametrize("name", ["read_by_nobody", "seed", "uris", "stage"])
+def test_a_field_that_is_read_of_no_such_part_is_found(name: str) -> None:
+    """Also one that has the name of a field of another part."""
+    extended = create_model("Extended", __base__=Checkpoint, **{name: (int, 0)})
+
+    assert _unsettled(ignored(extended, reads(TRAINER, "config"), "checkpoint")) == {to_camel(name)}
