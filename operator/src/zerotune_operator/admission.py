@@ -1,8 +1,8 @@
-"""The admission webhook: refuse at `kubectl apply` what otherwise only the status would tell. An option: without it the
+"""The admission webhook: reject at `kubectl apply` what otherwise only the status would tell. An option: without it the
 same checks are made when the job is planned.
 
 The API server itself checks the schema and its CEL rules. What is left takes the plan: batch arithmetic, what a cluster
-cannot carry out, and, where the shape of the model can be had in time, whether it fits into memory.
+does not support, and, where the shape of the model can be had in time, whether it fits into memory.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def review(asked: Object, hub: Hub) -> Object:
 
 
 async def _checked(resource: Object, before: Object | None, hub: Hub) -> tuple[str, ...]:
-    """What the user should know of a job that can be carried out.
+    """What the user should know of a job that can run.
 
     Raises:
         ZerotuneError: it cannot.

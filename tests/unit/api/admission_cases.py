@@ -104,7 +104,7 @@ def read_plan_cases() -> list[PlanCase]:
             entry["hint"],
             needs_model="model" in entry,
         )
-        for entry, _, manifest in _entries("plan/refused.yaml")
+        for entry, _, manifest in _entries("plan/rejected.yaml")
     ]
 
 

@@ -1,4 +1,4 @@
-"""`training.arguments`: every field of TrainingArguments, or a pointer to its own place; else refused."""
+"""`training.arguments`: every field of TrainingArguments, or a pointer to its own place; else rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is accepted and what is refused, with the words of the refusal."""
+"""What is accepted and what is rejected, in which words."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ NEVER_ACCEPTED = {
         *NOWHERE,
     },
 }
-# Every other value of these is refused, so there is no job whose value could change.
+# Every other value of these is rejected, so there is no job whose value could change.
 NEVER_CHANGED = {"FineTuneJob": {"adapter", "parallelism", "preference"}, "InferenceJob": {"parallelism", "zero"}}
-# Keywords of the schema, and what the words of a refusal say for each.
+# Keywords of the schema, and what the words of a rejection say for each.
 BOUNDS = {
     "type": "must be",
     "enum": "must be one of",
@@ -54,7 +54,7 @@ BOUNDS = {
 
 @pytest.fixture(scope="module")
 def problems() -> list[tuple[str, Problem]]:
-    """Everything that is wrong with the cases that are refused, each with the case's kind."""
+    """Everything that is wrong with the cases that are rejected, each with the case's kind."""
     found = []
     for case in read_cases("invalid.yaml"):
         with pytest.raises(InvalidManifestError) as caught:

@@ -1,4 +1,4 @@
-"""The examples are valid, or say exactly what this version does not carry out."""
+"""The examples are valid, or say exactly what this version does not support."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_a_schedule_that_agrees_is_carried_out_by_transformers(plan_training: Pl
     )
     assert "scheduler" not in settings(plan)
     assert config(plan).training.lr_scheduler_type == schedule
-    assert plan.notes == (f"deepspeed.scheduler {kind} is carried out as training.lrSchedulerType {schedule}",)
+    assert plan.notes == (f"deepspeed.scheduler {kind} runs as training.lrSchedulerType {schedule}",)
 
 
 def test_an_optimizer_without_hyperparameters_gets_those_of_the_spec(plan_training: PlanOf) -> None:

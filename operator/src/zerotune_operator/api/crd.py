@@ -137,7 +137,7 @@ def generated_files() -> Iterator[tuple[Path, str]]:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes every value in full: aliases are hard to read, and some readers refuse them."""
+    """Writes every value in full: aliases are hard to read, and some readers reject them."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True

@@ -82,7 +82,7 @@ def _finished(job: Job, status: JobStatus) -> bool:
 
 def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) -> int:
     plan_attempt = partial(plan_here, job, folder, home)
-    plan_attempt(next_attempt(status))  # what cannot be carried out is refused before anything is written
+    plan_attempt(next_attempt(status))  # what cannot run is rejected before anything is written
     folder.write_job(job)
     backend = LocalBackend(folder, [gpu.device for gpu in gpus_for(job)], lock)
     view = view_for(job.metadata.name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.folders import check_folders
-from zerotune_operator.plan.overrides import adopt, check_precision
+from zerotune_operator.plan.overrides import check_precision, merge_deepspeed
 from zerotune_operator.plan.placement import Placement
-from zerotune_operator.plan.precision import settle_precision
+from zerotune_operator.plan.precision import resolve_precision
 from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import plan_topology
 
@@ -22,9 +22,9 @@ def check_job(job: Job, placement: Placement) -> None:
     check_folders(job, placement)
     topology = plan_topology(job.spec.topology, job.spec.parallelism, placement)
     if isinstance(job, FineTuneJob):
-        spec = adopt(job.spec)
+        spec = merge_deepspeed(job.spec)
         training_batch(spec.training, topology.data_parallel)
-        check_precision(settle_precision(spec.training.precision, topology.accelerator), spec.deepspeed)
+        check_precision(resolve_precision(spec.training.precision, topology.accelerator), spec.deepspeed)
     else:
-        settle_precision(job.spec.precision, topology.accelerator)
+        resolve_precision(job.spec.precision, topology.accelerator)
         inference_batch(job.spec.global_batch_size, job.spec.per_device_batch_size, topology.data_parallel)

@@ -77,7 +77,7 @@ def infer_config(
     )
 
 
-def settle_training(training: Training, batch: Batch, precision: Precision) -> Training:
+def resolve_training(training: Training, batch: Batch, precision: Precision) -> Training:
     """Hyperparameters with nothing left open."""
     return training.model_copy(
         update={

@@ -1,7 +1,7 @@
 """What a user's DeepSpeed configuration says twice: settings that the spec has a field of its own for.
 
 DeepSpeed would follow its configuration and the trainer the spec, so each such setting fills the field where the spec
-left it open, agrees with it, or is refused. Nothing is silently one and not the other.
+left it open, agrees with it, or is rejected. Nothing is silently one and not the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from zerotune_trainer.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
-class Twin:
+class Alias:
     """A DeepSpeed setting and the field of the spec that means the same."""
 
     path: str
@@ -29,20 +29,20 @@ class Twin:
     field: str
 
 
-TWINS = (
-    Twin("train_batch_size", "training", "global_batch_size"),
-    Twin("train_micro_batch_size_per_gpu", "training", "per_device_train_batch_size"),
-    Twin("gradient_accumulation_steps", "training", "gradient_accumulation_steps"),
-    Twin("gradient_clipping", "training", "max_grad_norm"),
-    Twin("zero_optimization.stage", "zero", "stage"),
-    Twin("zero_optimization.offload_optimizer.device", "zero", "offload_optimizer"),
-    Twin("zero_optimization.offload_param.device", "zero", "offload_param"),
-    Twin("optimizer.params.lr", "training", "learning_rate"),
-    Twin("optimizer.params.eps", "training", "adam_epsilon"),
-    Twin("optimizer.params.weight_decay", "training", "weight_decay"),
-    Twin("scheduler.params.warmup_max_lr", "training", "learning_rate"),
-    Twin("scheduler.params.warmup_num_steps", "training", "warmup_steps"),
-    Twin("scheduler.params.total_num_steps", "training", "max_steps"),
+ALIASES = (
+    Alias("train_batch_size", "training", "global_batch_size"),
+    Alias("train_micro_batch_size_per_gpu", "training", "per_device_train_batch_size"),
+    Alias("gradient_accumulation_steps", "training", "gradient_accumulation_steps"),
+    Alias("gradient_clipping", "training", "max_grad_norm"),
+    Alias("zero_optimization.stage", "zero", "stage"),
+    Alias("zero_optimization.offload_optimizer.device", "zero", "offload_optimizer"),
+    Alias("zero_optimization.offload_param.device", "zero", "offload_param"),
+    Alias("optimizer.params.lr", "training", "learning_rate"),
+    Alias("optimizer.params.eps", "training", "adam_epsilon"),
+    Alias("optimizer.params.weight_decay", "training", "weight_decay"),
+    Alias("scheduler.params.warmup_max_lr", "training", "learning_rate"),
+    Alias("scheduler.params.warmup_num_steps", "training", "warmup_steps"),
+    Alias("scheduler.params.total_num_steps", "training", "max_steps"),
 )
 
 _ELSEWHERE = {
@@ -67,7 +67,7 @@ _SCHEDULE_SETTINGS = {"warmup_max_lr", "warmup_num_steps", "total_num_steps"}
 _SCHEDULE_CONSTANTS = {"warmup_min_lr": 0, "warmup_type": "linear"}
 
 
-def adopt(spec: FineTuneJobSpec) -> FineTuneJobSpec:
+def merge_deepspeed(spec: FineTuneJobSpec) -> FineTuneJobSpec:
     """The spec with the fields it left open taken from its DeepSpeed configuration.
 
     Raises:
@@ -78,9 +78,9 @@ def adopt(spec: FineTuneJobSpec) -> FineTuneJobSpec:
             raise ConfigurationError(f"deepspeed.{path} cannot be set there", remedy)
     _check_schedule(spec.training, spec.deepspeed.get("scheduler"))
     _check_optimizer(spec.training, spec.deepspeed.get("optimizer"))
-    for twin in TWINS:
-        spec = _adopt_one(spec, twin)
-    return _adopt_precision(spec)
+    for alias in ALIASES:
+        spec = _merge_alias(spec, alias)
+    return _merge_precision(spec)
 
 
 def lookup(settings: Any, path: str) -> Any:
@@ -90,16 +90,16 @@ def lookup(settings: Any, path: str) -> Any:
     return settings
 
 
-def _adopt_one(spec: FineTuneJobSpec, twin: Twin) -> FineTuneJobSpec:
-    value = lookup(spec.deepspeed, twin.path)
-    current = getattr(getattr(spec, twin.part), twin.field)
+def _merge_alias(spec: FineTuneJobSpec, alias: Alias) -> FineTuneJobSpec:
+    value = lookup(spec.deepspeed, alias.path)
+    current = getattr(getattr(spec, alias.part), alias.field)
     if value is None or value == "auto" or value == current:
         return spec
-    if current in (None, "auto") and "scheduler" not in twin.path:
-        return _with(spec, twin.part, twin.field, value, twin.path)
-    name = f"{twin.part}.{to_camel(twin.field)}"
+    if current in (None, "auto") and "scheduler" not in alias.path:
+        return _with(spec, alias.part, alias.field, value, alias.path)
+    name = f"{alias.part}.{to_camel(alias.field)}"
     raise ConfigurationError(
-        f"deepspeed.{twin.path} is {value!r}, but {name} is {current!r}",
+        f"deepspeed.{alias.path} is {value!r}, but {name} is {current!r}",
         f'set {name}: {value}, or write "auto" in the DeepSpeed configuration',
     )
 
@@ -114,7 +114,7 @@ def _with(spec: FineTuneJobSpec, part: str, field: str, value: Any, path: str) -
     return spec.model_copy(update={part: after})
 
 
-def _adopt_precision(spec: FineTuneJobSpec) -> FineTuneJobSpec:
+def _merge_precision(spec: FineTuneJobSpec) -> FineTuneJobSpec:
     switches = {name: lookup(spec.deepspeed, f"{name}.enabled") for name in ("bf16", "fp16")}
     chosen = [name for name, switch in switches.items() if switch is True]
     if len(chosen) == 2:
@@ -142,7 +142,7 @@ def check_precision(precision: str, settings: JsonObject) -> None:
 
 
 def _check_schedule(training: Training, scheduler: Any) -> None:
-    """A schedule is carried out by transformers, so it must be one that `training` describes."""
+    """transformers runs the schedule, so it must be one that `training` describes."""
     if scheduler is None:
         return
     kind = scheduler.get("type") if isinstance(scheduler, dict) else scheduler

@@ -9,13 +9,13 @@ from typing import Any
 from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
 from zerotune_operator.api.status import PlanSummary
 from zerotune_operator.plan.batch import Batch, inference_batch, training_batch
-from zerotune_operator.plan.config import infer_config, settle_training, train_config
+from zerotune_operator.plan.config import infer_config, resolve_training, train_config
 from zerotune_operator.plan.deepspeed import deepspeed_settings
 from zerotune_operator.plan.folders import check_folders
 from zerotune_operator.plan.memory import inference_memory, training_memory
-from zerotune_operator.plan.overrides import SCHEDULES, adopt, check_precision
+from zerotune_operator.plan.overrides import SCHEDULES, check_precision, merge_deepspeed
 from zerotune_operator.plan.placement import Placement
-from zerotune_operator.plan.precision import settle_precision
+from zerotune_operator.plan.precision import resolve_precision
 from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
@@ -137,15 +137,15 @@ def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTo
 
 
 def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
-    spec = adopt(job.spec)
+    spec = merge_deepspeed(job.spec)
     _check_length(shape, spec.data.max_length)
     topology = plan_topology(spec.topology, spec.parallelism, placement)
     _check_packing(spec, shape, topology)
     batch = training_batch(spec.training, topology.data_parallel)
-    precision = settle_precision(spec.training.precision, topology.accelerator)
+    precision = resolve_precision(spec.training.precision, topology.accelerator)
     check_precision(precision, spec.deepspeed)
     ladder = training_memory(spec, shape, precision, batch, topology)
-    training = settle_training(spec.training, batch, precision)
+    training = resolve_training(spec.training, batch, precision)
     rung = next(rung for rung in ladder if rung.taken)
     return Plan(
         config=train_config(spec, shape, training, topology, placement, identity),
@@ -168,7 +168,7 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, placement: Placement, 
     _check_length(shape, spec.data.max_length)
     topology = plan_topology(spec.topology, spec.parallelism, placement)
     batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.data_parallel)
-    precision = settle_precision(spec.precision, topology.accelerator)
+    precision = resolve_precision(spec.precision, topology.accelerator)
     generation, notes = inference_memory(spec, shape, precision, batch, topology)
     return Plan(
         config=infer_config(spec, shape, precision, batch, topology, placement, identity),
@@ -202,5 +202,5 @@ def _notes_on_training(job: FineTuneJob, rung: Rung) -> list[str]:
     scheduler = job.spec.deepspeed.get("scheduler")
     if scheduler:
         equal = SCHEDULES[scheduler["type"]]
-        notes.append(f"deepspeed.scheduler {scheduler['type']} is carried out as training.lrSchedulerType {equal}")
+        notes.append(f"deepspeed.scheduler {scheduler['type']} runs as training.lrSchedulerType {equal}")
     return notes

@@ -9,7 +9,7 @@ from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.memory import Precision
 
 
-def settle_precision(wanted: Wanted, accelerator: Literal["cuda", "cpu"]) -> Precision:
+def resolve_precision(wanted: Wanted, accelerator: Literal["cuda", "cpu"]) -> Precision:
     """`auto` made definite: bf16 on GPUs, fp32 on CPU.
 
     Raises:

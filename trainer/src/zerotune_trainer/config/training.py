@@ -77,7 +77,7 @@ class Training(Settings):
         default={}, json_schema_extra={"x-arguments": True}
     )
     """Any further field of transformers' TrainingArguments, by its own name (`neftune_noise_alpha: 5`). A name it does
-    not have is refused, and so is one that has a field of its own here."""
+    not have is rejected, and so is one that has a field of its own here."""
 
 
 class Preference(Settings):

@@ -1,4 +1,4 @@
-"""Rows and defects of the toolkit we replace: what it noticed late, or never, is refused before anything starts."""
+"""Rows and defects of the toolkit we replace: what it noticed late, or never, is rejected before anything starts."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def _spec(**parts: Any) -> dict[str, Any]:
     return manifest
 
 
-def _refusal(manifest: dict[str, Any]) -> list[str]:
+def _rejection(manifest: dict[str, Any]) -> list[str]:
     with pytest.raises(InvalidManifestError) as caught:
         parse_job(manifest)
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_r15_one_field_selects_the_method_and_d17_an_unknown_one_is_refused() -> None:
+def test_r15_one_field_selects_the_method_and_d17_an_unknown_one_is_rejected() -> None:
     assert parse_job(_spec(method="cpt")).spec.method == "cpt"  # type: ignore[union-attr]
-    assert _refusal(_spec(method="ppo")) == [
+    assert _rejection(_spec(method="ppo")) == [
         "spec.method is 'ppo' (text), must be one of cpt, sft, dpo, orpo, kto; did you mean dpo?"
     ]
 
@@ -42,7 +42,7 @@ def test_r15_one_field_selects_the_method_and_d17_an_unknown_one_is_refused() ->
 def test_r17_every_unknown_argument_is_named_at_once() -> None:
     place = "spec.training.arguments"
     arguments = {"lerning_rate": 1, "fp16": True, "report_to": "none"}
-    assert _refusal(_spec(training={"arguments": arguments})) == [
+    assert _rejection(_spec(training={"arguments": arguments})) == [
         f"{place}.lerning_rate is not a field of transformers' TrainingArguments: did you mean training.learningRate?",
         f"{place}.fp16 has its own place: use training.precision",
     ]
@@ -60,7 +60,7 @@ def test_r20_flash_attention_goes_with_gpus() -> None:
         parse_job(_spec(model=model, topology={"gpusPerNode": 1})).spec.model.attn_implementation
         == model["attnImplementation"]
     )
-    (message,) = _refusal(_spec(model=model))
+    (message,) = _rejection(_spec(model=model))
     assert message == (
         "spec.model.attnImplementation is 'flash_attention_2': flash_attention_2 needs GPUs: set topology.gpusPerNode, "
         "or use auto, sdpa or eager"
@@ -74,15 +74,15 @@ def test_r20_remote_code_is_off_unless_allowed() -> None:
 
 @pytest.mark.parametrize("stage", ["auto", 3])
 @pytest.mark.parametrize("optim", ["adamw_bnb_8bit", "adamw_8bit", "paged_adamw_32bit", "lion_8bit", "rmsprop_bnb"])
-def test_r30_bitsandbytes_under_stage_3_is_refused(stage: object, optim: str) -> None:
-    (message,) = _refusal(_spec(zero={"stage": stage}, training={"arguments": {"optim": optim}}))
+def test_r30_bitsandbytes_under_stage_3_is_rejected(stage: object, optim: str) -> None:
+    (message,) = _rejection(_spec(zero={"stage": stage}, training={"arguments": {"optim": optim}}))
     assert message.startswith(f"spec.training.arguments.optim is {optim!r}: ZeRO stage 3 cannot partition")
     assert message.endswith("set zero.stage to 0, 1 or 2, or leave optim out")
 
 
 @pytest.mark.parametrize("stage", ["auto", 3])
-def test_r30_a_quantized_base_under_stage_3_is_refused(stage: object) -> None:
-    messages = _refusal(_spec(zero={"stage": stage}, adapter={"type": "qlora"}))
+def test_r30_a_quantized_base_under_stage_3_is_rejected(stage: object) -> None:
+    messages = _rejection(_spec(zero={"stage": stage}, adapter={"type": "qlora"}))
     assert any("ZeRO stage 3 cannot partition a quantized base (bitsandbytes)" in message for message in messages)
 
 
@@ -92,11 +92,11 @@ def test_r30_plain_optimizers_are_not() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
-def test_r37_packing_with_grouping_by_length_is_refused(strategy: str) -> None:
+def test_r37_packing_with_grouping_by_length_is_rejected(strategy: str) -> None:
     training = {"arguments": {"train_sampling_strategy": strategy}}
     data = TRAINING["spec"]["data"]
     for parts in ({"data": data | {"packing": "wrapped"}}, {"method": "cpt"}):
-        (message,) = _refusal(_spec(training=training, **parts))
+        (message,) = _rejection(_spec(training=training, **parts))
         assert message.startswith(f"spec.training.arguments.train_sampling_strategy is {strategy!r}: ")
         assert "set data.packing: none" in message
     parse_job(_spec(training=training))
@@ -114,4 +114,4 @@ def test_d24_options_as_text_never_reach_the_tokenizer_or_model(field: str, text
     (job,) = load_jobs(EXAMPLES / "infer-transformers.yaml")
     manifest = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     manifest["spec"]["generation"] = {field: text}
-    assert _refusal(manifest) == [f"spec.generation.{field} {message}"]
+    assert _rejection(manifest) == [f"spec.generation.{field} {message}"]
