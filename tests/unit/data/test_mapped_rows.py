@@ -71,7 +71,10 @@ def test_ranks_import_no_datasets_and_no_pandas(tmp_path: Path) -> None:
         "next(iter(prepare_data_loader(DataLoader(rows), num_processes=2, process_index=0)))\n"
         "print([name for name in ('datasets', 'pandas') if name in sys.modules])\n"
         "from transformers.utils import is_datasets_available\n"
-        "print(is_datasets_available())"
+        "print(is_datasets_available())\n"
+        "import datasets, accelerate.data_loader, transformers.trainer as trainer\n"
+        "print(trainer.datasets.Dataset is datasets.Dataset, trainer.is_datasets_available(),"
+        " accelerate.data_loader.is_datasets_available())"
     )
     said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert said.stdout.splitlines()[-2:] == ["[]", "True"]
+    assert said.stdout.splitlines()[-3:] == ["[]", "True", "True True True"]

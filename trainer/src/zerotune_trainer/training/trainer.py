@@ -14,7 +14,7 @@ import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
 from zerotune_trainer.mesh import Mesh
@@ -22,6 +22,7 @@ from zerotune_trainer.progress import Phase, Reporter
 from zerotune_trainer.training.batches import TOKENS, Batch, Collator, CountingCollator, EvenRows, RankRows, Rows
 from zerotune_trainer.training.callbacks.metrics_logger import MetricsLogger
 from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
+from zerotune_trainer.training.hf_trainer import Trainer
 from zerotune_trainer.training.sampling import EpochSampler, SetEpoch
 from zerotune_trainer.training.step_state import StepState, StopTraining
 from zerotune_trainer.training.zero import check_precision
