@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from torch.distributed import HashStore
 
+pytestmark = pytest.mark.slow
 WRITES = ("open", "os.rename", "os.link", "os.mkdir")
 """Audit events of Python that put something into a folder; the first is told apart by its flags."""
 

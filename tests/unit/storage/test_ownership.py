@@ -193,7 +193,10 @@ def test_a_torn_owner_file_beside_other_files_is_told(open_again: Callable[[str]
         Ownership(open_again("b"), identity()).acquire()
 
 
-def test_an_owner_file_that_is_gone_says_nothing_of_the_job(open_again: Callable[[str], Folder]) -> None:
+def test_an_owner_file_that_is_gone_says_nothing_of_the_job(
+    open_again: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zerotune_trainer.storage.folders._LATE_SECONDS", 1)
     ownership = Ownership(open_again("a"), identity())
     ownership.acquire()
     open_again("a").remove(OWNER_NAME)
