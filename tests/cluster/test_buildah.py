@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +106,17 @@ def test_both_images_are_built_at_the_same_time(stand_in: StandIn) -> None:
 def test_what_was_built_from_the_same_is_left_alone(stand_in: StandIn) -> None:
     stand_in.make_images()
     assert stand_in.make_images() == []
+
+
+def test_a_build_waits_for_one_that_is_under_way(stand_in: StandIn) -> None:
+    stand_in.make_images()
+    with ThreadPoolExecutor() as pool:
+        with (cache_folder() / "images" / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            second = pool.submit(stand_in.make_images)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.5)
+        assert second.result(timeout=20) == []
 
 
 def test_another_revision_is_built(stand_in: StandIn) -> None:

@@ -6,6 +6,7 @@ FOLDER/layout    the images as one OCI layout; where the test bed takes them fro
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import tempfile
@@ -31,6 +32,9 @@ class Buildah:
         self._alone = threading.Lock()
         for name in ("storage", "run", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        # A second `make images` would remove blobs of the layout that this one has just written: it waits.
+        self._lock = (folder / "lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def build(self, dockerfile: Path, reference: str, arguments: Sequence[str], secrets: Sequence[str]) -> None:
         """Build the image into the layout, unless it is there and was built from the same."""
