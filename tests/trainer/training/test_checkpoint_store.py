@@ -17,7 +17,7 @@ from tests.trainer.training.training_job import free_port, wait_for_port
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe, files_of
 from zerotune_trainer.ownership import Ownership
-from zerotune_trainer.storage import Folder, open_folder
+from zerotune_trainer.storage import Folder, open_folder, s3
 
 pytestmark = pytest.mark.slow
 
@@ -25,18 +25,16 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def forgotten(store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that says what the store does not know; see forgetful_store.py."""
-    from zerotune_trainer.storage.locations import s3_filesystem
-
     folder, port = tmp_path / "forgotten", free_port()
     folder.mkdir()
     script = Path(__file__).with_name("forgetful_store.py")
     server = subprocess.Popen([sys.executable, script, str(port), store["AWS_ENDPOINT_URL"].rpartition(":")[2], folder])
     wait_for_port(port)
-    s3_filesystem.cache_clear()
+    s3.client.cache_clear()
     monkeypatch.setenv("MOTO_URL", store["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     yield folder
-    s3_filesystem.cache_clear()
+    s3.client.cache_clear()
     server.kill()
     server.wait()
 

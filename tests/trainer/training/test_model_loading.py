@@ -87,21 +87,16 @@ def test_broken_weights_are_the_folders_fault(model_folder: Path, tmp_path: Path
     [(2, 0, True, True), (2, 1, False, False), (3, 0, True, True), (3, 1, True, False)],
 )
 def test_below_stage_3_the_rank_that_writes_alone_copies_the_model(
-    stage: int, rank: int, asks: bool, writes: bool, tmp_path: Path
+    stage: int, rank: int, asks: bool, writes: bool
 ) -> None:
-    from zerotune_trainer.model import save_model
+    from zerotune_trainer.training.trainer import CausalTrainer
 
-    said: list[str] = []
-    saver = SimpleNamespace(save_pretrained=lambda folder, **_: said.append(f"writes {folder.name}"))
+    asked: list[None] = []
     trainer = SimpleNamespace(
         args=SimpleNamespace(process_index=rank),
-        accelerator=SimpleNamespace(
-            state=SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage)),
-            get_state_dict=lambda engine: said.append("asks"),
-        ),
+        engine=SimpleNamespace(zero_optimization_stage=lambda: stage),
+        accelerator=SimpleNamespace(get_state_dict=lambda engine: {"weights": asked.append(engine)}),
         model_wrapped=None,
-        model=saver,
-        processing_class=saver,
     )
-    save_model(cast(Any, trainer), tmp_path / "output")
-    assert said == ["asks"] * asks + ["writes output"] * 2 * writes
+    weights = CausalTrainer.gather_weights(cast(Any, trainer))
+    assert (asked, weights) == ([None] * asks, {"weights": None} if writes else None)

@@ -133,7 +133,8 @@ class S3Store(Store):
                 answer = client().get_object(Bucket=bucket, Key=key)
                 return answer["Body"].read(), answer["ETag"]
             except ClientError as error:
-                if error.response["Error"]["Code"] != "NoSuchKey":
+                # Not every gateway before a store says what it is that is missing.
+                if _status(error) != _MISSING or _code(error) == "NoSuchBucket":
                     raise
                 return None
 
