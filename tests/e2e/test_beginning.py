@@ -97,8 +97,8 @@ def test_a_misspelt_field_of_the_pod_is_named(kubeconfig: Path, tmp_path: Path) 
         await until(lambda: there.is_in("Failed"), "the job is refused")
         cause = (await there.job())["status"]["rootCause"]
         assert cause["class"] == "Configuration"
-        assert 'unknown field "spec.template.spec.nodeSelectr"' in cause["message"]
-        assert "backend.kubernetes.pod" in cause["hint"]
+        assert "backend.kubernetes.pod.spec.nodeSelectr" in cause["message"]
+        assert "did you mean nodeSelector?" in f"{cause['message']} {cause['hint']}"
 
     asyncio.run(on_stage(kubeconfig, tmp_path, act))
 

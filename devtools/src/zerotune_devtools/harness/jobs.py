@@ -46,7 +46,8 @@ def inference_job(name: str, **sections: Any) -> Object:
             "columns": {"prompt": "question"},
             "applyChatTemplate": True,
         },
-        "generation": {"maxNewTokens": 8},
+        # A model as small as this may say special tokens only.
+        "generation": {"maxNewTokens": 8, "skipSpecialTokens": False},
         "perDeviceBatchSize": 4,
         "topology": two_by_two(),
         "outputFormat": {"generationColumn": "answer"},
