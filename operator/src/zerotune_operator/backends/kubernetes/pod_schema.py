@@ -115,7 +115,7 @@ def _told(error: ValidationError) -> Iterator[Problem]:
             if name not in known:
                 close = get_close_matches(name, known, n=1)
                 remedy = f"did you mean {close[0]}?" if close else "correct the name, or leave it out"
-                yield Problem((*place, name), f"is not a field of the API server's there: {remedy}")
+                yield Problem((*place, name), f"is no field of a Kubernetes pod: {remedy}")
     elif error.validator == "required":
         missing = next(name for name in schema["required"] if name not in found)
         yield Problem((*place, missing), "is missing, and the API server requires it: give it")
