@@ -16,13 +16,14 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from tests.e2e import stand_in
 from zerotune_devtools.harness.api_server import ApiServer, Object, until
+from zerotune_operator.api.load import read_job
 from zerotune_operator.backends.kubernetes.backend import Cluster
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.jobstate import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
-from zerotune_operator.backends.kubernetes.objects import some
+from zerotune_operator.backends.kubernetes.objects import labels, some
 from zerotune_operator.process import now
 from zerotune_operator.reconcile import Reconciler
 from zerotune_operator.slots import Slots
@@ -149,7 +150,7 @@ async def _job_of_attempt(scene: Scene, resource: Object, number: int) -> str:
     owner = some(resource, ("apiVersion", "kind")) | some(resource["metadata"], ("name", "uid"))
     pod = {"restartPolicy": "Never", "containers": [{"name": "trainer", "image": stand_in.IMAGE}]}
     body = {
-        "metadata": {"name": name, "ownerReferences": [owner]},
+        "metadata": {"name": name, "labels": labels(read_job(resource), "trainer", number), "ownerReferences": [owner]},
         "spec": {"suspend": True, "template": {"spec": pod}},
     }
     scene.store.children(scene.key).keep_job(name, trim_job(await scene.cluster.create(jobs, body)))
