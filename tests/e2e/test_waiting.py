@@ -152,7 +152,7 @@ def test_the_status_names_what_a_job_waits_for_where_and_the_remedy(name: str, w
     assert (status["phase"], cause["class"]) == (case.phase, case.failure_class)
     assert case.says in cause["message"]
     assert case.remedy in cause["hint"]
-    assert cause.get("pod", "").startswith(f"{name}-a") == case.has_pod
+    assert bool(re.match(_attempt_of(name), cause.get("pod", ""))) == case.has_pod
     assert ("node" in cause) == case.has_node
     assert not status.get("restarts")
 
@@ -188,10 +188,15 @@ def _is_told(job: Object) -> bool:
     return "rootCause" in status and status["phase"] == CASES[job["metadata"]["name"]].phase
 
 
+def _attempt_of(name: str) -> str:
+    """How the names of objects of a job's attempts begin."""
+    return rf"{name}-[0-9a-f]{{8}}-a"
+
+
 def _seconds_until_told(name: str, events: list[Object]) -> float:
     """From the first warning of the cluster about a job's pods to the one about the job."""
     warnings = [event for event in events if event["type"] == "Warning"]
-    known = [event for event in warnings if re.fullmatch(rf"{name}-a.*", event["involvedObject"]["name"])]
+    known = [event for event in warnings if re.match(_attempt_of(name), event["involvedObject"]["name"])]
     told = [event for event in warnings if event["involvedObject"]["name"] == name]
     return (min(map(_time, told)) - min(map(_time, known))).total_seconds()
 
