@@ -67,8 +67,8 @@ def datasets_on_demand() -> Iterator[None]:
     """Wrap the import of transformers' Trainer: `datasets`, and the pandas that comes with it, are imported where they
     are used, which in our jobs is nowhere. They take a seventh of the CPU time of a start.
 
-    Trainer and accelerate ask whether there is `datasets` to see whether rows are of a class of it, which they cannot be
-    where nobody has imported it. Who has, such as TRL, gets what it gets otherwise.
+    Trainer and accelerate ask whether there is `datasets` to see whether rows are of a class of it, which they cannot
+    be where nobody has imported it. Who has, such as TRL, gets what it gets otherwise.
     """
     if not (applies("transformers", TRANSFORMERS) and applies("accelerate", ACCELERATE)):
         yield
