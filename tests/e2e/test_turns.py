@@ -17,8 +17,8 @@ from kubernetes.aio.client import ApiClient, Configuration
 from tests.e2e import stand_in
 from zerotune_devtools.harness.api_server import ApiServer, Object, until
 from zerotune_operator.api.load import read_job
-from zerotune_operator.backends.kubernetes.backend import Cluster
 from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.jobstate import trim_job

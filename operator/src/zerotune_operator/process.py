@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from zerotune_operator.admission import build_app as build_webhook
-from zerotune_operator.backends.kubernetes.backend import Cluster
 from zerotune_operator.backends.kubernetes.client import ClusterClient, connect
+from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers

@@ -14,7 +14,8 @@ from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.base import AttemptRef, Observation
 from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError
-from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
+from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
+from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.deadlines import deadline_in, expires_in, pause, stragglers
 from zerotune_operator.models import Awaited, Hub, find_model, has_changed

@@ -18,7 +18,8 @@ from zerotune_operator.api.cel import broken_rules
 from zerotune_operator.api.load import parse_job, read_job
 from zerotune_operator.api.support import BACKENDS, UNSUPPORTED, unsupported
 from zerotune_operator.backends.check import Target
-from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
+from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
+from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.cli import plan, validate

@@ -12,8 +12,9 @@ from kubernetes.aio.client import ApiClient
 
 from tests.unit.kubernetes.rendering import INSTALLATION, UID, fine_tune_job, trainer, tuned
 from zerotune_operator.backends.base import AttemptRef, Observation
-from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
+from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.jobstate import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers

@@ -14,8 +14,9 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
 from tests.unit.kubernetes.rendering import GOLDEN, INSTALLATION, fine_tune_job
-from zerotune_operator.backends.kubernetes.backend import Cluster, KubernetesBackend
+from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.client import ClusterClient, path_of
+from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import Object

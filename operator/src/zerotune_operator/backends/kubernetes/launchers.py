@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime
+
 import aiohttp
 from pydantic import ValidationError
 
+from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_trainer.progress import NodeProgress
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
+_STUCK_SECONDS = 60
+"""For how long a launcher may say nothing, or the same, before the others of its job are asked."""
 _LONGEST_ANSWER = 16 * 1024 * 1024
 """Bytes; where each of 32,768 ranks runs is about 5 million. A pod that is not ours may say anything."""
 
@@ -30,9 +37,37 @@ class Launchers:
         except (TimeoutError, aiohttp.ClientError, OSError, ValidationError):
             return None
 
+    async def of_pods(self, mine: tuple[Object, ...], port: int, now: datetime) -> dict[str, NodeProgress]:
+        """The answer of the first node; of every node where that one does not answer or makes no steps for long.
+
+        Nobody is asked as long as a pod has yet to start: until then the others wait for its name.
+        """
+        if any(not pods.is_running(pod) and not pods.has_ended(pod) for pod in mine):
+            return {}
+        running = [pod for pod in mine if pods.is_running(pod) and pod["status"].get("podIP")]
+        first = [pod for pod in running if pods.index(pod) == 0]
+        answers = await self._answers(first, port)
+        if first and (all(_gets_on(answer) for answer in answers.values()) if answers else _is_fresh(first[0], now)):
+            return answers
+        return answers | await self._answers([pod for pod in running if pod not in first], port)
+
+    async def _answers(self, asked: list[Object], port: int) -> dict[str, NodeProgress]:
+        found = await asyncio.gather(*(self.progress(pod["status"]["podIP"], port) for pod in asked))
+        return {pods.name(pod): answer for pod, answer in zip(asked, found, strict=True) if answer is not None}
+
     async def close(self) -> None:
         """End the session."""
         await self._session.close()
+
+
+def _is_fresh(pod: Object, now: datetime) -> bool:
+    """Whether a pod that says nothing may be on its way: a launcher answers within seconds."""
+    seconds = pods.seconds_running(pod, now)
+    return seconds is not None and seconds < _STUCK_SECONDS
+
+
+def _gets_on(answer: NodeProgress) -> bool:
+    return all(rank.step_age_seconds < _STUCK_SECONDS for rank in answer.ranks)
 
 
 async def _whole(answer: aiohttp.ClientResponse) -> bytes:

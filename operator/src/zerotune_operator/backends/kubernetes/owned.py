@@ -1,0 +1,127 @@
+"""The objects of one job on a cluster: found by their labels, made, and told from another's."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes.api_errors import ConflictError
+from zerotune_operator.backends.kubernetes.cluster import Cluster
+from zerotune_operator.backends.kubernetes.jobstate import trim_job
+from zerotune_operator.backends.kubernetes.objects import (
+    ATTEMPT_LABEL,
+    COMPONENT_LABEL,
+    Component,
+    Object,
+    given,
+    selector,
+)
+from zerotune_operator.backends.kubernetes.observe import ClusterView
+from zerotune_operator.store import Key
+from zerotune_trainer.errors import TemporaryError
+
+PATIENCE_SECONDS = 10
+"""What waits for no longer than this may well be on its way."""
+
+
+class OwnedObjects:
+    """The Jobs, pods and shared objects of one job.
+
+    Args:
+        job: The job.
+        cluster: Where.
+    """
+
+    def __init__(self, job: Job, cluster: Cluster) -> None:
+        self._job, self._cluster = job, cluster
+        self._known = cluster.store.children(Key(job.kind, job.metadata.namespace, job.metadata.name))
+
+    def job_of(self, component: Component, attempt: int | None = None) -> Object | None:
+        """The Job of an attempt, or that looks at the model, by its labels: names are made otherwise in other versions.
+        None where it is that of a resource that had this one's name before.
+        """
+        wanted = self._labels(component, attempt)
+        made = (job for job in self._known.jobs.values() if wanted.items() <= job["metadata"].get("labels", {}).items())
+        return next((job for job in made if self._job.metadata.uid in owners(job)), None)
+
+    def view(self, component: Component, attempt: int | None = None) -> ClusterView:
+        """What is known of it and its pods: where the Job is there, those that it made; else all that there are."""
+        job, wanted = self.job_of(component, attempt), self._labels(component, attempt)
+        every = [
+            pod for pod in self._known.pods.values() if wanted.items() <= pod["metadata"].get("labels", {}).items()
+        ]
+        return ClusterView(job, tuple(pod for pod in every if job is None or pods.is_of(pod, job)))
+
+    async def make(self, wanted: Object) -> None:
+        """Create a Job, or find it as it is where it was created before: its template cannot change, and where a queue
+        admitted it, `suspend` is the queue's.
+
+        Raises:
+            TemporaryError: one of this name is another's, or the API server does not answer.
+        """
+        try:
+            made = await self._cluster.client.create(wanted, strict=True)
+        except ConflictError:
+            made = await self._cluster.client.read(wanted)
+        _require_owner(made, wanted)
+        self._known.keep_job(wanted["metadata"]["name"], trim_job(made))
+
+    async def share(self, wanted: Object) -> None:
+        """Create an object that pods share, or bring it up to date; one of its name that is another's is left alone."""
+        client = self._cluster.client
+        try:
+            await client.create(wanted)
+        except ConflictError as error:
+            made = await client.read_metadata(wanted)
+            if made is None:
+                raise TemporaryError(error.message, "it goes at this moment, and is made again") from error
+            _require_owner(made, wanted)
+            if not wanted.get("immutable"):
+                await client.apply(wanted)
+
+    async def events(self, view: ClusterView, *, lacks_pods: bool) -> tuple[Object, ...]:
+        """Events about what may have run into trouble that only Events tell: the Job, where it has too few pods, and
+        those of its pods that have a node and do not start.
+        """
+        now = self._cluster.clock()
+        asked = [pod for pod in view.pods if (pods.seconds_placed(pod, now) or 0) >= PATIENCE_SECONDS]
+        if lacks_pods and view.job is not None and age_seconds(view.job, now) >= PATIENCE_SECONDS:
+            asked.append(view.job)
+        if not asked:
+            return ()
+        uids = [each["metadata"]["uid"] for each in asked]
+        return await self._cluster.warnings.about(self._job.metadata.namespace, uids)
+
+    def _labels(self, component: Component, attempt: int | None) -> dict[str, str]:
+        number = given({ATTEMPT_LABEL: None if attempt is None else str(attempt)})
+        return {COMPONENT_LABEL: component, **selector(self._job), **number}
+
+
+def created(made: Object) -> datetime:
+    """When an object was created."""
+    return datetime.fromisoformat(made["metadata"]["creationTimestamp"])
+
+
+def age_seconds(made: Object, now: datetime) -> float:
+    """For how long an object has existed."""
+    return (now - created(made)).total_seconds()
+
+
+def owners(made: Object) -> set[str]:
+    """The uids of what an object goes away with."""
+    return {owner["uid"] for owner in made["metadata"].get("ownerReferences", ())}
+
+
+def _require_owner(made: Object, wanted: Object) -> None:
+    """See that an object is this job's.
+
+    Raises:
+        TemporaryError: it is another's, which may be about to go.
+    """
+    kind, name = wanted["kind"], wanted["metadata"]["name"]
+    if owners(made) != owners(wanted):
+        raise TemporaryError(
+            f"the {kind} {name} is there already, and is not this job's: it is left alone",
+            f"rename it, or delete it: `kubectl delete {kind.lower()} {name}`",
+        )
