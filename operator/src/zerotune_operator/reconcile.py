@@ -147,7 +147,7 @@ class Reconciler:
             return status, 0.0
         if seen.all_ended:
             if _failure_class(before) != _failure_class(status):
-                return status, 0.0  # Why it failed is told first: with its Job go the pods that say so.
+                return status, 0.0  # The reason is written first: the pods that give it go with their Job.
             await backend.close(attempt, seen)
         elif policy.suspend or status.phase in FINAL or stragglers(seen, now):
             await backend.stop(attempt)

@@ -1,4 +1,4 @@
-"""Everything that can be told of a job before its model is known, by the backend that is to run it. No I/O.
+"""Everything that can be checked of a job before its model is known, by the backend that is to run it. No I/O.
 
 `zerotune validate`, `zerotune plan` and the webhook ask `check`. Reconcile and `zerotune run` meet the same functions
 on their way, and so reject the same jobs in the same words.
@@ -43,7 +43,7 @@ def backend_of(job: Job) -> Target:
 
 
 def check(job: Job, backend: BackendName) -> None:
-    """See that a backend can run a job, as far as that can be told without its model.
+    """See that a backend can run a job, as far as that can be known without its model.
 
     Raises:
         ConfigurationError: it cannot; the message and its hint say what to change.

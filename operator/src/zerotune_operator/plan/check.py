@@ -1,4 +1,4 @@
-"""What can be told of a job before its model is known: templates, folders, ranks, batch, precision. Pure."""
+"""What can be checked of a job before its model is known: templates, folders, ranks, batch, precision. Pure."""
 
 from __future__ import annotations
 

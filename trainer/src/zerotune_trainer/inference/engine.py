@@ -19,7 +19,7 @@ from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.base import Settings
 
 OnToken = Callable[[], None]
-"""Called for every token position generated: tells the launcher that the rank is alive, and raises to stop."""
+"""Called for every token position generated: reports to the launcher that the rank is alive, and raises to stop."""
 
 
 @dataclass(frozen=True)

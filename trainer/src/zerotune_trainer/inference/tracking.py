@@ -1,4 +1,4 @@
-"""The ranks' common count of what is done, and what a rank tells its launcher of it.
+"""The ranks' common count of what is done, and what a rank reports to its launcher.
 
 Counts are for whoever watches, and hand out work; they prove nothing. What is done is what `verification.py` finds.
 """

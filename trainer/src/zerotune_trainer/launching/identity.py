@@ -1,4 +1,4 @@
-"""Which job, attempt and host this process is for, by what its pod was told. Torch-free.
+"""Which job, attempt and host this process is for, by the environment of its pod. Torch-free.
 
 A pod's labels and annotations come with the pod and reach its container as environment variables (the downward API).
 The job's folder is mounted beside it, from an object that a kubelet looks up, and caches, by name: it may be that of
@@ -33,10 +33,10 @@ def require_own_config(config: TrainConfig | InferConfig) -> None:
         DIGEST_VARIABLE: config.digest(),
     }
     for variable, value in found.items():
-        told = os.environ.get(variable)
-        if told is not None and told != value:
+        expected = os.environ.get(variable)
+        if expected is not None and expected != value:
             raise InternalError(
-                f"config.json is of another job or attempt: its {variable} would be {value}, and this pod's is {told}",
+                f"config.json is of another job or attempt: its {variable} would be {value}, this pod's is {expected}",
                 "nothing was read or written; the next attempt gets a folder of its own. Where that fails too, see "
                 "that backend.kubernetes.image is of the version of the operator",
             )

@@ -32,9 +32,9 @@ def this_host(hostfile: Hostfile, name: str | None = None) -> Host:
         ConfigurationError: the hostfile does not name it.
         InternalError: it has no host of that index.
     """
-    told = name or os.environ.get(HOST_VARIABLE)
-    by_index = None if told else host_by_index(hostfile)
-    return by_index or hostfile.host(told or socket.gethostname())
+    given = name or os.environ.get(HOST_VARIABLE)
+    by_index = None if given else host_by_index(hostfile)
+    return by_index or hostfile.host(given or socket.gethostname())
 
 
 def wait_for_names(names: Sequence[str], timeout_seconds: float) -> None:

@@ -43,7 +43,7 @@ class EpochSampler(Sampler[int]):
 
 
 class SetEpoch(TrainerCallback):
-    """Tells the sampler which epoch begins.
+    """Sets the epoch of the sampler.
 
     Where training resumes within an epoch, accelerate wraps the sampler once more, and its `set_epoch` reaches only the
     samplers that it made itself (1.15): the rest of a second epoch would be taken from the order of the first.

@@ -46,7 +46,7 @@ _OURS = {
     "setHostnameAsFQDN": "pods know themselves by their short name",
 }
 """Fields of a pod that the job depends on, and why."""
-_TELLS = "cannot be set: it tells the pod which one it is"
+_IDENTIFIES = "cannot be set: it identifies the pod to the launcher"
 
 
 def lay_over(template: Object, patch: Object, container: str) -> Object:
@@ -146,23 +146,23 @@ def _broken(template: Object, merged: Object, container: str) -> Iterator[Config
             yield _error(f"spec.{name}", f"cannot be set: {reason}", "leave it out")
     if not any(each["name"] == container for each in merged["spec"].get("containers", [])):
         yield _error("spec.containers", f"takes away the container {container!r}", "keep it: it does the job's work")
-    yield from _mistold(template, merged, container)
+    yield from _misidentified(template, merged, container)
 
 
-def _mistold(template: Object, merged: Object, container: str) -> Iterator[ConfigurationError]:
-    """What the patch did to that by which a pod knows which one it is."""
+def _misidentified(template: Object, merged: Object, container: str) -> Iterator[ConfigurationError]:
+    """What the patch did to that which identifies a pod."""
     annotations = merged["metadata"].get("annotations", {})
     for name, value in template["metadata"].get("annotations", {}).items():
         if annotations.get(name) != value:
-            yield _error(f"metadata.annotations[{name}]", _TELLS, "leave it out")
-    told, left = (_told(each["spec"], container) for each in (template, merged))
-    for name, variable in told.items():
+            yield _error(f"metadata.annotations[{name}]", _IDENTIFIES, "leave it out")
+    given, left = (_identity(each["spec"], container) for each in (template, merged))
+    for name, variable in given.items():
         if left.get(name) != variable:
-            yield _error(f"spec.containers.env[{name}]", _TELLS, "leave it out")
+            yield _error(f"spec.containers.env[{name}]", _IDENTIFIES, "leave it out")
 
 
-def _told(spec: Object, container: str) -> dict[str, Object]:
-    """The variables that tell a pod which one it is, by name."""
+def _identity(spec: Object, container: str) -> dict[str, Object]:
+    """The variables that identify a pod to the launcher, by name."""
     found = [each for each in spec.get("containers", []) if each["name"] == container]
     variables = [variable for each in found for variable in each.get("env", [])]
     return {each["name"]: each for each in variables if each["name"].startswith("ZEROTUNE_")}

@@ -1,4 +1,4 @@
-"""The objects of one job on a cluster: found by their labels, made, and told from another's."""
+"""The objects of one job on a cluster: found by their labels, made, and distinguished from another's."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class OwnedObjects:
                 await client.apply(wanted)
 
     async def events(self, view: ClusterView, *, lacks_pods: bool) -> tuple[Object, ...]:
-        """Events about what may have run into trouble that only Events tell: the Job, where it has too few pods, and
+        """Events about what may have run into trouble that only Events report: the Job, where it has too few pods, and
         those of its pods that have a node and do not start.
         """
         now = self._cluster.clock()

@@ -65,7 +65,7 @@ _IDENTITY = {
     DIGEST_VARIABLE: f"metadata.annotations['{CONFIG_DIGEST_ANNOTATION}']",
     HOST_INDEX_VARIABLE: f"metadata.annotations['{INDEX_ANNOTATION}']",
 }
-"""What a pod is told of itself, from where: the launcher compares it with the folder that is mounted."""
+"""What identifies a pod, and the field it comes from: the launcher compares it with the folder that is mounted."""
 
 _PRODUCT_LABEL = "nvidia.com/gpu.product"
 _LOST_NODE_SECONDS = 30

@@ -86,7 +86,7 @@ def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> Placement
 
 
 def outline(job: Job, folder: JobFolder, home: Home, model: str) -> Placement:
-    """Where `job` runs, as far as it can be told without a look at the machine.
+    """Where `job` runs, as far as it can be known without a look at the machine.
 
     Args:
         job: The job.

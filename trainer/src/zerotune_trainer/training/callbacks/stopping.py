@@ -1,4 +1,4 @@
-"""All ranks stop together: each tells the others once a step whether it was asked to."""
+"""All ranks stop together: each sends the others once a step whether it was asked to."""
 
 from __future__ import annotations
 

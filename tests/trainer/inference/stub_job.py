@@ -1,0 +1,120 @@
+"""A job without a model: all of the real path of inference but the process group and what generates."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
+
+import pytest
+from torch.distributed import HashStore
+
+from zerotune_trainer.config import InferConfig, load_config
+from zerotune_trainer.context import RankContext
+from zerotune_trainer.errors import ZerotuneError
+from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.infer import generate_and_write
+from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request
+from zerotune_trainer.progress import Completion as JobCompletion
+from zerotune_trainer.progress import Reporter
+
+
+class StubEngine:
+    """An engine without a model: what it generates for a prompt are `tag` and the prompt's own tokens, backwards."""
+
+    ranks_per_replica: ClassVar[int] = 1
+    context_length = None
+    seconds_per_batch: ClassVar[float] = 0.0
+    tag: ClassVar[list[int]] = []
+    batches: ClassVar[list[list[int]]] = []
+    """The records of every batch that was begun."""
+
+    @classmethod
+    def load(cls, config: InferConfig, replica: Replica) -> Self:
+        return cls()
+
+    def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
+        for start in range(0, len(requests), 2):
+            batch = requests[start : start + 2]
+            self.batches.append([request.record for request in batch])
+            time.sleep(self.seconds_per_batch)
+            on_token()
+            figures = BatchFigures(records=len(batch), prompt_tokens=1, new_tokens=1, seconds=1.0)
+            for request in batch:
+                yield Completion(
+                    request.record, [self.tag + request.ids[::-1]], figures if request is batch[-1] else None
+                )
+
+    def close(self) -> None:
+        pass
+
+
+class Alone:
+    """The group of a job's only rank."""
+
+    def on_first_rank(self, action: Callable[[], Any]) -> Any:
+        return action()
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+
+class Reports:
+    """A Reporter that keeps the completions reported to it."""
+
+    def __init__(self) -> None:
+        self.completions: list[JobCompletion] = []
+
+    def completion(self, completion: JobCompletion) -> None:
+        self.completions.append(completion)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@dataclasses.dataclass
+class StubJob:
+    """A job of one rank with the stub engine: all of the real path but the process group and the model."""
+
+    folder: Path
+    store: HashStore = dataclasses.field(default_factory=HashStore)
+    stop: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def run(self, attempt: int = 0) -> JobCompletion:
+        """Run it to its end in this process: what it says of its result."""
+        config = cast(InferConfig, load_config(self.folder))
+        config = config.model_copy(update={"job": config.job.model_copy(update={"attempt": attempt})})
+        hostfile, reports = Hostfile.parse("a slots=1\n"), Reports()
+        context = RankContext(self.folder, hostfile, hostfile.master, 0, cast(Reporter, reports), self.stop)
+        generate_and_write(config, context, self.store, Alone())
+        [completion] = reports.completions
+        return completion
+
+    def run_until_results(self) -> None:
+        """Run it as far as to the results, which are not written any more."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("zerotune_trainer.infer.write_results", lambda *_: pytest.fail("stopped here"))
+            with pytest.raises(pytest.fail.Exception):
+                self.run()
+
+    def start(self, attempt: int = 0, before: Callable[[], None] = lambda: None) -> multiprocessing.Process:
+        """Run it in a process of its own, which exits as a rank does. `before` is called there first."""
+
+        def rank() -> None:
+            before()
+            try:
+                self.run(attempt)
+            except ZerotuneError as error:
+                os._exit(error.exit_code)
+            except OSError:
+                os._exit(75)
+            os._exit(0)
+
+        process = multiprocessing.get_context("fork").Process(target=rank)
+        process.start()
+        return cast(multiprocessing.Process, process)
