@@ -172,7 +172,7 @@ def test_a_job_is_rendered_with_its_patch() -> None:
         ("metadata: {labels: {zerotune.dev/attempt: '7'}}", "metadata.labels[zerotune.dev/attempt] is '7', but pods"),
         ("metadata: {labels: {zerotune.dev/job-name: null}}", "metadata.labels[zerotune.dev/job-name] is None, but"),
         ("metadata: {labels: null}", "metadata.labels[app.kubernetes.io/name] is None, but pods are found by it"),
-        ("metadata: {annotations: null}", "metadata.annotations[zerotune.dev/config-digest] cannot be set: it identifies"),
+        ("metadata: {annotations: null}", "metadata.annotations[zerotune.dev/config-digest] cannot be set: it"),
         (
             "spec: {containers: [{name: trainer, env: [{name: ZEROTUNE_JOB_UID, value: x}]}]}",
             "spec.containers.env[ZEROTUNE_JOB_UID] cannot be set: it identifies the pod to the launcher",

@@ -53,7 +53,7 @@ def test_a_folder_of_another_job_is_an_error_that_is_retried(
     failure = failure_of_run(tmp_path)
     assert (failure.failure_class, failure.exit_code) == ("Internal", 70)
     assert failure.message == (
-        f"config.json is of another job or attempt: its {variable} would be {told[variable]}, and this pod's is another"
+        f"config.json is of another job or attempt: its {variable} would be {told[variable]}, this pod's is another"
     )
     assert "nothing was read or written" in failure.hint
 
