@@ -38,12 +38,13 @@ def test_an_unusable_one_takes_nobodys_place(found: list[Retained], step: int, l
 
 
 @given(CHECKPOINTS, STEPS, LIMITS, BEST)
-def test_an_unusable_one_goes_only_after_an_older_usable_one(
+def test_an_unusable_one_goes_only_when_all_of_the_newest_usable_ones_are_newer(
     found: list[Retained], step: int, limit: int, best: int | None
 ) -> None:
     gone = set(superfluous(found, step=step, limit=limit, best=best))
-    kept = [one.step for one in found if one.usable and one.step <= step and one.step not in gone]
-    assert all(min(kept) > one.step for one in found if not one.usable and one.step in gone)
+    newest = sorted(one.step for one in found if one.usable and one.step <= step)[-limit:]
+    unusable = [one.step for one in found if not one.usable and one.step in gone]
+    assert all(newest and newest[0] > other for other in unusable)
 
 
 @given(CHECKPOINTS, STEPS, LIMITS, BEST)

@@ -19,8 +19,9 @@ def superfluous(checkpoints: Iterable[Retained], *, step: int, limit: int, best:
     """Steps of the checkpoints that may go once the checkpoint of `step` is complete, in order.
 
     The newest `limit` usable ones up to `step` stay, and the best. One that is not usable takes nobody's place, and
-    goes only when it is older than all that stay: until then a person may mend it. Later ones than `step` are of a
-    run that was resumed from before them; they stay until this run comes to their step and replaces them.
+    goes only when it is older than those newest ones (the best may be older still): until then a person may mend it.
+    Later ones than `step` are of a run that was resumed from before them; they stay until this run comes to their step
+    and replaces them.
 
     Args:
         checkpoints: What there is, in any order.
