@@ -89,7 +89,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     context.report.phase("data")
     files = _each_once(resolve(config.data, cache))
     folder = local_folder(config.model_uri, cache, config.model.revision)
-    model.check_shape(config.model_shape, folder)
+    model.check_config(config, folder)
     tokenizer = model.load_tokenizer(config.model, folder)
     model.check_weights(config.model, folder)
     ownership = Ownership(output, config.job)

@@ -15,11 +15,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
 from zerotune_trainer.errors import (
@@ -31,7 +32,7 @@ from zerotune_trainer.errors import (
 )
 from zerotune_trainer.launching.failures import classify
 from zerotune_trainer.sizing.model_config import require_weights, shape_of_file
-from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.quantization import check_generates, check_trainable
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def load_model(
     try:
         loaded, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             folder,
+            config=_config(model, folder),
             dtype=DTYPES[precision],
             attn_implementation=attention(model.attn_implementation, accelerator),
             trust_remote_code=model.trust_remote_code,
@@ -111,6 +113,15 @@ def load_model(
         raise ConfigurationError(f"{folder} lacks the weights {_some(missing)}", _MEND)
     _log.info("attention %s, precision %s", loaded.config._attn_implementation, precision)  # type: ignore[has-type]
     return cast(PreTrainedModel, loaded)  # type: ignore[has-type]
+
+
+def _config(model: Model, folder: Path) -> PretrainedConfig:
+    """The model's config; weights that are stored quantized are wanted as they were before."""
+    config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    quantized = getattr(config, "quantization_config", None)
+    if quantized is not None:
+        quantized["dequantize"] = True
+    return config
 
 
 def _load_error(folder: Path, error: Exception) -> ZerotuneError:
@@ -168,16 +179,21 @@ def check_liger(accelerator: str) -> None:
 _MEND = "give a complete Hugging Face folder: config.json and the weights that belong to it"
 
 
-def check_shape(planned: ModelShape | None, folder: Path) -> None:
-    """See that the model is the one that the plan was made for: memory and DeepSpeed's settings are sized by it.
+def check_config(config: TrainConfig | InferConfig, folder: Path) -> None:
+    """See that the job can use the model, and that it is the one that the plan was made for: memory and DeepSpeed's
+    settings are sized by it.
 
     Raises:
+        InputMissingError: there is no config.json.
+        ConfigurationError: it is not one of a language model, or the weights are quantized.
         ModelChangedError: it is another one by now.
     """
-    if planned is None:
-        return
-    found = shape_of_file(folder / "config.json")
-    if found == planned:
+    path = folder / "config.json"
+    found = shape_of_file(path)
+    check = check_trainable if isinstance(config, TrainConfig) else check_generates
+    check(found.quantization, str(path))
+    planned = config.model_shape
+    if planned is None or found == planned:
         return
     before, now = planned.model_dump(by_alias=True), found.model_dump(by_alias=True)
     changed = [f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]]

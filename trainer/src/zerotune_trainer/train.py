@@ -64,7 +64,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
 
     context.report.phase("data")
     model_folder = local_folder(config.model_uri, cache, config.model.revision)
-    model.check_shape(config.model_shape, model_folder)
+    model.check_config(config, model_folder)
     model.check_weights(config.model, model_folder)
     tokenizer = model.load_tokenizer(config.model, model_folder)
     rows = method.prepare(config, tokenizer)

@@ -24,6 +24,7 @@ from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.sizing.memory import GenerationMemory, Precision, Rung
 from zerotune_trainer.sizing.position_ids import mixes_documents
+from zerotune_trainer.sizing.quantization import check_generates, check_trainable
 from zerotune_trainer.sizing.shape import ModelShape
 
 
@@ -138,6 +139,7 @@ def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTo
 
 def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
     spec = merge_deepspeed(job.spec)
+    check_trainable(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
     topology = plan_topology(spec.topology, spec.parallelism, placement)
     _check_packing(spec, shape, topology)
@@ -165,6 +167,7 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, id
 
 def _plan_inference(job: InferenceJob, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
     spec = job.spec
+    check_generates(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
     topology = plan_topology(spec.topology, spec.parallelism, placement)
     batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.data_parallel)

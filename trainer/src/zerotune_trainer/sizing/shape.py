@@ -10,6 +10,7 @@ from typing import Any
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.sizing.quantization import quantization_of
 
 
 class ModelShape(Settings):
@@ -39,6 +40,8 @@ class ModelShape(Settings):
     """Whether positions are a table of `context` rows, so that a longer sequence cannot be computed at all."""
     exact: bool = True
     """False where the architecture is unknown and Llama's arithmetic was used."""
+    quantization: str | None = None
+    """How the stored weights are quantized: `quant_method` of the config. None: they are not."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def read_shape(config: dict[str, Any], where: str = "config.json") -> ModelShape
         context=sizes.context,
         learned_positions=family is not None and family.learned_positions,
         exact=family is not None and text is config,
+        quantization=quantization_of(config),
     )
 
 
