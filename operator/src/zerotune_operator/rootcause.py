@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from zerotune_operator.api.status import RootCause
@@ -44,10 +45,13 @@ def prevailing(earlier: RootCause | None, found: RootCause | None) -> RootCause 
 
 
 def waiting_cause(nodes: Iterable[NodeObservation]) -> RootCause | None:
-    """What the first of the nodes waits for that does not come by itself. Nothing has ended: it has no exit code."""
-    stuck = (node for node in nodes if node.state == "waiting" and node.failure is not None)
-    found = next(stuck, None)
-    return _cause(found).model_copy(update={"exit_code": None}) if found else None
+    """What the first of the nodes waits for that does not come by itself; one that has yet to start comes before those
+    that wait for it. Nothing has ended: it has no exit code.
+    """
+    nodes = list(nodes)
+    stuck = [node for node in nodes if node.state == "waiting" and node.failure is not None]
+    stuck += [replace(node, failure=_awaited(node)) for node in nodes if node.state == "running" and _awaited(node)]
+    return _cause(stuck[0]).model_copy(update={"exit_code": None}) if stuck else None
 
 
 def without_manifest(host: str) -> RootCause:
@@ -64,6 +68,11 @@ def without_manifest(host: str) -> RootCause:
 def failure_of_node(node: NodeObservation) -> Failure:
     """Why a node failed: its own words, else what its exit code says."""
     return node.failure or (node.progress.failure if node.progress else None) or _unspoken(node)
+
+
+def _awaited(node: NodeObservation) -> Failure | None:
+    """What a launcher that runs reports to wait for."""
+    return node.progress.waiting_for if node.progress else None
 
 
 def _order(causes: Iterable[RootCause]) -> dict[str, int]:

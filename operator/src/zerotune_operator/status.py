@@ -136,10 +136,12 @@ def _wait(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
 
 
 def _run(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
-    """Every node has started. A failure is told at once, though other nodes may take a while to end."""
+    """Every node has started. A failure is reported at once, though other nodes may take a while to end; so is what a
+    launcher waits for.
+    """
     cause = _cause_so_far(status, seen)
     if cause is None:
-        status = _with_failure(status, None)
+        status = _with_failure(status, None).model_copy(update={"root_cause": waiting_cause(seen.nodes)})
     return enter(_note_failure(status, cause), "Running", "Started", "", now)
 
 

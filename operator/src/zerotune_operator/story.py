@@ -94,7 +94,7 @@ def _plan(plan: PlanSummary) -> str:
 def _waits_for(status: JobStatus) -> RootCause | None:
     """What nodes wait for, where that does not come by itself."""
     cause = status.root_cause
-    waits = status.phase in ("Pending", "Planned", "Queued", "Restarting")
+    waits = status.phase == "Pending" or status.phase in ACTIVE
     return cause if waits and cause is not None and cause.exit_code is None else None
 
 

@@ -58,11 +58,15 @@ class Node:
             return str(answer.read().decode())
 
     def until(self, reached: Callable[[NodeProgress], bool], seconds: float = 90) -> NodeProgress:
+        """Wait until there are ranks and `/progress` says so."""
+        return self.until_served(lambda progress: bool(progress.ranks) and reached(progress), seconds)
+
+    def until_served(self, reached: Callable[[NodeProgress], bool], seconds: float = 90) -> NodeProgress:
         """Wait until `/progress` says so."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             progress = self.progress()
-            if progress is not None and progress.ranks and reached(progress):
+            if progress is not None and reached(progress):
                 return progress
             time.sleep(0.05)
         raise AssertionError(f"not reached within {seconds}s, exit code {self.process.poll()}:\n{self.log}")

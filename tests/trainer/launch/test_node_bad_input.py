@@ -39,12 +39,30 @@ def test_a_missing_file(make_job: Callable, name: str) -> None:
     assert node.failure.message == f"{job.folder / name} is not there"
 
 
-def test_a_name_that_never_resolves(make_job: Callable) -> None:
-    job = make_job({"127.0.0.1": 1, "gone-1.invalid": 1, "gone-2.invalid": 1}, nameResolutionTimeoutSeconds=2)
-    [node] = job.start_toys("step")[:1]
-    assert node.end(20) == 66
-    assert node.failure.message == "2 names of the hostfile did not resolve within 2s: gone-1.invalid, gone-2.invalid"
-    assert "publishNotReadyAddresses" in node.failure.hint
+def test_a_name_that_never_resolves_is_reported_then_fails(make_job: Callable) -> None:
+    job = make_job({"127.0.0.1": 1, "gone-1.invalid": 1, "gone-2.invalid": 1}, hangTimeoutSeconds=6)
+    job.config["launch"]["nameResolutionTimeoutSeconds"] = 604800
+    job.write()
+    node = job.start_toy("127.0.0.1")
+    waiting = node.until_served(lambda found: found.waiting_for is not None)
+    assert (waiting.ranks, waiting.failure) == ([], None)
+    assert waiting.waiting_for.failure_class == "NameResolution"
+    assert node.end(20) == 68
+    assert (node.failure.message, node.failure.hint) == (waiting.waiting_for.message, waiting.waiting_for.hint)
+    assert node.failure.message == (
+        "2 names of the hostfile do not resolve: gone-1.invalid, gone-2.invalid; nor does their domain invalid"
+    )
+    for word in ("DNS", "NetworkPolicy", "headless Service", "publishNotReadyAddresses"):
+        assert word in node.failure.hint
+
+
+def test_a_host_whose_own_name_does_not_resolve_serves_its_progress(make_job: Callable) -> None:
+    job = make_job({"gone-1.invalid": 1, "gone-2.invalid": 1}, hangTimeoutSeconds=6)
+    job.write()
+    node = job.start_toy("gone-1.invalid")
+    node.host = "127.0.0.1"
+    assert node.until_served(lambda found: found.waiting_for is not None).host == "gone-1.invalid"
+    assert node.end(20) == 68
 
 
 @pytest.mark.parametrize(("field", "purpose"), [("masterPort", "where the ranks meet"), ("progressPort", "/progress")])

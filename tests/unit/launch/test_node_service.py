@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,16 +12,17 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from zerotune_trainer.errors import ConfigurationError, Failure, InputMissingError, TemporaryError
+from zerotune_trainer.config import Launch
+from zerotune_trainer.errors import ConfigurationError, Failure, NameResolutionError, TemporaryError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.metrics import render_metrics
+from zerotune_trainer.launching.names import wait_for_names
 from zerotune_trainer.launching.peers import suspects, unanswering
 from zerotune_trainer.launching.resolve import (
     address_of,
     listening_address,
     require_free_port,
     this_host,
-    wait_for_names,
 )
 from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.termination import TerminationLog
@@ -56,14 +58,34 @@ def test_this_host_by_name_variable_or_machine(monkeypatch: pytest.MonkeyPatch) 
         this_host(hostfile, "c")
 
 
+def launch(**settings: int) -> Launch:
+    return Launch(cache_dir="/nowhere", **settings)
+
+
 def test_names_that_resolve_are_not_waited_for() -> None:
-    wait_for_names(["127.0.0.1", "localhost"], 0)
+    reported: list[Failure | None] = []
+    wait_for_names(["127.0.0.1", "localhost"], launch(), reported.append)
+    assert reported == [None]
 
 
-def test_names_that_do_not_are_named_up_to_eight() -> None:
+def test_names_that_do_not_resolve_are_named_up_to_eight() -> None:
     names = [f"n{number}.invalid" for number in range(10)]
-    with pytest.raises(InputMissingError, match=r"^10 names .* within 0s: n0.invalid, .*n7.invalid and 2 more"):
-        wait_for_names(["localhost", *names], 0)
+    reported: list[Failure | None] = []
+    with pytest.raises(NameResolutionError, match=r"^10 names .* resolve: n0.invalid, .*n7.invalid and 2 more; nor "):
+        wait_for_names(["localhost", *names], launch(hang_timeout_seconds=1), reported.append)
+    assert {report.failure_class for report in reported} == {"NameResolution"}
+
+
+def test_pods_without_an_address_are_waited_for_as_long_as_their_domain_resolves() -> None:
+    began = time.monotonic()
+    with pytest.raises(NameResolutionError) as caught:
+        wait_for_names(
+            ["a" * 64 + ".localhost"],  # No label is that long.
+            launch(hang_timeout_seconds=1, name_resolution_timeout_seconds=3),
+            lambda _: None,
+        )
+    assert time.monotonic() - began >= 3
+    assert "so DNS works" in caught.value.hint
 
 
 def test_loopback_hosts_listen_on_their_own_address() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.unit.status.attempts import START, at, ended, running, seen, told, waiting
+from tests.unit.status.attempts import START, at, ended, failure, running, seen, told, waiting
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import Attempt, Condition, RootCause
 from zerotune_operator.backends.base import NodeObservation, Observation
 from zerotune_operator.rootcause import root_cause
 from zerotune_operator.status import advance, current_attempt, under_way
+from zerotune_operator.story import changes
 from zerotune_trainer.progress import NodeProgress, TopologyEntry
 
 
@@ -55,6 +58,32 @@ def test_what_a_node_waits_for_is_the_root_cause_and_why_the_job_does_not_run() 
             ],
         }
     )
+
+
+def test_names_that_do_not_resolve_are_the_root_cause_while_the_job_runs() -> None:
+    unresolved = failure("NameResolution", 68)
+    lost = NodeProgress(job="j", attempt=0, host="b", ranks=[], waiting_for=unresolved)
+    waits = seen(running("a"), replace(running("b"), progress=lost))
+    status = told(waits)
+    assert (status.phase, status.attempts[0].failure_class) == ("Running", None)
+    assert status.root_cause == RootCause(
+        failure_class="NameResolution",
+        message="NameResolution happened",
+        hint="do something",
+        host="b",
+        node="n-1",
+        pod="pod-b",
+    )
+    assert [event.reason for event in changes(START, status)] == ["Started", "NameResolution"]
+    assert advance(status, waits, RunPolicy(), at(20)) == status
+    assert told(waits, seen(running("a"), running("b"))).root_cause is None
+    failed = told(waits, seen(ended("a", "PeerLost", 69, 1), ended("b", "NameResolution", 68)))
+    assert (failed.phase, failed.attempts[0].failure_class) == ("Restarting", "NameResolution")
+
+
+def test_a_pod_that_is_not_placed_explains_names_that_do_not_resolve() -> None:
+    lost = NodeProgress(job="j", attempt=0, host="a", ranks=[], waiting_for=failure("NameResolution", 68))
+    assert told(seen(replace(running("a"), progress=lost), waiting("b", "Unschedulable"))).root_cause == STUCK
 
 
 def test_what_has_healed_is_no_cause_any_more() -> None:

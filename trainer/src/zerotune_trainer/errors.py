@@ -4,6 +4,7 @@
     +-- ConfigurationError   64  the spec, or two parts of it, cannot be carried out
     +-- DataError            65  a record or a file of the data is bad
     +-- InputMissingError    66  a file, folder, column or host that should be there is not
+    +-- NameResolutionError  68  names of hosts of the job do not resolve
     +-- PeerLostError        69  another rank or node went away
     +-- InternalError        70  our bug, or one of a library
     +-- OutOfMemoryError     71  the device or the host ran out of memory
@@ -74,6 +75,13 @@ class InputMissingError(ZerotuneError):
 
     exit_code = 66
     failure_class = "InputMissing"
+
+
+class NameResolutionError(ZerotuneError):
+    """Names of hosts of the job do not resolve."""
+
+    exit_code = 68
+    failure_class = "NameResolution"
 
 
 class PeerLostError(ZerotuneError):

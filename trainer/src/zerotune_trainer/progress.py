@@ -122,6 +122,8 @@ class NodeProgress(Settings):
     topology: list[TopologyEntry] | None = None
     completion: Completion | None = None
     failure: Failure | None = None
+    waiting_for: Failure | None = None
+    """What the node has waited for too long before its ranks could start. It is no end: it still waits."""
 
 
 class Reporter(Protocol):

@@ -104,10 +104,11 @@ class RootCause(Settings):
     """The first failure, or what keeps nodes waiting, and where."""
 
     failure_class: str = Field(alias="class")
-    """What failed: Configuration, Data, InputMissing, PeerLost, Internal, OutOfMemory, Hang, Temporary, Superseded,
-    Killed, DeadlineExceeded. What the cluster did, which counts as no restart: Preempted, Evicted, NodeLost, Deleted.
-    Why the launcher never ran: ContainerStart, StorageLimit, PodFailed. What nodes wait for, which is no failure yet:
-    ImagePull, Unschedulable, QuotaExceeded, MissingReference, VolumeMount, Forbidden."""
+    """What failed: Configuration, Data, InputMissing, NameResolution (also while it is waited for), PeerLost,
+    Internal, OutOfMemory, Hang, Temporary, Superseded, Killed, DeadlineExceeded. What the cluster did, which counts
+    as no restart: Preempted, Evicted, NodeLost, Deleted. Why the launcher never ran: ContainerStart, StorageLimit,
+    PodFailed. What nodes wait for, which is no failure yet: ImagePull, Unschedulable, QuotaExceeded,
+    MissingReference, VolumeMount, Forbidden."""
     message: str
     """What was found, and the rule it breaks."""
     hint: str = ""

@@ -40,7 +40,7 @@ class Launch(Settings):
     rendezvous_timeout_seconds: int = Field(default=600, ge=1)
     """How long the ranks may take to find each other once they run. What they prepare afterwards takes its time."""
     hang_timeout_seconds: int = Field(default=1800, ge=1)
-    """How long a rank may go without progress before the job counts as hung."""
+    """How long a rank may go without progress before the job counts as hung, and DNS without an answer."""
     accelerator: Literal["cuda", "cpu"] = "cpu"
     """What the ranks compute on."""
     threads_per_rank: int = Field(default=1, ge=1)

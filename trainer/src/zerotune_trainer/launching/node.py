@@ -1,6 +1,6 @@
 """A node's part of a job, from reading the folder to the exit code. Torch-free.
 
-read the folder, which must be this pod's > start the imports > wait for the names > serve /progress > start the ranks >
+read the folder, which must be this pod's > start the imports > serve /progress > wait for the names > start the ranks >
 wait for their end
 """
 
@@ -16,7 +16,8 @@ from zerotune_trainer.launching.failures import classify, describe
 from zerotune_trainer.launching.forkserver import RankTarget, remove_socket, start_imports
 from zerotune_trainer.launching.identity import require_own_config
 from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
-from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host, wait_for_names
+from zerotune_trainer.launching.names import wait_for_names
+from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host
 from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.stopping import StopRequest
 from zerotune_trainer.launching.supervisor import Supervisor
@@ -75,9 +76,9 @@ def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) 
     if host == hostfile.master:
         require_free_port(launch.master_port, "where the ranks meet")
     supervisor = Supervisor(folder, config, hostfile, host, stop.event)
-    wait_for_names([host.name], launch.name_resolution_timeout_seconds)
+    # Served before anything is waited for: what it is must be seen from outside.
     with ProgressServer(listening_address(host.name), launch.progress_port, supervisor.observe):
-        wait_for_names([other.name for other in hostfile.hosts], launch.name_resolution_timeout_seconds)
+        wait_for_names([each.name for each in hostfile.hosts], launch, supervisor.note_waiting)
         supervisor.start(target)
         stop.no_longer_raise()
         return supervisor.run()

@@ -50,6 +50,7 @@ class Supervisor:
         self._folder, self._config, self._hostfile, self._host, self._stop = folder, config, hostfile, host, stop
         self._ranks: list[Rank] = []
         self._failures: list[Failure] = []
+        self._waiting_for: Failure | None = None
         self._killed: set[int] = set()
         self._told_to_stop = False
         self._ask_hosts_at = 0.0
@@ -60,6 +61,10 @@ class Supervisor:
         self._completion: Completion | None = None
         self._oom_kills = oom_kills()
         self._over_nccl = config.launch.accelerator == "cuda" and hostfile.world_size > 1
+
+    def note_waiting(self, found: Failure | None) -> None:
+        """Take down what the node waits for before it has ranks; None: nothing any more."""
+        self._waiting_for = found
 
     def start(self, target: RankTarget) -> None:
         """Start the ranks.
@@ -98,6 +103,7 @@ class Supervisor:
             topology=self._topology,
             completion=self._completion,
             failure=root_cause(self._failures),
+            waiting_for=self._waiting_for,
         )
 
     def _listen(self, running: list[Rank]) -> None:
