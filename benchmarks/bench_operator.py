@@ -35,9 +35,9 @@ from zerotune_devtools.harness.fake_nodes import fake_nodes, placement, progress
 from zerotune_devtools.harness.host_operator import HostOperator, prepare_cluster
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.backends.kubernetes.installation import Installation
-from zerotune_operator.backends.kubernetes.placement import place
+from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.backends.kubernetes.render import render
-from zerotune_operator.model_config import shape_of_file
+from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 

@@ -18,8 +18,8 @@ from prometheus_client import generate_latest
 from tests.cluster.value_sets import VALUE_SETS
 from zerotune_devtools import chart
 from zerotune_devtools.checkout import CHART, CRDS
-from zerotune_operator.metrics import Metrics
-from zerotune_operator.store import Store
+from zerotune_operator.backends.kubernetes.cache import Store
+from zerotune_operator.controller.metrics import Metrics
 from zerotune_trainer.launching.metrics import render_metrics
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
 

@@ -17,17 +17,17 @@ from kubernetes.aio.client import ApiClient, Configuration
 from tests.e2e import stand_in
 from zerotune_devtools.harness.api_server import ApiServer, Object, until
 from zerotune_operator.api.load import read_job
+from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
-from zerotune_operator.backends.kubernetes.jobstate import trim_job
+from zerotune_operator.backends.kubernetes.job_state import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import labels, some
-from zerotune_operator.process import now
-from zerotune_operator.reconcile import Reconciler
-from zerotune_operator.slots import Slots
-from zerotune_operator.store import Key, Store
+from zerotune_operator.controller.process import now
+from zerotune_operator.controller.reconcile import Reconciler
+from zerotune_operator.controller.slots import Slots
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 

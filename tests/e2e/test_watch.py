@@ -18,7 +18,7 @@ from zerotune_devtools.harness.api_server import ApiServer, Object, until
 from zerotune_devtools.harness.deadly_proxy import DeadlyProxy, Never
 from zerotune_devtools.harness.host_operator import kubeconfig_of
 from zerotune_operator.backends.kubernetes.client import ClusterClient
-from zerotune_operator.watches import Listener, Watch
+from zerotune_operator.controller.watches import Listener, Watch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 LABEL = "zerotune.dev/watched"

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from zerotune_operator.api.parallelism import Parallelism
 from zerotune_operator.api.quantity import PATTERN, Quantity, parse_quantity
 from zerotune_operator.api.topology import Topology
-from zerotune_operator.plan.placement import Placement
+from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.topology import plan_topology
 
 QUANTITY = TypeAdapter[str](Quantity)
@@ -81,9 +81,9 @@ def test_every_accepted_quantity_is_planned_in_time(cpu: str, memory: str) -> No
         topology = Topology(cpu=cpu, memory=memory)
     except ValidationError:
         return
-    placement = Placement(("a",), str, "", "", "", "")
+    layout = RuntimeLayout(("a",), str, "", "", "", "")
     started = time.process_time()
-    planned = plan_topology(topology, Parallelism(), placement)
+    planned = plan_topology(topology, Parallelism(), layout)
     cores = parse_quantity(cpu)
 
     assert time.process_time() - started < 0.01

@@ -13,20 +13,20 @@ import pytest
 from typer import Exit
 
 from tests.unit.api.admission_cases import Case, PlanCase, read_cases
-from zerotune_operator.admission import review
 from zerotune_operator.api.cel import broken_rules
 from zerotune_operator.api.load import parse_job, read_job
 from zerotune_operator.api.support import BACKENDS, UNSUPPORTED, unsupported
 from zerotune_operator.backends.check import Target
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
+from zerotune_operator.backends.kubernetes.cache import Store
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.local.state import Home
+from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.cli import plan, validate
 from zerotune_operator.cli.run import run_job
-from zerotune_operator.model_config import shape_of_file
-from zerotune_operator.models import Hub
-from zerotune_operator.store import Store
+from zerotune_operator.controller.model_source import Hub
+from zerotune_operator.controller.webhook import review
 from zerotune_trainer.errors import ConfigurationError
 
 MODELS = Path(__file__).parents[2] / "golden" / "plan" / "models"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.unit.api.admission_cases import PlanCase
-from zerotune_operator.admission import review
 from zerotune_operator.api.manifest_yaml import read_documents
-from zerotune_operator.models import Hub
+from zerotune_operator.controller.model_source import Hub
+from zerotune_operator.controller.webhook import review
 from zerotune_trainer.sizing.shape import read_shape
 
 EXAMPLES = Path(__file__).parents[3] / "crds" / "examples"

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from zerotune_operator.backends.base import AttemptRef, NodeObservation
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe
+from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation
 
 FOLDER = Path(__file__).parent / "recorded"
 

@@ -9,9 +9,9 @@ import yaml
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_jobs, parse_job
-from zerotune_operator.backends.kubernetes.placement import place
+from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.backends.kubernetes.render import Installation, Manifests, Object, render
-from zerotune_operator.model_config import shape_of_file
+from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 

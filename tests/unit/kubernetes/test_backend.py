@@ -11,17 +11,17 @@ import pytest
 from kubernetes.aio.client import ApiClient
 
 from tests.unit.kubernetes.rendering import INSTALLATION, UID, fine_tune_job, trainer, tuned
-from zerotune_operator.backends.base import AttemptRef, Observation
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
+from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.events import WarningEvents
-from zerotune_operator.backends.kubernetes.jobstate import trim_job
+from zerotune_operator.backends.kubernetes.job_state import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import labels
-from zerotune_operator.reconcile import Reconciler
-from zerotune_operator.slots import Slots
-from zerotune_operator.store import Key, Store
+from zerotune_operator.controller.reconcile import Reconciler
+from zerotune_operator.controller.slots import Slots
+from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 
 KEY = Key("FineTuneJob", "default", "tune")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

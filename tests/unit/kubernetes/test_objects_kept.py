@@ -15,14 +15,14 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from tests.unit.kubernetes.rendering import GOLDEN, INSTALLATION, fine_tune_job
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
+from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient, path_of
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.model_config import shape_of_file
+from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.plan import Plan
-from zerotune_operator.store import Key, Store
 from zerotune_trainer.errors import Failure, TemporaryError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

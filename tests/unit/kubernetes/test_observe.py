@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests.unit.kubernetes.recordings import FOLDER, attempt_of, nodes_of, recording, view_of
 from zerotune_operator.api.status import OutputSummary, RootCause
-from zerotune_operator.backends.base import NodeObservation, Observation
-from zerotune_operator.backends.kubernetes.jobstate import QUEUE_LABEL, JobState
+from zerotune_operator.backends.kubernetes.job_state import QUEUE_LABEL, JobState
+from zerotune_operator.backends.kubernetes.layout import as_written, resolve
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe, shape_of_inspection
-from zerotune_operator.backends.kubernetes.placement import as_written, resolve
-from zerotune_operator.backends.kubernetes.pods import trim_pod
+from zerotune_operator.backends.kubernetes.pod_state import trim_pod
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.progress import Completion, NodeProgress, Progress
 from zerotune_trainer.sizing.shape import ModelShape

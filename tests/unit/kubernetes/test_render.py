@@ -29,8 +29,8 @@ from tests.unit.kubernetes.rendering import (
     tuned,
 )
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.kubernetes.layout import host_names
 from zerotune_operator.backends.kubernetes.objects import attempt_name, inspection_name, service_name
-from zerotune_operator.backends.kubernetes.placement import host_names
 from zerotune_operator.backends.kubernetes.render import Manifests, Object, render_inspection
 from zerotune_trainer.errors import ConfigurationError
 

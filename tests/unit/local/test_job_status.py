@@ -16,8 +16,8 @@ from zerotune_operator.api.status import (
     PlanSummary,
     RootCause,
 )
-from zerotune_operator.backends.base import NodeObservation, Observation
-from zerotune_operator.status import abandoned, advance, next_attempt, planned
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
+from zerotune_operator.lifecycle.transitions import abandoned, advance, next_attempt, planned
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.progress import NodeProgress, Progress, TopologyEntry
 

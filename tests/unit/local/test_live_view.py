@@ -11,10 +11,10 @@ from rich.text import Text
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus, RootCause, display
-from zerotune_operator.backends.base import NodeObservation, Observation
-from zerotune_operator.backends.local.placement import plan_here
+from zerotune_operator.backends.local.layout import plan_here
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.cli.live import LiveView
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
 
 

@@ -1,4 +1,4 @@
-"""Job > placement > plan > what is started; and when it is stopped."""
+"""Job > layout > plan > what is started; and when it is stopped."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import Attempt, JobStatus, OutputSummary, RootCause
-from zerotune_operator.backends.base import NodeObservation, Observation
-from zerotune_operator.backends.local.placement import free_ports, gpus_for, model_uri, place, plan_here, resolve
+from zerotune_operator.backends.local.layout import free_ports, gpus_for, model_uri, place, plan_here, resolve
 from zerotune_operator.backends.local.pressure import Pressure, pressure
 from zerotune_operator.backends.local.render import LocalAttempt, NodeProcess, OutputKey, render
 from zerotune_operator.backends.local.state import AttemptFolder, Home
 from zerotune_operator.backends.local.support import require_local
-from zerotune_operator.model_config import model_shape
+from zerotune_operator.backends.model_shape import model_shape
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
@@ -31,9 +31,9 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def test_a_plan_becomes_a_launcher_a_node(home: Home, job: Callable[..., Job]) -> None:
     spec = job(topology={"nodes": 2, "processesPerNode": 2})
     folder = home.job("FineTuneJob", "cwe")
-    placement = replace(place(spec, folder, home, []), master_port=1234, progress_port=5678)
+    layout = replace(place(spec, folder, home, []), master_port=1234, progress_port=5678)
     identity = JobIdentity(kind="FineTuneJob", name="cwe", uid="u", attempt=3)
-    plan = plan_job(spec, model_shape(placement.model_uri), placement, identity)
+    plan = plan_job(spec, model_shape(layout.model_uri), layout, identity)
     there = folder.attempt(3)
     assert render(plan, there, "/bin/zerotune-launch", []) == LocalAttempt(
         number=3,
@@ -85,8 +85,8 @@ def test_a_job_that_has_made_steps_keeps_its_zero_stage(home: Home, job: Callabl
 
 
 def test_nodes_share_the_memory_of_the_machine_not_what_is_free_now(home: Home, job: Callable[..., Job]) -> None:
-    placement = place(job(topology={"nodes": 2}), home.job("FineTuneJob", "cwe"), home, [])
-    assert placement.node_bytes == psutil.virtual_memory().total // 2
+    layout = place(job(topology={"nodes": 2}), home.job("FineTuneJob", "cwe"), home, [])
+    assert layout.node_bytes == psutil.virtual_memory().total // 2
 
 
 def test_a_port_in_use_is_not_given_out() -> None:

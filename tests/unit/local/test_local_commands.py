@@ -13,12 +13,12 @@ import yaml
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, OutputSummary, RootCause, display
-from zerotune_operator.backends.base import NodeObservation, Observation
-from zerotune_operator.backends.local.admission import admit
-from zerotune_operator.backends.local.placement import plan_here
+from zerotune_operator.backends.local.admit import admit
+from zerotune_operator.backends.local.layout import plan_here
 from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.cli import build
 from zerotune_operator.cli.live import PlainView
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress

@@ -13,7 +13,7 @@ import yaml
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.local.admission import admit
+from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import NodeProcess
 from zerotune_operator.backends.local.state import Home

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotune_operator.publish import event, merge_patch
-from zerotune_operator.story import EventText
+from zerotune_operator.controller.status_writer import event, merge_patch
+from zerotune_operator.lifecycle.job_events import EventText
 
 RESOURCE = {
     "apiVersion": "zerotune.dev/v1alpha1",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotune_operator.slots import Slots
+from zerotune_operator.controller.slots import Slots
 
 pytestmark = pytest.mark.anyio
 

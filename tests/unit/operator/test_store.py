@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from zerotune_operator.store import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Key, Store
 
 KEY = Key("FineTuneJob", "default", "cpt")
 

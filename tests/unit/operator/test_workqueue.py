@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from zerotune_operator.slots import Slots
-from zerotune_operator.workqueue import WorkQueue
+from zerotune_operator.controller.slots import Slots
+from zerotune_operator.controller.workqueue import WorkQueue
 
 pytestmark = pytest.mark.anyio
 

@@ -1,4 +1,4 @@
-"""Models, placements and jobs to plan with."""
+"""Models, layouts and jobs to plan with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import parse_job
-from zerotune_operator.backends.kubernetes.placement import place
+from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.plan import Plan, plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.sizing.shape import ModelShape, read_shape

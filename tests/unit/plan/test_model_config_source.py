@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from zerotune_operator.model_config import model_shape
+from zerotune_operator.backends.model_shape import model_shape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 
 CONFIG = Path(__file__).parents[2] / "golden" / "plan" / "models" / "tiny-llama.json"

@@ -13,8 +13,8 @@ import pytest
 from transformers import TrainingArguments
 
 from zerotune_operator.api.load import load_jobs
-from zerotune_operator.backends.kubernetes.placement import place
-from zerotune_operator.model_config import shape_of_file
+from zerotune_operator.backends.kubernetes.layout import place
+from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.plan import Plan, plan_job
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig, load_config
 from zerotune_trainer.hostfile import Hostfile

@@ -9,7 +9,7 @@ import pytest
 
 from zerotune_operator.api.parallelism import Parallelism
 from zerotune_operator.api.topology import Accelerator, Topology
-from zerotune_operator.plan import Placement, Plan
+from zerotune_operator.plan import Plan, RuntimeLayout
 from zerotune_operator.plan.topology import gpu_memory, plan_topology
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.memory import GIB
@@ -38,8 +38,8 @@ def test_ranks_world_size_and_master_need_no_input(
     assert (summary.nodes, summary.world_size, summary.backend) == (plan.topology.nodes, world_size, "kubernetes")
 
 
-def placement(**known: Any) -> Placement:
-    return Placement(
+def layout(**known: Any) -> RuntimeLayout:
+    return RuntimeLayout(
         hosts=("a",),
         resolve=str,
         model_uri="file:///m",
@@ -52,10 +52,10 @@ def placement(**known: Any) -> Placement:
 
 def test_parallelism_divides_the_ranks() -> None:
     topology = Topology(nodes=2, gpus_per_node=8)
-    planned = plan_topology(topology, Parallelism(tensor=2, sequence=2), placement())
+    planned = plan_topology(topology, Parallelism(tensor=2, sequence=2), layout())
     assert (planned.world_size, planned.data_parallel) == (16, 4)
     with pytest.raises(ConfigurationError) as caught:
-        plan_topology(topology, Parallelism(tensor=6), placement())
+        plan_topology(topology, Parallelism(tensor=6), layout())
     assert caught.value.message == (
         "16 ranks (nodes 2 x 8) cannot be dealt to replicas of 6 (parallelism.tensor x sequence x pipeline)"
     )
@@ -64,7 +64,7 @@ def test_parallelism_divides_the_ranks() -> None:
 
 def test_the_smaller_of_what_spec_and_machine_say_is_planned_with() -> None:
     topology = Topology(gpus_per_node=1, memory="64Gi", accelerator=Accelerator(memory="40Gi"))
-    planned = plan_topology(topology, Parallelism(), placement(device_bytes=24 * GIB, node_bytes=128 * GIB))
+    planned = plan_topology(topology, Parallelism(), layout(device_bytes=24 * GIB, node_bytes=128 * GIB))
     assert (planned.device_bytes, planned.node_bytes) == (24 * GIB, 64 * GIB)
 
 

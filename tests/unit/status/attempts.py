@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, PlanSummary
-from zerotune_operator.backends.base import NodeObservation, Observation
-from zerotune_operator.status import advance, planned
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
+from zerotune_operator.lifecycle.transitions import advance, planned
 from zerotune_trainer.errors import Failure
 
 T0 = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

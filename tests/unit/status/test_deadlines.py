@@ -7,8 +7,8 @@ import pytest
 from tests.unit.status.attempts import START, at, ended, running, seen, told, waiting
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import Attempt, JobStatus
-from zerotune_operator.backends.base import NodeObservation
-from zerotune_operator.deadlines import deadline_in, expires_in, overdue, pause, stragglers
+from zerotune_operator.lifecycle.deadlines import deadline_in, expires_in, overdue, pause, stragglers
+from zerotune_operator.lifecycle.observation import NodeObservation
 
 OOM = ended("a", "OutOfMemory", 71, seconds=0)
 

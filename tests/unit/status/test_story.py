@@ -7,10 +7,10 @@ from itertools import pairwise
 from tests.unit.status.attempts import PLAN, START, at, ended, running, seen, told, waiting
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause
-from zerotune_operator.backends.base import NodeObservation, Observation
-from zerotune_operator.pending import pending
-from zerotune_operator.status import advance, planned, refused, suspended
-from zerotune_operator.story import EventText, changes
+from zerotune_operator.lifecycle.job_events import EventText, changes
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
+from zerotune_operator.lifecycle.pending import pending
+from zerotune_operator.lifecycle.transitions import advance, planned, refused, suspended
 from zerotune_trainer.progress import NodeProgress, Progress
 
 

@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from zerotune_operator.backends.local.output import complete_output
-from zerotune_operator.backends.local.store import read_remote
+from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.storage import folders, s3

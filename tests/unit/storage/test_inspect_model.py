@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from zerotune_operator.model_config import shape_of_file
+from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_trainer.errors import Failure
 
 ROOT = Path(__file__).parents[3]

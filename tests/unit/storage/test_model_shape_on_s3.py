@@ -11,9 +11,9 @@ import boto3
 import pytest
 
 from zerotune_operator.api.load import parse_job
-from zerotune_operator.backends.local.placement import plan_here
+from zerotune_operator.backends.local.layout import plan_here
 from zerotune_operator.backends.local.state import Home
-from zerotune_operator.model_config import model_shape, shape_of_file
+from zerotune_operator.backends.model_shape import model_shape, shape_of_file
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
 MODEL = Path(__file__).parents[2] / "golden" / "plan" / "models" / "tiny-llama.json"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from zerotune_devtools.checkout import ROOT
 from zerotune_operator.api.jobs import FineTuneJob
-from zerotune_operator.plan import Placement, plan_job
+from zerotune_operator.plan import RuntimeLayout, plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.sizing.shape import read_shape
 
@@ -127,7 +127,7 @@ def _write_folder(workload: Workload, output: Path) -> Path:
     folder.mkdir(parents=True)
     config = json.loads((workload.model / "config.json").read_bytes())
     identity = JobIdentity(kind="FineTuneJob", name="bench", uid=folder.name)
-    plan = plan_job(_job(workload, output), read_shape(config), _placement(workload, output), identity)
+    plan = plan_job(_job(workload, output), read_shape(config), _layout(workload, output), identity)
     for name, text in plan.artifacts().items():
         (folder / name).write_text(text)
     return folder
@@ -160,8 +160,8 @@ def _job(workload: Workload, output: Path) -> FineTuneJob:
     )
 
 
-def _placement(workload: Workload, output: Path) -> Placement:
-    return Placement(
+def _layout(workload: Workload, output: Path) -> RuntimeLayout:
+    return RuntimeLayout(
         hosts=("127.0.0.1",),
         resolve=str,
         model_uri=workload.model.as_uri(),

@@ -11,10 +11,10 @@ from enum import StrEnum
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.support import BackendName
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
-from zerotune_operator.backends.kubernetes.placement import place
+from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.backends.kubernetes.render import render_inspection
 from zerotune_operator.backends.kubernetes.support import require_kubernetes
-from zerotune_operator.backends.local.placement import outline
+from zerotune_operator.backends.local.layout import outline
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.backends.local.support import require_local
 from zerotune_operator.plan import check_job

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from zerotune_operator.api.status import JobStatus, RootCause
-from zerotune_operator.backends.base import Observation
+from zerotune_operator.lifecycle.observation import Observation
 from zerotune_operator.plan import Plan
 
 _SECONDS_BETWEEN_LINES = 5.0

@@ -39,7 +39,7 @@ def command(
     import uvloop
 
     from zerotune_operator.backends.kubernetes.installation import Installation
-    from zerotune_operator.process import Admission, Settings, run
+    from zerotune_operator.controller.process import Admission, Settings, run
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings(

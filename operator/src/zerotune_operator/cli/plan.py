@@ -13,14 +13,14 @@ import yaml
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.backends.check import Target, backend_of, check
-from zerotune_operator.backends.kubernetes import placement as kubernetes
+from zerotune_operator.backends.kubernetes import layout as kubernetes
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.kubernetes.render import render
-from zerotune_operator.backends.local import placement as local
+from zerotune_operator.backends.local import layout as local
 from zerotune_operator.backends.local.state import Home
+from zerotune_operator.backends.model_shape import model_shape, shape_of_file
 from zerotune_operator.cli.plan_table import show
-from zerotune_operator.model_config import model_shape, shape_of_file
-from zerotune_operator.plan import Placement, Plan, plan_job
+from zerotune_operator.plan import Plan, RuntimeLayout, plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
@@ -68,10 +68,10 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Plan]) ->
     source = next((plan for plan in earlier if (plan.config.job.kind, plan.config.job.name) == base), None)
     if source is not None:
         job = _starting_from(job, str(source.config.output.uri))
-    placement = _place(job, target)
+    layout = _place(job, target)
     # A path in a pod means nothing here, so the shape is read where the spec says the model is.
-    uri = placement.model_uri if target is Target.LOCAL else str(job.spec.model.uri)
-    plan = plan_job(job, _shape(uri, job.spec.model.revision, config, source), placement, identity)
+    uri = layout.model_uri if target is Target.LOCAL else str(job.spec.model.uri)
+    plan = plan_job(job, _shape(uri, job.spec.model.revision, config, source), layout, identity)
     if target is Target.KUBERNETES:
         render(plan, job, UNKNOWN_INSTALLATION)  # What pods cannot be given is rejected here too.
     return plan
@@ -82,7 +82,7 @@ def _starting_from(job: Job, uri: str) -> Job:
     return job.model_copy(update={"spec": job.spec.model_copy(update={"model": model})})
 
 
-def _place(job: Job, target: Target) -> Placement:
+def _place(job: Job, target: Target) -> RuntimeLayout:
     if target is Target.LOCAL:
         home = Home.of_environment()
         return local.place(job, home.job(job.kind, job.metadata.name), home, local.gpus_for(job))

@@ -15,16 +15,16 @@ import typer
 from zerotune_operator.api.jobs import Job, Metadata
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
-from zerotune_operator.backends.local.admission import admit
+from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.backend import LocalBackend
+from zerotune_operator.backends.local.layout import gpus_for, plan_here
 from zerotune_operator.backends.local.output import complete_output
-from zerotune_operator.backends.local.placement import gpus_for, plan_here
 from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.backends.local.support import require_local
 from zerotune_operator.cli.live import view_for
+from zerotune_operator.lifecycle.transitions import abandoned, next_attempt, refused
 from zerotune_operator.plan import Plan
-from zerotune_operator.status import abandoned, next_attempt, refused
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -13,7 +13,7 @@ import yaml
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, duration
 from zerotune_operator.backends.local.state import Home, JobFolder
-from zerotune_operator.status import abandoned
+from zerotune_operator.lifecycle.transitions import abandoned
 
 _COLUMNS = ("NAME", "KIND", "METHOD", "NODES", "PHASE", "STEP", "LOSS", "TOKENS/S", "ETA", "AGE")
 _INDENT = 16

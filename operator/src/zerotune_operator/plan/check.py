@@ -5,22 +5,22 @@ from __future__ import annotations
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.folders import check_folders
+from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.overrides import check_precision, merge_deepspeed
-from zerotune_operator.plan.placement import Placement
 from zerotune_operator.plan.precision import resolve_precision
 from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import plan_topology
 
 
-def check_job(job: Job, placement: Placement) -> None:
+def check_job(job: Job, layout: RuntimeLayout) -> None:
     """See that a job can be planned, whatever its model.
 
     Raises:
         ConfigurationError: it cannot.
     """
     check_templates(job)
-    check_folders(job, placement)
-    topology = plan_topology(job.spec.topology, job.spec.parallelism, placement)
+    check_folders(job, layout)
+    topology = plan_topology(job.spec.topology, job.spec.parallelism, layout)
     if isinstance(job, FineTuneJob):
         spec = merge_deepspeed(job.spec)
         training_batch(spec.training, topology.data_parallel)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.plan.batch import Batch
-from zerotune_operator.plan.placement import Placement
+from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
 from zerotune_trainer.config.sources import Data, Model, Output, Processing, Records
@@ -23,7 +23,7 @@ def train_config(
     shape: ModelShape,
     training: Training,
     topology: PlannedTopology,
-    placement: Placement,
+    layout: RuntimeLayout,
     identity: JobIdentity,
 ) -> TrainConfig:
     """A FineTuneJob as its ranks read it.
@@ -33,20 +33,20 @@ def train_config(
         shape: The model.
         training: Its hyperparameters with batch and precision settled.
         topology: The ranks.
-        placement: Where they run.
+        layout: Where they run.
         identity: Which job and attempt this is.
     """
     return TrainConfig(
         job=identity,
-        launch=_launch(spec.run_policy, topology, placement),
-        model=_model(spec.model, placement),
+        launch=_launch(spec.run_policy, topology, layout),
+        model=_model(spec.model, layout),
         model_shape=_certain(shape, spec.model),
         method=spec.method,
-        data=_data(spec, placement),
+        data=_data(spec, layout),
         training=training,
-        checkpoint=spec.checkpoint.model_copy(update={"uri": placement.checkpoint_uri}),
+        checkpoint=spec.checkpoint.model_copy(update={"uri": layout.checkpoint_uri}),
         evaluation=spec.evaluation,
-        output=_output(spec.output, placement),
+        output=_output(spec.output, layout),
     )
 
 
@@ -56,22 +56,22 @@ def infer_config(
     precision: Precision,
     batch: Batch,
     topology: PlannedTopology,
-    placement: Placement,
+    layout: RuntimeLayout,
     identity: JobIdentity,
 ) -> InferConfig:
     """An InferenceJob as its ranks read it."""
-    processing = _processing(spec.data.processing, placement)
-    data = _records(spec.data, placement).model_copy(update={"processing": processing})
+    processing = _processing(spec.data.processing, layout)
+    data = _records(spec.data, layout).model_copy(update={"processing": processing})
     return InferConfig(
         job=identity,
-        launch=_launch(spec.run_policy, topology, placement),
-        model=_model(spec.model, placement),
+        launch=_launch(spec.run_policy, topology, layout),
+        model=_model(spec.model, layout),
         model_shape=_certain(shape, spec.model),
         engine="transformers" if spec.engine == "auto" else spec.engine,
         precision=precision,
         data=data,
         generation=spec.generation,
-        output=_output(spec.output, placement),
+        output=_output(spec.output, layout),
         output_format=spec.output_format,
         per_device_batch_size=batch.micro,
     )
@@ -90,20 +90,20 @@ def resolve_training(training: Training, batch: Batch, precision: Precision) -> 
     )
 
 
-def _launch(policy: RunPolicy, topology: PlannedTopology, placement: Placement) -> Launch:
+def _launch(policy: RunPolicy, topology: PlannedTopology, layout: RuntimeLayout) -> Launch:
     return Launch(
-        master_port=placement.master_port,
-        progress_port=placement.progress_port,
-        name_resolution_timeout_seconds=placement.name_resolution_timeout_seconds,
+        master_port=layout.master_port,
+        progress_port=layout.progress_port,
+        name_resolution_timeout_seconds=layout.name_resolution_timeout_seconds,
         hang_timeout_seconds=policy.hang_timeout_seconds,
         accelerator=topology.accelerator,
-        threads_per_rank=placement.threads_per_rank,
-        cache_dir=placement.cache_dir,
+        threads_per_rank=layout.threads_per_rank,
+        cache_dir=layout.cache_dir,
     )
 
 
-def _model(model: Model, placement: Placement) -> Model:
-    return model.model_copy(update={"uri": placement.model_uri, "from_fine_tune_job": None})
+def _model(model: Model, layout: RuntimeLayout) -> Model:
+    return model.model_copy(update={"uri": layout.model_uri, "from_fine_tune_job": None})
 
 
 def _certain(shape: ModelShape, model: Model) -> ModelShape | None:
@@ -113,28 +113,28 @@ def _certain(shape: ModelShape, model: Model) -> ModelShape | None:
     return shape if model.from_fine_tune_job is None else None
 
 
-def _output(output: Output, placement: Placement) -> Output:
-    return output.model_copy(update={"uri": placement.output_uri})
+def _output(output: Output, layout: RuntimeLayout) -> Output:
+    return output.model_copy(update={"uri": layout.output_uri})
 
 
-def _data(spec: FineTuneJobSpec, placement: Placement) -> Data:
+def _data(spec: FineTuneJobSpec, layout: RuntimeLayout) -> Data:
     data = spec.data
     packing = data.packing or ("wrapped" if spec.method == "cpt" else "none")
     return data.model_copy(
         update={
-            "train": _records(data.train, placement),
-            "validation": _records(data.validation, placement) if data.validation else None,
+            "train": _records(data.train, layout),
+            "validation": _records(data.validation, layout) if data.validation else None,
             "packing": packing,
-            "processing": _processing(data.processing, placement),
+            "processing": _processing(data.processing, layout),
         }
     )
 
 
-def _records(records: RecordsT, placement: Placement) -> RecordsT:
-    return records.model_copy(update={"uris": [placement.resolve(uri) for uri in records.uris]})
+def _records(records: RecordsT, layout: RuntimeLayout) -> RecordsT:
+    return records.model_copy(update={"uris": [layout.resolve(uri) for uri in records.uris]})
 
 
-def _processing(processing: Processing | None, placement: Placement) -> Processing | None:
+def _processing(processing: Processing | None, layout: RuntimeLayout) -> Processing | None:
     if processing is None:
         return None
-    return processing.model_copy(update={"file": placement.resolve(processing.file)})
+    return processing.model_copy(update={"file": layout.resolve(processing.file)})

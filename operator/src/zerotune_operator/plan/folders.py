@@ -14,7 +14,7 @@ from itertools import product
 from typing import NamedTuple
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.plan.placement import Placement
+from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError
 
 
@@ -28,14 +28,14 @@ class _Folder(NamedTuple):
     """The store, and the names that lead there."""
 
 
-def check_folders(job: Job, placement: Placement) -> None:
+def check_folders(job: Job, layout: RuntimeLayout) -> None:
     """See that data, output, checkpoints and the model lie apart.
 
     Raises:
         ConfigurationError: two of them do not.
     """
-    written = list(_written(job, placement))
-    for data, folder in product(_data(job, placement), written):
+    written = list(_written(job, layout))
+    for data, folder in product(_data(job, layout), written):
         if _overlap(data.names, folder.names):
             raise ConfigurationError(
                 f"{data.field} {data.uri!r} and {folder.field} {folder.uri!r} overlap: what the job writes would be "
@@ -43,7 +43,7 @@ def check_folders(job: Job, placement: Placement) -> None:
                 f"let {folder.field} name a folder that neither lies in the data nor holds any of it",
             )
     for folder in written:
-        if folder.names == _names(placement.model_uri):
+        if folder.names == _names(layout.model_uri):
             raise ConfigurationError(
                 f"{folder.field} {folder.uri!r} is the model's own folder", f"let {folder.field} name another one"
             )
@@ -56,21 +56,21 @@ def check_folders(job: Job, placement: Placement) -> None:
             )
 
 
-def _data(job: Job, placement: Placement) -> Iterator[_Folder]:
+def _data(job: Job, layout: RuntimeLayout) -> Iterator[_Folder]:
     if isinstance(job, FineTuneJob):
         data = job.spec.data
         parts = {"data.train.uris": data.train, "data.validation.uris": data.validation}
         named = [(field, uri) for field, part in parts.items() if part for uri in part.uris]
     else:
         named = [("data.uris", uri) for uri in job.spec.data.uris]
-    return (_Folder(field, uri, _names(placement.resolve(uri))) for field, uri in named)
+    return (_Folder(field, uri, _names(layout.resolve(uri))) for field, uri in named)
 
 
-def _written(job: Job, placement: Placement) -> Iterator[_Folder]:
+def _written(job: Job, layout: RuntimeLayout) -> Iterator[_Folder]:
     """The output, then the checkpoints where they have a folder of their own."""
-    yield _Folder("output.uri", job.spec.output.uri or placement.output_uri, _names(placement.output_uri))
+    yield _Folder("output.uri", job.spec.output.uri or layout.output_uri, _names(layout.output_uri))
     if isinstance(job, FineTuneJob) and (uri := job.spec.checkpoint.uri) is not None:
-        yield _Folder("checkpoint.uri", uri, _names(placement.checkpoint_uri))
+        yield _Folder("checkpoint.uri", uri, _names(layout.checkpoint_uri))
 
 
 def _names(uri: str) -> tuple[str, ...]:

@@ -12,9 +12,9 @@ from zerotune_operator.plan.batch import Batch, inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, resolve_training, train_config
 from zerotune_operator.plan.deepspeed import deepspeed_settings
 from zerotune_operator.plan.folders import check_folders
+from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.memory import inference_memory, training_memory
 from zerotune_operator.plan.overrides import SCHEDULES, check_precision, merge_deepspeed
-from zerotune_operator.plan.placement import Placement
 from zerotune_operator.plan.precision import resolve_precision
 from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
@@ -100,23 +100,23 @@ class Plan:
         }
 
 
-def plan_job(job: Job, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
+def plan_job(job: Job, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
     """Settle everything about a job.
 
     Args:
         job: What is asked for; its own rules were checked.
         shape: The model, from its `config.json`.
-        placement: Where it runs.
+        layout: Where it runs.
         identity: Which job and attempt this is.
 
     Raises:
         ConfigurationError: what is asked for contradicts itself or does not fit; the hint says what would.
     """
     check_templates(job)
-    check_folders(job, placement)
+    check_folders(job, layout)
     if isinstance(job, FineTuneJob):
-        return _plan_training(job, shape, placement, identity)
-    return _plan_inference(job, shape, placement, identity)
+        return _plan_training(job, shape, layout, identity)
+    return _plan_inference(job, shape, layout, identity)
 
 
 def _check_length(shape: ModelShape, length: int | None) -> None:
@@ -137,11 +137,11 @@ def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTo
         )
 
 
-def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
+def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
     spec = merge_deepspeed(job.spec)
     check_trainable(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
-    topology = plan_topology(spec.topology, spec.parallelism, placement)
+    topology = plan_topology(spec.topology, spec.parallelism, layout)
     _check_packing(spec, shape, topology)
     batch = training_batch(spec.training, topology.data_parallel)
     precision = resolve_precision(spec.training.precision, topology.accelerator)
@@ -150,9 +150,9 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, id
     training = resolve_training(spec.training, batch, precision)
     rung = next(rung for rung in ladder if rung.taken)
     return Plan(
-        config=train_config(spec, shape, training, topology, placement, identity),
-        hostfile=plan_hostfile(topology, placement),
-        backend=placement.backend,
+        config=train_config(spec, shape, training, topology, layout, identity),
+        hostfile=plan_hostfile(topology, layout),
+        backend=layout.backend,
         topology=topology,
         batch=batch,
         precision=precision,
@@ -165,18 +165,18 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, placement: Placement, id
     )
 
 
-def _plan_inference(job: InferenceJob, shape: ModelShape, placement: Placement, identity: JobIdentity) -> Plan:
+def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
     spec = job.spec
     check_generates(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
-    topology = plan_topology(spec.topology, spec.parallelism, placement)
+    topology = plan_topology(spec.topology, spec.parallelism, layout)
     batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.data_parallel)
     precision = resolve_precision(spec.precision, topology.accelerator)
     generation, notes = inference_memory(spec, shape, precision, batch, topology)
     return Plan(
-        config=infer_config(spec, shape, precision, batch, topology, placement, identity),
-        hostfile=plan_hostfile(topology, placement),
-        backend=placement.backend,
+        config=infer_config(spec, shape, precision, batch, topology, layout, identity),
+        hostfile=plan_hostfile(topology, layout),
+        backend=layout.backend,
         topology=topology,
         batch=batch,
         precision=precision,

@@ -8,7 +8,7 @@ from typing import Literal
 from zerotune_operator.api.parallelism import Parallelism
 from zerotune_operator.api.quantity import parse_quantity
 from zerotune_operator.api.topology import Accelerator, Topology
-from zerotune_operator.plan.placement import Placement
+from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
@@ -49,7 +49,7 @@ class PlannedTopology(Settings):
     """Memory of one node; None where unknown."""
 
 
-def plan_topology(topology: Topology, parallelism: Parallelism, placement: Placement) -> PlannedTopology:
+def plan_topology(topology: Topology, parallelism: Parallelism, layout: RuntimeLayout) -> PlannedTopology:
     """Count ranks.
 
     Raises:
@@ -71,15 +71,15 @@ def plan_topology(topology: Topology, parallelism: Parallelism, placement: Place
         world_size=world_size,
         data_parallel=world_size // replica,
         accelerator="cuda" if on_gpu else "cpu",
-        device_bytes=_least(placement.device_bytes, gpu_memory(topology.accelerator)) if on_gpu else None,
-        node_bytes=_least(placement.node_bytes, int(parse_quantity(topology.memory)) if topology.memory else None),
+        device_bytes=_least(layout.device_bytes, gpu_memory(topology.accelerator)) if on_gpu else None,
+        node_bytes=_least(layout.node_bytes, int(parse_quantity(topology.memory)) if topology.memory else None),
     )
 
 
-def plan_hostfile(planned: PlannedTopology, placement: Placement) -> Hostfile:
-    """The hosts of the placement, each with its ranks."""
-    assert len(placement.hosts) == planned.nodes, "a backend names every node"
-    return Hostfile.of((host, planned.ranks_per_node) for host in placement.hosts)
+def plan_hostfile(planned: PlannedTopology, layout: RuntimeLayout) -> Hostfile:
+    """The hosts of the layout, each with its ranks."""
+    assert len(layout.hosts) == planned.nodes, "a backend names every node"
+    return Hostfile.of((host, planned.ranks_per_node) for host in layout.hosts)
 
 
 def gpu_memory(accelerator: Accelerator) -> int | None:

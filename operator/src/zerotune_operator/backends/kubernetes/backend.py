@@ -9,23 +9,23 @@ from dataclasses import replace
 from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.backends.base import AttemptRef, Observation
-from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes import pod_state
+from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
-from zerotune_operator.backends.kubernetes.jobstate import JobState
+from zerotune_operator.backends.kubernetes.job_state import JobState
+from zerotune_operator.backends.kubernetes.layout import host_names, place
 from zerotune_operator.backends.kubernetes.model_probe import probe_model
 from zerotune_operator.backends.kubernetes.objects import CONFIG_DIGEST_ANNOTATION, attempt_name
 from zerotune_operator.backends.kubernetes.observe import observe
 from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects, age_seconds
-from zerotune_operator.backends.kubernetes.placement import host_names, place
 from zerotune_operator.backends.kubernetes.render import Manifests, render
 from zerotune_operator.backends.kubernetes.support import require_kubernetes
 from zerotune_operator.backends.kubernetes.waiting import MISSING
-from zerotune_operator.deadlines import seconds_since_end
-from zerotune_operator.models import Awaited
+from zerotune_operator.lifecycle.deadlines import seconds_since_end
+from zerotune_operator.lifecycle.observation import AttemptRef, Observation
+from zerotune_operator.lifecycle.pending import Awaited
+from zerotune_operator.lifecycle.record import ATTEMPTS_KEPT
 from zerotune_operator.plan import Plan, plan_job
-from zerotune_operator.record import ATTEMPTS_KEPT
-from zerotune_operator.store import Key
 from zerotune_trainer.config import JobIdentity, Launch
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -145,10 +145,10 @@ class KubernetesBackend:
         if found is None or state.is_closed:
             return
         mine = self._owned.view("trainer", attempt.number).pods
-        lost = any(pods.is_lost(pod) for pod in mine)
+        lost = any(pod_state.is_lost(pod) for pod in mine)
         if lost or state.is_suspended or state.seconds_ending(now) >= _ENDING_SECONDS:
             await self._cluster.client.delete(found)
-        elif any(pods.lingers(pod) for pod in mine) or seconds_since_end(seen, now) >= _SETTLE_SECONDS:
+        elif any(pod_state.lingers(pod) for pod in mine) or seconds_since_end(seen, now) >= _SETTLE_SECONDS:
             await self.stop(attempt)
 
     async def restore(self, attempt: AttemptRef, seen: Observation, plan: Callable[[], Plan]) -> None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from zerotune_operator.backends.base import DISRUPTIONS
-from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes import pod_state
+from zerotune_operator.backends.kubernetes.layout import told_as_written
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.placement import told_as_written
 from zerotune_operator.backends.kubernetes.waiting import could_not_start
+from zerotune_operator.lifecycle.observation import DISRUPTIONS
 from zerotune_trainer.errors import (
     Failure,
     InternalError,
@@ -58,7 +58,7 @@ def failure_of(pod: Object, *, job_goes_on: bool) -> Failure | None:
         pod: The pod.
         job_goes_on: Whether its Job is to run: a pod that ends with its Job is not disrupted.
     """
-    state = pods.terminated(pod) or {}
+    state = pod_state.terminated(pod) or {}
     if state.get("exitCode") == 0:
         return None
     own = _explained(pod, state, _own_words(state)) or _runtime_words(pod, state)
@@ -119,7 +119,7 @@ def _runtime_words(pod: Object, state: Object) -> Failure | None:
 
 def _kubelet_words(pod: Object, state: Object) -> Failure | None:
     """What the kubelet says of a pod that nobody else took."""
-    if pods.phase(pod) != "Failed":
+    if pod_state.phase(pod) != "Failed":
         return None
     if pod["status"].get("reason") == "Evicted":
         return _storage(pod, state)
@@ -129,7 +129,8 @@ def _kubelet_words(pod: Object, state: Object) -> Failure | None:
 def _out_of_memory(pod: Object, state: Object) -> Failure:
     return Failure(
         failure_class=OutOfMemoryError.failure_class,
-        message=f"the kernel killed the container of pod {pods.name(pod)}: it reached its memory limit (OOMKilled)",
+        message=f"the kernel killed the container of pod {pod_state.name(pod)}: "
+        "it reached its memory limit (OOMKilled)",
         hint=_MEMORY_HINT,
         exit_code=state["exitCode"],
     )
@@ -139,7 +140,7 @@ def _storage(pod: Object, state: Object) -> Failure:
     """The kubelet evicts a pod for its own use of storage without calling that a disruption: it would happen again."""
     return Failure(
         failure_class="StorageLimit",
-        message=f"pod {pods.name(pod)} was evicted: {pod['status'].get('message', '').strip()}",
+        message=f"pod {pod_state.name(pod)} was evicted: {pod['status'].get('message', '').strip()}",
         hint="raise the limit that it names: backend.kubernetes.sharedMemory, or resources and volumes under "
         "backend.kubernetes.pod",
         exit_code=state.get("exitCode", TemporaryError.exit_code),
@@ -152,19 +153,19 @@ def _never_ran(pod: Object) -> Failure:
     told = [status.get("reason"), status.get("message"), *_failed_containers(pod)]
     return Failure(
         failure_class="PodFailed",
-        message=f"pod {pods.name(pod)} failed before the launcher ran: {': '.join(part for part in told if part)}",
+        message=f"pod {pod_state.name(pod)} failed before the launcher ran: {': '.join(part for part in told if part)}",
         hint="see `kubectl describe pod`, its node, and what backend.kubernetes.pod adds to it",
         exit_code=TemporaryError.exit_code,
     )
 
 
 def _failed_containers(pod: Object) -> list[str]:
-    ended = [(name, state.get("terminated", {})) for name, state in pods.container_states(pod)]
+    ended = [(name, state.get("terminated", {})) for name, state in pod_state.container_states(pod)]
     return [f"container {name} ended with exit code {end['exitCode']}" for name, end in ended if end.get("exitCode")]
 
 
 def _disruption(pod: Object, state: Object) -> Failure | None:
-    found = pods.condition(pod, "DisruptionTarget")
+    found = pod_state.condition(pod, "DisruptionTarget")
     if found is not None and found["status"] == "True":
         kind, why = _DISRUPTIONS.get(found["reason"], ("Evicted", found["reason"]))
         if pod["status"].get("reason") == "Preempting":
@@ -172,14 +173,14 @@ def _disruption(pod: Object, state: Object) -> Failure | None:
         # The kubelet tells what was short in the pod's message, the others in that of the condition.
         said = pod["status"].get("message") or found.get("message", "")
         return _taken(pod, state, kind, f"{why} ({said.strip()})" if said else why)
-    lost = pods.phase(pod) == "Unknown" or pod["status"].get("reason") == "NodeLost"
+    lost = pod_state.phase(pod) == "Unknown" or pod["status"].get("reason") == "NodeLost"
     if lost or state.get("reason") in _LOST_WITH_MACHINE:
         return _taken(pod, state, "NodeLost", "its machine or container runtime went away")
     return None
 
 
 def _deletion(pod: Object) -> Failure | None:
-    return deleted(f"pod {pods.name(pod)}") if pods.is_deleted(pod) else None
+    return deleted(f"pod {pod_state.name(pod)}") if pod_state.is_deleted(pod) else None
 
 
 def _taken(pod: Object, state: Object, kind: str, why: str) -> Failure:
@@ -187,7 +188,7 @@ def _taken(pod: Object, state: Object, kind: str, why: str) -> Failure:
     what = {"Preempted": "was preempted", "Evicted": "was evicted", "NodeLost": "was lost with its node"}[kind]
     return Failure(
         failure_class=kind,
-        message=f"pod {pods.name(pod)} {what}: {why}",
+        message=f"pod {pod_state.name(pod)} {what}: {why}",
         hint=_RESUMES,
         exit_code=state.get("exitCode", KilledError.exit_code),
     )

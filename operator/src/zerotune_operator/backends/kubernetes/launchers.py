@@ -8,7 +8,7 @@ from datetime import datetime
 import aiohttp
 from pydantic import ValidationError
 
-from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_trainer.progress import NodeProgress
 
@@ -42,10 +42,10 @@ class Launchers:
 
         Nobody is asked as long as a pod has yet to start: until then the others wait for its name.
         """
-        if any(not pods.is_running(pod) and not pods.has_ended(pod) for pod in mine):
+        if any(not pod_state.is_running(pod) and not pod_state.has_ended(pod) for pod in mine):
             return {}
-        running = [pod for pod in mine if pods.is_running(pod) and pod["status"].get("podIP")]
-        first = [pod for pod in running if pods.index(pod) == 0]
+        running = [pod for pod in mine if pod_state.is_running(pod) and pod["status"].get("podIP")]
+        first = [pod for pod in running if pod_state.index(pod) == 0]
         answers = await self._answers(first, port)
         if first and (all(_gets_on(answer) for answer in answers.values()) if answers else _is_fresh(first[0], now)):
             return answers
@@ -53,7 +53,7 @@ class Launchers:
 
     async def _answers(self, asked: list[Object], port: int) -> dict[str, NodeProgress]:
         found = await asyncio.gather(*(self.progress(pod["status"]["podIP"], port) for pod in asked))
-        return {pods.name(pod): answer for pod, answer in zip(asked, found, strict=True) if answer is not None}
+        return {pod_state.name(pod): answer for pod, answer in zip(asked, found, strict=True) if answer is not None}
 
     async def close(self) -> None:
         """End the session."""
@@ -62,7 +62,7 @@ class Launchers:
 
 def _is_fresh(pod: Object, now: datetime) -> bool:
     """Whether a pod that says nothing may be on its way: a launcher answers within seconds."""
-    seconds = pods.seconds_running(pod, now)
+    seconds = pod_state.seconds_running(pod, now)
     return seconds is not None and seconds < _STUCK_SECONDS
 
 

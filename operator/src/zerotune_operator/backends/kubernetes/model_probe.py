@@ -11,7 +11,7 @@ from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.observe import shape_of_inspection
 from zerotune_operator.backends.kubernetes.owned import OwnedObjects, created
 from zerotune_operator.backends.kubernetes.render import render_inspection
-from zerotune_operator.models import Awaited
+from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 from zerotune_trainer.sizing.shape import ModelShape
 

@@ -13,14 +13,14 @@ from functools import reduce
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from zerotune_operator.api.status import OutputSummary, RootCause
-from zerotune_operator.backends.base import AttemptRef, NodeObservation, Observation
-from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.diagnosis import as_told, deleted, failure_of, gone_with_job
-from zerotune_operator.backends.kubernetes.jobstate import JobState
+from zerotune_operator.backends.kubernetes.job_state import JobState
+from zerotune_operator.backends.kubernetes.layout import as_written
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.placement import as_written
 from zerotune_operator.backends.kubernetes.waiting import refused_pods, waits_for
-from zerotune_operator.rootcause import root_cause, waiting_cause
+from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
+from zerotune_operator.lifecycle.root_cause import root_cause, waiting_cause
 from zerotune_trainer.errors import Failure, InternalError, StoppedError
 from zerotune_trainer.progress import Completion, NodeProgress
 from zerotune_trainer.sizing.shape import ModelShape
@@ -68,8 +68,8 @@ def shape_of_inspection(view: ClusterView) -> ModelShape | RootCause | None:
         The shape. A RootCause with an exit code: the Job ended with it. One without: its pod waits for what does not
         come by itself. None: the Job has not ended.
     """
-    pod = reduce(pods.newer, view.pods) if view.pods else None
-    seen = _node(view, 0, pods.name(pod) if pod else "the inspection", pod)
+    pod = reduce(pod_state.newer, view.pods) if view.pods else None
+    seen = _node(view, 0, pod_state.name(pod) if pod else "the inspection", pod)
     if seen.state == "ended" and seen.failure is None and seen.exit_code == 0:
         if (shape := _said(pod).shape) is not None:
             return shape
@@ -81,24 +81,24 @@ def shape_of_inspection(view: ClusterView) -> ModelShape | RootCause | None:
 def _by_index(found: Sequence[Object]) -> dict[int | None, Object]:
     of_index: dict[int | None, Object] = {}
     for pod in found:
-        index = pods.index(pod)
-        of_index[index] = pods.newer(of_index[index], pod) if index in of_index else pod
+        index = pod_state.index(pod)
+        of_index[index] = pod_state.newer(of_index[index], pod) if index in of_index else pod
     return of_index
 
 
 def _node(view: ClusterView, index: int, host: str, pod: Object | None) -> NodeObservation:
     job = JobState(view.job)
-    if pod is None or (pods.is_deleted(pod) and not pods.is_running(pod) and job.is_of_earlier_run(pod)):
+    if pod is None or (pod_state.is_deleted(pod) and not pod_state.is_running(pod) and job.is_of_earlier_run(pod)):
         return _without_pod(view, job, index, host)
-    if pods.has_ended(pod):
+    if pod_state.has_ended(pod):
         return _ended(view, job, host, pod)
     return NodeObservation(
         host=host,
-        state="running" if pods.is_running(pod) else "waiting",
-        failure=None if pods.is_running(pod) else waits_for(pod, view.events),
+        state="running" if pod_state.is_running(pod) else "waiting",
+        failure=None if pod_state.is_running(pod) else waits_for(pod, view.events),
         progress=_progress(view, pod),
-        pod=pods.name(pod),
-        node=pods.node(pod),
+        pod=pod_state.name(pod),
+        node=pod_state.node(pod),
     )
 
 
@@ -120,32 +120,32 @@ def _ended(view: ClusterView, job: JobState, host: str, pod: Object) -> NodeObse
         host=host,
         state="ended",
         exit_code=_exit_code(pod, spoken=failure is not None),
-        ended_at=pods.ended_at(pod),
+        ended_at=pod_state.ended_at(pod),
         failure=failure,
         progress=_progress(view, pod),
-        pod=pods.name(pod),
-        node=pods.node(pod),
+        pod=pod_state.name(pod),
+        node=pod_state.node(pod),
     )
 
 
 def _exit_code(pod: Object, *, spoken: bool) -> int | None:
     """As `NodeObservation` has it: a shell's 128 + N, of a launcher that left no message, is the signal N."""
-    state = pods.terminated(pod)
+    state = pod_state.terminated(pod)
     if state is None:
-        return 0 if pods.phase(pod) == "Succeeded" else None
+        return 0 if pod_state.phase(pod) == "Succeeded" else None
     code = int(state["exitCode"])
     killed = code - 128 in set(signal.Signals) and code != StoppedError.exit_code
     return 128 - code if killed and not spoken else code
 
 
 def _progress(view: ClusterView, pod: Object) -> NodeProgress | None:
-    said = view.progress.get(pods.name(pod))
+    said = view.progress.get(pod_state.name(pod))
     return said.model_copy(update={"failure": as_told(said.failure)}) if said and said.failure else said
 
 
 def _said(pod: Object | None) -> _Ended:
     """The termination message of a pod that ended well; an empty one where it says something else."""
-    message = (pods.terminated(pod) or {}).get("message", "") if pod else ""
+    message = (pod_state.terminated(pod) or {}).get("message", "") if pod else ""
     try:
         return _Ended.model_validate_json(message)
     except ValidationError:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.api_errors import ConflictError
+from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
-from zerotune_operator.backends.kubernetes.jobstate import trim_job
+from zerotune_operator.backends.kubernetes.job_state import trim_job
 from zerotune_operator.backends.kubernetes.objects import (
     ATTEMPT_LABEL,
     COMPONENT_LABEL,
@@ -18,7 +19,6 @@ from zerotune_operator.backends.kubernetes.objects import (
     selector,
 )
 from zerotune_operator.backends.kubernetes.observe import ClusterView
-from zerotune_operator.store import Key
 from zerotune_trainer.errors import TemporaryError
 
 PATIENCE_SECONDS = 10
@@ -51,7 +51,7 @@ class OwnedObjects:
         every = [
             pod for pod in self._known.pods.values() if wanted.items() <= pod["metadata"].get("labels", {}).items()
         ]
-        return ClusterView(job, tuple(pod for pod in every if job is None or pods.is_of(pod, job)))
+        return ClusterView(job, tuple(pod for pod in every if job is None or pod_state.is_of(pod, job)))
 
     async def make(self, wanted: Object) -> None:
         """Create a Job, or find it as it is where it was created before: its template cannot change, and where a queue
@@ -85,7 +85,7 @@ class OwnedObjects:
         those of its pods that have a node and do not start.
         """
         now = self._cluster.clock()
-        asked = [pod for pod in view.pods if (pods.seconds_placed(pod, now) or 0) >= PATIENCE_SECONDS]
+        asked = [pod for pod in view.pods if (pod_state.seconds_placed(pod, now) or 0) >= PATIENCE_SECONDS]
         if lacks_pods and view.job is not None and age_seconds(view.job, now) >= PATIENCE_SECONDS:
             asked.append(view.job)
         if not asked:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes.installation import Installation
-from zerotune_operator.backends.kubernetes.jobstate import QUEUE_LABEL
+from zerotune_operator.backends.kubernetes.job_state import QUEUE_LABEL
 from zerotune_operator.backends.kubernetes.network import network_policy, service
 from zerotune_operator.backends.kubernetes.objects import (
     CONFIG_DIGEST_ANNOTATION,
@@ -24,7 +24,7 @@ from zerotune_operator.backends.kubernetes.objects import (
     labels,
     metadata,
 )
-from zerotune_operator.backends.kubernetes.pod import inspection_template, trainer_template
+from zerotune_operator.backends.kubernetes.pod_template import inspection_template, trainer_template
 from zerotune_operator.plan import Plan
 from zerotune_trainer.errors import ConfigurationError
 

@@ -10,8 +10,8 @@ from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.load import require_none
 from zerotune_operator.api.manifest_yaml import Problem
 from zerotune_operator.api.problems import find_unsupported
-from zerotune_operator.backends.kubernetes.placement import claim_of
-from zerotune_operator.backends.kubernetes.pod import CONTAINER, backend_of
+from zerotune_operator.backends.kubernetes.layout import claim_of
+from zerotune_operator.backends.kubernetes.pod_template import CONTAINER, backend_of
 
 
 def require_kubernetes(job: Job) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from zerotune_operator.api.backend import KubernetesSpec
 from zerotune_operator.api.quantity import parse_quantity
 from zerotune_operator.api.topology import Topology
+from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, CLAIMS_DIR, claim_of
 from zerotune_operator.backends.kubernetes.objects import Object, given
-from zerotune_operator.backends.kubernetes.placement import CACHE_DIR, CLAIMS_DIR, claim_of
 from zerotune_trainer.config import InferConfig, TrainConfig
 
 JOB_DIR = "/zerotune/job"

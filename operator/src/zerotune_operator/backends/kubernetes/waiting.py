@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from zerotune_operator.backends.kubernetes import pods
+from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.scheduling import scheduling_hint, scheduling_reasons
 from zerotune_trainer.errors import Failure, TemporaryError
@@ -108,13 +108,13 @@ _START_HINT = "see that the image is one of zerotune's, with `tini` and `zerotun
 
 def waits_for(pod: Object, events: Iterable[Object]) -> Waiting | None:
     """What a pod that has not started waits for; None: it comes by itself."""
-    placed = pods.condition(pod, "PodScheduled")
+    placed = pod_state.condition(pod, "PodScheduled")
     if placed is not None and placed["status"] == "False":
         return _placement(placed)
-    for container, state in pods.container_states(pod):
+    for container, state in pod_state.container_states(pod):
         if (waiting := state.get("waiting")) and (found := _container(pod, container, waiting)):
             return _of_ours(pod, found)
-    found = _setup(_about(events, "Pod", pods.name(pod)))
+    found = _setup(_about(events, "Pod", pod_state.name(pod)))
     return _of_ours(pod, found) if found else None
 
 
@@ -134,7 +134,7 @@ def could_not_start(reason: str, message: str) -> Waiting | None:
 
 def _of_ours(pod: Object, found: Waiting) -> Waiting:
     """What a pod waits for, with another hint where that is for the operator to make: its configuration."""
-    ours = re.search(rf'configmap "{re.escape(str(pods.job_of(pod)))}" not found', found.message)
+    ours = re.search(rf'configmap "{re.escape(str(pod_state.job_of(pod)))}" not found', found.message)
     return found.model_copy(update={"hint": _OWN_CONFIGURATION}) if ours else found
 
 

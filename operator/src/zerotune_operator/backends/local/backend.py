@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from zerotune_operator.backends.base import Observation
 from zerotune_operator.backends.local.output import complete_output, final_progress
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import LocalAttempt, render
 from zerotune_operator.backends.local.state import JobFolder
+from zerotune_operator.lifecycle.observation import Observation
 from zerotune_operator.plan import Plan
 from zerotune_trainer.errors import TemporaryError
 

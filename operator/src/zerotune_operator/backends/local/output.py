@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from zerotune_operator.api.status import OutputSummary
-from zerotune_operator.backends.local.store import read_remote
+from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from zerotune_trainer.progress import Progress

@@ -9,8 +9,8 @@ from datetime import datetime
 from enum import Enum
 
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.base import Observation
-from zerotune_operator.deadlines import seconds_since_failure
+from zerotune_operator.lifecycle.deadlines import seconds_since_failure
+from zerotune_operator.lifecycle.observation import Observation
 
 PEER_GRACE_SECONDS = 15
 """How long nodes have, after another one failed, to notice by themselves and say what they saw."""

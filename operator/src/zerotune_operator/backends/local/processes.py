@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from zerotune_operator.backends.base import NodeObservation
 from zerotune_operator.backends.local.render import NodeProcess
+from zerotune_operator.lifecycle.observation import NodeObservation
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.progress import NodeProgress
 

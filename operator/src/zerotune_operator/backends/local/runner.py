@@ -11,14 +11,14 @@ from typing import Protocol
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, RootCause
-from zerotune_operator.backends.base import Observation
 from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.pressure import Pressure, pressure
 from zerotune_operator.backends.local.render import LocalAttempt
 from zerotune_operator.backends.local.state import JobFolder
-from zerotune_operator.deadlines import pause
+from zerotune_operator.lifecycle.deadlines import pause
+from zerotune_operator.lifecycle.observation import Observation
+from zerotune_operator.lifecycle.transitions import advance, next_attempt, planned, suspended
 from zerotune_operator.plan import Plan
-from zerotune_operator.status import advance, next_attempt, planned, suspended
 
 _POLL_SECONDS = 0.5
 

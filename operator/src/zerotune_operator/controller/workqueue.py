@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from zerotune_operator.slots import Slots
+from zerotune_operator.controller.slots import Slots
 from zerotune_trainer.errors import ZerotuneError
 
 KeyT = TypeVar("KeyT", bound=Hashable)

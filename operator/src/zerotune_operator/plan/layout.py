@@ -8,7 +8,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Placement:
+class RuntimeLayout:
     """Where a job runs. A backend makes one; the plan is made of it and the spec, and of nothing else."""
 
     hosts: tuple[str, ...]

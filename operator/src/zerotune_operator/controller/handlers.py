@@ -12,14 +12,14 @@ import kopf
 
 from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import GROUP, VERSION
+from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
-from zerotune_operator.backends.kubernetes.jobstate import JobState, trim_job
+from zerotune_operator.backends.kubernetes.job_state import JobState, trim_job
 from zerotune_operator.backends.kubernetes.objects import JOB_KIND_LABEL, JOB_NAME_LABEL, Object
-from zerotune_operator.backends.kubernetes.pods import has_ended, trim_pod
-from zerotune_operator.models import source_key
-from zerotune_operator.store import Key, Store
-from zerotune_operator.watches import Listener, Watch
-from zerotune_operator.workqueue import WorkQueue
+from zerotune_operator.backends.kubernetes.pod_state import has_ended, trim_pod
+from zerotune_operator.controller.model_source import source_key
+from zerotune_operator.controller.watches import Listener, Watch
+from zerotune_operator.controller.workqueue import WorkQueue
 from zerotune_trainer.errors import ZerotuneError
 
 _START_SECONDS, _END_SECONDS = 1.0, 0.1

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from zerotune_operator.api.status import RootCause
-from zerotune_operator.backends.base import DISRUPTIONS, NodeObservation
+from zerotune_operator.lifecycle.observation import DISRUPTIONS, NodeObservation
 from zerotune_trainer.errors import Failure, InternalError, KilledError, PeerLostError, StoppedError, ZerotuneError
 
 _FOLLOWS = {**dict.fromkeys(DISRUPTIONS, 1), PeerLostError.failure_class: 3, StoppedError.failure_class: 4}

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 from zerotune_operator.api.status import JobStatus, RootCause
-from zerotune_operator.conditions import enter, not_running
+from zerotune_operator.lifecycle.conditions import enter, not_running
+
+
+class Awaited(NamedTuple):
+    """What a job waits for before it can be planned."""
+
+    reason: str
+    """One CamelCase word."""
+    message: str
+    cause: RootCause | None = None
+    """Where it does not come by itself."""
 
 
 def pending(status: JobStatus, reason: str, message: str, cause: RootCause | None, now: datetime) -> JobStatus:

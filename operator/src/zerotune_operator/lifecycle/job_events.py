@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from zerotune_operator.api.status import JobStatus, PlanSummary, RootCause
-from zerotune_operator.status import ACTIVE
+from zerotune_operator.lifecycle.transitions import ACTIVE
 
 EventType = Literal["Normal", "Warning"]
 

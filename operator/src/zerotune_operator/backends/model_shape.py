@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zerotune_operator.backends.local.store import read_remote
+from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_trainer.sizing import model_config
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape

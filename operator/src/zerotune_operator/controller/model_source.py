@@ -18,26 +18,17 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.model_config import model_shape
-from zerotune_operator.store import Key, Store
+from zerotune_operator.backends.model_shape import model_shape
+from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_trainer.errors import InputMissingError, ModelChangedError, TemporaryError, ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
 
 _SILENCE_SECONDS = 300
 
 _logger = logging.getLogger(__name__)
-
-
-class Awaited(NamedTuple):
-    """What a job waits for before it can be planned."""
-
-    reason: str
-    """One CamelCase word."""
-    message: str
-    cause: RootCause | None = None
-    """Where it does not come by itself."""
 
 
 class Source(NamedTuple):

@@ -8,7 +8,7 @@ from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.quantity import parse_quantity
 from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.objects import Object, attempt_name, service_name
-from zerotune_operator.plan import Placement
+from zerotune_operator.plan import RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError
 
 CACHE_DIR = "/zerotune/cache"
@@ -24,7 +24,7 @@ long is `runPolicy.activeDeadlineSeconds` to say: the launchers need not give up
 _CLAIM_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
-def place(job: Job, attempt: int, model_uri: str) -> Placement:
+def place(job: Job, attempt: int, model_uri: str) -> RuntimeLayout:
     """Where an attempt of `job` runs.
 
     Args:
@@ -41,7 +41,7 @@ def place(job: Job, attempt: int, model_uri: str) -> Placement:
         )
     output = resolve(job.spec.output.uri)
     checkpoints = job.spec.checkpoint.uri if isinstance(job, FineTuneJob) else None
-    return Placement(
+    return RuntimeLayout(
         hosts=host_names(None, job, attempt),
         resolve=resolve,
         model_uri=resolve(model_uri),

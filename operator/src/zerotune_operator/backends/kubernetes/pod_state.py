@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from zerotune_operator.backends.kubernetes.objects import INDEX_ANNOTATION, Object, some, trim_metadata
-from zerotune_operator.backends.kubernetes.pod import CONTAINER
+from zerotune_operator.backends.kubernetes.pod_template import CONTAINER
 
 _STATUS = ("phase", "reason", "message", "podIP", "startTime")
 _CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from zerotune_operator.backends.kubernetes.jobstate import said_by_job
+from zerotune_operator.backends.kubernetes.job_state import said_by_job
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.pods import has_ended, job_of, said_by_pod
+from zerotune_operator.backends.kubernetes.pod_state import has_ended, job_of, said_by_pod
 
 
 class Key(NamedTuple):

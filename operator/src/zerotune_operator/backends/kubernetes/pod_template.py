@@ -9,6 +9,7 @@ from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.load import require_none
 from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, resolve
 from zerotune_operator.backends.kubernetes.network import PROGRESS_PORT_NAME
 from zerotune_operator.backends.kubernetes.objects import (
     ATTEMPT_LABEL,
@@ -22,7 +23,6 @@ from zerotune_operator.backends.kubernetes.objects import (
     service_name,
 )
 from zerotune_operator.backends.kubernetes.overlay import lay_over
-from zerotune_operator.backends.kubernetes.placement import CACHE_DIR, resolve
 from zerotune_operator.backends.kubernetes.pod_schema import check_overlay
 from zerotune_operator.backends.kubernetes.volumes import (
     JOB_DIR,

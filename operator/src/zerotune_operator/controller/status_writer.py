@@ -11,7 +11,7 @@ from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.kubernetes.api_errors import ConflictError
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.story import EventText, changes
+from zerotune_operator.lifecycle.job_events import EventText, changes
 from zerotune_trainer.errors import ZerotuneError
 
 _logger = logging.getLogger(__name__)

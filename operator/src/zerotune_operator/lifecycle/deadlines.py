@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.base import Observation
+from zerotune_operator.lifecycle.observation import Observation
 from zerotune_trainer.errors import StoppedError
 
 STRAGGLER_SECONDS = 30

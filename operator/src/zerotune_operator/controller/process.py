@@ -15,22 +15,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from zerotune_operator.admission import build_app as build_webhook
+from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient, connect
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers
-from zerotune_operator.certificates import Certificates
-from zerotune_operator.handlers import watch
-from zerotune_operator.health import build_app, serve
-from zerotune_operator.leadership import Lease
-from zerotune_operator.metrics import Metrics
-from zerotune_operator.namespaces import open_namespaces
-from zerotune_operator.reconcile import Reconciler
-from zerotune_operator.slots import Slots
-from zerotune_operator.store import Key, Store
-from zerotune_operator.workqueue import WorkQueue
+from zerotune_operator.controller.certificates import Certificates
+from zerotune_operator.controller.handlers import watch
+from zerotune_operator.controller.health import build_app, serve
+from zerotune_operator.controller.leadership import Lease
+from zerotune_operator.controller.metrics import Metrics
+from zerotune_operator.controller.namespaces import open_namespaces
+from zerotune_operator.controller.reconcile import Reconciler
+from zerotune_operator.controller.slots import Slots
+from zerotune_operator.controller.webhook import build_app as build_webhook
+from zerotune_operator.controller.workqueue import WorkQueue
 
 _logger = logging.getLogger(__name__)
 

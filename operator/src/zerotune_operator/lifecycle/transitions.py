@@ -23,11 +23,11 @@ from zerotune_operator.api.status import (
     RootCause,
     display,
 )
-from zerotune_operator.backends.base import DISRUPTIONS, Observation
-from zerotune_operator.conditions import enter, not_running
-from zerotune_operator.deadlines import overdue
-from zerotune_operator.record import record
-from zerotune_operator.rootcause import prevailing, root_cause, waiting_cause, without_manifest
+from zerotune_operator.lifecycle.conditions import enter, not_running
+from zerotune_operator.lifecycle.deadlines import overdue
+from zerotune_operator.lifecycle.observation import DISRUPTIONS, Observation
+from zerotune_operator.lifecycle.record import record
+from zerotune_operator.lifecycle.root_cause import prevailing, root_cause, waiting_cause, without_manifest
 from zerotune_trainer.errors import (
     ConfigurationError,
     DataError,

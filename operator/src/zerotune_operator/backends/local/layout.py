@@ -13,9 +13,9 @@ import psutil
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.state import Home, JobFolder
-from zerotune_operator.model_config import model_shape
-from zerotune_operator.plan import Placement, Plan, plan_job
-from zerotune_operator.status import has_made_steps
+from zerotune_operator.backends.model_shape import model_shape
+from zerotune_operator.lifecycle.transitions import has_made_steps
+from zerotune_operator.plan import Plan, RuntimeLayout, plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
@@ -45,8 +45,8 @@ def plan_here(job: Job, folder: JobFolder, home: Home, attempt: int) -> Plan:
     """
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid, attempt=attempt)
     job = _staying_at(folder.read_status(), job)
-    placement = place(job, folder, home, gpus_for(job))
-    return plan_job(job, model_shape(placement.model_uri, job.spec.model.revision), placement, identity)
+    layout = place(job, folder, home, gpus_for(job))
+    return plan_job(job, model_shape(layout.model_uri, job.spec.model.revision), layout, identity)
 
 
 def _staying_at(status: JobStatus, job: Job) -> Job:
@@ -64,7 +64,7 @@ def _staying_at(status: JobStatus, job: Job) -> Job:
     return job.model_copy(update={"spec": job.spec.model_copy(update={"zero": zero})})
 
 
-def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> Placement:
+def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> RuntimeLayout:
     """Where the next attempt of `job` runs. The ports are free at this moment; another process may still take them.
 
     Raises:
@@ -85,7 +85,7 @@ def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> Placement
     )
 
 
-def outline(job: Job, folder: JobFolder, home: Home, model: str) -> Placement:
+def outline(job: Job, folder: JobFolder, home: Home, model: str) -> RuntimeLayout:
     """Where `job` runs, as far as it can be known without a look at the machine.
 
     Args:
@@ -102,7 +102,7 @@ def outline(job: Job, folder: JobFolder, home: Home, model: str) -> Placement:
         raise ConfigurationError(
             f"topology.nodes is {nodes}, but the local backend has {_MOST_NODES} addresses", "use fewer nodes"
         )
-    return Placement(
+    return RuntimeLayout(
         hosts=tuple(f"127.0.0.{node}" for node in range(1, nodes + 1)),
         resolve=resolve,
         model_uri=model,

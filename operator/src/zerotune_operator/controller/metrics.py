@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from zerotune_operator.store import Store
+from zerotune_operator.backends.kubernetes.cache import Store
 
 
 class Metrics:

@@ -12,17 +12,18 @@ from datetime import datetime
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, cause_of
-from zerotune_operator.backends.base import AttemptRef, Observation
 from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
+from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.deadlines import deadline_in, expires_in, pause, stragglers
-from zerotune_operator.models import Awaited, Hub, find_model, has_changed
-from zerotune_operator.pending import pending
-from zerotune_operator.publish import publish, read_status
-from zerotune_operator.slots import Slots
-from zerotune_operator.status import (
+from zerotune_operator.controller.model_source import Hub, find_model, has_changed
+from zerotune_operator.controller.slots import Slots
+from zerotune_operator.controller.status_writer import publish, read_status
+from zerotune_operator.lifecycle.deadlines import deadline_in, expires_in, pause, stragglers
+from zerotune_operator.lifecycle.observation import AttemptRef, Observation
+from zerotune_operator.lifecycle.pending import Awaited, pending
+from zerotune_operator.lifecycle.transitions import (
     ACTIVE,
     FINAL,
     advance,
@@ -33,7 +34,6 @@ from zerotune_operator.status import (
     suspended,
     under_way,
 )
-from zerotune_operator.store import Key
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby
 
 from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, display
-from zerotune_operator.backends.base import NodeObservation, Observation
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_trainer.progress import Progress, TopologyEntry
 
 ATTEMPTS_KEPT = 16
