@@ -57,7 +57,7 @@ class Site:
             "spec": {
                 "method": "sft",
                 "model": {"uri": "hf://ORG/NAME", **model},
-                "data": {"train": {"uris": ["hf://ORG/DATA"]}},
+                "data": {"train": {"uris": ["pvc://data/train.jsonl"]}},
                 "output": {"uri": "pvc://models/out"},
             },
         }
