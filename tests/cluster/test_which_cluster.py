@@ -76,6 +76,60 @@ def test_without_go_one_is_told_to_install_it(programs: Path) -> None:
         components.build(("helm",))
 
 
+KIND = """
+state="$(/usr/bin/dirname "$0")/clusters"; /usr/bin/touch "$state"
+case "$*" in
+  "get clusters") /bin/cat "$state" ;;
+  "create cluster --name zerotune --wait 120s") echo zerotune >> "$state" ;;
+  "export kubeconfig --name zerotune --kubeconfig "*) /bin/grep -qx zerotune "$state" && echo kind > "$6" ;;
+  "load docker-image --name zerotune "*) shift 4; echo "$*" > "$state.images" ;;
+  "delete cluster --name zerotune") /bin/rm "$state" ;;
+  *) echo "unknown command: $*" >&2; exit 64 ;;
+esac
+"""
+"""As much of kind's command line as is used; anything else is an error, as it is of kind itself."""
+
+
+@pytest.fixture
+def kind_programs(programs: Path) -> Path:
+    """The only folder of the PATH, with kind and Docker: an image that was built, and one of somebody else."""
+    _write(programs / "kind", KIND)
+    _write(
+        programs / "docker",
+        '[ "$1" = info ] || [ "$3" != "reference=zerotune.dev/*" ] || echo zerotune.dev/trainer:0.1.0',
+    )
+    for name in ("kubectl", "helm"):
+        _write(programs / name)
+    return programs
+
+
+def test_with_docker_and_kind_the_cluster_is_one_of_kind_and_made_once(kind_programs: Path) -> None:
+    made = cluster.up()
+    assert cluster.up() == made == cache_folder() / "kind.kubeconfig"
+    assert made.read_text() == "kind\n"
+    assert (kind_programs / "clusters").read_text() == "zerotune\n"
+
+    assert cluster.load() == ["zerotune.dev/trainer:0.1.0"]
+    assert (kind_programs / "clusters.images").read_text() == "zerotune.dev/trainer:0.1.0\n"
+    cluster.down()
+    assert not (kind_programs / "clusters").exists()
+
+
+def test_kind_without_a_docker_that_answers_is_not_used(kind_programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(kind_programs / "docker", "exit 1")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(RuntimeError, match="start Docker and install kind"):
+        cluster.up()
+
+
+def test_loading_into_kind_before_images_are_built_says_what_builds_them(kind_programs: Path) -> None:
+    _write(kind_programs / "docker")
+
+    with pytest.raises(RuntimeError, match="make images"):
+        cluster.load()
+
+
 def test_the_version_of_go_is_the_one_that_the_modules_ask_for() -> None:
     for module in components.SOURCES.glob("*/go.mod"):
         assert f"\ngo {components.GO}." in module.read_text()
