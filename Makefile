@@ -100,6 +100,10 @@ bench-apply: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## kubectl apply to t
 bench-operator: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## Many jobs on fake nodes: time, CPU and memory of the operator
 	$(WITH_CLUSTER); $(BIN)/python benchmarks/bench_operator.py $(BENCH_ARGUMENTS)
 
+.PHONY: bench-storm
+bench-storm: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## One pod of each of many jobs killed at once, on fake nodes
+	$(WITH_CLUSTER); $(BIN)/python benchmarks/bench_storm.py $(BENCH_ARGUMENTS)
+
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
 .PHONY: requirements
 requirements: ## Pin requirements/*.in anew; UPGRADE=1 takes the newest versions

@@ -32,8 +32,9 @@ SHORT = {
     "make bench-train": "--pairs 1 --steps 3",
     "make bench-apply": "--pairs 1",
     "make bench-operator": "--jobs 8 --rounds 1",
+    "make bench-storm": "--jobs 4 --rounds 1",
 }
-NEED_A_CLUSTER = ["make bench-apply", "make bench-operator"]
+NEED_A_CLUSTER = ["make bench-apply", "make bench-operator", "make bench-storm"]
 """Commands outside that section."""
 EXAMPLE_REGISTRY = "registry.example.com/team"
 NEW_CLUSTER = "kubectl delete crd --ignore-not-found finetunejobs.zerotune.dev inferencejobs.zerotune.dev"
