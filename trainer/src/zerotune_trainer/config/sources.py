@@ -8,6 +8,9 @@ from pydantic import Field
 
 from zerotune_trainer.config.base import ModelUri, ObjectName, Revision, Rule, Settings, Uri
 
+Packing = Literal["none", "wrapped", "bfd_split"]
+"""How records share a block."""
+
 
 class SecretReference(Settings):
     """A Secret of the job's namespace. It is mounted into the pods by name; the operator never reads it."""
@@ -190,10 +193,11 @@ class Data(Settings):
     """A function of your own applied to every record first."""
     max_length: int = Field(default=1024, ge=8, le=16777216)
     """Context in tokens: the length of a packed block, and the longest record otherwise."""
-    packing: Literal["none", "wrapped", "bfd_split"] | None = None
+    packing: Packing | None = None
     """How records share a block of `maxLength` tokens (TRL `packing_strategy`). `wrapped` joins them end to end, then
     cuts; `bfd_split` fills blocks with whole records, kept apart in attention; `none`: one record a row. No token is
-    discarded by any of them. Default: `wrapped` for method cpt, else `none`."""
+    discarded by any of them, but for blocks in which nothing counts in the loss: they are left out, and counted.
+    Default: `wrapped` for method cpt, else `none`."""
     overflow: Literal["error", "truncate", "skip"] = "error"
     """What to do with a record longer than `maxLength` where records are not packed. What was cut or skipped is
     counted in the report."""

@@ -12,8 +12,8 @@ prepare.py     all of the above
 collate.py     rows -> batches
 """
 
-from zerotune_trainer.data.collate import collator
+from zerotune_trainer.data.collate import collator, padded_length
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
 from zerotune_trainer.data.prepare import PreparedData, packing_of, prepare
 
-__all__ = ["DataCounts", "PreparedData", "SplitCounts", "collator", "packing_of", "prepare"]
+__all__ = ["DataCounts", "PreparedData", "SplitCounts", "collator", "packing_of", "padded_length", "prepare"]

@@ -16,7 +16,8 @@ import datasets
 
 from zerotune_trainer.config import TrainConfig, load_config
 from zerotune_trainer.data.prepare import tokenized_records
-from zerotune_trainer.errors import ConfigurationError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.launching.failures import classify
 from zerotune_trainer.model import load_tokenizer
 from zerotune_trainer.storage import local_folder
 
@@ -29,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         _write(options.folder, options.out)
-    except ZerotuneError as error:
+    except Exception as raised:  # noqa: BLE001 (whatever it is, it is reported)
+        error = classify(raised)
         sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
         return error.exit_code
     return 0

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zerotune_trainer.data.counts import SplitCounts
-from zerotune_trainer.data.formatting import NO_LOSS
+from zerotune_trainer.data.labels import IGNORE_INDEX, learnable_rows
 from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.data.tokens import Row
 
@@ -43,6 +43,16 @@ def flat_of(table: Any) -> Flat:
     return np.stack([pc.list_flatten(table[name]).to_numpy() for name in ("input_ids", "labels")])
 
 
+def learnable(table: Any) -> NDArray[np.bool_]:
+    """Which rows have a token that a model can learn; documents that share a row are apart where their lengths are
+    known."""
+    rows = pc.list_value_length(table["input_ids"]).to_numpy()
+    apart = "seq_lengths" in table.column_names
+    documents = pc.list_flatten(table["seq_lengths"]).to_numpy() if apart else rows
+    labels = pc.list_flatten(table["labels"]).to_numpy()
+    return learnable_rows(labels, rows, documents)
+
+
 class TokenCounter:
     """Tables as they pass, and how many tokens passed."""
 
@@ -54,6 +64,23 @@ class TokenCounter:
         for table in self._tables:
             self.tokens += flat_of(table).shape[1]
             yield table
+
+
+class IdleFilter:
+    """Tables as they pass, without rows that have nothing to learn, and how much that was."""
+
+    def __init__(self, tables: Iterable[Any]) -> None:
+        self._tables = tables
+        self.blocks = 0
+        self.tokens = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for table in self._tables:
+            kept = table.filter(pa.array(learnable(table)))
+            self.blocks += len(table) - len(kept)
+            self.tokens += flat_of(table).shape[1] - flat_of(kept).shape[1]
+            if len(kept):
+                yield kept
 
 
 def write_rows(folder: Path, tables: Iterable[Any]) -> SplitCounts:
@@ -87,5 +114,5 @@ def _counted(counts: SplitCounts, table: Any) -> SplitCounts:
         records=counts.records + len(table),
         rows=counts.rows + len(table),
         tokens=counts.tokens + flat.shape[1],
-        loss_tokens=counts.loss_tokens + int(np.count_nonzero(flat[1] != NO_LOSS)),
+        loss_tokens=counts.loss_tokens + int(np.count_nonzero(flat[1] != IGNORE_INDEX)),
     )

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.data.masks import Span
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError, DataError
+from zerotune_trainer.input_errors import input_errors
 
 Message = dict[str, Any]
 
@@ -64,10 +65,16 @@ class Chat:
     system_prompt: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.tokenizer.chat_template:
+        template = self.tokenizer.chat_template
+        if not template:
             raise ConfigurationError(
                 "the records are conversations, and the model's tokenizer has no chat template",
                 "set model.chatTemplate, or train on plain text",
+            )
+        if isinstance(template, dict) and "default" not in template:
+            raise ConfigurationError(
+                f"the model's tokenizer has chat templates named {', '.join(sorted(template))}, and none named default",
+                "set model.chatTemplate to the one to use",
             )
 
     @property
@@ -129,10 +136,11 @@ class Chat:
         return len(before), len(before) + len(through[len(before) :].rstrip())
 
     def _apply(self, messages: Sequence[Message], record: Record, **options: Any) -> Any:
-        try:
-            return self.tokenizer.apply_chat_template(list(messages), **options)
-        except TemplateSyntaxError as error:
-            raise ConfigurationError(f"the chat template cannot be read: {error}", "mend model.chatTemplate") from error
-        except (TemplateError, TypeError) as error:
-            hint = "change the conversation, or set model.chatTemplate"
-            raise DataError(f"{record.location}: the chat template refuses it: {error}", hint) from error
+        hint = "change the conversation, or set model.chatTemplate"
+        with input_errors(DataError, f"{record.location}: the chat template refuses it", hint):
+            try:
+                return self.tokenizer.apply_chat_template(list(messages), **options)
+            except TemplateSyntaxError as error:
+                raise ConfigurationError(
+                    f"the chat template cannot be read: {error}", "mend model.chatTemplate"
+                ) from error

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.data.data_collator import DataCollatorWithFlattening
 
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.data.formatting import NO_LOSS
+from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.prepare import packing_of
 from zerotune_trainer.errors import ConfigurationError
 
@@ -38,7 +38,7 @@ class PaddingCollator:
         length = _rounded(max(*sizes, self.min_length), self.multiple)
         return {
             "input_ids": _padded([row["input_ids"] for row in rows], length, self.pad_token_id),
-            "labels": _padded([row["labels"] for row in rows], length, NO_LOSS),
+            "labels": _padded([row["labels"] for row in rows], length, IGNORE_INDEX),
             "attention_mask": _padded([np.ones(size) for size in sizes], length, 0),
         }
 
@@ -62,10 +62,10 @@ class PackingCollator:
         """Collate."""
         length = _rounded(max(self.min_length, *(len(row["input_ids"]) for row in rows)), self.multiple)
         positions = [np.concatenate([np.arange(size) for size in row["seq_lengths"]]) for row in rows]
-        labels = [np.where(of == 0, NO_LOSS, row["labels"]) for of, row in zip(positions, rows, strict=True)]
+        labels = [np.where(of == 0, IGNORE_INDEX, row["labels"]) for of, row in zip(positions, rows, strict=True)]
         return {
             "input_ids": _padded([row["input_ids"] for row in rows], length, self.pad_token_id),
-            "labels": _padded(labels, length, NO_LOSS),
+            "labels": _padded(labels, length, IGNORE_INDEX),
             # Every token of padding is a document of its own.
             "position_ids": _padded(positions, length, 0),
             "use_cache": False,
@@ -92,10 +92,10 @@ class FlatteningCollator:
         tokens = sum(len(row["input_ids"]) for row in rows)
         padding = _rounded(max(tokens, len(rows) * self.min_length), self.multiple) - tokens
         if padding:
-            blank = {"input_ids": [self.pad_token_id] * padding, "labels": [NO_LOSS] * padding}
+            blank = {"input_ids": [self.pad_token_id] * padding, "labels": [IGNORE_INDEX] * padding}
             documents.append(blank)
         flatten: Any = DataCollatorWithFlattening(  # type: ignore[no-untyped-call]
-            return_flash_attn_kwargs=True, separator_id=NO_LOSS
+            return_flash_attn_kwargs=True, separator_id=IGNORE_INDEX
         )
         return {**flatten(documents), "use_cache": False}
 
@@ -131,6 +131,17 @@ def collator(
     # With other attention than flash, end to end costs the square of all tokens of the batch.
     packed = FlatteningCollator if flash_attention else PackingCollator
     return packed(pad, min_length, multiple)
+
+
+def padded_length(config: TrainConfig, longest: int) -> int:
+    """Tokens of the longest sequence that a model sees, where this is the longest row, or the longest document of one.
+
+    Documents that share a row have positions of their own, and every token of the padding behind them is at 0.
+    """
+    if packing_of(config) == "bfd_split":
+        return longest
+    min_length = config.data.max_length if config.data.padding == "max_length" else 0
+    return _rounded(max(longest, min_length), config.data.pad_to_multiple_of or 1)
 
 
 def _padded(arrays: list[Any], length: int, value: int) -> torch.Tensor:

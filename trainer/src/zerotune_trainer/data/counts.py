@@ -23,6 +23,10 @@ class SplitCounts(Settings):
     """Records of which the end or the beginning was cut off."""
     dropped_tokens: int = 0
     """Tokens that skipping and truncating left out."""
+    idle_blocks: int = 0
+    """Packed blocks left out because none of their tokens counts in the loss: nothing can be learned from them."""
+    idle_tokens: int = 0
+    """Tokens of those blocks."""
 
 
 class DataCounts(Settings):

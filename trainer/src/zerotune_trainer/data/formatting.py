@@ -12,13 +12,12 @@ from zerotune_trainer.config.sources import Data
 from zerotune_trainer.data.chat import Chat, conversation
 from zerotune_trainer.data.columns import Layout, RecordColumns, text_of
 from zerotune_trainer.data.encoding import Encoder
+from zerotune_trainer.data.labels import IGNORE_INDEX, labels_of
 from zerotune_trainer.data.masks import Span, Template, answers
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError, DataError
 
 Loss = Literal["all", "completion", "assistant"]
-NO_LOSS = -100
-"""The label of a token that does not count in the loss (torch.nn.CrossEntropyLoss `ignore_index`)."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,9 @@ class Formatter:
                 f"{record.location}: tokenized records without labels do not go with data.loss: {self.loss}",
                 "add a column `labels` with -100 where no loss is wanted",
             )
-        labels = ids if labels is None else labels
         size = len(self._tokenizer)
-        _check_ids(ids, range(size), record, "input_ids")
-        _check_ids([label for label in labels if label != NO_LOSS], range(size), record, "labels")
+        ids = _checked_ids(ids, size, record, "input_ids")
+        labels = ids if labels is None else _checked_ids(labels, size, record, "labels")
         if len(labels) != len(ids):
             raise DataError(f"{record.location}: {len(ids)} input_ids and {len(labels)} labels", "give a label a token")
         return Tokens(ids, labels)
@@ -119,7 +117,7 @@ class Formatter:
             spans = _some(self.chat.assistant_spans(messages, record), record)
             return Text(self.chat.render(messages, record, add_generation_prompt=prompts), spans)
         ids, mask = self.chat.marked(messages, record, add_generation_prompt=prompts)
-        labels = [token if counts else NO_LOSS for token, counts in zip(ids, mask, strict=True)]
+        labels = [token if counts else IGNORE_INDEX for token, counts in zip(ids, mask, strict=True)]
         return Tokens(ids, labels)
 
     def _pair(self, prompt: Any, completion: Any, record: Record) -> Text | Tokens:
@@ -163,14 +161,6 @@ class Formatter:
         return Text(whole, [(len(before), len(through))])
 
 
-def labels_of(ids: list[int], spans: list[Span]) -> list[int]:
-    """Labels that count within the spans."""
-    labels = [NO_LOSS] * len(ids)
-    for begin, end in spans:
-        labels[begin:end] = ids[begin:end]
-    return labels
-
-
 def _some(spans: list[Span], record: Record) -> list[Span]:
     if spans:
         return spans
@@ -180,13 +170,24 @@ def _some(spans: list[Span], record: Record) -> list[Span]:
     )
 
 
-def _check_ids(ids: Any, valid: range, record: Record, name: str) -> None:
-    bad = next((token for token in ids if token not in valid), None)
-    if bad is not None:
+def _checked_ids(ids: Any, size: int, record: Record, name: str) -> list[int]:
+    """A cell that must hold token ids of the tokenizer, or labels."""
+    if not isinstance(ids, list) or not ids:
         raise DataError(
-            f"{record.location}: {bad!r} in {name} is no token of the model's tokenizer (0 to {valid.stop - 1})",
-            "tokenize with the tokenizer of this model",
+            f"{record.location}: column {name!r} holds {ids!r:.80} where a list of token ids is wanted",
+            "write a whole number for each token",
         )
+    for token in ids:
+        if not _is_id(token, size) and (name, token) != ("labels", IGNORE_INDEX):
+            raise DataError(
+                f"{record.location}: {token!r:.80} in {name} is no token of the model's tokenizer (0 to {size - 1})",
+                "tokenize with the tokenizer of this model",
+            )
+    return ids
+
+
+def _is_id(token: Any, size: int) -> bool:
+    return isinstance(token, int) and not isinstance(token, bool) and 0 <= token < size
 
 
 def _check_loss(loss: Loss, layout: Layout) -> None:

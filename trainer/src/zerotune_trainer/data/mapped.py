@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _BATCH = 1024
@@ -46,6 +47,16 @@ class MappedRows:
         batch = self._batches[number]
         place = int(index - self._ends[number] + batch.num_rows)
         return {name: _view(batch.column(name)[place].values) for name in batch.schema.names}
+
+    def longest(self) -> int:
+        """Tokens of the longest row; where documents share rows, of the longest document."""
+        if "seq_lengths" in self.table.column_names:
+            return int(pc.max(pc.list_flatten(self.table["seq_lengths"])).as_py())
+        return int(pc.max(pc.list_value_length(self.table["input_ids"])).as_py())
+
+    def largest_id(self) -> int:
+        """The largest token id of all rows."""
+        return max(int(pc.max(pc.list_flatten(chunk)).as_py()) for chunk in self.table["input_ids"].chunks)
 
     def __reduce__(self) -> tuple[type[MappedRows], tuple[Path]]:
         # For processes that load data: the file is mapped anew, not sent.

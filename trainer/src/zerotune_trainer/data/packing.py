@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from zerotune_trainer.config.sources import Packing
 from zerotune_trainer.data.arrow import Flat, flat_of, table_of_flat
-
-Packing = Literal["none", "wrapped", "bfd_split"]
 
 _GROUP_TOKENS = 1 << 22
 _GROUP_BLOCKS = 64

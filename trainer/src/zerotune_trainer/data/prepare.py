@@ -15,13 +15,13 @@ from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer import storage
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.config.sources import Records
-from zerotune_trainer.data.arrow import TokenCounter, write_counts, write_rows
+from zerotune_trainer.config.sources import Packing, Records
+from zerotune_trainer.data.arrow import IdleFilter, TokenCounter, write_counts, write_rows
 from zerotune_trainer.data.cache import cached_rows, code_key, content_key, digest, tokenizer_key
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
 from zerotune_trainer.data.files import resolve
 from zerotune_trainer.data.mapped import MappedRows
-from zerotune_trainer.data.packing import Packing, pack
+from zerotune_trainer.data.packing import pack
 from zerotune_trainer.data.parallel import available_processes
 from zerotune_trainer.data.tokenizing import tokenize_files
 from zerotune_trainer.errors import DataError, InternalError
@@ -53,6 +53,11 @@ class PreparedData:
     counts: DataCounts
     digest: str
     """Of what the rows were made of, and how: the same wherever the rows are the same."""
+
+    @property
+    def splits(self) -> list[MappedRows]:
+        """The rows to train on, and those to evaluate on where there are some."""
+        return [self.train] if self.validation is None else [self.train, self.validation]
 
 
 def packing_of(config: TrainConfig) -> Packing:
@@ -149,9 +154,18 @@ class _Preparation:
     ) -> _Part:
         def build(folder: Path) -> None:
             before = TokenCounter(rows.tables(chosen))
-            counts = write_rows(folder, pack(before, self.packing, self.data.max_length))
-            if counts.tokens != before.tokens:
-                raise InternalError(f"packing made {counts.tokens} tokens of {before.tokens}", "please report it")
+            blocks = IdleFilter(pack(before, self.packing, self.data.max_length))
+            counts = write_rows(folder, blocks)
+            if counts.tokens + blocks.tokens != before.tokens:
+                made = counts.tokens + blocks.tokens
+                raise InternalError(f"packing made {made} tokens of {before.tokens}", "please report it")
+            if not counts.rows:
+                raise DataError(
+                    f"none of the {blocks.blocks} blocks of data.maxLength {self.data.max_length} has a token that "
+                    "counts in the loss and follows another",
+                    "see data.loss and the columns that data.columns names",
+                )
+            counts.idle_blocks, counts.idle_tokens = blocks.blocks, blocks.tokens
             counts.records = (len(rows) if chosen is None else int(chosen.sum())) + losses.skipped_records
             for name in ("skipped_records", "truncated_records", "dropped_tokens"):
                 setattr(counts, name, getattr(losses, name))

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
-import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from zerotune_trainer import storage
 from zerotune_trainer.data.files import DataFile, Format
 from zerotune_trainer.data.lines import decode, decoded, excerpt, open_lines
 from zerotune_trainer.data.saved import open_split
-from zerotune_trainer.errors import DataError
+from zerotune_trainer.errors import DataError, ZerotuneError
+from zerotune_trainer.input_errors import of_input
 
 _ROWS = 256
 """Rows of a columnar file that are turned into records at once."""
@@ -41,8 +41,13 @@ def read_file(file: DataFile) -> Iterator[Record]:
         DataError: the file is broken; the message has file, line (or byte), and what is wrong there.
         InputMissingError, ConfigurationError, TemporaryError: as `storage.store_errors` says.
     """
+    number = 0
     with storage.store_errors(file.uri):
-        yield from _READERS[file.format](file)
+        try:
+            for number, record in enumerate(_READERS[file.format](file), start=1):  # noqa: B007 read where it fails
+                yield record
+        except Exception as error:
+            raise _broken(file, number, error) from error
 
 
 def _read_jsonl(file: DataFile) -> Iterator[Record]:
@@ -109,32 +114,25 @@ def _read_txt(file: DataFile) -> Iterator[Record]:
 
 def _read_parquet(file: DataFile) -> Iterator[Record]:
     with storage.open_native(file.uri) as native:
-        yield from _rows(file, lambda: ParquetFile(native).iter_batches(batch_size=_ROWS))
+        yield from _rows(file, ParquetFile(native).iter_batches(batch_size=_ROWS))
 
 
 def _read_datasets(file: DataFile) -> Iterator[Record]:
-    yield from _rows(file, lambda: open_split(file).with_format("arrow").iter(batch_size=_ROWS))
+    yield from _rows(file, open_split(file).with_format("arrow").iter(batch_size=_ROWS))
 
 
-def _rows(file: DataFile, batches: Callable[[], Iterable[Any]]) -> Iterator[Record]:
-    number = 0
-    try:
-        for batch in batches():
-            for values in batch.to_pylist():
-                number += 1
-                yield Record(values, file.name, number)
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        _raise_broken(file, number, error)
+def _rows(file: DataFile, batches: Iterable[Any]) -> Iterator[Record]:
+    rows = (values for batch in batches for values in batch.to_pylist())
+    for number, values in enumerate(rows, start=1):
+        yield Record(values, file.name, number)
 
 
-def _raise_broken(file: DataFile, number: int, error: Exception) -> None:
+def _broken(file: DataFile, number: int, error: Exception) -> Exception:
     # What the system says, by errno, is for `store_errors`; anything else says that the content is broken.
-    if getattr(error, "errno", None) is not None:
-        raise error
-    raise DataError(
-        f"{file.name}: after row {number}: the {file.format} data is cut off or broken: {error}",
-        "fetch or write the file again",
-    ) from error
+    if isinstance(error, ZerotuneError) or getattr(error, "errno", None) is not None:
+        return error
+    what = f"{file.name}: after row {number}: the {file.format} data is cut off or broken"
+    return of_input(error, DataError, what, "fetch or write the file again")
 
 
 _READERS: dict[Format, Callable[[DataFile], Iterator[Record]]] = {

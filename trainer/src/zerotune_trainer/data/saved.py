@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from zerotune_trainer.data.files import DataFile
-from zerotune_trainer.errors import ConfigurationError, InputMissingError
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
+from zerotune_trainer.input_errors import input_errors
 
 
 def open_split(file: DataFile) -> Any:
@@ -18,12 +20,15 @@ def open_split(file: DataFile) -> Any:
     import datasets  # Here, since it takes a second and few jobs have such folders.
 
     path = file.uri.removeprefix("file://")
-    try:
-        found = datasets.load_from_disk(path)
-    except FileNotFoundError as error:
-        raise InputMissingError(
-            f"{path} is no folder that datasets.save_to_disk wrote: {error}", "save it again, or set `format`"
-        ) from error
+    what = f"{path} cannot be read by datasets {version('datasets')}"
+    hint = "save it again; a folder that a newer version of datasets wrote takes a newer trainer image"
+    with input_errors(DataError, what, hint):
+        try:
+            found = datasets.load_from_disk(path)
+        except FileNotFoundError as error:
+            raise InputMissingError(
+                f"{path} is no folder that datasets.save_to_disk wrote: {error}", "save it again, or set `format`"
+            ) from error
     if isinstance(found, datasets.DatasetDict):
         return _choose(path, found, file.split)
     if file.split is not None:

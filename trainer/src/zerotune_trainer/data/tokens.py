@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from zerotune_trainer.config.sources import Data
 from zerotune_trainer.data.columns import RecordColumns
 from zerotune_trainer.data.encoding import Offsets
-from zerotune_trainer.data.formatting import NO_LOSS, Formatter, Text, Tokens
+from zerotune_trainer.data.formatting import Formatter, Text, Tokens
+from zerotune_trainer.data.labels import IGNORE_INDEX, is_learnable
 from zerotune_trainer.data.masks import Span
 from zerotune_trainer.data.processing import Process
 from zerotune_trainer.data.readers import Record
@@ -45,7 +46,13 @@ class RecordTokenizer:
     """Records to rows. The same records give the same rows, in whatever process."""
 
     def __init__(
-        self, data: Data, tokenizer: PreTrainedTokenizerBase, columns: RecordColumns, process: Process, *, packed: bool
+        self,
+        data: Data,
+        tokenizer: PreTrainedTokenizerBase,
+        columns: RecordColumns,
+        process: Process,
+        *,
+        packed: bool,
     ) -> None:
         self._data = data
         self._formatter = Formatter(data, tokenizer, columns)
@@ -89,16 +96,23 @@ class RecordTokenizer:
         counts[:size] = _within(offsets, text.spans)[: len(closed)]
         if text.document:
             counts[-1] = text.spans[-1][1] == len(text.text)
-        return Row(row, np.where(counts, row, NO_LOSS).astype(np.int32))
+        return Row(row, np.where(counts, row, IGNORE_INDEX).astype(np.int32))
 
     def _add(self, result: Rows, record: Record, row: Row) -> None:
         size, longest = len(row.ids), self._data.max_length
         if not self._packed and size > longest:
             self._shorten(result, record, row)
-        elif (row.labels == NO_LOSS).all():
-            raise DataError(f"{record.location}: no token of the record counts in the loss", "remove the record")
+        elif not self._teaches(row):
+            raise DataError(
+                f"{record.location}: no token of the record counts in the loss and follows another",
+                "remove the record, or see data.loss and the columns that data.columns names",
+            )
         else:
             result.rows.append(row)
+
+    def _teaches(self, row: Row) -> bool:
+        # In a block, the first token of a record may follow from the record before it.
+        return bool((row.labels != IGNORE_INDEX).any()) if self._packed else is_learnable(row.labels)
 
     def _shorten(self, result: Rows, record: Record, row: Row) -> None:
         size, longest = len(row.ids), self._data.max_length
@@ -110,7 +124,7 @@ class RecordTokenizer:
         kept = slice(longest) if self._data.truncation_side == "right" else slice(size - longest, size)
         cut = Row(row.ids[kept], row.labels[kept])
         # A row without loss would teach nothing, and its mean loss is 0 / 0.
-        if self._data.overflow == "truncate" and (cut.labels != NO_LOSS).any():
+        if self._data.overflow == "truncate" and is_learnable(cut.labels):
             result.rows.append(cut)
             result.truncated += 1
             result.dropped_tokens += size - longest

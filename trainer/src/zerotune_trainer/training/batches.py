@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from torch.utils.data import Dataset
 
+from zerotune_trainer.data.labels import IGNORE_INDEX
+
 Row = dict[str, Any]
 Batch = dict[str, Any]
 Collator = Callable[[list[Row]], Batch]
 
-IGNORED = -100
-"""Label of a token without loss (torch CrossEntropyLoss `ignore_index`)."""
 TOKENS = "token_count"
 """Key of a batch: tokens of its rows, padding excluded. The model does not see it."""
 
@@ -72,10 +72,10 @@ class CountingCollator:
 
 def blank(row: Row) -> Row:
     """A row of two tokens without loss; the mark on it goes no further than the collator."""
-    short = {"input_ids": [row["input_ids"][0]] * 2, "labels": [IGNORED, IGNORED]}
+    short = {"input_ids": [row["input_ids"][0]] * 2, "labels": [IGNORE_INDEX, IGNORE_INDEX]}
     return short | ({"seq_lengths": [2]} if "seq_lengths" in row else {})
 
 
 def is_blank(row: Row) -> bool:
     """Whether a row is one of `blank`'s. A real row has loss somewhere."""
-    return len(row["labels"]) == 2 and all(label == IGNORED for label in row["labels"])
+    return len(row["labels"]) == 2 and all(label == IGNORE_INDEX for label in row["labels"])

@@ -10,8 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.training.batches import IGNORED, TOKENS, Batch
+from zerotune_trainer.training.batches import TOKENS, Batch
 
 
 def token_loss(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
@@ -30,7 +31,7 @@ def token_loss(model: nn.Module, batches: Iterable[Batch], device: torch.device)
     with torch.no_grad():
         for batch in batches:
             inputs = {key: _to(value, device) for key, value in batch.items() if key != TOKENS}
-            count = inputs["labels"][..., 1:].ne(IGNORED).sum()
+            count = inputs["labels"][..., 1:].ne(IGNORE_INDEX).sum()
             # The model divides the sum over its tokens by this number: by 1, it gives the sum.
             loss = model(**inputs, num_items_in_batch=torch.ones((), device=device)).loss
             totals += torch.stack([loss.double(), count.double()])
