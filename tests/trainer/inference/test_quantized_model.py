@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from zerotune_trainer import model as models
+from zerotune_trainer import model_checks
 from zerotune_trainer.config import TrainConfig, load_config
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.errors import ConfigurationError
@@ -46,7 +47,7 @@ def quantize_config(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def test_fp8_weights_are_dequantized_when_loaded(fp8_folder: Path, model_folder: Path) -> None:
-    models.check_weights(Model(), fp8_folder)
+    model_checks.check_weights(model_checks.empty_model(Model(), fp8_folder), fp8_folder)
     found = models.load_model(Model(), fp8_folder, "fp32", "cpu").state_dict()
     wanted = models.load_model(Model(), model_folder, "fp32", "cpu").state_dict()
     assert found.keys() == wanted.keys()
@@ -60,11 +61,11 @@ def test_an_inference_job_reads_fp8_and_nothing_else(
     data = {"uris": [write_jsonl([{"prompt": "What is XSS?"}]).as_uri()]}
     folder = job(ranks=1, data=data, model={"uri": fp8_folder.as_uri()})
     assert run_job(folder).exit_codes == [0]
-    assert output_rows()[0]["completion"]
+    assert output_rows()[0]["generation"]
     gptq = Path(shutil.copytree(fp8_folder, tmp_path / "gptq"))
     quantize_config(gptq, {"quant_method": "gptq", "bits": 4})
     with pytest.raises(ConfigurationError, match=r"config\.json: the weights are quantized \(gptq\)"):
-        models.check_config(load_config(folder), gptq)
+        model_checks.check_config(load_config(folder), gptq)
 
 
 def test_training_refuses_fp8(fp8_folder: Path) -> None:
@@ -82,4 +83,4 @@ def test_training_refuses_fp8(fp8_folder: Path) -> None:
         }
     )
     with pytest.raises(ConfigurationError, match=r"config\.json: the weights are quantized \(fp8\)"):
-        models.check_config(config, fp8_folder)
+        model_checks.check_config(config, fp8_folder)

@@ -59,7 +59,7 @@ def failing(case: str) -> Exception:
     ],
 )
 def test_only_the_folders_own_faults_are_never_tried_again(
-    case: str, kinds: list[type[errors.ZerotuneError]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, kinds: list[type[errors.ZerotuneError]], model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -68,7 +68,7 @@ def test_only_the_folders_own_faults_are_never_tried_again(
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", fail)
     with pytest.raises(errors.ZerotuneError) as caught:
-        load(tmp_path)
+        load(model_folder)
     assert type(caught.value) in kinds
     assert caught.value.hint
 
@@ -100,3 +100,16 @@ def test_below_stage_3_the_rank_that_writes_alone_copies_the_model(
     )
     weights = CausalTrainer.gather_weights(cast(Any, trainer))
     assert (asked, weights) == ([None] * asks, {"weights": None} if writes else None)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(model_folder: Path, tmp_path: Path, value: float) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(errors.ConfigurationError, match=r"not finite in torch\.float32: model\.norm\.weight") as caught:
+        load(folder)
+    assert "as it was before" in caught.value.hint

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar, cast
 from torch.distributed.distributed_c10d import Store
 from transformers import PreTrainedTokenizerBase
 
-from zerotune_trainer import distributed, model
+from zerotune_trainer import distributed, model, model_checks
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data.files import DataFile, resolve
@@ -89,9 +89,10 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     context.report.phase("data")
     files = _each_once(resolve(config.data, cache))
     folder = local_folder(config.model_uri, cache, config.model.revision)
-    model.check_config(config, folder)
+    model_checks.check_config(config, folder)
+    empty = model_checks.empty_model(config.model, folder)
+    model_checks.check_weights(empty, folder)
     tokenizer = model.load_tokenizer(config.model, folder)
-    model.check_weights(config.model, folder)
     ownership = Ownership(output, config.job)
     plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, context.world_size).to_json())
     plan = WorkPlan.model_validate_json(plan_json)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,21 +17,19 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
-from zerotune_trainer.errors import (
-    ConfigurationError,
-    InputMissingError,
-    InternalError,
-    ModelChangedError,
-    ZerotuneError,
-)
-from zerotune_trainer.launching.failures import classify
-from zerotune_trainer.sizing.model_config import require_weights, shape_of_file
-from zerotune_trainer.sizing.quantization import check_generates, check_trainable
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+from zerotune_trainer.input_errors import input_errors
+from zerotune_trainer.model_checks import MEND, some
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
+_TOKENIZER_HINT = (
+    "give the files that were published with the model; a tokenizer.json that newer libraries wrote takes a newer "
+    "trainer image, and one that is missing is made by transformers.convert_slow_tokenizer"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -63,14 +58,15 @@ def load_tokenizer(model: Model, folder: Path) -> PreTrainedTokenizerBase:
 
     Raises:
         InputMissingError: the folder holds no tokenizer.
-        ConfigurationError: it has neither a padding nor an end token.
+        ConfigurationError: the tokenizer cannot be loaded, or has neither a padding nor an end token.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputMissingError(
-            f"{folder} holds no tokenizer: {error}", "put the model's tokenizer files there"
-        ) from error
+        with input_errors(ConfigurationError, f"the tokenizer in {folder} cannot be loaded", _TOKENIZER_HINT):
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    except ConfigurationError as error:
+        if any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+            raise
+        raise InputMissingError(f"{folder} holds no tokenizer", "put the model's tokenizer files there") from error
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ConfigurationError(
@@ -96,7 +92,7 @@ def load_model(
         ConfigurationError: config.json and the weights disagree, a weight is missing, or the attention is not there.
         OutOfMemoryError, PeerLostError, TemporaryError, InternalError: what has nothing to do with the folder.
     """
-    try:
+    with input_errors(ConfigurationError, f"{folder} does not load as a causal language model", MEND):
         loaded, info = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             folder,
             config=_config(model, folder),
@@ -106,13 +102,33 @@ def load_model(
             device_map=None if device is None else {"": device},
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise _load_error(folder, error) from error
     missing: set[str] = info["missing_keys"]  # type: ignore[has-type]
     if missing:
-        raise ConfigurationError(f"{folder} lacks the weights {_some(missing)}", _MEND)
+        raise ConfigurationError(f"{folder} lacks the weights {some(missing)}", MEND)
+    check_finite(loaded, folder)  # type: ignore[has-type]
     _log.info("attention %s, precision %s", loaded.config._attn_implementation, precision)  # type: ignore[has-type]
     return cast(PreTrainedModel, loaded)  # type: ignore[has-type]
+
+
+def check_finite(model: PreTrainedModel, folder: Path) -> None:
+    """See that the weights are numbers, those of this rank where ZeRO-3 shares them out.
+
+    Raises:
+        ConfigurationError: some are NaN or infinite.
+    """
+    # By the extremes, of which there are two: a mask of all elements would take half as much memory as the weights.
+    broken = [
+        name
+        for name, parameter in model.named_parameters()
+        if (held := getattr(parameter, "ds_tensor", parameter)).numel()
+        and not all(each.isfinite() for each in held.detach().aminmax())
+    ]
+    if broken:
+        raise ConfigurationError(
+            f"{folder} holds weights that are not finite in {model.dtype}: {some(broken)}",
+            "give the model as it was before they became NaN or infinite, or use bf16 or fp32 where fp16 cannot hold "
+            "them",
+        )
 
 
 def _config(model: Model, folder: Path) -> PretrainedConfig:
@@ -122,17 +138,6 @@ def _config(model: Model, folder: Path) -> PretrainedConfig:
     if quantized is not None:
         quantized["dequantize"] = True
     return config
-
-
-def _load_error(folder: Path, error: Exception) -> ZerotuneError:
-    """What an error while loading means: the folder is at fault unless memory, another rank or the machine is."""
-    found = classify(error)
-    of_machine = isinstance(error, dist.DistError | torch.AcceleratorError) or getattr(error, "errno", None) is not None
-    if isinstance(found, ConfigurationError | InputMissingError) or (
-        isinstance(found, InternalError) and not of_machine
-    ):
-        return ConfigurationError(f"{folder} does not load as a causal language model: {error}", _MEND)
-    return found
 
 
 def load_for_training(config: TrainConfig, folder: Path) -> PreTrainedModel:
@@ -174,101 +179,3 @@ def check_liger(accelerator: str) -> None:
         raise ConfigurationError(
             "training.useLigerKernel needs a CUDA device and the package liger-kernel", "leave useLigerKernel out"
         )
-
-
-_MEND = "give a complete Hugging Face folder: config.json and the weights that belong to it"
-
-
-def check_config(config: TrainConfig | InferConfig, folder: Path) -> None:
-    """See that the job can use the model, and that it is the one that the plan was made for: memory and DeepSpeed's
-    settings are sized by it.
-
-    Raises:
-        InputMissingError: there is no config.json.
-        ConfigurationError: it is not one of a language model, or the weights are quantized.
-        ModelChangedError: it is another one by now.
-    """
-    path = folder / "config.json"
-    found = shape_of_file(path)
-    check = check_trainable if isinstance(config, TrainConfig) else check_generates
-    check(found.quantization, str(path))
-    planned = config.model_shape
-    if planned is None or found == planned:
-        return
-    before, now = planned.model_dump(by_alias=True), found.model_dump(by_alias=True)
-    changed = [f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]]
-    raise ModelChangedError(
-        f"{folder} is another model than the one that the job was planned for: {', '.join(changed)}",
-        "the next attempt is planned for the model as it is",
-    )
-
-
-def check_weights(model: Model, folder: Path) -> None:
-    """Compare the shapes in the weight files with those that config.json asks for.
-
-    Call it before the ranks join: under ZeRO-3 only rank 0 reads weights, and a shape that it trips over would leave
-    the others waiting.
-
-    Raises:
-        InputMissingError: the folder holds no weights.
-        ConfigurationError: a file cannot be read, or a weight has another shape.
-    """
-    require_weights(folder)
-    expected = _expected_shapes(model, folder)
-    wrong = [
-        f"{name} is {_shape(shape)}, config.json asks for {_shape(expected[name])}"
-        for path in _weight_files(folder)
-        for name, shape in _stored_shapes(path).items()
-        if name in expected and shape != expected[name]
-    ]
-    if wrong:
-        raise ConfigurationError(f"{folder}: {_some(wrong)}", _MEND)
-
-
-def _expected_shapes(model: Model, folder: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-        with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                config, trust_remote_code=model.trust_remote_code
-            )
-    except (OSError, ValueError) as error:
-        remedy = "set model.trustRemoteCode, if you trust it" if "trust_remote_code" in str(error) else _MEND
-        raise ConfigurationError(f"{folder} is not a causal language model: {error}", remedy) from error
-    return {name: tuple(value.shape) for name, value in empty.state_dict().items()}
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return sorted(folder.glob("model*.safetensors"))
-    names: dict[str, Any] = json.loads(index.read_bytes())["weight_map"]
-    files = [folder / name for name in sorted(set(names.values()))]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise InputMissingError(f"{folder} lacks {_some(missing)}, which {index.name} names", _MEND)
-    return files
-
-
-def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with safe_open(path, framework="pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ConfigurationError(
-            f"{path} is not a whole safetensors file: {error}", "fetch or copy it again"
-        ) from error
-    except OSError as error:
-        # safetensors has the same words, and no errno, for a file that is missing and for one that may not be read.
-        raise ConfigurationError(
-            f"{path} cannot be read: {error}", "let the user that runs the job read it: safetensors writes mode 0600"
-        ) from error
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(str(size) for size in shape)
-
-
-def _some(items: Any, limit: int = 5) -> str:
-    texts = sorted(str(item) for item in items)
-    return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more" if len(texts) > limit else "")

@@ -11,11 +11,12 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
-from zerotune_trainer import compat, distributed, methods, model
+from zerotune_trainer import compat, data, distributed, methods, model, model_checks
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.errors import DataError, StoppedError
+from zerotune_trainer.input_errors import is_of_machine
 from zerotune_trainer.mesh import Mesh
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.reporting.results import METRICS_NAME
@@ -26,7 +27,6 @@ from zerotune_trainer.training.callbacks.finite_loss import FiniteLoss
 from zerotune_trainer.training.callbacks.metrics_logger import MetricsLogger
 from zerotune_trainer.training.callbacks.saving import SaveOnce, evaluation_is_pending
 from zerotune_trainer.training.callbacks.stopping import StopTogether
-from zerotune_trainer.training.checkpoints.loading import is_of_machine
 from zerotune_trainer.training.checkpoints.reader import CheckpointReader
 from zerotune_trainer.training.checkpoints.sharing import Share
 from zerotune_trainer.training.checkpoints.store import CheckpointStore
@@ -64,10 +64,13 @@ def train(config: TrainConfig, context: RankContext) -> None:
 
     context.report.phase("data")
     model_folder = local_folder(config.model_uri, cache, config.model.revision)
-    model.check_config(config, model_folder)
-    model.check_weights(config.model, model_folder)
+    model_checks.check_config(config, model_folder)
+    empty = model_checks.empty_model(config.model, model_folder)
+    model_checks.check_weights(empty, model_folder)
     tokenizer = model.load_tokenizer(config.model, model_folder)
     rows = method.prepare(config, tokenizer)
+    model_checks.check_tokens(empty, tokenizer, rows.splits)
+    model_checks.check_positions(empty, max(data.padded_length(config, split.longest()) for split in rows.splits))
     _stop_if_asked(context, context.stop.is_set())
 
     context.report.phase("rendezvous")

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
-import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from zerotune_trainer import storage
@@ -20,6 +19,7 @@ from zerotune_trainer.data.readers import Record, parse_object, read_file
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import DataError
 from zerotune_trainer.inference.rows import refuse_clash
+from zerotune_trainer.input_errors import input_errors
 
 SAMPLE = 100
 """Records that are looked at before the work starts: what columns there are."""
@@ -159,12 +159,9 @@ def _with_nulls(line: _Line) -> Record | None:
 
 
 def _count_parquet(file: DataFile, names: InferenceOutputFormat) -> int:
-    with storage.open_native(file.uri) as native:
-        try:
-            parquet = ParquetFile(native)
-            refuse_clash(Record(dict.fromkeys(parquet.schema_arrow.names), file.name, 1), names)
-            return int(parquet.metadata.num_rows)
-        except pyarrow.ArrowInvalid as error:
-            raise DataError(
-                f"{file.name}: not a whole parquet file: {error}", "fetch or write the file again"
-            ) from error
+    broken = input_errors(DataError, f"{file.name}: not a whole parquet file", "fetch or write the file again")
+    with storage.open_native(file.uri) as native, broken:
+        parquet = ParquetFile(native)
+        columns, rows = parquet.schema_arrow.names, int(parquet.metadata.num_rows)
+    refuse_clash(Record(dict.fromkeys(columns), file.name, 1), names)
+    return rows

@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 from zerotune_trainer import model
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.input_errors import input_errors
 
 
 def training_arguments(
@@ -66,12 +67,8 @@ def training_arguments(
         "save_steps": config.checkpoint.save_steps,
         "remove_unused_columns": False,
     }
-    try:
+    with input_errors(ConfigurationError, "training", "see TrainingArguments in the documentation of transformers"):
         return TrainingArguments(**settings)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"training: {error}", "see TrainingArguments in the documentation of transformers"
-        ) from error
 
 
 _AS_THEY_ARE = (

@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.mesh import Mesh
 from zerotune_trainer.progress import Phase, Reporter
 from zerotune_trainer.training.batches import TOKENS, Batch, Collator, CountingCollator, EvenRows, RankRows, Rows
@@ -57,13 +59,15 @@ class CausalTrainer(Trainer):
         self._checkpoints = checkpoints
         self._rows = train_dataset
         self._dtype = model.dtype
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=CountingCollator(data_collator),
-            train_dataset=EvenRows(train_dataset, mesh.data.size * args.train_batch_size),
-            **options,
-        )
+        hint = "see TrainingArguments in the documentation of transformers"
+        with input_errors(ConfigurationError, "training.arguments", hint):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=CountingCollator(data_collator),
+                train_dataset=EvenRows(train_dataset, mesh.data.size * args.train_batch_size),
+                **options,
+            )
         self.remove_callback(PrinterCallback)
 
     @property
@@ -77,6 +81,15 @@ class CausalTrainer(Trainer):
             self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except StopTraining:
             self._save_where_it_stopped()
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """The optimizer that `training.arguments` names.
+
+        Raises:
+            ConfigurationError: it is not there, or not for these arguments.
+        """
+        with input_errors(ConfigurationError, f"training.arguments.optim {self.args.optim}", "leave `optim` out"):
+            return super().create_optimizer(*args, **kwargs)
 
     def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
         """The schedule of the learning rate. It is made last: then Trainer loads the checkpoint, if there is one."""

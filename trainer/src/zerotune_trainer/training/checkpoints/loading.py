@@ -12,10 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
-from zerotune_trainer.errors import InternalError
-from zerotune_trainer.launching.failures import classify
+from zerotune_trainer.input_errors import is_of_machine
 
 _TENSORS = {".pt", ".pth"}
 
@@ -31,13 +29,6 @@ def load_problems(folder: Path, files: Iterable[str]) -> list[str]:
         OSError, RuntimeError, MemoryError: what is the machine's fault, such as a volume that does not answer.
     """
     return [problem for file in files if (problem := _problem(folder, file))]
-
-
-def is_of_machine(error: BaseException) -> bool:
-    """Whether an error while a checkpoint is loaded says nothing about the checkpoint: memory, volume, device, peer."""
-    if isinstance(error, dist.DistError | torch.AcceleratorError) or getattr(error, "errno", None) is not None:
-        return True
-    return not isinstance(classify(error), InternalError)
 
 
 def first_line(error: BaseException) -> str:

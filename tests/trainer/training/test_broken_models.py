@@ -1,0 +1,140 @@
+"""Folders of models and settings of transformers that break a library: the file is named, and nothing is retried."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zerotune_trainer.config.sources import Model
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
+
+pytestmark = pytest.mark.slow
+ROPE = {"rope_parameters": None, "rope_theta": 10000.0}
+
+
+@pytest.fixture
+def copied_model(model_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_folder, tmp_path / "model"))
+
+
+def examine(folder: Path) -> None:
+    """What a rank does with a model's folder, up to its weights in memory."""
+    from zerotune_trainer import model, model_checks
+
+    model_checks.check_weights(model_checks.empty_model(Model(), folder), folder)
+    model.load_model(Model(), folder, "fp32", "cpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ROPE | {"rope_scaling": "linear"},
+        ROPE | {"rope_scaling": {"rope_type": "ntk_by_parts", "factor": 4.0}},
+        ROPE | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+        {"hidden_act": "swiglu9"},
+        {"hidden_act": None},
+        {"rms_norm_eps": "small"},
+        {"num_key_value_heads": 3},
+        {"num_hidden_layers": "two"},
+        {"model_type": "future_model"},
+        {"model_type": "vit"},
+        {"auto_map": {"AutoConfig": "code.Config"}, "model_type": "remote"},
+    ],
+)
+def test_a_config_that_transformers_cannot_use_is_named(copied_model: Path, change: dict[str, Any]) -> None:
+    path = copied_model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ConfigurationError) as refused:
+        examine(copied_model)
+    assert str(copied_model) in refused.value.message
+    assert refused.value.hint
+
+
+def torn_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {')
+    (folder / "model-00001-of-00002.safetensors").touch()
+
+
+def index_without_a_map(folder: Path) -> None:
+    torn_index(folder)
+    (folder / "model.safetensors.index.json").write_text("[]")
+
+
+def lfs_pointer(folder: Path) -> None:
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def no_bytes(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def pickle_of_no_bytes(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+
+
+def pickle_that_is_a_pointer(folder: Path) -> None:
+    lfs_pointer(folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def pickle_of_something_else(folder: Path) -> None:
+    import torch
+
+    (folder / "model.safetensors").unlink()
+    torch.save([1, 2, 3], folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        torn_index,
+        index_without_a_map,
+        lfs_pointer,
+        no_bytes,
+        pickle_of_no_bytes,
+        pickle_that_is_a_pointer,
+        pickle_of_something_else,
+    ],
+)
+def test_files_of_a_model_that_cannot_be_read_are_its_folders_fault(
+    copied_model: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(copied_model)
+    with pytest.raises(ZerotuneError) as refused:
+        examine(copied_model)
+    assert isinstance(refused.value, ConfigurationError | InputMissingError)
+    assert str(copied_model) in refused.value.message
+    assert refused.value.hint
+    if spoil is lfs_pointer:
+        assert "git lfs pull" in refused.value.hint
+
+
+def test_a_stale_index_beside_a_whole_file_of_weights_is_ignored(copied_model: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
+    (copied_model / "model.safetensors.index.json").write_text(json.dumps(index))
+    examine(copied_model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"optim": "adamw_8bit"}, "bitsandbytes"),
+        ({"optim": "galore_adamw"}, "galore"),
+        ({"report_to": "wandb"}, "wandb"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(make_job: Any, arguments: dict[str, Any], words: str) -> None:
+    job = make_job(hosts="127.0.0.1 slots=1\n")
+    job.config["training"]["arguments"] = arguments
+    ended = job.run()
+    assert ended.exit_codes == [64]
+    assert words in ended.failures[0].message.lower()
+    assert "training" in ended.failures[0].message
+    assert ended.failures[0].hint

@@ -1,0 +1,194 @@
+"""What is checked of a model before its weights are loaded: config, shapes of the weights, room for tokens.
+
+Every rank does, before they join: under ZeRO-3 only rank 0 reads weights, and what it trips over would leave the others
+waiting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.config.sources import Model
+from zerotune_trainer.data.mapped import MappedRows
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
+from zerotune_trainer.input_errors import input_errors
+from zerotune_trainer.sizing.model_config import require_weights, shape_of_file
+from zerotune_trainer.sizing.quantization import check_generates, check_trainable
+
+MEND = "give a complete Hugging Face folder: config.json and the weights that belong to it"
+_CONFIG_HINT = (
+    "give the config.json that was published with the model; where it asks for code of its own, set "
+    "model.trustRemoteCode, if you trust it"
+)
+_INDEX_NAME = "model.safetensors.index.json"
+_LFS_POINTER = b"version https://git-lfs"
+
+
+def check_config(config: TrainConfig | InferConfig, folder: Path) -> None:
+    """See that the job can use the model, and that it is the one that the plan was made for: memory and DeepSpeed's
+    settings are sized by it.
+
+    Raises:
+        InputMissingError: there is no config.json.
+        ConfigurationError: it is not one of a language model, or the weights are quantized.
+        ModelChangedError: it is another one by now.
+    """
+    path = folder / "config.json"
+    found = shape_of_file(path)
+    check = check_trainable if isinstance(config, TrainConfig) else check_generates
+    check(found.quantization, str(path))
+    planned = config.model_shape
+    if planned is None or found == planned:
+        return
+    before, now = planned.model_dump(by_alias=True), found.model_dump(by_alias=True)
+    changed = [f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]]
+    raise ModelChangedError(
+        f"{folder} is another model than the one that the job was planned for: {', '.join(changed)}",
+        "the next attempt is planned for the model as it is",
+    )
+
+
+def empty_model(model: Model, folder: Path) -> PreTrainedModel:
+    """The model that a folder's config.json describes, without memory for its weights.
+
+    Raises:
+        ConfigurationError: it describes no causal language model that transformers can build.
+    """
+    with input_errors(ConfigurationError, f"{folder / 'config.json'} describes no causal language model", _CONFIG_HINT):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, trust_remote_code=model.trust_remote_code
+            )
+    return cast(PreTrainedModel, empty)
+
+
+def check_weights(empty: PreTrainedModel, folder: Path) -> None:
+    """Compare the shapes in the weight files with those that config.json asks for.
+
+    Args:
+        empty: The model, see `empty_model`.
+        folder: Holds the files.
+
+    Raises:
+        InputMissingError: the folder holds no weights.
+        ConfigurationError: a file cannot be read, or a weight has another shape.
+    """
+    require_weights(folder)
+    expected = {name: tuple(value.shape) for name, value in empty.state_dict().items()}
+    wrong = [
+        f"{name} is {_shape(shape)}, config.json asks for {_shape(expected[name])}"
+        for path in _weight_files(folder)
+        for name, shape in _stored_shapes(path).items()
+        if name in expected and shape != expected[name]
+    ]
+    if wrong:
+        raise ConfigurationError(f"{folder}: {some(wrong)}", MEND)
+
+
+def check_tokens(empty: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Iterable[MappedRows]) -> None:
+    """See that the model has an embedding for every token of the rows.
+
+    Raises:
+        ConfigurationError: the tokenizer has tokens that were added without resizing the model, and rows use them.
+    """
+    embeddings = embedding_count(empty)
+    tokens = tokenizer.get_vocab()
+    # Many a tokenizer has more tokens than the model, and no text uses them: only then the rows must be gone through.
+    if max(tokens.values(), default=0) < embeddings:
+        return
+    largest = max(rows.largest_id() for rows in splits)
+    if largest >= embeddings:
+        text = tokenizer.convert_ids_to_tokens(largest)
+        raise ConfigurationError(
+            f"the data holds token {largest} ({text!r}), and the model has embeddings for {embeddings} tokens "
+            f"(0 to {embeddings - 1}); its tokenizer has {max(tokens.values()) + 1}",
+            "resize the model and save it: model.resize_token_embeddings(len(tokenizer)); or use the tokenizer that "
+            "belongs to the model",
+        )
+
+
+def check_positions(empty: PreTrainedModel, length: int) -> None:
+    """See that a model whose positions are a table has one for every token of a sequence.
+
+    Args:
+        empty: The model.
+        length: Tokens of the longest sequence, padding included.
+
+    Raises:
+        ConfigurationError: the sequence is longer than the table.
+    """
+    positions = _learned_positions(empty)
+    if positions is not None and length > positions:
+        raise ConfigurationError(
+            f"sequences of {length} tokens, padding included, exceed the {positions} positions that the "
+            f"{empty.config.model_type} model has",
+            f"set data.maxLength and data.padToMultipleOf so that rows are padded to {positions} tokens or fewer",
+        )
+
+
+def embedding_count(model: PreTrainedModel) -> int:
+    """Tokens that a model has an embedding for."""
+    return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+
+
+def some(items: Iterable[object], limit: int = 5) -> str:
+    """The first of the items, and how many there are besides."""
+    texts = sorted(str(item) for item in items)
+    return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more" if len(texts) > limit else "")
+
+
+def _learned_positions(empty: PreTrainedModel) -> int | None:
+    """How many positions a model has an embedding for; None where they are computed."""
+    for name, module in empty.named_modules():
+        last = name.rpartition(".")[2]
+        if isinstance(module, nn.Embedding) and ("position" in last or last == "wpe"):
+            # Not the rows of the table: some keep the first for padding.
+            return getattr(empty.config.get_text_config(), "max_position_embeddings", None)
+    return None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that transformers loads: the single file, where it is there, comes before the index."""
+    index, single = folder / _INDEX_NAME, folder / "model.safetensors"
+    if single.is_file() or single.is_symlink() or not index.is_file():
+        return sorted(folder.glob("model.safetensors")) or sorted(folder.glob("model*.safetensors"))
+    with input_errors(ConfigurationError, f"{index} cannot be read", MEND):
+        names: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
+        files = [folder / name for name in sorted(set(names.values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise InputMissingError(f"{folder} lacks {some(missing)}, which {index.name} names", MEND)
+    return files
+
+
+def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(path, framework="pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ConfigurationError(f"{path} is not a whole safetensors file: {error}", _fetch_hint(path)) from error
+    except OSError as error:
+        # safetensors has the same words, and no errno, for a file that is missing and for one that may not be read.
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}", "let the user that runs the job read it: safetensors writes mode 0600"
+        ) from error
+
+
+def _fetch_hint(path: Path) -> str:
+    with path.open("rb") as file:
+        is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+    return "it is a pointer of Git LFS: fetch the file with `git lfs pull`" if is_pointer else "fetch or copy it again"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape)
