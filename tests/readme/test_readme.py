@@ -55,7 +55,8 @@ TRIAL, OWN_CLUSTER, TAKE_AWAY = blocks(ON_CLUSTER)
 MAKES_CLUSTER = TRIAL[:2]
 FENCED = {*HERE, *TRIAL, *OWN_CLUSTER, *TAKE_AWAY}
 IN_THE_TEXT = sorted(set(re.findall(r"`(make [^`]+)`", README)) - FENCED - NOT_RUN.keys())
-LINKS = [(path, link) for path in FILES for link in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text())]
+DOCUMENTS = [*FILES, *(ROOT / "docs").glob("*.md")]
+LINKS = [(path, link) for path in DOCUMENTS for link in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text())]
 
 on_a_cluster_of_ours = pytest.mark.skipif(
     cluster.named() is not None,
