@@ -69,17 +69,17 @@ def test_a_job_that_has_made_steps_keeps_its_zero_stage(home: Home, job: Callabl
     """The checkpoint of one stage cannot be loaded at another, however much memory there is by then."""
     folder, pair = home.create("FineTuneJob", "cwe"), job(topology={"nodes": 2})
     first = plan_here(pair, folder, home, 0)
-    assert first.rung is not None and first.rung.stage == 0
+    assert first.candidate is not None and first.candidate.stage == 0
     settled = {"zero_stage": 2, "offload_optimizer": "cpu", "offload_param": "none"}
     earlier = JobStatus(phase="Failed", plan=first.summary().model_copy(update=settled))
     folder.write_status(earlier)
-    assert plan_here(pair, folder, home, 1).rung == first.rung, "no step was made yet"
+    assert plan_here(pair, folder, home, 1).candidate == first.candidate, "no step was made yet"
 
     # The newest attempt ended before its first step; the one before it made some.
     attempts = [Attempt(number=0, last_step=5), Attempt(number=1)]
     folder.write_status(earlier.model_copy(update={"attempts": attempts, "progress": Progress(step=0, total=9)}))
     later = plan_here(pair, folder, home, 2)
-    assert later.rung is not None
+    assert later.candidate is not None
     assert {name: getattr(later.summary(), name) for name in settled} == settled
     assert later.config.digest() == first.config.digest()
 

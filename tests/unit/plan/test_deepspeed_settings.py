@@ -84,8 +84,8 @@ def test_stage_and_offload_are_taken_from_the_deepspeed_settings(
 ) -> None:
     own = {"zero_optimization": {"stage": stage, "offload_optimizer": {"device": device}}}
     plan = plan_training(deepspeed=own, topology=GPUS)
-    assert plan.rung is not None
-    assert (plan.rung.stage, plan.rung.offload_optimizer) == (stage, device)
+    assert plan.candidate is not None
+    assert (plan.candidate.stage, plan.candidate.offload_optimizer) == (stage, device)
 
 
 CONTRADICTIONS = [

@@ -10,8 +10,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from zerotune_trainer.data.collate import PackingCollator, PaddingCollator
-from zerotune_trainer.sizing.memory import Workload, activation_bytes
+from zerotune_trainer.sizing.activations import activations
 from zerotune_trainer.sizing.shape import read_shape
+from zerotune_trainer.sizing.workload import Workload, default_settings
 
 ROWS, LENGTH = 2, 96
 IDS = np.ones(LENGTH, dtype=np.int64)
@@ -40,10 +41,12 @@ def test_masks_kept_for_the_backward_pass_are_those_planned(rows: str, precision
         loss = model(**BATCHES[rows] | {"use_cache": False}).loss
     assert loss.requires_grad
     of_one_byte = ROWS * LENGTH**2 if rows != "whole" else 0
+    shape = read_shape(config.to_dict())
     planned = {
-        masked: activation_bytes(
+        masked: activations(
             Workload(
-                shape=read_shape(config.to_dict()),
+                shape=shape,
+                settings=default_settings(shape, on_cpu=True),
                 precision=precision,
                 micro_batch=ROWS,
                 sequence_length=LENGTH,
@@ -52,7 +55,7 @@ def test_masks_kept_for_the_backward_pass_are_those_planned(rows: str, precision
                 on_cpu=True,
                 masked=masked,
             )
-        )
+        ).layers
         for masked in (False, rows != "whole")
     }
     assert sum(masks.values()) + of_one_byte == planned[rows != "whole"] - planned[False]

@@ -18,7 +18,7 @@ from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.plan import Plan, plan_job
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig, load_config
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.sizing.memory import gib
+from zerotune_trainer.sizing.workload import gib
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "plan"
 CASES = sorted(path.parent for path in GOLDEN.glob("*/job.yaml"))
@@ -34,15 +34,17 @@ def plan(case: Path) -> Plan:
     return plan_job(job, shape, place(job, 0, uri), identity)
 
 
-def ladder(planned: Plan) -> str:
-    lines = [f"{rung.name}: {gib(rung.device_bytes)}, {gib(rung.node_bytes)}: {rung.reason}" for rung in planned.ladder]
+def estimates(planned: Plan) -> str:
+    lines = [
+        f"{each.name}: {gib(each.device_bytes)}, {gib(each.node_bytes)}: {each.reason}" for each in planned.candidates
+    ]
     return "\n".join([*lines, *(f"note: {note}" for note in planned.notes), ""])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_artifacts_are_as_written_down(case: Path) -> None:
     planned = plan(case)
-    actual = planned.artifacts() | {"ladder.txt": ladder(planned)}
+    actual = planned.artifacts() | {"candidates.txt": estimates(planned)}
     if os.environ.get("ZEROTUNE_UPDATE_GOLDEN"):
         for name, text in actual.items():
             (case / name).write_text(text)

@@ -48,24 +48,39 @@ def training(uri: str, data: str = "file:///data/d.jsonl", **spec: object) -> di
     return job("FineTuneJob", "learn", **{"method": "cpt", "model": {"uri": uri}, "data": records, **spec})
 
 
-def test_the_table_shows_ranks_batch_and_every_rung_with_its_reason(zerotune: Path) -> None:
+def test_the_table_shows_rows_ranks_batch_and_every_candidate_with_its_reason(zerotune: Path) -> None:
     """R31: the memory estimate, before anything is started."""
     case = GOLDEN / "sft-70b-two-hosts-h100"
     done = run(zerotune, case / "job.yaml", "--model-config", MODELS / "llama-3.1-70b.json")
     assert (done.returncode, done.stderr) == (0, "")
+    assert all(line == line.rstrip() for line in done.stdout.splitlines()), "a pipe gets no padding"
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "FineTuneJob sft-70b on kubernetes" in lines
     first, second = (line.split()[0] for line in (case / "hostfile").read_text().splitlines())
     assert f"hosts {first}, {second}" in lines
     assert f"ranks 16 = 2 nodes x 8 on cuda, master {first}:29500" in lines
     assert "batch 128 = micro 1 x accumulation 8 x 16 data-parallel ranks" in lines
-    for rung in (case / "ladder.txt").read_text().splitlines():
-        name, sizes, reason = rung.split(": ", 2)
-        device = sizes.split(", ")[0]
+    rows = "up to 4096 tokens, attention auto, gradient checkpointing on, optimizer adamw_torch_fused"
+    assert f"rows {rows}" in lines
+    for candidate in (case / "candidates.txt").read_text().splitlines():
+        if candidate.startswith("note: "):
+            continue
+        name, sizes, reason = candidate.split(": ", 2)
+        device, node = sizes.split(", ")
         shown = [line for line in lines if line.removeprefix("> ").startswith(f"{name} {device} ")]
         assert len(shown) == 1
         assert shown[0].endswith(reason)
+        assert f" {node} " in shown[0]
         assert shown[0].startswith("> ") == reason.startswith("taken")
+
+
+def test_a_narrow_terminal_shows_the_parts_below(zerotune: Path) -> None:
+    case = GOLDEN / "cpt-two-nodes-zero-2"
+    command = f"{zerotune} plan {case / 'job.yaml'} --model-config {MODELS / 'tiny-llama.json'}"
+    done = subprocess.run(["script", "-qec", command, "/dev/null"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for part in ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "step", "host of a rank"):
+        assert part in done.stdout
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])
@@ -77,7 +92,7 @@ def test_data_is_the_whole_plan_with_the_files_of_a_pod(zerotune: Path, output: 
     names = ("config.json", "hostfile", "deepspeed.json")
     assert plan["artifacts"] == {name: (case / name).read_text() for name in names}
     assert plan["batch"] == {"globalSize": 64, "micro": 4, "accumulation": 4, "dataParallel": 4}
-    assert [rung["name"] for rung in plan["ladder"] if rung["taken"]] == ["ZeRO-2"]
+    assert [each["name"] for each in plan["candidates"] if each["taken"]] == ["ZeRO-2"]
 
 
 def test_a_job_may_start_from_the_output_of_one_before_it(zerotune: Path, tmp_path: Path) -> None:
@@ -108,9 +123,22 @@ def test_a_job_that_does_not_fit_ends_with_64_and_what_would(zerotune: Path, tmp
     gpus = {"gpusPerNode": 8, "accelerator": {"product": "NVIDIA-A10"}, "memory": "1000Gi"}
     spec = training("s3://models/large", "s3://data/d", topology=gpus, output={"uri": "s3://results/r"})
     done = run(zerotune, manifest(tmp_path, spec), "--model-config", MODELS / "llama-3.1-70b.json")
-    assert (done.returncode, done.stdout) == (64, "")
+    assert done.returncode == 64
+    assert "ZeRO-3 + optimizer, weights on CPU" in done.stdout
+    assert "does not fit: " in done.stdout
     assert "70,553,706,496 parameters in bf16, micro batch 1 of 64 tokens, do not fit on 8 ranks" in done.stderr
-    assert "hint: this would fit: topology.nodes: 4 and training.gradientCheckpointing: true\n" in done.stderr
+    assert "hint: this would fit: topology.nodes: 2 and training.gradientCheckpointing: true\n" in done.stderr
+
+
+def test_data_of_a_job_that_does_not_fit_has_the_candidates_and_the_error(zerotune: Path, tmp_path: Path) -> None:
+    gpus = {"gpusPerNode": 8, "accelerator": {"product": "NVIDIA-A10"}, "memory": "1000Gi"}
+    spec = training("s3://models/large", "s3://data/d", topology=gpus, output={"uri": "s3://results/r"})
+    done = run(zerotune, manifest(tmp_path, spec), "--model-config", MODELS / "llama-3.1-70b.json", "-o", "json")
+    assert done.returncode == 64
+    plan = json.loads(done.stdout)
+    assert [each["taken"] for each in plan["candidates"]] == [False] * 7
+    assert plan["artifacts"] == {}
+    assert plan["error"]["hint"].startswith("this would fit: ")
 
 
 def test_a_model_folder_without_config_ends_with_66(zerotune: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ class Accelerator(Settings):
     product: str | None = None
     """GPU product as the node label `nvidia.com/gpu.product` names it, e.g. NVIDIA-H100-80GB-HBM3."""
     memory: Quantity | None = None
-    """Memory of one GPU, for the ZeRO ladder. Default: that of `product` where it is known."""
+    """Memory of one GPU, for the choice of ZeRO stage. Default: that of `product` where it is known."""
 
 
 class Topology(Settings):
@@ -55,4 +55,4 @@ class Topology(Settings):
     cpu: Quantity | None = None
     """CPUs a node's pod requests."""
     memory: Quantity | None = None
-    """Memory a node's pod is given, for the ZeRO ladder and as the pod's request and limit."""
+    """Memory a node's pod is given, for the choice of ZeRO stage and as the pod's request and limit."""

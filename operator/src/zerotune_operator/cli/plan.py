@@ -20,7 +20,7 @@ from zerotune_operator.backends.local import layout as local
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.backends.model_shape import model_shape, shape_of_file
 from zerotune_operator.cli.plan_table import show
-from zerotune_operator.plan import Plan, RuntimeLayout, plan_job
+from zerotune_operator.plan import DoesNotFitError, Plan, RuntimeLayout, plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
@@ -47,12 +47,19 @@ def command(
     for job in load_jobs(file):
         target = Target(backend or backend_of(job))
         check(job, target.value)
-        plans.append(_plan(job, target, model_config, plans))
+        try:
+            plans.append(_plan(job, target, model_config, plans))
+        except DoesNotFitError as error:
+            _write([*plans, error.plan], output, error)
+            raise
     _write(plans, output)
 
 
-def _write(plans: list[Plan], output: Format) -> None:
+def _write(plans: list[Plan], output: Format, error: DoesNotFitError | None = None) -> None:
+    """Print the plans. The last one is that of a job which does not fit, where an `error` says so."""
     data = [plan.data() for plan in plans]
+    if error is not None:
+        data[-1] |= {"artifacts": {}, "error": {"message": error.message, "hint": error.hint}}
     if output is Format.TABLE:
         for plan in plans:
             show(plan)

@@ -10,22 +10,33 @@ from rich.table import Table
 
 from zerotune_operator.plan import Plan
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.sizing.memory import Rung, gib
+from zerotune_trainer.sizing.workload import GIB, Workload, gib
 
-_WIDTH_IN_A_PIPE = 240
-_WIDTH_FOR_PARTS = 150
+_WIDTH_IN_A_PIPE = 400
+_WIDTH_FOR_PARTS = 170
 
-_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "process")
+_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "step", "process")
+_PARTS_OF_A_NODE = ("host_bytes", "saving")
+_TITLES = {"host_bytes": "host of a rank"}
 
 
 def show(plan: Plan) -> None:
-    """Print a plan; where the output is no terminal, without colours and with lines of their full length."""
+    """Print a plan; where the output is no terminal, without colours and with lines as long as their text."""
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_IN_A_PIPE, highlight=False)
+    with console.capture() as printed:
+        _print(plan, console)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+
+
+def _print(plan: Plan, console: Console) -> None:
     job = plan.config.job
     console.print(f"[bold]{job.kind} {job.name}[/bold] on {plan.backend}", soft_wrap=True)
     console.print(_facts(plan))
-    if plan.ladder:
-        console.print(_ladder(plan.ladder, parts=console.width >= _WIDTH_FOR_PARTS))
+    if plan.workload is not None:
+        wide = console.width >= _WIDTH_FOR_PARTS
+        console.print(_candidates(plan, plan.workload, parts=wide))
+        if not wide:
+            console.print(_parts(plan))
     for note in plan.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print(f"files of a pod: {', '.join(plan.artifacts())} (-o yaml shows them)\n", markup=False, soft_wrap=True)
@@ -53,6 +64,7 @@ def _lines(plan: Plan) -> list[tuple[str, str]]:
         ("hosts", names),
         ("ranks", f"{ranks}, master {hosts[0].name}:{config.launch.master_port}"),
         ("batch", f"{batch.global_size} = {unit} x {batch.data_parallel} {'data-parallel ' if trains else ''}ranks"),
+        ("rows", _rows(plan)),
         ("precision", plan.precision),
         ("memory", _memory(plan)),
         ("output", str(config.output.uri)),
@@ -73,17 +85,56 @@ def _memory(plan: Plan) -> str:
     return f"a GPU {gpu}, a node {node}"
 
 
-def _ladder(rungs: tuple[Rung, ...], *, parts: bool) -> Table:
-    """The rungs; `parts` adds what the bytes of a rank are made of."""
+def _rows(plan: Plan) -> str:
+    """What of a row decides how much memory it takes."""
+    length, attention = plan.config.data.max_length, plan.config.model.attn_implementation
+    parts = [f"up to {length} tokens" if length else "of any length", f"attention {attention}"]
+    if isinstance(plan.config, TrainConfig):
+        training = plan.config.training
+        section = (plan.deepspeed or {}).get("optimizer") or {}
+        parts.append(f"gradient checkpointing {'on' if training.gradient_checkpointing else 'off'}")
+        parts.append(f"optimizer {section.get('type') or training.arguments.get('optim', 'adamw_torch_fused')}")
+    return ", ".join(parts)
+
+
+def _candidates(plan: Plan, workload: Workload, *, parts: bool) -> Table:
+    """The candidates; `parts` adds what the bytes of a rank and of a node are made of."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    names = ["a rank", *(_PARTS if parts else ()), "a node"]
     table.add_column("")
-    table.add_column("rung")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("candidate")
+    names = [*(_PARTS if parts else ()), *(_PARTS_OF_A_NODE if parts else ())]
+    device, node = (None if workload.on_cpu else workload.device_bytes), workload.node_bytes
+    for name in ("a rank", "of a GPU", *_PARTS, "a node", "of it", *_PARTS_OF_A_NODE):
+        if name in names or name not in (*_PARTS, *_PARTS_OF_A_NODE):
+            table.add_column(_TITLES.get(name, name), justify="right", no_wrap=True)
     table.add_column("why")
-    for rung in rungs:
-        sizes = [rung.device_bytes, *(getattr(rung, name) for name in _PARTS if parts), rung.node_bytes]
-        style = "bold" if rung.taken else "dim" if rung.fits is False else None
-        table.add_row(">" if rung.taken else "", rung.name, *map(gib, sizes), rung.reason, style=style)
+    for candidate in plan.candidates:
+        sizes = [
+            *(gib(candidate.device_bytes), _percent(candidate.device_bytes, device)),
+            *(gib(getattr(candidate, name)) for name in _PARTS if parts),
+            *(gib(candidate.node_bytes), _percent(candidate.node_bytes, node)),
+            *(gib(getattr(candidate, name)) for name in _PARTS_OF_A_NODE if parts),
+        ]
+        style = "bold" if candidate.taken else "dim" if candidate.verdict == "does not fit" else None
+        table.add_row(">" if candidate.taken else "", candidate.name, *sizes, candidate.reason, style=style)
     return table
+
+
+def _percent(needed: int, there: int | None) -> str:
+    return f"{needed / there:.0%}" if there else "-"
+
+
+def _parts(plan: Plan) -> Table:
+    """What the bytes of a rank and of a node are made of, a part a line, for a narrow terminal."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("GiB", no_wrap=True)
+    for number, _ in enumerate(plan.candidates, 1):
+        table.add_column(f"({number})", justify="right", no_wrap=True)
+    for name in (*_PARTS, *_PARTS_OF_A_NODE):
+        table.add_row(_TITLES.get(name, name), *(_number(getattr(each, name)) for each in plan.candidates))
+    return table
+
+
+def _number(count: int) -> str:
+    """GiB in few digits."""
+    return f"{count / GIB:.1f}" if count >= 10 * GIB else f"{count / GIB:.3f}"

@@ -12,8 +12,8 @@ from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
 from zerotune_trainer.config.sources import Data, Model, Output, Processing, Records
 from zerotune_trainer.config.training import Training
-from zerotune_trainer.sizing.memory import Precision
 from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.workload import Precision
 
 RecordsT = TypeVar("RecordsT", bound=Records)
 

@@ -10,15 +10,15 @@ from zerotune_operator.plan.overrides import lookup
 from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.memory import Rung, bucket_size, gathered_parameters
+from zerotune_trainer.sizing.memory import ZeroCandidate
 from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.workload import default_settings
 
-_SUB_GROUP = 1_000_000_000
 _ADAM = ("adam", "adamw")
 
 
 def deepspeed_settings(
-    user: JsonObject, training: Training, batch: Batch, rung: Rung, shape: ModelShape, *, on_cpu: bool
+    user: JsonObject, training: Training, batch: Batch, candidate: ZeroCandidate, shape: ModelShape, *, on_cpu: bool
 ) -> JsonObject:
     """The content of `deepspeed.json`.
 
@@ -28,15 +28,15 @@ def deepspeed_settings(
         user: The user's own settings, which win. They were checked against the spec.
         training: Hyperparameters, with the precision settled.
         batch: The batch.
-        rung: What is partitioned and offloaded.
+        candidate: What is partitioned and offloaded.
         shape: The model, which buckets are sized by.
         on_cpu: Whether the ranks compute on CPU.
 
     Raises:
         ConfigurationError: a value is "auto" that zerotune knows nothing for.
     """
-    known = _known(training, batch, rung, shape, on_cpu=on_cpu)
-    settings = merge(_generated(known, rung), {key: value for key, value in user.items() if key != "scheduler"})
+    known = _known(training, batch, candidate, shape, on_cpu=on_cpu)
+    settings = merge(_generated(known, candidate), {key: value for key, value in user.items() if key != "scheduler"})
     if "optimizer" in settings:
         settings["optimizer"] = _optimizer(settings["optimizer"], known)
     filled = _fill(settings, known, "")
@@ -53,8 +53,10 @@ def merge(base: JsonObject, over: JsonObject) -> JsonObject:
     return merged
 
 
-def _known(training: Training, batch: Batch, rung: Rung, shape: ModelShape, *, on_cpu: bool) -> JsonObject:
-    """Every setting that the plan has a value for, whether this rung needs it or not."""
+def _known(
+    training: Training, batch: Batch, candidate: ZeroCandidate, shape: ModelShape, *, on_cpu: bool
+) -> JsonObject:
+    """Every setting that the plan has a value for, whether this candidate needs it or not."""
     return {
         "train_batch_size": batch.global_size,
         "train_micro_batch_size_per_gpu": batch.micro,
@@ -66,7 +68,7 @@ def _known(training: Training, batch: Batch, rung: Rung, shape: ModelShape, *, o
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "wall_clock_breakdown": False,
-        "zero_optimization": _zero(rung, shape, on_cpu=on_cpu),
+        "zero_optimization": _zero(candidate, shape, on_cpu=on_cpu),
         "optimizer": {
             "params": {
                 "lr": training.learning_rate,
@@ -92,25 +94,24 @@ def _fp16(training: Training) -> JsonObject:
     }
 
 
-def _zero(rung: Rung, shape: ModelShape, *, on_cpu: bool) -> JsonObject:
-    bucket, gathered = bucket_size(shape), gathered_parameters(shape)
+def _zero(candidate: ZeroCandidate, shape: ModelShape, *, on_cpu: bool) -> JsonObject:
+    defaults = default_settings(shape, on_cpu=on_cpu)
     return {
-        "stage": rung.stage,
+        "stage": candidate.stage,
         "contiguous_gradients": True,
-        # There is nothing to overlap with where the ranks' cores do the communication too.
-        "overlap_comm": not on_cpu,
+        "overlap_comm": defaults.overlap_comm,
         "reduce_scatter": True,
-        "reduce_bucket_size": bucket,
+        "reduce_bucket_size": defaults.reduce_bucket_size,
         "allgather_partitions": True,
-        "allgather_bucket_size": bucket,
-        "sub_group_size": _SUB_GROUP,
-        "stage3_prefetch_bucket_size": bucket * 9 // 10,
+        "allgather_bucket_size": defaults.reduce_bucket_size,
+        "sub_group_size": defaults.sub_group_size,
+        "stage3_prefetch_bucket_size": defaults.prefetch_bucket_size,
         "stage3_param_persistence_threshold": 10 * shape.hidden_size,
-        "stage3_max_live_parameters": gathered,
-        "stage3_max_reuse_distance": gathered,
+        "stage3_max_live_parameters": defaults.max_live_parameters,
+        "stage3_max_reuse_distance": defaults.max_live_parameters,
         "stage3_gather_16bit_weights_on_model_save": True,
-        "offload_optimizer": {"device": rung.offload_optimizer, "pin_memory": not on_cpu},
-        "offload_param": {"device": rung.offload_param, "pin_memory": not on_cpu},
+        "offload_optimizer": {"device": candidate.offload_optimizer, "pin_memory": not on_cpu},
+        "offload_param": {"device": candidate.offload_param, "pin_memory": not on_cpu},
     }
 
 
@@ -118,24 +119,24 @@ _OF_STAGE_3 = ("sub_group_size",)
 _BELOW_STAGE_3 = ("allgather_partitions", "allgather_bucket_size")
 
 
-def _generated(known: JsonObject, rung: Rung) -> JsonObject:
+def _generated(known: JsonObject, candidate: ZeroCandidate) -> JsonObject:
     settings = {key: value for key, value in known.items() if key != "optimizer"}
     settings["zero_optimization"] = {
-        key: value for key, value in known["zero_optimization"].items() if _applies(key, rung)
+        key: value for key, value in known["zero_optimization"].items() if _applies(key, candidate)
     }
     return settings
 
 
-def _applies(key: str, rung: Rung) -> bool:
+def _applies(key: str, candidate: ZeroCandidate) -> bool:
     if key == "stage":
         return True
     if key.startswith("offload_"):
-        return bool(getattr(rung, key) == "cpu")
+        return bool(getattr(candidate, key) == "cpu")
     if key.startswith("stage3_") or key in _OF_STAGE_3:
-        return rung.stage == 3
+        return candidate.stage == 3
     if key in _BELOW_STAGE_3:
-        return rung.stage in (1, 2)
-    return rung.stage > 0
+        return candidate.stage in (1, 2)
+    return candidate.stage > 0
 
 
 def _optimizer(section: JsonObject, known: JsonObject) -> JsonObject:

@@ -7,44 +7,42 @@ from collections.abc import Iterator
 
 from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
 from zerotune_operator.plan.batch import Batch
+from zerotune_operator.plan.engine_settings import engine_settings
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.ladder import USABLE, choose
-from zerotune_trainer.sizing.memory import GIB, GenerationMemory, Precision, Rung, Workload, generation_memory, gib
+from zerotune_trainer.sizing.candidates import COMFORTABLE, choose_candidate, drawback
+from zerotune_trainer.sizing.generation import GenerationMemory, generation_memory
+from zerotune_trainer.sizing.memory import Verdict, ZeroCandidate
 from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.workload import GIB, Precision, Workload, gib
 
 _MOST_NODES_SUGGESTED = 128
 
 
-def training_memory(
+def training_workload(
     spec: FineTuneJobSpec, shape: ModelShape, precision: Precision, batch: Batch, topology: PlannedTopology
-) -> tuple[Rung, ...]:
-    """The ZeRO ladder of a FineTuneJob, one rung of it taken.
-
-    Raises:
-        ConfigurationError: no rung fits, or a fixed one cannot possibly; the hint says what would.
-    """
-    workload = Workload(
+) -> Workload:
+    """What a FineTuneJob trains, as its memory is estimated."""
+    on_cpu = topology.accelerator == "cpu"
+    evaluates = spec.data.validation is not None and spec.evaluation.eval_strategy != "no"
+    return Workload(
         shape=shape,
         precision=precision,
         micro_batch=batch.micro,
         sequence_length=spec.data.max_length,
         data_parallel=batch.data_parallel,
         ranks_per_node=topology.ranks_per_node,
-        on_cpu=topology.accelerator == "cpu",
+        on_cpu=on_cpu,
+        settings=engine_settings(spec, shape, on_cpu=on_cpu),
+        evaluation_batch=(spec.training.per_device_eval_batch_size or batch.micro) if evaluates else 0,
         gradient_checkpointing=spec.training.gradient_checkpointing,
-        eager_attention=spec.model.attn_implementation == "eager",
+        attention=spec.model.attn_implementation,
         masked=_is_masked(spec),
-        fused_loss=spec.training.use_liger_kernel,
+        liger_kernel=spec.training.use_liger_kernel,
         device_bytes=topology.device_bytes,
         node_bytes=topology.node_bytes,
     )
-    rungs = choose(workload, spec.zero)
-    taken = next((rung for rung in rungs if rung.taken), None)
-    if taken is None or _is_impossible(taken, workload):
-        raise _too_large(spec, workload, rungs)
-    return rungs
 
 
 def _is_masked(spec: FineTuneJobSpec) -> bool:
@@ -53,44 +51,63 @@ def _is_masked(spec: FineTuneJobSpec) -> bool:
     return packing != "wrapped" and spec.model.attn_implementation != "flash_attention_2"
 
 
-def _is_impossible(rung: Rung, workload: Workload) -> bool:
-    """Whether weights, gradients and optimizer state alone, which are exact, exceed the whole memory."""
-    states = rung.weights + rung.gradients + rung.optimizer
-    if workload.on_cpu:
-        return workload.node_bytes is not None and states * workload.ranks_per_node > workload.node_bytes
-    return workload.device_bytes is not None and states > workload.device_bytes
-
-
-def _too_large(spec: FineTuneJobSpec, workload: Workload, rungs: tuple[Rung, ...]) -> ConfigurationError:
-    if all(rung.reason.startswith("passed over: zero.") for rung in rungs):
+def refusal(
+    spec: FineTuneJobSpec, workload: Workload, candidates: tuple[ZeroCandidate, ...]
+) -> ConfigurationError | None:
+    """Why none of the candidates can run, or the one asked for cannot possibly; the hint says what would."""
+    taken = next((candidate for candidate in candidates if candidate.taken), None)
+    if taken is not None and not _is_impossible(taken, workload):
+        return None
+    allowed = [candidate for candidate in candidates if candidate.allowed]
+    if not allowed:
         zero = spec.zero
         return ConfigurationError(
             f"zero.stage {zero.stage}, offloadOptimizer {zero.offload_optimizer} and offloadParam {zero.offload_param} "
             f"do not go together",
             "parameters are offloaded at stage 3 together with the optimizer, the optimizer alone at stage 2 or 3",
         )
-    least = [rung for rung in rungs if rung.fits is False][-1]
-    needs = least.reason.rpartition("passed over: ")[2].rpartition("not expected to fit: ")[2]
+    # The last of those that take as little.
+    least = min(reversed(allowed), key=lambda candidate: _excess(candidate, workload))
+    ranks = "1 rank" if workload.data_parallel == 1 else f"{workload.data_parallel} ranks"
     return ConfigurationError(
         f"{workload.shape.parameters:,} parameters in {workload.precision}, micro batch {workload.micro_batch} of "
-        f"{workload.sequence_length} tokens, do not fit on {workload.data_parallel} ranks: {least.name} takes {needs}",
+        f"{workload.sequence_length} tokens, do not fit on {ranks}: {least.name} takes {drawback(least, workload)}",
         _remedy(spec, workload),
     )
 
 
+def _excess(candidate: ZeroCandidate, workload: Workload) -> float:
+    """What a candidate takes as a share of the memory that there is: of the GPU's or the node's, the larger."""
+    device = None if workload.on_cpu else workload.device_bytes
+    pairs = ((candidate.device_bytes, device), (candidate.node_bytes, workload.node_bytes))
+    return max((needed / there for needed, there in pairs if there), default=0.0)
+
+
+def _is_impossible(candidate: ZeroCandidate, workload: Workload) -> bool:
+    """Whether weights, gradients and optimizer state alone, which are exact, exceed the whole memory."""
+    if workload.on_cpu:
+        return workload.node_bytes is not None and candidate.states * workload.ranks_per_node > workload.node_bytes
+    return workload.device_bytes is not None and candidate.states > workload.device_bytes
+
+
 def _remedy(spec: FineTuneJobSpec, workload: Workload) -> str:
-    if spec.zero.stage != "auto" and _fits(workload, Zero()):
-        return "this would fit: zero.stage: auto"
-    for text, changed in _changes(workload):
-        if _fits(changed, spec.zero):
-            return f"this would fit: {text}"
-    unlimited = choose(workload.model_copy(update={"node_bytes": None}), spec.zero)
-    enough = [math.ceil(rung.node_bytes / USABLE / GIB) for rung in unlimited if rung.taken and rung.fits is not False]
+    for verdict, text in (("fits", "this would fit"), ("tight", "this would fit, but tightly")):
+        if spec.zero.stage != "auto" and _verdict(workload, Zero()) == verdict:
+            return f"{text}: zero.stage: auto"
+        for change, changed in _changes(workload):
+            if _verdict(changed, spec.zero) == verdict:
+                return f"{text}: {change}"
+    unlimited = choose_candidate(workload.model_copy(update={"node_bytes": None}), spec.zero)
+    enough = [math.ceil(each.node_bytes / COMFORTABLE / GIB) for each in unlimited if each.taken and _may_fit(each)]
     return f"this would fit: topology.memory: {enough[0]}Gi" if enough else "use a smaller model or larger GPUs"
 
 
-def _fits(workload: Workload, zero: Zero) -> bool:
-    return any(rung.taken and rung.fits for rung in choose(workload, zero))
+def _may_fit(candidate: ZeroCandidate) -> bool:
+    return candidate.verdict != "does not fit"
+
+
+def _verdict(workload: Workload, zero: Zero) -> Verdict | None:
+    return next((candidate.verdict for candidate in choose_candidate(workload, zero) if candidate.taken), None)
 
 
 def _changes(workload: Workload) -> Iterator[tuple[str, Workload]]:
@@ -127,13 +144,13 @@ def inference_memory(
     copies = topology.ranks_per_node if on_cpu else 1
     if there is None:
         return needed, []
-    if needed.weights * copies > USABLE * there:
+    if needed.weights * copies > COMFORTABLE * there:
         raise ConfigurationError(
             f"the weights take {gib(needed.weights * copies)} in {precision} ({copies} x {gib(needed.weights)}), "
-            f"usable are {gib(USABLE * there)} of {gib(there)}",
+            f"usable are {gib(COMFORTABLE * there)} of {gib(there)}",
             "use precision bf16, fewer processesPerNode, larger GPUs or nodes with more memory",
         )
-    if needed.device_bytes * copies > USABLE * there:
+    if needed.device_bytes * copies > COMFORTABLE * there:
         takes = f"{gib(needed.device_bytes * copies)} of {gib(there)}"
         note = f"{sequences} sequences of {longest} tokens at once need {takes}"
         return needed, [f"{note}: lower perDeviceBatchSize or data.maxLength if records are that long"]

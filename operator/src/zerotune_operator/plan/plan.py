@@ -13,7 +13,7 @@ from zerotune_operator.plan.config import infer_config, resolve_training, train_
 from zerotune_operator.plan.deepspeed import deepspeed_settings
 from zerotune_operator.plan.folders import check_folders
 from zerotune_operator.plan.layout import RuntimeLayout
-from zerotune_operator.plan.memory import inference_memory, training_memory
+from zerotune_operator.plan.memory import inference_memory, refusal, training_workload
 from zerotune_operator.plan.overrides import SCHEDULES, check_precision, merge_deepspeed
 from zerotune_operator.plan.precision import resolve_precision
 from zerotune_operator.plan.templates import check_templates
@@ -22,10 +22,13 @@ from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.sizing.memory import GenerationMemory, Precision, Rung
+from zerotune_trainer.sizing.candidates import choose_candidate
+from zerotune_trainer.sizing.generation import GenerationMemory
+from zerotune_trainer.sizing.memory import ZeroCandidate
 from zerotune_trainer.sizing.position_ids import mixes_documents
 from zerotune_trainer.sizing.quantization import check_generates, check_trainable
 from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.workload import Precision, Workload, gib
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,10 @@ class Plan:
     batch: Batch
     precision: Precision
     shape: ModelShape
-    ladder: tuple[Rung, ...] = ()
-    """Of a FineTuneJob: every rung, one of them taken."""
+    workload: Workload | None = None
+    """Of a FineTuneJob: what memory was estimated for."""
+    candidates: tuple[ZeroCandidate, ...] = ()
+    """Of a FineTuneJob: every way of partitioning, one of them taken."""
     generation: GenerationMemory | None = None
     """Of an InferenceJob."""
     deepspeed: JsonObject | None = None
@@ -49,9 +54,9 @@ class Plan:
     """What the user should know, a sentence each."""
 
     @property
-    def rung(self) -> Rung | None:
-        """The rung of the ladder that was taken."""
-        return next((rung for rung in self.ladder if rung.taken), None)
+    def candidate(self) -> ZeroCandidate | None:
+        """The candidate that was taken."""
+        return next((candidate for candidate in self.candidates if candidate.taken), None)
 
     def artifacts(self) -> dict[str, str]:
         """The folder every pod receives: text by file name."""
@@ -65,7 +70,7 @@ class Plan:
 
     def summary(self) -> PlanSummary:
         """The plan as the resource's status keeps it."""
-        memory = self.rung or self.generation
+        memory = self.candidate or self.generation
         return PlanSummary.model_validate(
             {
                 "backend": self.backend,
@@ -73,10 +78,10 @@ class Plan:
                 "worldSize": self.topology.world_size,
                 "globalBatchSize": self.batch.global_size,
                 "perDeviceBatchSize": self.batch.micro,
-                "gradientAccumulationSteps": self.batch.accumulation if self.rung else None,
-                "zeroStage": self.rung.stage if self.rung else None,
-                "offloadOptimizer": self.rung.offload_optimizer if self.rung else None,
-                "offloadParam": self.rung.offload_param if self.rung else None,
+                "gradientAccumulationSteps": self.batch.accumulation if self.candidate else None,
+                "zeroStage": self.candidate.stage if self.candidate else None,
+                "offloadOptimizer": self.candidate.offload_optimizer if self.candidate else None,
+                "offloadParam": self.candidate.offload_param if self.candidate else None,
                 "deviceBytes": memory.device_bytes if memory else None,
                 "nodeBytes": memory.node_bytes if memory else None,
                 "configDigest": self.config.digest(),
@@ -93,11 +98,25 @@ class Plan:
             "batch": self.batch.model_dump(by_alias=True),
             "precision": self.precision,
             "model": self.shape.model_dump(by_alias=True),
-            "ladder": [rung.model_dump(by_alias=True) for rung in self.ladder],
+            "candidates": [candidate.model_dump(by_alias=True) for candidate in self.candidates],
             "generation": self.generation.model_dump(by_alias=True) if self.generation else None,
             "notes": list(self.notes),
             "artifacts": self.artifacts(),
         }
+
+
+class DoesNotFitError(ConfigurationError):
+    """The job does not fit into the memory there is.
+
+    Args:
+        message: What was found, and the rule it breaks.
+        hint: What would fit.
+        plan: The plan as far as it goes: no candidate of it is taken, or one that cannot run.
+    """
+
+    def __init__(self, message: str, hint: str, plan: Plan) -> None:
+        super().__init__(message, hint)
+        self.plan = plan
 
 
 def plan_job(job: Job, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
@@ -146,10 +165,11 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, i
     batch = training_batch(spec.training, topology.data_parallel)
     precision = resolve_precision(spec.training.precision, topology.accelerator)
     check_precision(precision, spec.deepspeed)
-    ladder = training_memory(spec, shape, precision, batch, topology)
+    workload = training_workload(spec, shape, precision, batch, topology)
+    candidates = choose_candidate(workload, spec.zero)
     training = resolve_training(spec.training, batch, precision)
-    rung = next(rung for rung in ladder if rung.taken)
-    return Plan(
+    candidate = next((each for each in candidates if each.taken), candidates[-1])
+    plan = Plan(
         config=train_config(spec, shape, training, topology, layout, identity),
         hostfile=plan_hostfile(topology, layout),
         backend=layout.backend,
@@ -157,12 +177,17 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, i
         batch=batch,
         precision=precision,
         shape=shape,
-        ladder=ladder,
+        workload=workload,
+        candidates=candidates,
         deepspeed=deepspeed_settings(
-            spec.deepspeed, training, batch, rung, shape, on_cpu=topology.accelerator == "cpu"
+            spec.deepspeed, training, batch, candidate, shape, on_cpu=topology.accelerator == "cpu"
         ),
-        notes=(*_notes_on_model(shape, spec.data.max_length), *_notes_on_training(job, rung)),
+        notes=(*_notes_on_model(shape, spec.data.max_length), *_notes_on_training(job, candidate, workload)),
     )
+    error = refusal(spec, workload, candidates)
+    if error is not None:
+        raise DoesNotFitError(error.message, error.hint, plan)
+    return plan
 
 
 def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
@@ -198,10 +223,12 @@ def _notes_on_model(shape: ModelShape, length: int | None) -> list[str]:
     return notes
 
 
-def _notes_on_training(job: FineTuneJob, rung: Rung) -> list[str]:
+def _notes_on_training(job: FineTuneJob, candidate: ZeroCandidate, workload: Workload) -> list[str]:
     notes = []
-    if rung.fits is False:
-        notes.append(f"{rung.name} was {rung.reason}")
+    if candidate.taken and candidate.verdict in ("tight", "does not fit"):
+        notes.append(f"{candidate.name} is {candidate.reason.removeprefix('taken: ')}")
+    if workload.node_bytes is None and not workload.on_cpu:
+        notes.append(f"topology.memory is not set: a node's host takes {gib(candidate.node_bytes)}")
     scheduler = job.spec.deepspeed.get("scheduler")
     if scheduler:
         equal = SCHEDULES[scheduler["type"]]

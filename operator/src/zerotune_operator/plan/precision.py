@@ -6,7 +6,7 @@ from typing import Literal
 
 from zerotune_trainer.config.training import Precision as Wanted
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.memory import Precision
+from zerotune_trainer.sizing.workload import Precision
 
 
 def resolve_precision(wanted: Wanted, accelerator: Literal["cuda", "cpu"]) -> Precision:

@@ -1,1 +1,1 @@
-"""How much memory a job takes, and which ZeRO rung fits. Torch-free and pure."""
+"""How much memory a job takes, and which ZeRO candidate fits. Torch-free and pure."""

@@ -12,14 +12,18 @@ from typing import Any
 from urllib.parse import quote
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.sizing.shape import ModelShape, read_shape
+from zerotune_trainer.sizing.host import BYTES_OF_DTYPE
+from zerotune_trainer.sizing.shape import ModelShape, has_unknown_experts, read_shape
 
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 """What the files of weights in a model's folder are called."""
 
+WEIGHT_INDEX = "model.safetensors.index.json"
+"""Says how large the weights of a model in several files are; architectures that are not counted are sized by it."""
+
 _TIMEOUT_SECONDS = 30
-_MOST_BYTES = 4 << 20
-"""Of a config.json, which has some kilobytes."""
+_MOST_BYTES, _MOST_BYTES_OF_INDEX = 4 << 20, 64 << 20
+"""Of a config.json, which has some kilobytes, and of an index, which has a line for every weight."""
 _TRUE = {"1", "on", "yes", "true"}
 
 
@@ -47,7 +51,8 @@ def model_shape(uri: str, revision: str | None, read_s3: Callable[[str], bytes])
             return _shape_of_hub(rest.strip("/"), revision or "main")
         case "s3":
             where = f"{uri.rstrip('/')}/config.json"
-            return _shape_of_content(read_s3(where), where)
+            index = f"{uri.rstrip('/')}/{WEIGHT_INDEX}"
+            return _shape_of_content(read_s3(where), where, lambda: read_s3(index))
     raise ConfigurationError(
         f"the shape of {uri} cannot be read from here", "only what has mounted the claim can: there it is file:///PATH"
     )
@@ -68,7 +73,8 @@ def shape_of_file(path: Path) -> ModelShape:
         raise InputMissingError(
             f"{path} cannot be read: {error.strerror}", "name a folder that you can read"
         ) from error
-    return _shape_of_content(content, str(path))
+    index = path.with_name(WEIGHT_INDEX)
+    return _shape_of_content(content, str(path), lambda: _bounded(index))
 
 
 def require_weights(folder: Path) -> None:
@@ -92,8 +98,10 @@ def _shape_of_hub(name: str, revision: str) -> ModelShape:
         raise InputMissingError(f"hf://{name} is not in the cache at {_cache()}, and HF_HUB_OFFLINE is set", "unset it")
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     # Quoted: neither name nor revision may lead to another file.
-    url = f"{endpoint}/{quote(name)}/resolve/{quote(revision, safe='')}/config.json"
-    return _shape_of_content(_fetch(url, f"hf://{name}"), url)
+    folder = f"{endpoint}/{quote(name)}/resolve/{quote(revision, safe='')}"
+    config, model = f"{folder}/config.json", f"hf://{name}"
+    index = f"{folder}/{WEIGHT_INDEX}"
+    return _shape_of_content(_fetch(config, model), config, lambda: _fetch(index, model, _MOST_BYTES_OF_INDEX))
 
 
 def _cache() -> Path:
@@ -110,22 +118,22 @@ def _cached(name: str, revision: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _fetch(url: str, model: str) -> bytes:
+def _fetch(url: str, model: str, most_bytes: int = _MOST_BYTES) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "zerotune"})  # noqa: S310 (the endpoint is the user's)
     if token := os.environ.get("HF_TOKEN"):
         # Not sent on to wherever the Hub redirects to.
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            content: bytes = answer.read(_MOST_BYTES + 1)
+            content: bytes = answer.read(most_bytes + 1)
     except urllib.error.HTTPError as error:
         raise _refusal(error, url, model) from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise TemporaryError(
             f"{url} does not answer: {error}", "check the network and HF_ENDPOINT, or try again"
         ) from error
-    if len(content) > _MOST_BYTES:
-        raise ConfigurationError(f"{url} is larger than {_MOST_BYTES:,} bytes", "name a model with its own config.json")
+    if len(content) > most_bytes:
+        raise ConfigurationError(f"{url} is larger than {most_bytes:,} bytes", "name a model with its own config.json")
     return content
 
 
@@ -141,11 +149,52 @@ def _refusal(error: urllib.error.HTTPError, url: str, model: str) -> InputMissin
     return TemporaryError(f"{url}: {error.code} {error.reason}", "try again")
 
 
-def _shape_of_content(content: bytes, where: str) -> ModelShape:
+def _shape_of_content(content: bytes, where: str, read_index: Callable[[], bytes]) -> ModelShape:
+    config = _parse(content, where)
+    shape = read_shape(config, where)
+    if shape.exact:
+        return shape
+    parameters = _parameters_of_index(read_index, shape)
+    if parameters is not None:
+        largest = max(shape.largest_layer, parameters // shape.layers)
+        return shape.model_copy(update={"parameters": max(parameters, largest), "largest_layer": largest})
+    if has_unknown_experts(config):
+        raise ConfigurationError(
+            f"{where}: the experts of model_type {shape.architecture!r} cannot be counted from its config.json",
+            f"keep {WEIGHT_INDEX} beside it, which says how large the weights are",
+        )
+    return shape
+
+
+def _parse(content: bytes, where: str) -> dict[str, Any]:
     try:
         config: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{where} is not JSON: {error}", "write the model's folder again") from error
     if not isinstance(config, dict):
         raise ConfigurationError(f"{where} is not a JSON object", "name the folder of a model")
-    return read_shape(config, where)
+    return config
+
+
+def _parameters_of_index(read_index: Callable[[], bytes], shape: ModelShape) -> int | None:
+    """Parameters by the size of the weights, where an index says it; None where there is none."""
+    try:
+        metadata = _parse(read_index(), WEIGHT_INDEX).get("metadata")
+    except InputMissingError:
+        return None
+    size = metadata.get("total_size") if isinstance(metadata, dict) else None
+    if not isinstance(size, int | float) or not 0 < size < _MOST_BYTES_OF_WEIGHTS:
+        return None
+    return int(size) // BYTES_OF_DTYPE.get(shape.stored_dtype or "", 2)
+
+
+_MOST_BYTES_OF_WEIGHTS = 10**16
+
+
+def _bounded(path: Path) -> bytes:
+    """The content of an index on this machine; reading none that is larger than one can be."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_BYTES_OF_INDEX)
+    except OSError as error:
+        raise InputMissingError(f"{path} cannot be read: {error.strerror}", "") from error
