@@ -12,7 +12,7 @@ from zerotune_operator.api.topology import Accelerator, Topology
 from zerotune_operator.plan import Plan, RuntimeLayout
 from zerotune_operator.plan.topology import gpu_memory, plan_topology
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.memory import GIB
+from zerotune_trainer.sizing.workload import GIB
 
 PlanOf = Callable[..., Plan]
 
