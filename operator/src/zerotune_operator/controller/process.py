@@ -126,7 +126,7 @@ async def _work(
     settings: Settings, store: Store, client: ClusterClient, metrics: Metrics, ready: asyncio.Event
 ) -> None:
     await client.require_kinds()
-    launchers = Launchers()
+    launchers = Launchers(settings.progress_interval, lambda key: queue.add(key))
     cluster = Cluster(store, client, WarningEvents(client), launchers, settings.installation, now)
     slots = Slots()
     reconciler = Reconciler(cluster, settings.progress_interval, slots)

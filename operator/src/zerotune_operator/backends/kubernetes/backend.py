@@ -49,7 +49,8 @@ class KubernetesBackend:
     def __init__(self, job: Job, cluster: Cluster) -> None:
         require_kubernetes(job)
         self._job, self._cluster, self._owned = job, cluster, OwnedObjects(job, cluster)
-        self._known = cluster.store.children(Key(job.kind, job.metadata.namespace, job.metadata.name))
+        self._key = Key(job.kind, job.metadata.namespace, job.metadata.name)
+        self._known = cluster.store.children(self._key)
 
     def plan(self, shape: ModelShape, attempt: int, model_uri: str) -> Plan:
         """The plan of an attempt.
@@ -102,10 +103,8 @@ class KubernetesBackend:
             TemporaryError: the API server does not answer.
         """
         view = self._owned.view("trainer", attempt.number)
-        view = replace(
-            view,
-            progress=await self._cluster.launchers.of_pods(view.pods, attempt.progress_port, self._cluster.clock()),
-        )
+        known = self._cluster.launchers.known(self._key, view.pods, attempt.progress_port, self._cluster.clock())
+        view = replace(view, progress=known)
         seen = observe(attempt, view)
         waiting = [node for node in seen.nodes if node.state == "waiting"]
         if seen.queued or not waiting:

@@ -1,80 +1,81 @@
-"""Asking the launchers of a job for their progress."""
+"""What the launchers of jobs report at `/progress`: the newest answers, which a poller keeps."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
-import aiohttp
 from pydantic import ValidationError
 
 from zerotune_operator.backends.kubernetes import pod_state
+from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.poller import Poller, Target
+from zerotune_operator.backends.kubernetes.progress_client import ProgressClient
 from zerotune_trainer.progress import NodeProgress
 
-_TIMEOUT = aiohttp.ClientTimeout(total=3)
 _STUCK_SECONDS = 60
-"""For how long a launcher may say nothing, or the same, before the others of its job are asked."""
-_LONGEST_ANSWER = 16 * 1024 * 1024
-"""Bytes; where each of 32,768 ranks runs is about 5 million. A pod that is not ours may say anything."""
+"""For how long a launcher may be silent, or report the same, before the others of its job are polled."""
+_ANSWER_BYTES, _PODS_AN_ANSWER = 64 * 1024, 8
+"""An answer may have so many bytes for every so many pods of its job: it says where each rank runs, in about 100."""
 
 
 class Launchers:
-    """The line to the launchers: one session for all jobs."""
+    """The launchers of all jobs.
 
-    def __init__(self) -> None:
-        # No connection is kept: the next look at a job is many seconds away.
-        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(force_close=True))
+    Args:
+        interval: Seconds between two requests to a launcher that answers.
+        answered: Called with a job when one of its launchers has answered.
+    """
 
-    async def progress(self, address: str, port: int) -> NodeProgress | None:
-        """The answer of the launcher at an address; None where it gives none, which is no failure: it may be starting,
-        ending, or out of reach.
+    def __init__(self, interval: float = 10.0, answered: Callable[[Key], None] = lambda _: None) -> None:
+        self._client = ProgressClient()
+        self._poller = Poller(self.ask, interval, answered)
+
+    def known(self, job: Key, pods: tuple[Object, ...], port: int, now: datetime) -> dict[str, NodeProgress]:
+        """The newest answer of the first node, by the name of its pod; of every node where that one does not answer or
+        makes no steps for long. No request is waited for: they go on being polled as long as this is called.
+
+        Nobody is polled as long as a pod has yet to start: until then the others wait for its name.
         """
-        host = f"[{address}]" if ":" in address else address
+        if any(not pod_state.is_running(pod) and not pod_state.has_ended(pod) for pod in pods):
+            return {}
+        limit = _ANSWER_BYTES * -(-len(pods) // _PODS_AN_ANSWER)
+        running = [pod for pod in pods if pod_state.is_running(pod) and pod["status"].get("podIP")]
+        targets = {pod_state.name(pod): _target(job, pod, port, limit) for pod in running}
+        first = [pod for pod in running if pod_state.index(pod) == 0]
+        answers = self._answers(targets[pod_state.name(pod)] for pod in first)
+        if first and (all(map(_gets_on, answers.values())) if answers else self._may_answer(first[0], targets, now)):
+            return answers
+        return self._answers(targets.values())
+
+    async def ask(self, target: Target) -> NodeProgress | None:
+        """The answer of one launcher; None where it gives none, or what no launcher says."""
+        body = await self._client.fetch(target.address, target.port, target.limit)
         try:
-            async with self._session.get(f"http://{host}:{port}/progress") as answer:
-                return NodeProgress.model_validate_json(await _whole(answer))
-        except (TimeoutError, aiohttp.ClientError, OSError, ValidationError):
+            return None if body is None else NodeProgress.model_validate_json(body)
+        except ValidationError:
             return None
 
-    async def of_pods(self, mine: tuple[Object, ...], port: int, now: datetime) -> dict[str, NodeProgress]:
-        """The answer of the first node; of every node where that one does not answer or makes no steps for long.
-
-        Nobody is asked as long as a pod has yet to start: until then the others wait for its name.
-        """
-        if any(not pod_state.is_running(pod) and not pod_state.has_ended(pod) for pod in mine):
-            return {}
-        running = [pod for pod in mine if pod_state.is_running(pod) and pod["status"].get("podIP")]
-        first = [pod for pod in running if pod_state.index(pod) == 0]
-        answers = await self._answers(first, port)
-        if first and (all(_gets_on(answer) for answer in answers.values()) if answers else _is_fresh(first[0], now)):
-            return answers
-        return answers | await self._answers([pod for pod in running if pod not in first], port)
-
-    async def _answers(self, asked: list[Object], port: int) -> dict[str, NodeProgress]:
-        found = await asyncio.gather(*(self.progress(pod["status"]["podIP"], port) for pod in asked))
-        return {pod_state.name(pod): answer for pod, answer in zip(asked, found, strict=True) if answer is not None}
-
     async def close(self) -> None:
-        """End the session."""
-        await self._session.close()
+        """Stop polling."""
+        await self._poller.close()
+        await self._client.close()
+
+    def _answers(self, targets: Iterable[Target]) -> dict[str, NodeProgress]:
+        answers = {target.pod: self._poller.want(target) for target in targets}
+        return {pod: answer for pod, answer in answers.items() if answer is not None}
+
+    def _may_answer(self, pod: Object, targets: dict[str, Target], now: datetime) -> bool:
+        """Whether a launcher that has not answered may be about to: it does within seconds of its start."""
+        seconds = pod_state.seconds_running(pod, now)
+        has_just_started = seconds is not None and seconds < _STUCK_SECONDS
+        return has_just_started or not self._poller.has_asked(targets[pod_state.name(pod)])
 
 
-def _is_fresh(pod: Object, now: datetime) -> bool:
-    """Whether a pod that says nothing may be on its way: a launcher answers within seconds."""
-    seconds = pod_state.seconds_running(pod, now)
-    return seconds is not None and seconds < _STUCK_SECONDS
+def _target(job: Key, pod: Object, port: int, limit: int) -> Target:
+    return Target(job, pod_state.name(pod), pod["status"]["podIP"], port, limit)
 
 
 def _gets_on(answer: NodeProgress) -> bool:
     return all(rank.step_age_seconds < _STUCK_SECONDS for rank in answer.ranks)
-
-
-async def _whole(answer: aiohttp.ClientResponse) -> bytes:
-    """All of an answer, which may come in many pieces; of one that is too long what is no JSON."""
-    content = bytearray()
-    async for piece in answer.content.iter_any():
-        content += piece
-        if len(content) > _LONGEST_ANSWER:
-            break
-    return bytes(content[:_LONGEST_ANSWER])
