@@ -12,7 +12,7 @@ from tests.unit.kubernetes.recordings import attempt_of, nodes_of, recording, vi
 from zerotune_operator.backends.kubernetes.diagnosis import failure_of
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe
 from zerotune_operator.backends.kubernetes.scheduling import scheduling_hint, scheduling_reasons, short_resources
-from zerotune_operator.backends.kubernetes.waiting import Waiting, refused_pods, waits_for
+from zerotune_operator.backends.kubernetes.waiting import Waiting, job_waits_for, waits_for
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.progress import NodeProgress
 
@@ -77,21 +77,17 @@ def test_a_pod_that_nobody_has_looked_at_yet_waits_for_nothing() -> None:
     assert waits_for({**pod, "status": {"conditions": [gated]}}, ()) is None
 
 
-def test_events_of_other_jobs_and_other_troubles_of_the_api_server_are_passed_over() -> None:
-    events = view_of("quota").events
-    assert refused_pods(events, "another-a0") is None
-    said = "Error creating: Post https://10.96.0.1/api/v1/pods: context deadline exceeded"
-    event = {"involvedObject": {"kind": "Job", "name": "j"}, "reason": "FailedCreate", "message": said}
-    assert refused_pods([event], "j") is None
+def test_events_of_other_jobs_are_ignored() -> None:
+    assert job_waits_for(view_of("quota").events, "another-a0") is None
 
 
 def test_the_last_reason_of_a_refusal_counts() -> None:
     about = {"involvedObject": {"kind": "Job", "name": "j"}, "reason": "FailedCreate"}
-    quota = about | {"message": "exceeded quota: a", "lastTimestamp": "2026-01-01T00:00:01Z"}
+    quota = about | {"message": "Error creating: exceeded quota: a", "lastTimestamp": "2026-01-01T00:00:01Z"}
     denied = 'Error creating: admission webhook "images.example" denied the request: unsigned image'
     webhook = about | {"message": denied, "lastTimestamp": "2026-01-01T00:00:02Z"}
     for events in ([quota, webhook], [webhook, quota]):
-        found = refused_pods(events, "j")
+        found = job_waits_for(events, "j")
         assert found is not None
         assert found.failure_class == "Forbidden"
         assert found.message == (

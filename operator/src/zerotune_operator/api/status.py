@@ -108,7 +108,7 @@ class RootCause(Settings):
     Internal, OutOfMemory, Hang, Temporary, Superseded, Killed, DeadlineExceeded. What the cluster did, which counts
     as no restart: Preempted, Evicted, NodeLost, Deleted. Why the launcher never ran: ContainerStart, StorageLimit,
     PodFailed. What nodes wait for, which is no failure yet: ImagePull, Unschedulable, QuotaExceeded,
-    MissingReference, VolumeMount, Forbidden."""
+    MissingReference, VolumeMount, Forbidden, WebhookUnavailable, PodCreation."""
     message: str
     """What was found, and the rule it breaks."""
     hint: str = ""

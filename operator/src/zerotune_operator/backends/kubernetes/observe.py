@@ -18,7 +18,7 @@ from zerotune_operator.backends.kubernetes.diagnosis import as_told, deleted, fa
 from zerotune_operator.backends.kubernetes.job_state import JobState
 from zerotune_operator.backends.kubernetes.layout import as_written
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.waiting import refused_pods, waits_for
+from zerotune_operator.backends.kubernetes.waiting import job_waits_for, waits_for
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
 from zerotune_operator.lifecycle.root_cause import root_cause, waiting_cause
 from zerotune_trainer.errors import Failure, InternalError, StoppedError
@@ -111,7 +111,7 @@ def _without_pod(view: ClusterView, job: JobState, index: int, host: str) -> Nod
         return NodeObservation(host, "ended", failure.exit_code, failure=failure)
     if view.job is None or job.queued:
         return NodeObservation(host, "waiting")
-    return NodeObservation(host, "waiting", failure=refused_pods(view.events, view.job["metadata"]["name"]))
+    return NodeObservation(host, "waiting", failure=job_waits_for(view.events, view.job["metadata"]["name"]))
 
 
 def _ended(view: ClusterView, job: JobState, host: str, pod: Object) -> NodeObservation:
