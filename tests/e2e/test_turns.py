@@ -27,7 +27,6 @@ from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import labels, some
 from zerotune_operator.controller.process import now
 from zerotune_operator.controller.reconcile import Reconciler
-from zerotune_operator.controller.slots import Slots
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -73,7 +72,7 @@ class Scene:
         installation = Installation("zerotune.dev/trainer:0.1.0", "Never")
         cluster = Cluster(self.store, self.client, WarningEvents(self.client), launchers, installation, now)
         try:
-            return await Reconciler(cluster, 10, Slots()).reconcile(self.key)
+            return await Reconciler(cluster, 10).reconcile(self.key)
         finally:
             await launchers.close()
 

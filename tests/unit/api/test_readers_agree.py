@@ -21,11 +21,11 @@ from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Store
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
+from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.cli import plan, validate
 from zerotune_operator.cli.run import run_job
-from zerotune_operator.controller.model_source import Hub
 from zerotune_operator.controller.webhook import review
 from zerotune_trainer.errors import ConfigurationError
 

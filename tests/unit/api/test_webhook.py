@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.api.admission_cases import PlanCase
 from zerotune_operator.api.manifest_yaml import read_documents
-from zerotune_operator.controller.model_source import Hub
+from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.controller.webhook import review
 from zerotune_trainer.sizing.shape import read_shape
 

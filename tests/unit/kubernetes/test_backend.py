@@ -20,7 +20,6 @@ from zerotune_operator.backends.kubernetes.job_state import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import labels
 from zerotune_operator.controller.reconcile import Reconciler
-from zerotune_operator.controller.slots import Slots
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 
 KEY = Key("FineTuneJob", "default", "tune")
@@ -49,10 +48,10 @@ def test_a_pod_of_a_job_that_was_made_again_by_hand_is_not_the_attempts() -> Non
 def test_a_job_of_a_resource_that_had_the_name_before_is_not_the_attempts() -> None:
     store = Store()
     store.children(KEY).keep_job("tune-a0", _job("old", owner="another"))
-    assert asyncio.run(_age(store)) is None
+    assert not asyncio.run(_has_started(store))
 
     store.children(KEY).keep_job("tune-a0", _job("new", version="3"))
-    assert asyncio.run(_age(store)) == AGE
+    assert asyncio.run(_has_started(store))
 
 
 def test_the_last_pod_of_a_job_counts_when_the_job_is_gone() -> None:
@@ -109,12 +108,12 @@ async def _observe(store: Store) -> Observation:
     return await backend.observe(backend.attempt_ref(0, ""))
 
 
-async def _age(store: Store) -> float | None:
-    return KubernetesBackend(fine_tune_job(), _cluster(store)).age_seconds(0)
+async def _has_started(store: Store) -> bool:
+    return KubernetesBackend(fine_tune_job(), _cluster(store)).has_started(0)
 
 
 async def _reconcile(store: Store) -> None:
-    assert await Reconciler(_cluster(store), 10, Slots()).reconcile(KEY) is None
+    assert await Reconciler(_cluster(store), 10).reconcile(KEY) is None
 
 
 def _cluster(store: Store) -> Cluster:

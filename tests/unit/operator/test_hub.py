@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zerotune_operator.controller.model_source import Hub
+from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_trainer.errors import InputMissingError
 
 pytestmark = pytest.mark.anyio

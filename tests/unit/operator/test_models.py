@@ -10,7 +10,7 @@ import pytest
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.status import Attempt, JobStatus
 from zerotune_operator.backends.kubernetes.cache import Key, Store
-from zerotune_operator.controller.model_source import Hub, Source, find_model
+from zerotune_operator.backends.kubernetes.model_source import Hub, Source, find_model
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape

@@ -42,17 +42,6 @@ async def test_who_has_waited_for_long_goes_before_the_urgent_that_come_later() 
     assert await _order(Slots(1, patience=0.0), [("looks", False), ("begins", True)]) == ["looks", "begins"]
 
 
-async def test_it_is_crowded_as_long_as_half_of_the_slots_are_taken() -> None:
-    slots, seen = Slots(4), []
-    for _ in range(3):
-        await slots.take(urgent=True)
-        seen.append(slots.crowded)
-    for _ in range(3):
-        slots.give()
-        seen.append(slots.crowded)
-    assert seen == [False, True, True, True, False, False]
-
-
 @given(number=st.integers(1, 3), acts=st.lists(st.tuples(st.booleans(), st.sampled_from(["end", "cancel", "both"]))))
 def test_no_slot_is_lost_and_none_is_given_twice(number: int, acts: list[tuple[bool, str]]) -> None:
     async def run() -> None:

@@ -1,30 +1,104 @@
-"""The seam between a job and what runs it: `plan > render (pure) > apply > observe > status`.
+"""The seam between a job and what runs it.
 
-A backend turns a Plan into what it starts (`render`), makes that be (`apply`), and says what is there (`observe`).
-It decides nothing: whether a job failed, restarts or is done is for `zerotune_operator.lifecycle.transitions` to say.
+    probe_model > plan > render > apply    how an attempt begins
+    attempt_ref > observe                  how it goes on
+    stop, close, restore                   what is done about it
+    clean_up, finalize                     what is left when it has ended
+
+A backend is the backend of one job. It decides nothing: whether a job failed, restarts or is done is for
+`zerotune_operator.lifecycle.transitions` to say, and what happens next for `zerotune_operator.backends.driver`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
 
-from zerotune_operator.lifecycle.observation import Observation
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.lifecycle.observation import AttemptRef, Observation
+from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan import Plan
+from zerotune_trainer.sizing.shape import ModelShape
 
 RenderedT = TypeVar("RenderedT")
+"""What a backend applies: the objects of a cluster, the processes of this machine."""
+
+
+class FoundModel(NamedTuple):
+    """The model that a job starts from."""
+
+    uri: str
+    """As a user writes it, or the output of the FineTuneJob that the spec names."""
+    shape: ModelShape
 
 
 class Backend(Protocol[RenderedT]):
-    """What runs jobs."""
+    """Runs one job, an attempt at a time.
+
+    All methods that do I/O may raise TemporaryError: the same call may succeed later.
+    """
+
+    async def probe_model(self, status: JobStatus) -> FoundModel | Awaited:
+        """The model, or what the job waits for before it can be planned.
+
+        Raises:
+            ConfigurationError, DataError, InputMissingError: there is no such model, and there will be none.
+        """
+
+    def plan(self, shape: ModelShape, attempt: int, model_uri: str) -> Plan:
+        """The plan of an attempt, with the runtime layout of this backend.
+
+        Raises:
+            ConfigurationError: the job cannot run here.
+        """
 
     def render(self, plan: Plan) -> RenderedT:
         """What there should be, as data. Pure: no clock, no clients, no files."""
 
+    def has_started(self, attempt: int) -> bool:
+        """Whether an attempt was applied, as far as it can be observed: the status may not say so yet."""
+
     async def apply(self, rendered: RenderedT) -> None:
-        """Make it be. Applying the same twice changes nothing."""
+        """Make it exist. Applying the same twice changes nothing.
 
-    async def observe(self, rendered: RenderedT) -> Observation:
-        """What there is."""
+        Raises:
+            ConfigurationError: it is refused.
+        """
 
-    async def stop(self, rendered: RenderedT) -> None:
-        """Ask the nodes to save a checkpoint and end. They are observed until they have."""
+    def attempt_ref(self, attempt: int, config_digest: str) -> AttemptRef:
+        """What is observed of an attempt that was applied.
+
+        Args:
+            attempt: Its number.
+            config_digest: The digest that the status has, for an attempt that does not record its own.
+        """
+
+    async def observe(self, attempt: AttemptRef) -> Observation:
+        """What the nodes of the attempt do; once all have ended, also its result."""
+
+    async def stop(self, attempt: AttemptRef) -> None:
+        """Ask the nodes to save a checkpoint and end, and kill those that do not in time. It is called again as long as
+        one of them runs.
+        """
+
+    async def close(self, attempt: AttemptRef, seen: Observation) -> None:
+        """See to it that nothing starts another node in the place of those of the attempt, which have all ended."""
+
+    async def restore(self, attempt: AttemptRef, seen: Observation, plan: Callable[[], Plan]) -> None:
+        """Make again what the nodes of the attempt need and somebody has deleted.
+
+        Args:
+            attempt: The attempt.
+            seen: What its nodes do.
+            plan: Makes its plan again.
+        """
+
+    async def clean_up(self, newest: int) -> None:
+        """Delete what is left of attempts that the status no longer lists.
+
+        Args:
+            newest: Number of the newest attempt.
+        """
+
+    async def finalize(self) -> None:
+        """End what still runs of a job that is deleted, or that nobody looks after any more."""

@@ -15,9 +15,9 @@ from zerotune_operator.api.jobs import GROUP, VERSION
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.job_state import JobState, trim_job
+from zerotune_operator.backends.kubernetes.model_source import source_key
 from zerotune_operator.backends.kubernetes.objects import JOB_KIND_LABEL, JOB_NAME_LABEL, Object
 from zerotune_operator.backends.kubernetes.pod_state import has_ended, trim_pod
-from zerotune_operator.controller.model_source import source_key
 from zerotune_operator.controller.watches import Listener, Watch
 from zerotune_operator.controller.workqueue import WorkQueue
 from zerotune_trainer.errors import ZerotuneError
@@ -169,7 +169,7 @@ def _watches(handlers: Handlers, client: ClusterClient, namespaces: Collection[s
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
-    settings.posting.enabled = False  # Events are told by `publish`.
+    settings.posting.enabled = False  # `status_writer` writes the Events.
     settings.scanning.disabled = True  # CRDs and namespaces are not watched: that takes rights over the whole cluster.
     settings.persistence.diffbase_storage = _NothingKept()
     logging.getLogger("kopf").setLevel(logging.WARNING)

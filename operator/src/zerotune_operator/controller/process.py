@@ -128,10 +128,9 @@ async def _work(
     await client.require_kinds()
     launchers = Launchers(settings.progress_interval, lambda key: queue.add(key))
     cluster = Cluster(store, client, WarningEvents(client), launchers, settings.installation, now)
-    slots = Slots()
-    reconciler = Reconciler(cluster, settings.progress_interval, slots)
+    reconciler = Reconciler(cluster, settings.progress_interval)
 
-    async def turn(key: Key) -> float | None:
+    async def reconcile(key: Key) -> float | None:
         began = time.monotonic()
         result = "failed"
         try:
@@ -144,7 +143,7 @@ async def _work(
     def has_yet_to_begin(key: Key) -> bool:
         return store.resource(key) is not None and not store.children(key).jobs
 
-    queue = WorkQueue(turn, slots, has_yet_to_begin)
+    queue = WorkQueue(reconcile, Slots(), has_yet_to_begin)
     try:
         namespaces = await open_namespaces(client, settings.namespaces) if settings.namespaces else ()
         await watch(store, queue, client, namespaces, ready)

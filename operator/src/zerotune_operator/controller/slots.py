@@ -16,15 +16,10 @@ class Slots:
     """
 
     def __init__(self, number: int = 16, patience: float = 10.0) -> None:
-        self._number, self._free, self._patience = number, number, patience
+        self._free, self._patience = number, patience
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
         """A heap; the number decides between those that came at the same time."""
         self._arrivals = count()
-
-    @property
-    def crowded(self) -> bool:
-        """Whether half of the slots are taken, or more."""
-        return 2 * self._free <= self._number
 
     async def take(self, *, urgent: bool) -> None:
         """Wait for a slot."""

@@ -1,18 +1,31 @@
-"""Telling what came of a turn: the Events first, then one patch of the status; nothing where nothing changed."""
+"""Writes statuses: the Events first, then one patch; nothing where nothing changed, and not too many at once.
+
+That an attempt has begun is often all that a status has to say, and seconds later its pods run, which is another patch.
+Where many jobs begin at once, those patches would keep the others from beginning: beyond a rate, such a status is
+deferred, and is written along with how the pods of the attempt fare.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.kubernetes.api_errors import ConflictError
+from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError
+from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.lifecycle.job_events import EventText, changes
+from zerotune_operator.lifecycle.transitions import FINAL, under_way
 from zerotune_trainer.errors import ZerotuneError
+
+_BURST = 8
+"""How many statuses that may be deferred are written at once all the same: a few jobs are shown without delay."""
+_PER_SECOND = 1.0
+"""How many more of them are written in a second."""
 
 _logger = logging.getLogger(__name__)
 
@@ -22,19 +35,109 @@ def read_status(resource: Object) -> JobStatus:
     return JobStatus.model_validate(resource.get("status") or {})
 
 
-async def publish(
+def observed(status: JobStatus, generation: int | None) -> JobStatus:
+    """The status, and all its conditions, as of a generation: whoever waits for a condition holds it to the newest."""
+    conditions = [each.model_copy(update={"observed_generation": generation}) for each in status.conditions]
+    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
+class _Deferred(NamedTuple):
+    """A status that is not written yet."""
+
+    of: tuple[str, int | None]
+    """Uid and generation of the resource."""
+    due: float
+    """When it is written at the latest, by the loop's clock."""
+
+
+class StatusWriter:
+    """Writes the statuses of all resources.
+
+    Args:
+        client: The API server.
+        store: Keeps the resources as they are once they are written.
+        longest: Seconds that a status is deferred at most.
+    """
+
+    def __init__(self, client: ClusterClient, store: Store, longest: float) -> None:
+        self._client, self._store, self._longest = client, store, longest
+        self._deferred: dict[Key, _Deferred] = {}
+        self._tokens, self._counted_at = float(_BURST), 0.0
+
+    def deferred_seconds(self, key: Key, resource: Object) -> float:
+        """For how long the status of a resource is still deferred; 0 where it is not, or its spec has changed since."""
+        found = self._deferred.get(key)
+        if found is None or found.of != _version(resource):
+            return 0.0
+        return max(0.0, found.due - asyncio.get_running_loop().time())
+
+    def defer(self, key: Key, resource: Object, before: JobStatus, status: JobStatus) -> float:
+        """Defer a status, once, where it may be and many are written; for how many seconds, 0 where it is not."""
+        if key in self._deferred or not _only_begins(before, status) or self._takes_token():
+            self.forget(key)
+            return 0.0
+        self._deferred[key] = _Deferred(_version(resource), asyncio.get_running_loop().time() + self._longest)
+        return self._longest
+
+    def forget(self, key: Key) -> None:
+        """Drop what is deferred of a resource: it is written, or gone."""
+        self._deferred.pop(key, None)
+
+    async def write(self, key: Key, resource: Object, before: JobStatus, status: JobStatus, now: datetime) -> bool:
+        """Write how a status differs from the one that is stored.
+
+        Returns:
+            Whether the resource has this status now. Else it has changed, is another one, or is gone, which wakes the
+            operator by itself.
+
+        Raises:
+            TemporaryError: the API server does not answer.
+        """
+        try:
+            newer = await write_status(self._client, resource, before, status, now)
+        except ConflictError:
+            return False
+        except MissingError:
+            if self._store.resource(key) is resource:  # The watch missed its deletion.
+                self._store.drop_resource(key)
+            return False
+        self._store.keep_resource(key, newer)
+        return True
+
+    def _takes_token(self) -> bool:
+        """Whether the rate allows another write: a token bucket."""
+        now = asyncio.get_running_loop().time()
+        earned = (now - self._counted_at) * _PER_SECOND
+        self._tokens, self._counted_at = min(float(_BURST), self._tokens + earned), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def _version(resource: Object) -> tuple[str, int | None]:
+    return resource["metadata"]["uid"], resource["metadata"].get("generation")
+
+
+def _only_begins(before: JobStatus, status: JobStatus) -> bool:
+    """Whether all that is new is that an attempt has begun."""
+    if not under_way(status) or status.phase in FINAL:
+        return False
+    return not before.attempts or before.attempts[-1].number != status.attempts[-1].number
+
+
+async def write_status(
     client: ClusterClient, resource: Object, before: JobStatus, status: JobStatus, now: datetime
 ) -> Object:
-    """Write down how the status differs from the one that is stored; the resource as it is then.
+    """Write how the status differs from the one that is stored; the resource as it is then.
 
-    An Event has a name made of what it says, so that a turn that is repeated after a crash between the two writes tells
-    nothing twice.
+    The name of an Event is made of its text, so that a reconcile that is repeated after a crash between the two writes
+    reports nothing twice.
 
     Raises:
         ConflictError: the resource has changed, or is another one by now.
-        MissingError: it is gone.
+        MissingError: it is deleted.
     """
-    status = _observed(status, resource["metadata"].get("generation"))
     patch = merge_patch(_data(before), _data(status))
     if not patch:
         return resource
@@ -44,8 +147,8 @@ async def publish(
         try:
             await client.create(event(resource, text, now))
         except ConflictError:
-            continue  # Told already.
-        except ZerotuneError as error:  # Such as a limit on Events: the status tells the same, and is not to wait.
+            continue  # It was written before.
+        except ZerotuneError as error:  # Such as a quota of Events: the status says the same, and must not wait.
             _logger.warning("the Event cannot be written: %s", error)
     return await client.patch_status(resource, patch)
 
@@ -83,12 +186,6 @@ def event(resource: Object, text: EventText, now: datetime) -> Object:
         "lastTimestamp": time,
         "count": 1,
     }
-
-
-def _observed(status: JobStatus, generation: int | None) -> JobStatus:
-    """The status, and all its conditions, as of a generation: whoever waits for a condition holds it to the newest."""
-    conditions = [each.model_copy(update={"observed_generation": generation}) for each in status.conditions]
-    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def _data(status: JobStatus) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.check import check
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.kubernetes.layout import place
+from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.render import render
-from zerotune_operator.controller.model_source import Hub
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ZerotuneError

@@ -67,7 +67,7 @@ def next_attempt(status: JobStatus) -> int:
 
 def under_way(status: JobStatus) -> bool:
     """Whether there is an attempt that has not ended: it waits, runs, or is being stopped."""
-    return bool(status.attempts) and status.attempts[-1].end_time is None
+    return bool(status.attempts) and status.attempts[-1].outcome == "Running"
 
 
 def current_attempt(status: JobStatus) -> int:

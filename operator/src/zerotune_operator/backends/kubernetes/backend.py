@@ -6,18 +6,20 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.base import FoundModel
 from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.job_state import JobState
 from zerotune_operator.backends.kubernetes.layout import host_names, place
 from zerotune_operator.backends.kubernetes.model_probe import probe_model
+from zerotune_operator.backends.kubernetes.model_source import find_model, has_changed
 from zerotune_operator.backends.kubernetes.objects import CONFIG_DIGEST_ANNOTATION, attempt_name
 from zerotune_operator.backends.kubernetes.observe import observe
-from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects, age_seconds
+from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects
 from zerotune_operator.backends.kubernetes.render import Manifests, render
 from zerotune_operator.backends.kubernetes.support import require_kubernetes
 from zerotune_operator.backends.kubernetes.waiting import MISSING
@@ -52,6 +54,20 @@ class KubernetesBackend:
         self._key = Key(job.kind, job.metadata.namespace, job.metadata.name)
         self._known = cluster.store.children(self._key)
 
+    async def probe_model(self, status: JobStatus) -> FoundModel | Awaited:
+        """The model, or what the job waits for: another job, or a pod that reads its shape.
+
+        Raises:
+            ConfigurationError, DataError, InputMissingError: there is no such model, and there will be none.
+            TemporaryError: the API server does not answer.
+        """
+        source = await find_model(self._job, status, self._cluster.store, self._cluster.hub)
+        if isinstance(source, Awaited):
+            return source
+        since = status.attempts[-1].end_time if has_changed(status) else None
+        shape = source.shape or await probe_model(self._job, self._owned, self._cluster, source.uri, since)
+        return shape if isinstance(shape, Awaited) else FoundModel(source.uri, shape)
+
     def plan(self, shape: ModelShape, attempt: int, model_uri: str) -> Plan:
         """The plan of an attempt.
 
@@ -80,10 +96,9 @@ class KubernetesBackend:
             progress_port=Launch.model_fields["progress_port"].default,
         )
 
-    def age_seconds(self, attempt: int) -> float | None:
-        """For how long there has been a Job of an attempt, be it on its way out; None where there is none."""
-        job = self._owned.job_of("trainer", attempt)
-        return None if job is None else age_seconds(job, self._cluster.clock())
+    def has_started(self, attempt: int) -> bool:
+        """Whether there is a Job of an attempt, which may be terminating."""
+        return self._owned.job_of("trainer", attempt) is not None
 
     async def apply(self, manifests: Manifests) -> None:
         """Make the objects be; a Job that is there stays as it is.
@@ -178,19 +193,18 @@ class KubernetesBackend:
                 _logger.warning("%s %s was deleted, and is made again", wanted["kind"], wanted["metadata"]["name"])
                 await self._owned.share(wanted)
 
-    async def clear_away(self, attempt: int) -> None:
-        """Delete the Job of the attempt that is beyond memory.
+    async def clean_up(self, newest: int) -> None:
+        """Delete the Job of the attempt that the status no longer lists.
 
         Args:
-            attempt: Number of the newest attempt.
+            newest: Number of the newest attempt.
 
         Raises:
             TemporaryError: the API server does not answer.
         """
-        forgotten = self._owned.job_of("trainer", attempt - ATTEMPTS_KEPT)
+        forgotten = self._owned.job_of("trainer", newest - ATTEMPTS_KEPT)
         if forgotten is not None and "deletionTimestamp" not in forgotten["metadata"]:
             await self._cluster.client.delete(forgotten)
 
-    async def inspect(self, model_uri: str, since: datetime | None) -> ModelShape | Awaited:
-        """The shape of a model that only pods can reach: see `model_probe.probe_model`."""
-        return await probe_model(self._job, self._owned, self._cluster, model_uri, since)
+    async def finalize(self) -> None:
+        """Do nothing: the garbage collector of Kubernetes deletes what the job owns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from zerotune_operator.backends.kubernetes.cache import Store
@@ -11,6 +11,7 @@ from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers
+from zerotune_operator.backends.kubernetes.model_source import Hub
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,4 @@ class Cluster:
     """The line to the pods."""
     installation: Installation
     clock: Callable[[], datetime]
+    hub: Hub = field(default_factory=Hub)

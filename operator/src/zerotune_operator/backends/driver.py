@@ -1,0 +1,138 @@
+"""One step of a job, whatever runs it: probe > plan > apply > observe > status.
+
+The operator and `zerotune run` drive jobs with the same steps. They differ in what wakes them (watches and a queue; a
+poll and Ctrl-C) and in where they write the status that a step answers (the API server; `status.json`).
+
+A step is level-based: it begins with the status that was written and with what the backend observes, whatever woke it.
+One that is cut off is made up for by the next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Generic, NamedTuple
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.base import Backend, RenderedT
+from zerotune_operator.lifecycle.deadlines import deadline_in, pause, stragglers
+from zerotune_operator.lifecycle.observation import AttemptRef, Observation
+from zerotune_operator.lifecycle.pending import Awaited, pending
+from zerotune_operator.lifecycle.transitions import (
+    ACTIVE,
+    FINAL,
+    advance,
+    current_attempt,
+    next_attempt,
+    planned,
+    suspended,
+    under_way,
+)
+from zerotune_operator.plan import Plan
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
+
+REJECTIONS = (ConfigurationError, DataError, InputMissingError)
+"""Errors that a job ends with: nothing changes when it is tried again."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Step(NamedTuple):
+    """What a step of a job results in."""
+
+    status: JobStatus
+    again: float | None
+    """Seconds until the next step at the latest. None: it is due when the job or what it waits for changes."""
+    plan: Plan | None = None
+    """Of the attempt that the step started."""
+    seen: Observation | None = None
+    """What the step saw of the attempt that runs."""
+
+
+class Driver(Generic[RenderedT]):
+    """Takes a job from its first attempt to its end, step by step.
+
+    Args:
+        job: The job, as its spec is at this moment.
+        backend: What runs it.
+        interval: Seconds between two observations of a job that runs.
+        clock: Says what time it is.
+    """
+
+    def __init__(self, job: Job, backend: Backend[RenderedT], interval: float, clock: Callable[[], datetime]) -> None:
+        self._policy, self._backend, self._interval, self._clock = job.spec.run_policy, backend, interval, clock
+
+    async def step(self, status: JobStatus) -> Step:
+        """Bring the job one step further.
+
+        Args:
+            status: The status that was written last.
+
+        Raises:
+            ConfigurationError, DataError, InputMissingError: the job cannot run.
+            TemporaryError: the step could not be made, and may be made again.
+        """
+        if under_way(status):
+            return await self._watch(status)
+        if status.attempts:
+            await self._backend.clean_up(status.attempts[-1].number)
+        if status.phase in FINAL:
+            return Step(status, None)
+        attempt = next_attempt(status)
+        if not self._backend.has_started(attempt):  # Else it has begun, and the status has yet to say so.
+            if self._policy.suspend:
+                return Step(suspended(status, self._clock()), None)
+            if (wait := pause(status, self._clock())) > 0:
+                return Step(status, wait)
+        return await self._begin(status, attempt)
+
+    async def _begin(self, status: JobStatus, attempt: int) -> Step:
+        """Start an attempt, unless the model is not there yet or the attempt has started."""
+        model = await self._backend.probe_model(status)
+        if isinstance(model, Awaited):
+            waiting = pending(status, model.reason, model.message, model.cause, self._clock())
+            return Step(waiting, self._interval)
+        plan = self._backend.plan(model.shape, attempt, model.uri)
+        if not self._backend.has_started(attempt):
+            await self._backend.apply(self._backend.render(plan))
+        summary = plan.summary()
+        status = status.model_copy(update={"model": model.shape, "model_uri": model.uri, "plan": summary})
+        if status.phase not in ACTIVE:
+            status = planned(status, summary, self._clock())
+        return (await self._watch(status))._replace(plan=plan)
+
+    async def _watch(self, status: JobStatus) -> Step:
+        """Observe the attempt that runs, and stop what should not run any more."""
+        now, digest = self._clock(), status.plan.config_digest if status.plan else None
+        attempt = self._backend.attempt_ref(current_attempt(status), digest or "")
+        seen = await self._backend.observe(attempt)
+        before, status = status, advance(status, seen, self._policy, now)
+        if not under_way(status):
+            return Step(status, 0.0, seen=seen)
+        if seen.all_ended:
+            if _failure_class(before) != _failure_class(status):
+                return Step(status, 0.0, seen=seen)  # The reason is written first: closing may delete what gives it.
+            await self._backend.close(attempt, seen)
+        elif self._policy.suspend or status.phase in FINAL or stragglers(seen, now):
+            await self._backend.stop(attempt)
+        else:
+            await self._restore(status, seen, attempt)
+        due = deadline_in(status, self._policy, now)
+        return Step(status, self._interval if due is None else min(self._interval, due), seen=seen)
+
+    async def _restore(self, status: JobStatus, seen: Observation, attempt: AttemptRef) -> None:
+        """Make what the nodes of an attempt need again, where somebody has deleted it."""
+        shape, uri = status.model, status.model_uri
+        if shape is None or uri is None:
+            return  # It was started by an earlier version.
+        try:
+            await self._backend.restore(attempt, seen, lambda: self._backend.plan(shape, attempt.number, uri))
+        except REJECTIONS as error:  # Of an operator of another version than the one that accepted the job.
+            _logger.warning("what the nodes of attempt %d need is not restored: %s", attempt.number, error)
+
+
+def _failure_class(status: JobStatus) -> str | None:
+    """Why the newest attempt fails, as far as that is known."""
+    return status.attempts[-1].failure_class if status.attempts else None
