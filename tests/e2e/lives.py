@@ -116,7 +116,7 @@ class Stage:
         await until(self._is_seen, f"{self.namespace}: the operator has seen the end")
 
     async def _runs(self, attempt: int) -> None:
-        await until(lambda: self._reached("Running", attempt), f"{self.namespace}: attempt {attempt} runs", 90)
+        await until(lambda: self._reached("Running", attempt), f"{self.namespace}: attempt {attempt} runs", 240)
 
     async def end(self, attempt: int, with_what: Callable[[str], tuple[int, str]]) -> None:
         """Let an attempt end with the exit code and message that `with_what` makes of its config.json."""

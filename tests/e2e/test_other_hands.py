@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,19 +116,22 @@ def test_a_job_deleted_by_hand_is_waited_for_until_its_pod_has_saved(kubeconfig:
     asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
-@pytest.mark.parametrize("kind", ["ConfigMap", "Service", "NetworkPolicy"])
-def test_what_pods_need_is_made_again_where_it_is_deleted(kind: str, kubeconfig: Path, tmp_path: Path) -> None:
+def test_what_pods_need_is_made_again_where_it_is_deleted(kubeconfig: Path, tmp_path: Path) -> None:
     async def act(there: Stage) -> None:
         job = deepcopy(stand_in.job(inspected=False))
         job["spec"]["backend"]["kubernetes"]["pod"]["spec"]["schedulingGates"] = [{"name": "zerotune.dev/held"}]
         there.start_operator()
         await there.cluster.create(there.job_path, job)
         await until(lambda: there.is_in("Planned"), "the job waits")
-        [made] = await there.belongings(kind)
-        path = f"{KINDS[kind].format(there.namespace)}/{made['metadata']['name']}"
-        await there.cluster.delete(path)
-        again = await until(lambda: _new(there, path, made), "it is made again", 90)
-        assert again.get("data") == made.get("data")
+        made = {}
+        for kind in ("ConfigMap", "Service", "NetworkPolicy"):
+            [found] = await there.belongings(kind)
+            made[f"{KINDS[kind].format(there.namespace)}/{found['metadata']['name']}"] = found
+        for path in made:
+            await there.cluster.delete(path)
+        for path, before in made.items():
+            again = await until(partial(_new, there, path, before), f"{path} is made again", 120)
+            assert again.get("data") == before.get("data")
         [pod] = await there.belongings("Pod")
         ungated = [{"op": "remove", "path": "/spec/schedulingGates"}]
         pod_path = f"{KINDS['Pod'].format(there.namespace)}/{pod['metadata']['name']}"

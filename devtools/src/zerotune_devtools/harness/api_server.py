@@ -96,7 +96,7 @@ class ApiServer:
             return found
 
 
-async def until(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = 60) -> T:
+async def until(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = 120) -> T:
     """What `look` finds, once it finds something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
