@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from zerotune_operator.api.status import JobStatus, PlanSummary, RootCause
+from zerotune_operator.lifecycle.messages import same_reason
 from zerotune_operator.lifecycle.transitions import ACTIVE
 
 EventType = Literal["Normal", "Warning"]
@@ -25,7 +26,7 @@ def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
     resumed = _resumed(previous, current)
     entered = [*entered, *resumed] if current.phase == "Running" else [*resumed, *entered]
     waits, before = _waits_for(current), _waits_for(previous)
-    if waits is None or (before is not None and _reason(waits) == _reason(before)):
+    if waits is None or (before is not None and same_reason(waits, before)):
         return entered
     return [*entered, EventText("Warning", waits.failure_class, _told(waits))]
 
@@ -96,10 +97,6 @@ def _waits_for(status: JobStatus) -> RootCause | None:
     cause = status.root_cause
     waits = status.phase == "Pending" or status.phase in ACTIVE
     return cause if waits and cause is not None and cause.exit_code is None else None
-
-
-def _reason(cause: RootCause) -> tuple[str, str]:
-    return cause.failure_class, cause.message
 
 
 def _why_not_running(status: JobStatus) -> str:

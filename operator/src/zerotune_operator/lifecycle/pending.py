@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.lifecycle.conditions import enter, not_running
+from zerotune_operator.lifecycle.messages import keep_unless_changed
 
 
 class Awaited(NamedTuple):
@@ -21,8 +22,11 @@ class Awaited(NamedTuple):
 
 def pending(status: JobStatus, reason: str, message: str, cause: RootCause | None, now: datetime) -> JobStatus:
     """The job cannot be planned yet."""
+    kept = keep_unless_changed(status.root_cause, cause)
+    if kept is not None and cause is not None and message == cause.message:
+        message = kept.message
     if status.phase == "Restarting":
-        waiting = status.model_copy(update={"root_cause": cause or status.root_cause})
+        waiting = status.model_copy(update={"root_cause": kept or status.root_cause})
     else:
-        waiting = enter(status, "Pending", reason, message, now).model_copy(update={"root_cause": cause})
+        waiting = enter(status, "Pending", reason, message, now).model_copy(update={"root_cause": kept})
     return not_running(waiting, reason, message, now)

@@ -25,6 +25,7 @@ from zerotune_operator.api.status import (
 )
 from zerotune_operator.lifecycle.conditions import enter, not_running
 from zerotune_operator.lifecycle.deadlines import overdue
+from zerotune_operator.lifecycle.messages import keep_unless_changed
 from zerotune_operator.lifecycle.observation import DISRUPTIONS, Observation
 from zerotune_operator.lifecycle.record import record
 from zerotune_operator.lifecycle.root_cause import prevailing, root_cause, waiting_cause, without_manifest
@@ -124,7 +125,7 @@ def _wait(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
     """Nodes have yet to start. The cause of a restart stands until they have, unless something else is in the way."""
     restarting, before = status.phase == "Restarting", status.root_cause
     healed = before is not None and before.exit_code is None
-    cause = waiting_cause(seen.nodes)
+    cause = keep_unless_changed(before, waiting_cause(seen.nodes))
     last = before if restarting and not healed else None
     phase: Phase = "Queued" if seen.queued else "Restarting" if restarting else "Planned"
     status = enter(status.model_copy(update={"root_cause": cause or last}), phase, phase, "", now)
@@ -141,7 +142,8 @@ def _run(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
     """
     cause = _cause_so_far(status, seen)
     if cause is None:
-        status = _with_failure(status, None).model_copy(update={"root_cause": waiting_cause(seen.nodes)})
+        waits = keep_unless_changed(status.root_cause, waiting_cause(seen.nodes))
+        status = _with_failure(status, None).model_copy(update={"root_cause": waits})
     return enter(_note_failure(status, cause), "Running", "Started", "", now)
 
 
