@@ -32,7 +32,7 @@ def attempt_of(view: ClusterView) -> AttemptRef:
     """The attempt whose Job it is."""
     assert view.job is not None
     hosts = tuple(f"host-{index}" for index in range(view.job["spec"]["completions"]))
-    return AttemptRef(number=0, hosts=hosts, job_uid="u-1", config_digest="d-1", progress_port=1234)
+    return AttemptRef(0, hosts, job_uid="u-1", config_digest="d-1", progress_port=1234, output_uri="s3://bucket/run")
 
 
 def nodes_of(name: str, *, gone: bool = True) -> tuple[NodeObservation, ...]:

@@ -91,7 +91,9 @@ def test_an_attempt_is_what_its_job_says_whatever_version_made_it(version: str) 
         return KubernetesBackend(fine_tune_job(), _cluster(store)).attempt_ref(0, "of the status")
 
     port = trainer(made.job)["ports"][0]["containerPort"]
-    assert asyncio.run(attempt_ref()) == AttemptRef(0, tuple(hosts), UID, digest, port)
+    assert asyncio.run(attempt_ref()) == AttemptRef(
+        0, tuple(hosts), UID, digest, port, fine_tune_job().spec.output.uri or ""
+    )
 
 
 def test_what_is_heard_of_a_resource_after_its_end_is_not_kept() -> None:

@@ -160,22 +160,34 @@ class Failure(BaseModel):
     exit_code: int = Field(alias="exitCode")
 
     def termination_message(self) -> str:
-        """This failure as JSON of at most `TERMINATION_MESSAGE_LIMIT` bytes: a long message is cut."""
-        text = self.model_dump_json(by_alias=True, exclude_none=True)
-        excess = len(text.encode()) - TERMINATION_MESSAGE_LIMIT
-        if excess <= 0:
-            return text
-        # A message's escapes make it longer in JSON than in bytes, so a second round may be needed.
-        encoded = self.message.encode()
-        keep = max(0, len(encoded) - excess - 5) // 2
-        head, tail = encoded[:keep].decode(errors="ignore"), encoded[len(encoded) - keep :].decode(errors="ignore")
-        return self.model_copy(update={"message": f"{head} ... {tail}"}).termination_message()
+        """This failure as JSON of at most `TERMINATION_MESSAGE_LIMIT` bytes: long texts are cut."""
+        # A text's escapes make it longer in JSON than in bytes, by up to six times.
+        for limit in (TERMINATION_MESSAGE_LIMIT, 3600, 2400, 1600, 800, 400, 100):
+            texts = {name: _cut(getattr(self, name), limit) for name in ("message", "hint", "failure_class")}
+            update = texts | {"host": None if self.host is None else _cut(self.host, limit)}
+            text = self.model_copy(update=update).model_dump_json(by_alias=True, exclude_none=True)
+            if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT:
+                break
+        return text
+
+
+def _cut(text: str, limit: int) -> str:
+    """The beginning and the end of a text, in at most `limit` bytes."""
+    encoded = text.encode()
+    if len(encoded) <= limit:
+        return text
+    half = (limit - 5) // 2
+    return f"{encoded[:half].decode(errors='ignore')} ... {encoded[-half:].decode(errors='ignore')}"
 
 
 def error_of(failure: Failure) -> ZerotuneError:
     """The error that a failure tells of; one of a class that is not among these is an InternalError."""
-    classes = {error.failure_class: error for error in _subclasses(ZerotuneError)}
-    return classes.get(failure.failure_class, InternalError)(failure.message, failure.hint)
+    return error_classes().get(failure.failure_class, InternalError)(failure.message, failure.hint)
+
+
+def error_classes() -> dict[str, type[ZerotuneError]]:
+    """Every error by its class, as a failure names it."""
+    return {error.failure_class: error for error in _subclasses(ZerotuneError)}
 
 
 def _subclasses(kind: type[ZerotuneError]) -> Iterator[type[ZerotuneError]]:

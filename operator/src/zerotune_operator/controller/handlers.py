@@ -25,8 +25,9 @@ from zerotune_trainer.errors import ZerotuneError
 _START_SECONDS, _END_SECONDS = 1.0, 0.1
 """How long a turn waits for more of the same: pods start in bursts, and what ends one wants an answer soon."""
 
-_OURS = f"{JOB_NAME_LABEL},{JOB_KIND_LABEL}"
-"""Selects the Jobs and pods of our resources."""
+_OURS = f"{JOB_NAME_LABEL},{JOB_KIND_LABEL} in ({','.join(kind.name for kind in KINDS)})"
+"""Selects the Jobs and pods of our resources. A stranger's object of any other kind label is none: each would make a
+series of its own in the metrics."""
 
 
 class Handlers:

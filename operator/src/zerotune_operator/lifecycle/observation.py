@@ -54,6 +54,8 @@ class AttemptRef:
     """sha256 of what determines its result."""
     progress_port: int
     """Where its launchers answer."""
+    output_uri: str
+    """The job's `output.uri`."""
 
 
 @dataclass(frozen=True)

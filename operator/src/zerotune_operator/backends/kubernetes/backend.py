@@ -94,6 +94,7 @@ class KubernetesBackend:
             job_uid=self._job.metadata.uid,
             config_digest=said or config_digest,
             progress_port=Launch.model_fields["progress_port"].default,
+            output_uri=self._job.spec.output.uri or "",
         )
 
     def has_started(self, attempt: int) -> bool:

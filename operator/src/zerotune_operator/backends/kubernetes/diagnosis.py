@@ -9,11 +9,10 @@ a termination message          > what it says
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.layout import told_as_written
 from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.reports import read_failure
 from zerotune_operator.backends.kubernetes.waiting import could_not_start
 from zerotune_operator.lifecycle.observation import DISRUPTIONS
 from zerotune_trainer.errors import (
@@ -94,10 +93,8 @@ def as_told(failure: Failure) -> Failure:
 
 
 def _own_words(state: Object) -> Failure | None:
-    try:
-        return as_told(Failure.model_validate_json(state.get("message", "")))
-    except ValidationError:
-        return None  # none was left, or it was cut off by what killed the launcher
+    said = read_failure(state.get("message", ""))
+    return None if said is None else as_told(said)
 
 
 def _explained(pod: Object, state: Object, own: Failure | None) -> Failure | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.poller import Poller, Target
 from zerotune_operator.backends.kubernetes.progress_client import ProgressClient
+from zerotune_operator.backends.kubernetes.reports import read_progress
 from zerotune_trainer.progress import NodeProgress
 
 _STUCK_SECONDS = 60
@@ -52,10 +51,7 @@ class Launchers:
     async def ask(self, target: Target) -> NodeProgress | None:
         """The answer of one launcher; None where it gives none, or what no launcher says."""
         body = await self._client.fetch(target.address, target.port, target.limit)
-        try:
-            return None if body is None else NodeProgress.model_validate_json(body)
-        except ValidationError:
-            return None
+        return None if body is None else read_progress(body)
 
     async def close(self) -> None:
         """Stop polling."""

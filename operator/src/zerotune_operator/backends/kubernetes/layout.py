@@ -82,12 +82,6 @@ def resolve(uri: str) -> str:
     return f"file://{CLAIMS_DIR}/{rest}" if scheme == "pvc" else uri
 
 
-def as_written(uri: str) -> str:
-    """A URI as a user writes it, from what `resolve` made of it."""
-    folder = f"file://{CLAIMS_DIR}/"
-    return f"pvc://{uri.removeprefix(folder)}" if uri.startswith(folder) else uri
-
-
 def told_as_written(text: str) -> str:
     """What a pod says, its paths on claims as a user writes them."""
     return text.replace(f"file://{CLAIMS_DIR}/", "pvc://").replace(f"{CLAIMS_DIR}/", "pvc://")

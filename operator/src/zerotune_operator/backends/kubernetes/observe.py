@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from zerotune_operator.api.status import OutputSummary, RootCause
 from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.diagnosis import as_told, deleted, failure_of, gone_with_job
 from zerotune_operator.backends.kubernetes.job_state import JobState
-from zerotune_operator.backends.kubernetes.layout import as_written
 from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.reports import Ending, read_ending
 from zerotune_operator.backends.kubernetes.waiting import job_waits_for, waits_for
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
 from zerotune_operator.lifecycle.root_cause import root_cause, waiting_cause
@@ -40,15 +38,6 @@ class ClusterView:
     """Last answers at `/progress`, by the name of the pod."""
 
 
-class _Ended(BaseModel):
-    """A termination message of an end that is no failure."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    completion: Completion | None = None
-    shape: ModelShape | None = None
-
-
 def observe(attempt: AttemptRef, view: ClusterView) -> Observation:
     """What the nodes of an attempt do; once all have ended, also its result."""
     of_index = _by_index(view.pods)
@@ -58,7 +47,7 @@ def observe(attempt: AttemptRef, view: ClusterView) -> Observation:
     completion = _completion(nodes, of_index.get(0))
     if completion is None or not _is_of(completion, attempt):
         return seen
-    return replace(seen, output=_summary(completion), final=completion.progress)
+    return replace(seen, output=_summary(completion, attempt), final=completion.progress)
 
 
 def shape_of_inspection(view: ClusterView) -> ModelShape | RootCause | None:
@@ -71,7 +60,7 @@ def shape_of_inspection(view: ClusterView) -> ModelShape | RootCause | None:
     pod = reduce(pod_state.newer, view.pods) if view.pods else None
     seen = _node(view, 0, pod_state.name(pod) if pod else "the inspection", pod)
     if seen.state == "ended" and seen.failure is None and seen.exit_code == 0:
-        if (shape := _said(pod).shape) is not None:
+        if (shape := _ending(pod).shape) is not None:
             return shape
         seen = replace(seen, failure=_no_shape(seen), exit_code=InternalError.exit_code)
     cause = root_cause([seen]) if seen.state == "ended" else waiting_cause([seen])
@@ -143,13 +132,9 @@ def _progress(view: ClusterView, pod: Object) -> NodeProgress | None:
     return said.model_copy(update={"failure": as_told(said.failure)}) if said and said.failure else said
 
 
-def _said(pod: Object | None) -> _Ended:
+def _ending(pod: Object | None) -> Ending:
     """The termination message of a pod that ended well; an empty one where it says something else."""
-    message = (pod_state.terminated(pod) or {}).get("message", "") if pod else ""
-    try:
-        return _Ended.model_validate_json(message)
-    except ValidationError:
-        return _Ended()
+    return read_ending((pod_state.terminated(pod) or {}).get("message", "") if pod else "")
 
 
 def _completion(nodes: Sequence[NodeObservation], first: Object | None) -> Completion | None:
@@ -157,16 +142,17 @@ def _completion(nodes: Sequence[NodeObservation], first: Object | None) -> Compl
     if any(node.state != "ended" for node in nodes):
         return None
     progress = nodes[0].progress
-    return _said(first).completion or (progress.completion if progress else None)
+    return _ending(first).completion or (progress.completion if progress else None)
 
 
 def _is_of(completion: Completion, attempt: AttemptRef) -> bool:
     return completion.job_uid == attempt.job_uid and completion.config_digest == attempt.config_digest
 
 
-def _summary(completion: Completion) -> OutputSummary:
+def _summary(completion: Completion, attempt: AttemptRef) -> OutputSummary:
+    """The result. Where it lies was planned: a job that runs it as its model reads it with rights of its own."""
     return OutputSummary(
-        uri=as_written(completion.uri),
+        uri=attempt.output_uri,
         step=completion.progress.step,
         files=completion.files,
         bytes=completion.bytes,

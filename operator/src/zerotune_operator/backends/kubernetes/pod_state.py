@@ -6,6 +6,7 @@ from datetime import datetime
 
 from zerotune_operator.backends.kubernetes.objects import INDEX_ANNOTATION, Object, some, trim_metadata
 from zerotune_operator.backends.kubernetes.pod_template import CONTAINER
+from zerotune_operator.backends.kubernetes.reports import text
 
 _STATUS = ("phase", "reason", "message", "podIP", "startTime")
 _CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
@@ -21,18 +22,30 @@ def trim_pod(pod: Object) -> Object:
     if annotations := some(metadata.get("annotations", {}), (INDEX_ANNOTATION,)):
         kept["annotations"] = annotations
     containers = [some(container, ("name", "image")) for container in spec.get("containers", ())]
-    conditions = [some(found, _CONDITION) for found in status.get("conditions", ()) if found["type"] in _CONDITIONS]
+    conditions = [
+        _short(some(found, _CONDITION)) for found in status.get("conditions", ()) if found["type"] in _CONDITIONS
+    ]
     return {
         "metadata": kept,
         "spec": some(spec, ("nodeName",)) | {"containers": containers},
-        "status": some(status, _STATUS)
+        "status": _short(some(status, _STATUS))
         | {"conditions": conditions}
         | {
-            kind: [some(one, _CONTAINER_STATUS) for one in status[kind]]
+            kind: [_container_status(one) for one in status[kind]]
             for kind in ("containerStatuses", "initContainerStatuses")
             if status.get(kind)
         },
     }
+
+
+def _container_status(one: Object) -> Object:
+    states = {kind: _short(state) for kind, state in one.get("state", {}).items()}
+    return some(one, _CONTAINER_STATUS) | ({"state": states} if states else {})
+
+
+def _short(said: Object) -> Object:
+    """What the node or the container says, in bounds."""
+    return {name: text(value) if isinstance(value, str) else value for name, value in said.items()}
 
 
 def said_by_pod(pod: Object | None) -> object:
@@ -62,9 +75,9 @@ def newer(one: Object, other: Object) -> Object:
 
 
 def index(pod: Object) -> int | None:
-    """Its completion index; None for a pod of a Job that is not Indexed."""
-    text: str | None = pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION)
-    return None if text is None else int(text)
+    """Its completion index; None for a pod of a Job that is not Indexed, or one that somebody else annotated."""
+    said: str = pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION, "")
+    return int(said) if said.isdecimal() and len(said) < 10 else None
 
 
 def name(pod: Object) -> str:
