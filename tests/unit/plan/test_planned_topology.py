@@ -108,7 +108,7 @@ def test_inference_shares_the_batch_and_refuses_weights_that_do_not_fit(plan_inf
     with pytest.raises(ConfigurationError) as caught:
         plan_inference(on="llama-3.1-70b", topology=gpus)
     assert caught.value.message == (
-        "the weights take 131.4 GiB in bf16 (1 x 131.4 GiB), usable are 19.1 GiB of 22.5 GiB"
+        "the weights take 131.4 GiB in bf16 (1 x 131.4 GiB), usable are 20.2 GiB of 22.5 GiB"
     )
 
 
