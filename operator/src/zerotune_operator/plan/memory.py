@@ -19,6 +19,9 @@ from zerotune_trainer.sizing.workload import GIB, Precision, Workload, gib
 
 _MOST_NODES_SUGGESTED = 128
 
+_USABLE = 0.9
+"""Share of a memory that inference is planned with: its weights are exact, its cache is known."""
+
 
 def training_workload(
     spec: FineTuneJobSpec, shape: ModelShape, precision: Precision, batch: Batch, topology: PlannedTopology
@@ -144,13 +147,13 @@ def inference_memory(
     copies = topology.ranks_per_node if on_cpu else 1
     if there is None:
         return needed, []
-    if needed.weights * copies > COMFORTABLE * there:
+    if needed.weights * copies > _USABLE * there:
         raise ConfigurationError(
             f"the weights take {gib(needed.weights * copies)} in {precision} ({copies} x {gib(needed.weights)}), "
-            f"usable are {gib(COMFORTABLE * there)} of {gib(there)}",
+            f"usable are {gib(_USABLE * there)} of {gib(there)}",
             "use precision bf16, fewer processesPerNode, larger GPUs or nodes with more memory",
         )
-    if needed.device_bytes * copies > COMFORTABLE * there:
+    if needed.device_bytes * copies > _USABLE * there:
         takes = f"{gib(needed.device_bytes * copies)} of {gib(there)}"
         note = f"{sequences} sequences of {longest} tokens at once need {takes}"
         return needed, [f"{note}: lower perDeviceBatchSize or data.maxLength if records are that long"]

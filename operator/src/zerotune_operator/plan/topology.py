@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Literal
 
 from zerotune_operator.api.parallelism import Parallelism
@@ -25,9 +26,19 @@ _MEMORY_MIB = {
     "l4": 23034,
     "l40": 46068,
     "l40s": 46068,
+    "rtx 3090": 24576,
+    "rtx 4090": 24564,
+    "rtx 5090": 32607,
+    "6000 ada": 49140,
+    "pro 6000": 97887,
+    "h100 pcie": 81559,
+    "h100 nvl": 95830,
+    "h20": 97871,
     "h200": 143771,
     "gh200": 97871,
     "b200": 183359,
+    "gb200": 189471,
+    "b300": 275040,
 }
 """Memory of GPUs whose product label does not say it, in MiB as the driver reports it."""
 
@@ -90,7 +101,9 @@ def gpu_memory(accelerator: Accelerator) -> int | None:
         return None
     name = accelerator.product.lower()
     words = re.split(r"[^a-z0-9.]+", name)
-    known = next((_MEMORY_MIB[word] for word in words if word in _MEMORY_MIB), None)
+    # Two words say more than one: an H100-NVL has more memory than an H100.
+    pairs = [" ".join(pair) for pair in pairwise(words)]
+    known = next((_MEMORY_MIB[word] for word in (*pairs, *words) if word in _MEMORY_MIB), None)
     slice_or_size = re.search(r"mig-\d+g\.(\d+)gb", name) or re.search(r"(\d+)gb", name)
     if slice_or_size and (known is None or "mig-" in name):
         known = int(slice_or_size[1]) * 1024
