@@ -1,6 +1,6 @@
 """Many jobs of four pods at once on fake nodes: the operator against a client that creates the same objects itself.
 
-    floor      16 creators: Service, NetworkPolicy, ConfigMap and Job of every job, as the operator renders them
+    floor      16 creators: Service, NetworkPolicy, ConfigMap, Secret and Job of every job, as the operator renders them
     operator   16 creators: FineTuneJobs; a job is done when its status says Running and how far it is
     ...        so many rounds of both, and the floor once more: one of either is up to a fifth off the mean
 

@@ -12,7 +12,7 @@ from zerotune_devtools.harness.kubectl import Namespace
 from zerotune_devtools.harness.volume import Volume
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-_OWNED = "jobs,pods,configmaps,services,networkpolicies"
+_OWNED = "jobs,pods,configmaps,secrets,services,networkpolicies"
 _NOWHERE = {"kubernetes": {"pod": {"spec": {"nodeSelector": {"zerotune.dev/no-such": "node"}}}}}
 _PENDING, _PLANNED, _RUNNING = "deleted-early", "deleted-planned", "deleted-running"
 

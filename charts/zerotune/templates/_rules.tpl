@@ -1,4 +1,4 @@
-{{- /* What the operator may do where it carries out jobs. No Secrets: pods mount them by name. No pods/exec, no
+{{- /* What the operator may do where it carries out jobs. It reads no Secrets: pods mount them by name. No pods/exec, no
 pods/log: pods answer over HTTP. No wildcards, and no objects of the cluster. */ -}}
 {{- define "zerotune.rules" -}}
 - apiGroups: [zerotune.dev]
@@ -25,6 +25,10 @@ pods/log: pods answer over HTTP. No wildcards, and no objects of the cluster. */
   # create, patch: what pods find each other and their configuration by. get: whose an object of that name is, and
   # whether it is still there; only metadata is asked for. They go with the job that owns them.
   verbs: [get, create, patch]
+- apiGroups: [""]
+  resources: [secrets]
+  # create: what the ranks of an attempt know each other by. It goes with the job that owns it.
+  verbs: [create]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   # create, patch: the policy that keeps others out of a job's pods. get: as above.

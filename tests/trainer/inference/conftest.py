@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 
 from tests.trainer.inference.stub_job import Reports, StubEngine, StubJob
 from zerotune_trainer import engines
-from zerotune_trainer.config import InferConfig
+from zerotune_trainer.config import RENDEZVOUS_FILE, InferConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.hostfile import Hostfile
@@ -182,6 +182,7 @@ def job(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
         whole = InferConfig.model_validate(config | parts)
         (folder / "config.json").write_text(whole.model_dump_json(by_alias=True))
         (folder / "hostfile").write_text(f"127.0.0.1 slots={ranks}\n")
+        (folder / RENDEZVOUS_FILE).write_text("a secret of this job")
         return folder
 
     return write

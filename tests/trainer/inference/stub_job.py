@@ -57,10 +57,10 @@ class StubEngine:
 class Alone:
     """The group of a job's only rank."""
 
-    def on_first_rank(self, action: Callable[[], Any]) -> Any:
+    def on_first_rank(self, action: Callable[[], Any], kind: Any) -> Any:
         return action()
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Any, kind: Any) -> list[Any]:
         return [value]
 
 

@@ -39,15 +39,15 @@ class _Member:
     def __init__(self, ranks: Ranks, rank: int) -> None:
         self.ranks, self.rank = ranks, rank
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Any, kind: Any) -> list[Any]:
         self.ranks.values[self.rank] = value
         self.ranks.barrier.wait()
         values = list(self.ranks.values)
         self.ranks.barrier.wait()
         return values
 
-    def on_first_rank(self, action: Callable[[], Any]) -> Any:
-        return self.gather(action() if self.rank == 0 else None)[0]
+    def on_first_rank(self, action: Callable[[], Any], kind: Any) -> Any:
+        return self.gather(action() if self.rank == 0 else None, kind)[0]
 
 
 def test_ranks_of_a_replica_generate_the_same_requests_and_one_writes(

@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
+from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.inference.plan import WORK_NAME
 from zerotune_trainer.launching.worker import run_rank
 
@@ -66,6 +67,7 @@ def start_hosts(tmp_path: Path, job: Any, watch_ranks: Any, options: dict[str, A
         config["launch"]["cacheDir"] = str(own / "cache")
         (own / "config.json").write_text(json.dumps(config))
         (own / "hostfile").write_text("127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
+        (own / RENDEZVOUS_FILE).write_text("a secret of this job")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=run_rank, args=(own, host, 0, theirs))
         process.start()

@@ -23,7 +23,7 @@ import pytest
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config import RENDEZVOUS_FILE, TrainConfig
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.progress import Completion, NodeProgress
 
@@ -154,6 +154,7 @@ class Job:
         (self.folder / "deepspeed.json").write_text(
             json.dumps({"zero_allow_untested_optimizer": True, "zero_optimization": {"stage": 2}})
         )
+        (self.folder / RENDEZVOUS_FILE).write_text("a secret of this job")
         (self.folder / "hostfile").write_text("".join(f"{name} slots={slots}\n" for name, slots in self.hosts.items()))
 
     def start_toys(self, toy: str) -> list[Node]:

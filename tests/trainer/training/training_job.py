@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.trainer.training.training_rank import ENVIRONMENT_NAME, LOG_NAME, run_logged_rank
-from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config import RENDEZVOUS_FILE, TrainConfig
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.launching.forkserver import start_rank
 from zerotune_trainer.progress import Beat, Phase
@@ -151,6 +151,7 @@ class Job:
         (folder / "config.json").write_text(TrainConfig.model_validate(config).model_dump_json(by_alias=True))
         (folder / "deepspeed.json").write_text(json.dumps(self.deepspeed))
         (folder / "hostfile").write_text(hostfile)
+        (folder / RENDEZVOUS_FILE).write_text("a secret of this job")
         return folder
 
     def run(self) -> Ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -196,7 +197,8 @@ def test_what_pods_need_is_made_again_where_it_is_deleted(soon: bool) -> None:
         assert scene.objects.asked == [], "it has been looked for a moment ago"
         scene.now = NOW + timedelta(seconds=10 if soon else 60)
         await scene.backend.restore(ref, lacking if soon else seen, lambda: scene.plan)
-        assert scene.objects.asked == ["POST services", "POST networkpolicies", "POST configmaps"]
+        made = ["POST services", "POST networkpolicies", "POST configmaps"]
+        assert scene.objects.asked == (["POST secrets", *made] if soon else made)
         assert all(scene.objects.known[path_of(wanted)]["metadata"]["uid"] for wanted in shared)
 
     played(act)
@@ -207,7 +209,23 @@ def test_what_was_started_before_is_brought_up_to_date_and_not_changed_otherwise
         scene.objects.asked.clear()
         await scene.backend.apply(scene.backend.render(scene.plan))
         patched = ["POST services", "PATCH services", "POST networkpolicies", "PATCH networkpolicies"]
-        assert sorted(scene.objects.asked) == sorted([*patched, "POST configmaps", "POST jobs"])
+        assert sorted(scene.objects.asked) == sorted([*patched, "POST configmaps", "POST secrets", "POST jobs"])
+
+    played(act)
+
+
+def test_the_secret_of_an_attempt_is_random_and_stays_as_it_was_made() -> None:
+    async def act(scene: Scene) -> None:
+        manifests = scene.backend.render(scene.plan)
+        assert "data" not in manifests.secret
+        assert "stringData" not in manifests.secret
+        made = scene.objects.known[path_of(manifests.secret)]
+        assert re.fullmatch("[0-9a-f]{64}", made["stringData"]["rendezvous-secret"])
+        await scene.backend.apply(manifests)
+        assert scene.objects.known[path_of(manifests.secret)] == made
+        del scene.objects.known[path_of(manifests.secret)]
+        await scene.backend.apply(manifests)
+        assert scene.objects.known[path_of(manifests.secret)]["stringData"] != made["stringData"]
 
     played(act)
 
@@ -216,7 +234,7 @@ def test_what_was_started_before_is_brought_up_to_date_and_not_changed_otherwise
 def test_an_object_of_our_name_that_is_anothers_is_left_alone(kind: str) -> None:
     async def act(scene: Scene) -> None:
         made = scene.backend.render(scene.plan)
-        [wanted] = [each for each in (*made.shared, made.job) if each["kind"] == kind]
+        [wanted] = [each for each in (*made.shared, made.secret, made.job) if each["kind"] == kind]
         theirs = {"metadata": {"name": wanted["metadata"]["name"], "uid": "theirs"}}
         scene.objects.known[path_of(wanted)] = theirs
         with pytest.raises(TemporaryError, match=f"the {kind} .* is there already, and is not this job's"):

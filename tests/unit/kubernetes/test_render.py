@@ -48,7 +48,7 @@ _JOBS = st.builds(
 
 
 def objects(attempt: Manifests) -> list[Object]:
-    return [*attempt.shared, attempt.job]
+    return [*attempt.shared, attempt.secret, attempt.job]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -7,6 +7,8 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,8 @@ from zerotune_trainer.launching.names import wait_for_names
 from zerotune_trainer.launching.peers import suspects, unanswering
 from zerotune_trainer.launching.resolve import (
     address_of,
+    listen,
     listening_address,
-    require_free_port,
     this_host,
 )
 from zerotune_trainer.launching.serve import ProgressServer
@@ -101,9 +103,9 @@ def test_an_address_is_found_whatever_its_family(name: str) -> None:
 
 
 def test_a_port_in_use_is_named_with_its_purpose_and_a_remedy(port: int) -> None:
-    require_free_port(port, "where the ranks meet")
+    listen("127.0.0.1", port, "where the ranks meet").close()
     with socket.create_server(("127.0.0.1", port)), pytest.raises(TemporaryError) as raised:
-        require_free_port(port, "where the ranks meet")
+        listen("127.0.0.1", port, "where the ranks meet")
     assert (
         raised.value.message
         == f"port {port}, where the ranks meet, cannot be used on this host: Address already in use"
@@ -210,3 +212,29 @@ def test_a_termination_log_that_vanishes_does_not_hide_the_failure(
 def test_a_termination_log_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be written: Is a directory"):
         TerminationLog(tmp_path)
+
+
+def test_connections_are_bounded_by_address_and_others_are_served(port: int) -> None:
+    def ask(source: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), 10, (source, 0)) as asking:
+            asking.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            return asking.recv(100)
+
+    with ProgressServer("127.0.0.1", port, lambda: NODE), ExitStack() as idle:
+        for _ in range(16):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), 10, ("127.0.0.9", 0)))
+        assert ask("127.0.0.8").startswith(b"HTTP/1.0 200")
+        refused = idle.enter_context(socket.create_connection(("127.0.0.1", port), 10, ("127.0.0.9", 0)))
+        assert refused.recv(100) == b"", "it is closed at once"
+        idle.close()
+        deadline = time.monotonic() + 10
+        while not (answered := _answers(ask)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert answered
+
+
+def _answers(ask: Callable[[str], bytes]) -> bool:
+    try:
+        return ask("127.0.0.9").startswith(b"HTTP/1.0 200")
+    except ConnectionResetError:
+        return False

@@ -8,17 +8,21 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import deepspeed.runtime.compiler
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.utils import clip_grad_norm_
 from packaging.specifiers import SpecifierSet
+from torch.distributed import distributed_c10d
+
+from zerotune_trainer.errors import InternalError
 
 DEEPSPEED = "~=0.19.0"
 """The versions of DeepSpeed that are changed here."""
@@ -82,6 +86,40 @@ def datasets_on_demand() -> Iterator[None]:
     trainer: Any = importlib.import_module("transformers.trainer")
     loader: Any = importlib.import_module("accelerate.data_loader")
     trainer.datasets, loader.is_datasets_available = _Datasets(), _datasets_is_imported
+
+
+def plain_object_collectives() -> None:
+    """Have torch's object collectives, which libraries use, unpickle plain data alone: no other rank may run code here.
+
+    Raises:
+        InternalError: this version of torch unpickles elsewhere.
+    """
+    if not hasattr(distributed_c10d, "_unpickler"):
+        raise InternalError(
+            f"torch {version('torch')} unpickles what other ranks send in a way that is not known here",
+            "use the version of torch that the trainer's requirements name",
+        )
+    distributed_c10d._unpickler = _PlainUnpickler
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads numbers, texts, and lists and dictionaries of them, and what accelerate sends about a batch."""
+
+    _known: ClassVar[set[tuple[str, str]]] = {
+        ("torch", "Size"),
+        ("accelerate.utils.dataclasses", "TensorInformation"),
+        *(("torch", name) for name, value in vars(torch).items() if isinstance(value, torch.dtype)),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The class or function that a pickle names.
+
+        Raises:
+            UnpicklingError: it is none of those known.
+        """
+        if (module, name) not in self._known:
+            raise pickle.UnpicklingError(f"another rank sent an object of {module}.{name}: only plain data is read")
+        return super().find_class(module, name)
 
 
 def keep_grad_norm() -> None:

@@ -11,6 +11,7 @@
     +-- HangError            72  a rank stopped making progress
     +-- TemporaryError       75  try again: a full disk, a port in use, a store that does not answer
     |   +-- ModelChangedError     the model is not the one that the job was planned for; it is planned anew
+    +-- AuthenticationError  76  a process that is not of the attempt took part in its rendezvous
     +-- SupersededError      77  a later attempt of the job has taken its folder over: this one may write no more
     +-- KilledError         137  a rank was killed from outside (SIGKILL), and not for lack of memory
     +-- StoppedError        143  stopped on request, after a checkpoint where there was something to keep
@@ -123,6 +124,13 @@ class ModelChangedError(TemporaryError):
     """The model is of another shape than the one that the job was planned for."""
 
     failure_class = "ModelChanged"
+
+
+class AuthenticationError(ZerotuneError):
+    """A process that is not of the attempt took part in its rendezvous."""
+
+    exit_code = 76
+    failure_class = "Authentication"
 
 
 class SupersededError(ZerotuneError):

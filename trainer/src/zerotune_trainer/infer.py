@@ -8,16 +8,18 @@ that was killed starts again with the shards that are not whole: every record is
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import cast
 
 from torch.distributed.distributed_c10d import Store
 from transformers import PreTrainedTokenizerBase
 
-from zerotune_trainer import distributed, model, model_checks
+from zerotune_trainer import collectives, distributed, model, model_checks
+from zerotune_trainer.collectives import Collectives
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data.files import DataFile, resolve
@@ -36,21 +38,10 @@ from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.verification import verify
 from zerotune_trainer.manifest import Manifest, completion
 from zerotune_trainer.ownership import Ownership, open_output
+from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.storage import Folder, local_folder
 
-T = TypeVar("T")
-
 _log = logging.getLogger(__name__)
-
-
-class Group(Protocol):
-    """All ranks of the job, as `distributed` connects them."""
-
-    def on_first_rank(self, action: Callable[[], T]) -> T:
-        """As `distributed.on_first_rank`."""
-
-    def gather(self, value: T) -> list[T]:
-        """As `distributed.gather`."""
 
 
 def infer(config: InferConfig, context: RankContext) -> None:
@@ -62,14 +53,14 @@ def infer(config: InferConfig, context: RankContext) -> None:
     """
     engine_class(config)
     context.report.phase("rendezvous")
-    store = distributed.rendezvous(context, config.launch)
+    store = rendezvous(context, config.launch)
     distributed.init_process_group(context, config.launch, store)
-    generate_and_write(config, context, store, cast(Group, distributed))
+    generate_and_write(config, context, store, cast(Collectives, collectives))
     distributed.destroy_process_group()
     context.report.phase("done")
 
 
-def generate_and_write(config: InferConfig, context: RankContext, store: Store, group: Group) -> None:
+def generate_and_write(config: InferConfig, context: RankContext, store: Store, group: Collectives) -> None:
     """What follows once the ranks are together.
 
     Args:
@@ -83,7 +74,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     """
     cache = Path(config.launch.cache_dir)
     output = open_output(config.output_uri, cache)
-    if group.on_first_rank(lambda: _complete_if_finished(config, context, output)):
+    if group.on_first_rank(lambda: _complete_if_finished(config, context, output), bool):
         return
 
     context.report.phase("data")
@@ -94,10 +85,11 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     model_checks.check_weights(empty, folder)
     tokenizer = model.load_tokenizer(config.model, folder)
     ownership = Ownership(output, config.job)
-    plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, context.world_size).to_json())
+    plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, context.world_size).to_json(), str)
     plan = WorkPlan.model_validate_json(plan_json)
+    gather_texts = functools.partial(group.gather, kind=str)
     shard_files = ShardFiles(ownership, config, plan, context.rank)
-    work = verify(shard_files, context, group.gather)
+    work = verify(shard_files, context, gather_texts)
 
     context.report.phase("model")
     engine_type = engine_class(config)
@@ -114,7 +106,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
         tokenizer=tokenizer,
         files=shard_files,
     )
-    markers = generate_all(generator, work, Ranks(context, replica, store, group.gather))
+    markers = generate_all(generator, work, Ranks(context, replica, store, gather_texts))
     engine.close()
     if context.rank == 0:
         _complete(context, output, write_results(ownership, config, markers))

@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import TrainerCallback, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
-from zerotune_trainer import compat, data, distributed, methods, model, model_checks
+from zerotune_trainer import collectives, compat, data, distributed, methods, model, model_checks
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
@@ -19,6 +19,7 @@ from zerotune_trainer.errors import DataError, StoppedError
 from zerotune_trainer.input_errors import is_of_machine
 from zerotune_trainer.mesh import Mesh
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
+from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.reporting.results import METRICS_NAME
 from zerotune_trainer.storage import Folder, local_folder
 from zerotune_trainer.training import zero
@@ -60,7 +61,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         return
 
     context.report.phase("rendezvous")
-    rendezvous = distributed.rendezvous(context, config.launch)
+    store = rendezvous(context, config.launch)
 
     context.report.phase("data")
     model_folder = local_folder(config.model_uri, cache, config.model.revision)
@@ -74,18 +75,18 @@ def train(config: TrainConfig, context: RankContext) -> None:
     _stop_if_asked(context, context.stop.is_set())
 
     context.report.phase("rendezvous")
-    topology = distributed.init_process_group(context, config.launch, rendezvous)
+    topology = distributed.init_process_group(context, config.launch, store)
     mesh = Mesh.of(context)
     _check_rows(context, rows)
-    store = _acquire(config, context, ownership, cache, rows.digest)
-    share = Share.of(store, context, mesh)
-    checkpoints = CheckpointReader(store, config, share, output.local)
+    checkpoint_store = _acquire(config, context, ownership, cache, rows.digest)
+    share = Share.of(checkpoint_store, context, mesh)
+    checkpoints = CheckpointReader(checkpoint_store, config, share, output.local)
 
     context.report.phase("model")
     deepspeed = zero.read_deepspeed(context.folder)
-    arguments = training_arguments(config, deepspeed, store.path, evaluates=rows.validation is not None)
+    arguments = training_arguments(config, deepspeed, checkpoint_store.path, evaluates=rows.validation is not None)
     loaded = model.load_for_training(config, model_folder)
-    writer = CheckpointWriter(store, config, share, output.local)
+    writer = CheckpointWriter(checkpoint_store, config, share, output.local)
     writer.warn_on_volume(loaded)
     collator = method.collator(config, tokenizer, loaded.config)
     step, metrics = StepState(), MetricsLogger(output.local, context.report, writes=context.rank == 0)
@@ -105,7 +106,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         compute_loss_func=method.loss(),
         processing_class=tokenizer,
     )
-    _stop_if_asked(context, distributed.any_rank(context.stop.is_set()))
+    _stop_if_asked(context, collectives.any_rank(context.stop.is_set()))
 
     _train(trainer, checkpoints, output, evaluates=arguments.eval_strategy != "no")
     context.report.phase("saving")
@@ -131,7 +132,7 @@ def _check_rows(context: RankContext, rows: PreparedData) -> None:
     Raises:
         DataError: they did not, on every rank.
     """
-    of_ranks = distributed.gather((rows.digest, len(rows.train)))
+    of_ranks = collectives.gather((rows.digest, len(rows.train)), tuple[str, int])
     others = {rank: found for rank, found in enumerate(of_ranks) if found != of_ranks[0]}
     if others:
         rank, (_, count) = next(iter(others.items()))
@@ -146,12 +147,12 @@ def _acquire(
     config: TrainConfig, context: RankContext, output: Ownership, cache: Path, data_digest: str
 ) -> CheckpointStore:
     """Make the output and the checkpoints the attempt's own, and let every rank know where the checkpoints are."""
-    distributed.on_first_rank(output.acquire)
+    collectives.on_first_rank(output.acquire, type(None))
     # Hosts of one machine share its cache; what a host stages there for S3 is its own.
     staging = staging_folder(cache / context.host.name, config.job.attempt)
     folder = open_output(config.checkpoint.uri or f"{output.folder.uri}/checkpoints", staging)
     checkpoints = Ownership(folder, config.job)
-    distributed.on_first_rank(checkpoints.acquire)
+    collectives.on_first_rank(checkpoints.acquire, type(None))
     if context.local_rank == 0:
         discard_other_staging(output.folder)
         discard_other_staging(folder)
@@ -164,9 +165,9 @@ def _callbacks(
     """What happens around a step, in the order that `training.callbacks` gives."""
     return [
         metrics,
-        FiniteLoss(step, distributed.gather),
+        FiniteLoss(step, lambda losses: collectives.gather(losses, dict[int, float])),
         SaveOnce(step, keeps_best=config.evaluation.load_best_model_at_end),
-        StopTogether(step, context.stop, distributed.StepSync(arguments.ddp_timeout_delta)),
+        StopTogether(step, context.stop, collectives.StepSync(arguments.ddp_timeout_delta)),
     ]
 
 

@@ -33,6 +33,7 @@ PATHS = {
     "FineTuneJob": "/apis/zerotune.dev/v1alpha1/namespaces/{}/finetunejobs",
     "Service": "/api/v1/namespaces/{}/services",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "Secret": "/api/v1/namespaces/{}/secrets",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
 }
@@ -139,7 +140,7 @@ def rendered_objects(name: str) -> list[Object]:
         shape = shape_of_file(Path(folder, "config.json"))
     identity = JobIdentity(kind=job.kind, name=name, uid=job.metadata.uid, attempt=0)
     attempt = render(plan_job(job, shape, place(job, 0, MODEL_URI), identity), job, Installation("trainer:bench"))
-    return [_unowned(each) for each in (*attempt.shared, attempt.job)]
+    return [_unowned(each) for each in (*attempt.shared, attempt.secret, attempt.job)]
 
 
 def _unowned(made: Object) -> Object:

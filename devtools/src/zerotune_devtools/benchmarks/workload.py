@@ -14,7 +14,7 @@ from typing import Any, Literal
 from zerotune_devtools.checkout import ROOT
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.plan import RuntimeLayout, plan_job
-from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
 from zerotune_trainer.sizing.shape import read_shape
 
 BIN = Path(sys.executable).parent
@@ -130,6 +130,7 @@ def _write_folder(workload: Workload, output: Path) -> Path:
     plan = plan_job(_job(workload, output), read_shape(config), _layout(workload, output), identity)
     for name, text in plan.artifacts().items():
         (folder / name).write_text(text)
+    (folder / RENDEZVOUS_FILE).write_text("known to this benchmark's ranks")
     return folder
 
 

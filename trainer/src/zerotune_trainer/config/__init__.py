@@ -3,6 +3,24 @@
 Torch-free. The operator's spec is made of the same parts, so nothing is described twice.
 """
 
-from zerotune_trainer.config.jobs import ConfigVersion, InferConfig, JobIdentity, Launch, TrainConfig, load_config
+from zerotune_trainer.config.jobs import (
+    RENDEZVOUS_FILE,
+    ConfigVersion,
+    InferConfig,
+    JobIdentity,
+    Launch,
+    TrainConfig,
+    load_config,
+    rendezvous_secret,
+)
 
-__all__ = ["ConfigVersion", "InferConfig", "JobIdentity", "Launch", "TrainConfig", "load_config"]
+__all__ = [
+    "RENDEZVOUS_FILE",
+    "ConfigVersion",
+    "InferConfig",
+    "JobIdentity",
+    "Launch",
+    "TrainConfig",
+    "load_config",
+    "rendezvous_secret",
+]

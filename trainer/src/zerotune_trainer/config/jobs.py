@@ -17,6 +17,9 @@ from zerotune_trainer.sizing.shape import ModelShape
 
 ConfigVersion = Literal["v1alpha1"]
 
+RENDEZVOUS_FILE = "rendezvous-secret"
+"""File of a job's folder: what the ranks of an attempt know, and nobody else."""
+
 
 class JobIdentity(Settings):
     """Which job this is. Output and checkpoints carry it, so that another job's folder is not overwritten."""
@@ -133,3 +136,19 @@ def load_config(folder: Path) -> TrainConfig | InferConfig:
         raise ConfigurationError(
             f"{path}: {error}", "the operator and the trainer image must be of one version"
         ) from error
+
+
+def rendezvous_secret(folder: Path) -> bytes:
+    """Read the attempt's secret from a pod's folder.
+
+    Raises:
+        InputMissingError: there is none.
+    """
+    path = folder / RENDEZVOUS_FILE
+    secret = path.read_bytes().strip() if path.is_file() else b""
+    if not secret:
+        raise InputMissingError(
+            f"{path} is not there, or empty: ranks could not tell each other from strangers",
+            "give every host of the attempt the same secret, such as of `openssl rand -hex 32`, readable by it alone",
+        )
+    return secret

@@ -17,7 +17,7 @@ from zerotune_trainer.launching.forkserver import RankTarget, remove_socket, sta
 from zerotune_trainer.launching.identity import require_own_config
 from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
 from zerotune_trainer.launching.names import wait_for_names
-from zerotune_trainer.launching.resolve import listening_address, require_free_port, this_host
+from zerotune_trainer.launching.resolve import listen, listening_address, this_host
 from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.stopping import StopRequest
 from zerotune_trainer.launching.supervisor import Supervisor
@@ -74,7 +74,7 @@ def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) 
     _logger.info("%s, attempt %d: host %s of %d", config.job.name, config.job.attempt, host.name, len(hostfile.hosts))
     start_imports([PAYLOADS[config.kind], ENVIRONMENT], launch)
     if host == hostfile.master:
-        require_free_port(launch.master_port, "where the ranks meet")
+        listen(host.name, launch.master_port, "where the ranks meet").close()
     supervisor = Supervisor(folder, config, hostfile, host, stop.event)
     # Served before anything is waited for: what it is must be seen from outside.
     with ProgressServer(listening_address(host.name), launch.progress_port, supervisor.observe):

@@ -45,19 +45,21 @@ def listening_address(name: str) -> str:
     return "0.0.0.0" if address.version == 4 else "::"  # noqa: S104 a pod is reached from outside
 
 
-def require_free_port(port: int, purpose: str) -> None:
-    """See that nothing listens on a port of this machine.
+def listen(name: str, port: int, purpose: str) -> socket.socket:
+    """A socket that listens where a host is served: see `listening_address`.
 
     Args:
+        name: The host.
         port: The port.
         purpose: What it is for.
 
     Raises:
-        TemporaryError: something does.
+        TemporaryError: something listens there already.
     """
+    address = listening_address(name)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        # torch's store listens on every address.
-        socket.create_server(("", port)).close()
+        return socket.create_server((address, port), family=family, backlog=socket.SOMAXCONN)
     except OSError as error:
         raise port_in_use(port, purpose, error) from error
 

@@ -5,19 +5,31 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from types import TracebackType
+from typing import Any
+
+from typing_extensions import override
 
 from zerotune_trainer.launching.metrics import CONTENT_TYPE, render_metrics
 from zerotune_trainer.launching.resolve import port_in_use
 from zerotune_trainer.progress import NodeProgress
 
+_CONNECTIONS = 64
+"""How many are served at once. The operator, a monitoring system and the job's other hosts ask for a moment each."""
+_CONNECTIONS_OF_ONE = 16
+"""How many of one address: nobody takes them all. On one machine the hosts of a job share an address."""
+
 Observe = Callable[[], NodeProgress]
 """Gives the node's state now; called in the server's threads."""
+Request = socket.socket | tuple[bytes, socket.socket]
+Address = Any
+"""(host, port), with more in IPv6."""
 
 
 class ProgressServer(AbstractContextManager["ProgressServer"]):
@@ -57,7 +69,25 @@ class _Server(ThreadingHTTPServer):
         if ipaddress.ip_address(address[0]).version == 6:
             self.address_family = socket.AF_INET6
         self.observe = observe
+        self._lock = threading.Lock()
+        self._served: Counter[str] = Counter()
         super().__init__(address, _Handler)
+
+    @override
+    def verify_request(self, request: Request, client_address: Address) -> bool:
+        """Whether a connection is served: one that is too many is closed at once."""
+        with self._lock:
+            free = self._served.total() < _CONNECTIONS and self._served[client_address[0]] < _CONNECTIONS_OF_ONE
+            self._served[client_address[0]] += free
+        return free
+
+    @override
+    def process_request_thread(self, request: Request, client_address: Address) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._served -= Counter([client_address[0]])
 
     def server_bind(self) -> None:
         # HTTPServer's own looks up the machine's full name, which may take seconds where DNS does not answer.

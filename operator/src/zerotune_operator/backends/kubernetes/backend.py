@@ -108,7 +108,8 @@ class KubernetesBackend:
             ConfigurationError: the API server refuses them.
             TemporaryError: it does not answer, or an object of such a name is there, and is not this job's.
         """
-        await asyncio.gather(*(self._owned.share(wanted) for wanted in manifests.shared))
+        shared = (self._owned.share(wanted) for wanted in manifests.shared)
+        await asyncio.gather(*shared, self._owned.make_secret(manifests.secret))
         await self._owned.make(manifests.job)
         self._known.restored_at = self._cluster.clock()
 
@@ -167,7 +168,8 @@ class KubernetesBackend:
             await self.stop(attempt)
 
     async def restore(self, attempt: AttemptRef, seen: Observation, plan: Callable[[], Plan]) -> None:
-        """Make what the pods of an attempt need, and somebody has deleted, again: Service, NetworkPolicy, ConfigMap.
+        """Make what the pods of an attempt need, and somebody has deleted, again: Service, NetworkPolicy,
+        ConfigMap; and its Secret where a pod waits for something: whether that is there cannot be asked.
 
         It is looked for every few seconds while a pod waits for an object that is missing, else once a minute.
 
@@ -188,8 +190,10 @@ class KubernetesBackend:
         if made["metadata"]["name"] != attempt_name(self._job, attempt.number):
             return  # An operator of an earlier version named the objects of this attempt.
         client = self._cluster.client
-        shared = self.render(plan()).shared
-        for wanted in shared:
+        manifests = self.render(plan())
+        if lacks:
+            await self._owned.make_secret(manifests.secret)
+        for wanted in manifests.shared:
             if await client.read_metadata(wanted) is None:
                 _logger.warning("%s %s was deleted, and is made again", wanted["kind"], wanted["metadata"]["name"])
                 await self._owned.share(wanted)

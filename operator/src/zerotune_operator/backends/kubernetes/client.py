@@ -33,6 +33,7 @@ _LOST = (TimeoutError, aiohttp.ClientError, OSError)
 _PLURALS = {
     ("v1", "ConfigMap"): "configmaps",
     ("v1", "Event"): "events",
+    ("v1", "Secret"): "secrets",
     ("v1", "Service"): "services",
     ("batch/v1", "Job"): "jobs",
     ("coordination.k8s.io/v1", "Lease"): "leases",

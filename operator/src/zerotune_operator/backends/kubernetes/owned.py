@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
@@ -19,6 +20,7 @@ from zerotune_operator.backends.kubernetes.objects import (
     selector,
 )
 from zerotune_operator.backends.kubernetes.observe import ClusterView
+from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.errors import TemporaryError
 
 PATIENCE_SECONDS = 10
@@ -79,6 +81,18 @@ class OwnedObjects:
             _require_owner(made, wanted)
             if not wanted.get("immutable"):
                 await client.apply(wanted)
+
+    async def make_secret(self, wanted: Object) -> None:
+        """Create the Secret of an attempt, of random content; one that is there stays: the operator reads no Secrets.
+
+        Raises:
+            ConfigurationError: the API server refuses it.
+            TemporaryError: it does not answer.
+        """
+        try:
+            await self._cluster.client.create(wanted | {"stringData": {RENDEZVOUS_FILE: secrets.token_hex(32)}})
+        except ConflictError:
+            return  # Made by an earlier try, whose pods may have read it.
 
     async def events(self, view: ClusterView, *, lacks_pods: bool) -> tuple[Object, ...]:
         """Events about what may have run into trouble that only Events report: the Job, where it has too few pods, and

@@ -2,6 +2,7 @@
 
     Service, NetworkPolicy    one of each a job, for all its attempts
     ConfigMap                 one an attempt, never changed: config.json, hostfile, deepspeed.json
+    Secret                    one an attempt: what its ranks know each other by; its content is made with it
     Job                       one an attempt, a pod a node
 
 All are owned by the FineTuneJob or InferenceJob, and go away with it.
@@ -40,6 +41,8 @@ class Manifests:
 
     shared: tuple[Object, ...]
     """Service, NetworkPolicy and ConfigMap: they are there before the Job."""
+    secret: Object
+    """The Secret, without what it holds. It is created once and never read."""
     job: Object
     """The Indexed Job: a pod a node. It is created once and never applied again: its template cannot change, and
     where a queue admits it, `suspend` and parts of the template are the queue's."""
@@ -54,6 +57,7 @@ def render(plan: Plan, job: Job, installation: Installation) -> Manifests:
     port = plan.config.launch.progress_port
     return Manifests(
         shared=(service(job, port), network_policy(job, port), _config_map(plan, job)),
+        secret=_secret(plan, job),
         job=_indexed_job(plan, job, installation),
     )
 
@@ -89,8 +93,18 @@ def _config_map(plan: Plan, job: Job) -> Object:
     }
 
 
+def _secret(plan: Plan, job: Job) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": _metadata(plan, job, labels(job, "trainer", plan.config.job.attempt)),
+        "immutable": True,
+    }
+
+
 def _metadata(plan: Plan, job: Job, labels: dict[str, str]) -> Object:
-    """Of the ConfigMap and the Job of the attempt, which have one name."""
+    """Of the ConfigMap, the Secret and the Job of the attempt, which have one name."""
     made = metadata(job, attempt_name(job, plan.config.job.attempt), labels)
     return made | {"annotations": {CONFIG_DIGEST_ANNOTATION: plan.config.digest()}}
 

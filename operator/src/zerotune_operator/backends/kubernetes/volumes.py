@@ -13,7 +13,7 @@ from zerotune_operator.backends.kubernetes.objects import Object, given
 from zerotune_trainer.config import InferConfig, TrainConfig
 
 JOB_DIR = "/zerotune/job"
-"""The job's folder: config.json, hostfile, deepspeed.json."""
+"""The job's folder: config.json, hostfile, deepspeed.json, and what the ranks of the attempt know each other by."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ def scratch() -> list[Mount]:
     return [Mount("tmp", "/tmp", {"emptyDir": {}}), Mount("cache", CACHE_DIR, {"emptyDir": {}})]  # noqa: S108
 
 
-def job_folder(config_map: str) -> Mount:
-    """What the launcher is told."""
-    return Mount("job", JOB_DIR, {"configMap": {"name": config_map}}, read_only=True)
+def job_folder(attempt: str) -> Mount:
+    """What the launcher receives: the ConfigMap and the Secret of an attempt, of one name, in one folder."""
+    sources = [{"configMap": {"name": attempt}}, {"secret": {"name": attempt}}]
+    return Mount("job", JOB_DIR, {"projected": {"sources": sources}}, read_only=True)
 
 
 def shared_memory(backend: KubernetesSpec, topology: Topology) -> Mount:

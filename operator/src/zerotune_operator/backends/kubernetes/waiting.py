@@ -91,7 +91,7 @@ def could_not_start(reason: str, message: str) -> Waiting | None:
 
 def _of_ours(pod: Object, found: Waiting) -> Waiting:
     """What a pod waits for, with another hint where that is for the operator to make: its configuration."""
-    ours = re.search(rf'configmap "{re.escape(str(pod_state.job_of(pod)))}" not found', found.message)
+    ours = re.search(rf'(configmap|secret) "{re.escape(str(pod_state.job_of(pod)))}" not found', found.message)
     return found.model_copy(update={"hint": _OWN_CONFIGURATION}) if ours else found
 
 

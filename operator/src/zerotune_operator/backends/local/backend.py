@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from zerotune_operator.backends.local.render import LocalAttempt, render
 from zerotune_operator.backends.local.state import JobFolder
 from zerotune_operator.lifecycle.observation import Observation
 from zerotune_operator.plan import Plan
+from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.errors import TemporaryError
 
 
@@ -70,8 +72,11 @@ class LocalBackend:
 
 
 def _write(rendered: LocalAttempt) -> None:
-    rendered.folder.mkdir(exist_ok=True)
+    rendered.folder.mkdir(mode=0o700, exist_ok=True)
     for name, text in rendered.files.items():
         (rendered.folder / name).write_text(text)
+    secret = rendered.folder / RENDEZVOUS_FILE
+    secret.touch(mode=0o600)
+    secret.write_text(secrets.token_hex(32))
     for node in rendered.nodes:
         node.termination_message.unlink(missing_ok=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from transformers import TrainerState
 
 from zerotune_trainer.atomic import write_atomically
+from zerotune_trainer.collectives import barrier, gather, on_first_rank
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.distributed import barrier, gather, on_first_rank
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.manifest import Manifest, differences
 from zerotune_trainer.reporting.results import METRICS_NAME
@@ -50,7 +50,7 @@ class CheckpointReader:
                 not load; or it was written by another number of ranks.
             InputMissingError: the one asked for by name is not there.
         """
-        candidates, self.passed_over = on_first_rank(self._candidates)
+        candidates, self.passed_over = on_first_rank(self._candidates, tuple[list[Candidate], list[str]])
         for candidate in candidates:
             problems = self._problems(candidate)
             if not problems:
@@ -84,7 +84,7 @@ class CheckpointReader:
         if not asked or state.best_global_step in (None, state.global_step):
             return None
         name = name_of(state.best_global_step)
-        problems = self._problems(on_first_rank(lambda: self._candidate(name)))
+        problems = self._problems(on_first_rank(lambda: self._candidate(name), Candidate))
         if problems:
             raise ConfigurationError(
                 f"{self._store.uri}/{name}, the state that evaluated best, is damaged: {'; '.join(problems[:3])}",
@@ -162,11 +162,11 @@ class CheckpointReader:
         path = self._fetched(candidate.name)
         share = list(self._share.of_files(candidate.manifest.files))
         found = differences(path, candidate.manifest.model_copy(update={"files": share}))
-        problems = [problem for part in gather(found) for problem in part]
+        problems = [problem for part in gather(found, list[str]) for problem in part]
         if problems:
             return problems
         found = load_problems(path, [file.path for file in share])
-        return [problem for part in gather(found) for problem in part]
+        return [problem for part in gather(found, list[str]) for problem in part]
 
     def _fetched(self, name: str) -> Path:
         if self._share.is_first:

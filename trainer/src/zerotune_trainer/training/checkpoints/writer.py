@@ -9,8 +9,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, TrainerState
 
+from zerotune_trainer.collectives import barrier, gather
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.distributed import barrier, gather
 from zerotune_trainer.manifest import ManifestFile, describe, files_of
 from zerotune_trainer.ownership import writing_errors
 from zerotune_trainer.reporting.results import METRICS_NAME
@@ -74,7 +74,7 @@ class CheckpointWriter:
         barrier()
         entries = describe(draft, self._share.of_files(sorted(files_of(draft))))
         self._store.push(name, entries)
-        by_path = {entry.path: entry for part in gather(entries) for entry in part}
+        by_path = {entry.path: entry for part in gather(entries, list[ManifestFile]) for entry in part}
         return [by_path[path] for path in sorted(by_path)]
 
     def _complete(self, name: str, state: TrainerState, files: list[ManifestFile]) -> None:
