@@ -46,6 +46,8 @@ def node_variables(launch: Launch | Compute) -> dict[str, str]:
         "OMP_NUM_THREADS": str(launch.threads_per_rank),
         # Else tokenizers warns, and stops using threads, when a rank starts workers.
         "TOKENIZERS_PARALLELISM": "false",
+        # Also where a library asks torch.load to run what a file says: whoever writes a checkpoint writes no code.
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
         # Whether there is a GPU is asked of NVML: asking CUDA would make it useless in forked ranks.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         # The forkserver is a `python -c`, whose path begins with the current folder: a `datasets.py` there is not ours.

@@ -15,7 +15,7 @@ from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.manifest import Manifest, differences
 from zerotune_trainer.reporting.results import METRICS_NAME
-from zerotune_trainer.training.checkpoints.loading import first_line, load_problems
+from zerotune_trainer.training.checkpoints.loading import allow_state_types, first_line, load_problems
 from zerotune_trainer.training.checkpoints.sharing import Share, check_ranks
 from zerotune_trainer.training.checkpoints.store import CheckpointStore, State, name_of
 
@@ -50,6 +50,7 @@ class CheckpointReader:
                 not load; or it was written by another number of ranks.
             InputMissingError: the one asked for by name is not there.
         """
+        allow_state_types()
         candidates, self.passed_over = on_first_rank(self._candidates, tuple[list[Candidate], list[str]])
         for candidate in candidates:
             problems = self._problems(candidate)
