@@ -22,6 +22,15 @@ SMALL = {
 }
 GROUPED = {"num_key_value_heads": 2}
 EXPERTS = {**GROUPED, "num_experts": 4, "moe_intermediate_size": 48}
+OPT = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "ffn_dim": 96,
+    "vocab_size": 128,
+    "max_position_embeddings": 50,
+}
+FALCON = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 128}
 GPT2 = {"n_embd": 64, "n_layer": 3, "n_head": 4, "vocab_size": 128, "n_positions": 50}
 
 MODELS: list[tuple[str, dict[str, Any]]] = [
@@ -46,12 +55,28 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("qwen2_moe", {**EXPERTS, "shared_expert_intermediate_size": 80}),
     ("qwen3_moe", {**EXPERTS, "mlp_only_layers": [0]}),
     ("qwen3_moe", {**EXPERTS, "decoder_sparse_step": 2}),
+    ("smollm3", GROUPED),
+    ("olmo", GROUPED),
+    ("stablelm", GROUPED),
+    ("stablelm", {**GROUPED, "use_qkv_bias": True}),
+    ("starcoder2", GROUPED),
+    ("starcoder2", {"use_bias": False}),
+    ("gpt_bigcode", GPT2),
+    ("gpt_bigcode", {**GPT2, "multi_query": False}),
+    ("gptj", {**GPT2, "rotary_dim": 8}),
+    ("bloom", {"hidden_size": 64, "n_layer": 3, "n_head": 4, "vocab_size": 128}),
+    ("opt", {**OPT, "word_embed_proj_dim": 64}),
+    ("opt", {**OPT, "word_embed_proj_dim": 32, "do_layer_norm_before": False}),
+    ("falcon", FALCON),
+    ("falcon", {**FALCON, "multi_query": False, "bias": True, "parallel_attn": False}),
+    ("falcon", {**FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
 ]
+OF_ITS_OWN_SIZES = {"gpt2", "gpt_bigcode", "gptj", "bloom", "opt", "falcon"}
 
 
 @pytest.mark.parametrize(("model_type", "options"), MODELS)
 def test_count_is_that_of_the_model_in_transformers(model_type: str, options: dict[str, Any]) -> None:
-    config = CONFIG_MAPPING[model_type](**(options if model_type == "gpt2" else SMALL | options))
+    config = CONFIG_MAPPING[model_type](**(options if model_type in OF_ITS_OWN_SIZES else SMALL | options))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     shape = read_shape(config.to_diff_dict())
@@ -108,6 +133,43 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     ("Phi-2", {"model_type": "phi"} | sizes(2560, 32, 32, 32, 10240, 51200), 2_779_683_840),
     ("Pythia-6.9B", {"model_type": "gpt_neox"} | sizes(4096, 32, 32, 32, 16384, 50432), 6_857_302_016),
     (
+        "Falcon-7B",
+        {
+            "model_type": "falcon",
+            "hidden_size": 4544,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 71,
+            "vocab_size": 65024,
+            "multi_query": True,
+            "parallel_attn": True,
+        },
+        6_921_720_704,
+    ),
+    (
+        "OPT-6.7B",
+        {
+            "model_type": "opt",
+            "hidden_size": 4096,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "ffn_dim": 16384,
+            "vocab_size": 50272,
+            "max_position_embeddings": 2048,
+        },
+        6_658_473_984,
+    ),
+    (
+        "BLOOM-7B1",
+        {"model_type": "bloom", "n_embed": 4096, "n_layer": 30, "n_head": 32, "vocab_size": 250880},
+        7_069_016_064,
+    ),
+    (
+        "GPT-J-6B",
+        {"model_type": "gptj", "n_embd": 4096, "n_layer": 28, "n_head": 16, "vocab_size": 50400, "n_positions": 2048},
+        6_050_882_784,
+    ),
+    ("StarCoder2-7B", {"model_type": "starcoder2"} | sizes(4608, 32, 36, 4, 18432, 49152), 7_173_923_840),
+    (
         "GPT-2",
         {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "vocab_size": 50257, "n_positions": 1024},
         124_439_808,
@@ -132,6 +194,26 @@ def test_sizes_of_a_multimodal_model_are_those_of_its_text_part() -> None:
     assert nested.parameters == read_shape({"model_type": "gemma3_text", "head_dim": 32, **SMALL}).parameters
 
 
+def test_a_nested_config_is_completed_by_the_defaults_of_its_class() -> None:
+    """As gemma-3-4b was published: what equals the defaults of transformers is not there."""
+    text = {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34}
+    shape = read_shape({"model_type": "gemma3", "text_config": text, "vision_config": {"hidden_size": 1152}})
+    assert (shape.parameters, shape.vocab_size, shape.kv_size) == (3_880_263_168, 262_208, 1024)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "bert"}, "a bert model sees the tokens that it is to predict: it has no causal mask"),
+        ({"is_encoder_decoder": True}, "a llama model has an encoder and a decoder"),
+    ],
+)
+def test_a_model_that_is_no_decoder_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read_shape({"model_type": "llama", **SMALL, **change})
+    assert read_shape({"model_type": "bert", "is_decoder": True, **SMALL})
+
+
 WRONG = [
     ({"hidden_size": None}, "config.json: there is no hidden_size"),
     ({"hidden_size": "64"}, "config.json: hidden_size is '64', which is not a positive whole number"),
@@ -139,6 +221,10 @@ WRONG = [
     ({"vocab_size": True}, "config.json: vocab_size is True, which is not a positive whole number"),
     ({"num_attention_heads": 3}, "config.json: hidden_size 64 is not a multiple of num_attention_heads 3"),
     ({"num_key_value_heads": 3}, "config.json: num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
+    (
+        {"mlp_only_layers": 3, "num_local_experts": 8},
+        "config.json: mlp_only_layers is 3, which is not a list of layers",
+    ),
     ({"num_local_experts": "8"}, "config.json: num_local_experts is '8', which is not a positive whole number"),
 ]
 

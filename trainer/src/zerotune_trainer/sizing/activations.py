@@ -97,7 +97,8 @@ def _attention_bytes(workload: Workload) -> float:
         return (4 if workload.precision == "fp32" else 6) * shape.heads * length
     if not _has_mask(workload):
         return 0
-    return width * length + 2 * width * max(0, _queries(workload) - shape.kv_size)
+    copied = 0 if shape.architecture == "falcon" else max(0, _queries(workload) - shape.kv_size)
+    return width * length + 2 * width * copied
 
 
 def _has_mask(workload: Workload) -> bool:
