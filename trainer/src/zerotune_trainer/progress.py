@@ -38,6 +38,8 @@ class Progress(Settings):
     """exp of `evalLoss`."""
     tokens_per_second: float | None = None
     """Tokens of all ranks per second of wall time, over the last log interval."""
+    mfu: float | None = None
+    """Model FLOPs utilization: share of what the devices can compute; absent on CPU and on unknown GPUs."""
     eta_seconds: float | None = None
     """Seconds to go at the present pace."""
     memory_bytes: int | None = None

@@ -21,6 +21,8 @@ from zerotune_trainer.mesh import Mesh
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.reporting.results import METRICS_NAME
+from zerotune_trainer.sizing.flops import Utilization
+from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.storage import Folder, local_folder
 from zerotune_trainer.training import zero
 from zerotune_trainer.training.arguments import training_arguments
@@ -89,7 +91,10 @@ def train(config: TrainConfig, context: RankContext) -> None:
     writer = CheckpointWriter(checkpoint_store, config, share, output.local)
     writer.warn_on_volume(loaded)
     collator = method.collator(config, tokenizer, loaded.config)
-    step, metrics = StepState(), MetricsLogger(output.local, context.report, writes=context.rank == 0)
+    shape, devices = shape_of_file(model_folder / "config.json"), [entry.device for entry in topology]
+    utilization = Utilization.of_devices(shape, devices, config.training.precision)
+    metrics = MetricsLogger(output.local, context.report, writes=context.rank == 0, utilization=utilization)
+    step = StepState()
     trainer = CausalTrainer(
         evaluate=method.evaluate,
         mesh=mesh,

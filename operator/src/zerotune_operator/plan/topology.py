@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from itertools import pairwise
 from typing import Literal
 
 from zerotune_operator.api.parallelism import Parallelism
@@ -13,34 +11,9 @@ from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.sizing.devices import memory_mib
 
 _MIB = 1 << 20
-
-_MEMORY_MIB = {
-    "t4": 15360,
-    "a10": 23028,
-    "a10g": 23028,
-    "a30": 24576,
-    "a40": 46068,
-    "a6000": 49140,
-    "l4": 23034,
-    "l40": 46068,
-    "l40s": 46068,
-    "rtx 3090": 24576,
-    "rtx 4090": 24564,
-    "rtx 5090": 32607,
-    "6000 ada": 49140,
-    "pro 6000": 97887,
-    "h100 pcie": 81559,
-    "h100 nvl": 95830,
-    "h20": 97871,
-    "h200": 143771,
-    "gh200": 97871,
-    "b200": 183359,
-    "gb200": 189471,
-    "b300": 275040,
-}
-"""Memory of GPUs whose product label does not say it, in MiB as the driver reports it."""
 
 
 class PlannedTopology(Settings):
@@ -99,14 +72,7 @@ def gpu_memory(accelerator: Accelerator) -> int | None:
         return int(parse_quantity(accelerator.memory))
     if accelerator.product is None:
         return None
-    name = accelerator.product.lower()
-    words = re.split(r"[^a-z0-9.]+", name)
-    # Two words say more than one: an H100-NVL has more memory than an H100.
-    pairs = [" ".join(pair) for pair in pairwise(words)]
-    known = next((_MEMORY_MIB[word] for word in (*pairs, *words) if word in _MEMORY_MIB), None)
-    slice_or_size = re.search(r"mig-\d+g\.(\d+)gb", name) or re.search(r"(\d+)gb", name)
-    if slice_or_size and (known is None or "mig-" in name):
-        known = int(slice_or_size[1]) * 1024
+    known = memory_mib(accelerator.product)
     return None if known is None else known * _MIB
 
 

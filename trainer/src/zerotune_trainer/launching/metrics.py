@@ -23,6 +23,7 @@ _PROGRESS = {
     "eval_loss": "Loss of the last evaluation",
     "perplexity": "exp of the loss of the last evaluation",
     "tokens_per_second": "Tokens of all ranks per second",
+    "mfu": "Model FLOPs utilization: share of what the devices can compute",
     "eta_seconds": "Seconds to go at the present pace",
     "memory_bytes": "Peak memory of rank 0",
     "failed_records": "Records that became a record with an error",

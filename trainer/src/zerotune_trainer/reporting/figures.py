@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from zerotune_trainer.reporting.results import Results, TrainRecord
 from zerotune_trainer.reporting.scales import number
@@ -37,6 +38,7 @@ def final_figures(results: Results, steps: Sequence[TrainRecord] = ()) -> list[F
         Figure("Tokens trained", f"{results.tokens:,}") if results.tokens is not None else None,
         Figure("Time", duration(results.seconds)) if results.seconds is not None else None,
         _figure("Tokens per second", _speed(results)),
+        _utilization(steps),
         Figure("Output is the state of step", f"{results.best_step:,}") if results.best_step is not None else None,
         _peak(steps),
         Figure("ZeRO stage", str(results.zero_stage)) if results.zero_stage is not None else None,
@@ -76,6 +78,11 @@ def _compared(name: str, value: float | None, before: float | None) -> Figure | 
 
 def _speed(results: Results) -> float | None:
     return results.tokens / results.seconds if results.tokens and results.seconds else None
+
+
+def _utilization(steps: Sequence[TrainRecord]) -> Figure | None:
+    shares = [record.mfu for record in steps if record.mfu is not None]
+    return Figure("Model FLOPs utilization, median", f"{median(shares):.1%}") if shares else None
 
 
 def _peak(steps: Sequence[TrainRecord]) -> Figure | None:

@@ -30,6 +30,8 @@ class TrainRecord(Settings):
     grad_norm: float | None = None
     tokens_per_second: float | None = None
     """Tokens of all ranks per second of wall time since the previous record."""
+    mfu: float | None = None
+    """Model FLOPs utilization since then, as `sizing.flops` counts it; absent where the devices' peak is not known."""
     memory_bytes: int | None = None
     """Peak device memory of rank 0; on CPU its peak resident set."""
     elapsed_seconds: float | None = None

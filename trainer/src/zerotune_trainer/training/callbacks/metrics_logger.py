@@ -15,6 +15,7 @@ from typing_extensions import override
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.progress import Progress, Reporter
 from zerotune_trainer.reporting.results import METRICS_NAME, EvalRecord, TrainRecord, read_metrics
+from zerotune_trainer.sizing.flops import Utilization
 
 
 class MetricsLogger(TrainerCallback):
@@ -24,20 +25,24 @@ class MetricsLogger(TrainerCallback):
     one that still runs has to say goes on into the old one.
     """
 
-    def __init__(self, output: Path, reporter: Reporter, *, writes: bool) -> None:
+    def __init__(
+        self, output: Path, reporter: Reporter, *, writes: bool, utilization: Utilization | None = None
+    ) -> None:
         self._path = output / METRICS_NAME
         self._reporter = reporter
         self._writes = writes
+        self._utilization = utilization
         self._file: TextIO | None = None
         self._stopwatch = _Stopwatch(0.0)
-        self._tokens_at_record = 0
+        self._tokens_at_record = self._step_at_record = self._rows_per_step = 0
         self._progress = Progress(step=0, total=0)
 
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the stopwatch where the record of an earlier attempt ends."""
         self._stopwatch = _Stopwatch(last_elapsed(self._path) if self._writes else 0.0)
-        self._tokens_at_record = state.num_input_tokens_seen
+        self._tokens_at_record, self._step_at_record = state.num_input_tokens_seen, state.global_step
+        self._rows_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self._progress = Progress(step=state.global_step, total=state.max_steps, first_step=state.global_step)
         self._reporter.phase("training")
 
@@ -73,14 +78,17 @@ class MetricsLogger(TrainerCallback):
 
     def _train(self, state: TrainerState, logs: dict[str, float]) -> None:
         tokens = state.num_input_tokens_seen - self._tokens_at_record
-        self._tokens_at_record = state.num_input_tokens_seen
+        rows = (state.global_step - self._step_at_record) * self._rows_per_step
+        self._tokens_at_record, self._step_at_record = state.num_input_tokens_seen, state.global_step
+        speed = tokens / self._stopwatch.lap()
         record = TrainRecord(
             step=state.global_step,
             epoch=state.epoch,
             loss=_finite(logs["loss"]),
             learning_rate=logs["learning_rate"],
             grad_norm=_finite(logs.get("grad_norm")),
-            tokens_per_second=tokens / self._stopwatch.lap(),
+            tokens_per_second=speed,
+            mfu=self._utilization.at(speed, tokens / max(rows, 1)) if self._utilization else None,
             memory_bytes=_peak_memory(),
             elapsed_seconds=self._stopwatch.elapsed(),
         )
