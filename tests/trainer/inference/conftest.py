@@ -26,11 +26,11 @@ from tests.trainer.inference.stub_job import Reports, StubEngine, StubJob
 from zerotune_trainer import engines
 from zerotune_trainer.config import RENDEZVOUS_FILE, InferConfig
 from zerotune_trainer.config.sources import Model
+from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.forkserver import start_rank
 from zerotune_trainer.launching.worker import run_rank
-from zerotune_trainer.model import load_tokenizer
 from zerotune_trainer.progress import Beat, Progress
 
 CHAT_TEMPLATE = (

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from zerotune_trainer.errors import OutOfMemoryError, PeerLostError, TemporaryError
-from zerotune_trainer.launching.failures import classify
+from zerotune_trainer.failures import classify
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from zerotune_trainer.config import load_config
 from zerotune_trainer.errors import DataError, PeerLostError, StoppedError, ZerotuneError
+from zerotune_trainer.failures import describe
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launching.failures import describe
 from zerotune_trainer.launching.forkserver import start_imports
 from zerotune_trainer.launching.heartbeat import Heartbeat
 from zerotune_trainer.launching.logs import set_up_log

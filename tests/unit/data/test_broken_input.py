@@ -17,8 +17,8 @@ from tests.unit.data.conftest import MakeConfig
 from zerotune_trainer import data
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.data.__main__ import main
+from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
-from zerotune_trainer.model import load_tokenizer
 
 QUESTION = {"messages": [{"role": "user", "content": "what?"}, {"role": "assistant", "content": "that"}]}
 

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from zerotune_trainer import data
 from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, ZerotuneError
-from zerotune_trainer.model import load_tokenizer
 
 MakeConfig = Callable[..., TrainConfig]
 Tokenizer = PreTrainedTokenizerFast

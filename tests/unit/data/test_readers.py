@@ -21,7 +21,7 @@ from zerotune_trainer import storage
 from zerotune_trainer.config.sources import Records
 from zerotune_trainer.data.records import read_records
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError, ZerotuneError
-from zerotune_trainer.launching.failures import classify
+from zerotune_trainer.failures import classify
 
 Rows = list[dict[str, Any]]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from zerotune_trainer import errors
 from zerotune_trainer.errors import Failure
-from zerotune_trainer.launching.failures import classify, describe, of_exit, or_stopped, root_cause
+from zerotune_trainer.failures import classify, describe, of_exit, or_stopped, root_cause
 from zerotune_trainer.launching.processes import oom_kills
 
 

@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from zerotune_trainer.config import Launch
-from zerotune_trainer.errors import ConfigurationError, Failure, NameResolutionError, TemporaryError
-from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launching.metrics import render_metrics
-from zerotune_trainer.launching.names import wait_for_names
-from zerotune_trainer.launching.peers import suspects, unanswering
-from zerotune_trainer.launching.resolve import (
+from zerotune_trainer.addresses import (
     address_of,
     listen,
     listening_address,
-    this_host,
 )
+from zerotune_trainer.config import Launch
+from zerotune_trainer.errors import ConfigurationError, Failure, NameResolutionError, TemporaryError
+from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.launching.identity import this_host
+from zerotune_trainer.launching.metrics import render_metrics
+from zerotune_trainer.launching.names import wait_for_names
+from zerotune_trainer.launching.peers import suspects, unanswering
 from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.termination import TerminationLog
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress

@@ -9,8 +9,8 @@ import pytest
 from zerotune_trainer.config import load_config
 from zerotune_trainer.errors import Failure, InternalError
 from zerotune_trainer.hostfile import Hostfile
+from zerotune_trainer.launching.identity import this_host
 from zerotune_trainer.launching.node import run_node
-from zerotune_trainer.launching.resolve import this_host
 
 FOLDER = Path(__file__).parents[2] / "golden" / "plan" / "cpt-two-nodes-zero-2"
 HOSTFILE = Hostfile.parse("tune-a0-0.svc slots=2\ntune-a0-1.svc slots=2\n")

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from pydantic import TypeAdapter
 
 from zerotune_trainer.errors import Failure, ZerotuneError, error_of
-from zerotune_trainer.launching.failures import classify, describe
+from zerotune_trainer.failures import classify, describe
 
 T = TypeVar("T")
 

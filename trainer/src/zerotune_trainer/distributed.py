@@ -14,11 +14,11 @@ from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import Store
 
 from zerotune_trainer import collectives, compat
+from zerotune_trainer.addresses import address_of
 from zerotune_trainer.config import Launch
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launching.resolve import address_of
 from zerotune_trainer.progress import TopologyEntry
 
 _SECONDS_FOR_THE_LAUNCHER = 30

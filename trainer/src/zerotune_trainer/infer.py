@@ -18,13 +18,14 @@ from typing import cast
 from torch.distributed.distributed_c10d import Store
 from transformers import PreTrainedTokenizerBase
 
-from zerotune_trainer import collectives, distributed, model, model_checks
+from zerotune_trainer import collectives, distributed, model_checks
 from zerotune_trainer.collectives import Collectives
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.data.processing import Process, load_processing
 from zerotune_trainer.data.readers import Record
+from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines import engine_class
 from zerotune_trainer.errors import DataError
 from zerotune_trainer.inference.output import ShardFiles, final_progress, finished, write_results
@@ -83,7 +84,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     model_checks.check_config(config, folder)
     empty = model_checks.empty_model(config.model, folder)
     model_checks.check_weights(empty, folder)
-    tokenizer = model.load_tokenizer(config.model, folder)
+    tokenizer = load_tokenizer(config.model, folder)
     ownership = Ownership(output, config.job)
     plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, context.world_size).to_json(), str)
     plan = WorkPlan.model_validate_json(plan_json)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from zerotune_trainer.errors import ConfigurationError, DataError, InternalError, ZerotuneError
-from zerotune_trainer.launching.failures import classify
+from zerotune_trainer.failures import classify
 
 _OF_MACHINE = {"DistError", "AcceleratorError"}
 """Errors of torch that are about other ranks or the device, by name."""

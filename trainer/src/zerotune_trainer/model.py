@@ -1,4 +1,4 @@
-"""The tokenizer and the model that a job starts from, loaded whole or refused."""
+"""The model that a job starts from, loaded whole or refused."""
 
 from __future__ import annotations
 
@@ -11,25 +11,18 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
-from zerotune_trainer.errors import ConfigurationError, InputMissingError
+from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.model_checks import MEND, some
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_TOKENIZER_FILES = ("*token*", "vocab*", "*.model")
-_TOKENIZER_HINT = (
-    "give the files that were published with the model; a tokenizer.json that newer libraries wrote takes a newer "
-    "trainer image, and one that is missing is made by transformers.convert_slow_tokenizer"
-)
 _log = logging.getLogger(__name__)
 
 
@@ -48,35 +41,6 @@ def resolve_precision(precision: Precision, accelerator: str) -> str:
     if precision == "auto":
         return "bf16" if accelerator == "cuda" else "fp32"
     return precision
-
-
-def load_tokenizer(model: Model, folder: Path) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with the spec's chat template where it gives one.
-
-    A tokenizer without a padding token pads with its end token; padding has no loss, an end token that belongs to
-    the text keeps its own.
-
-    Raises:
-        InputMissingError: the folder holds no tokenizer.
-        ConfigurationError: the tokenizer cannot be loaded, or has neither a padding nor an end token.
-    """
-    try:
-        with input_errors(ConfigurationError, f"the tokenizer in {folder} cannot be loaded", _TOKENIZER_HINT):
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
-    except ConfigurationError as error:
-        if any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
-            raise
-        raise InputMissingError(f"{folder} holds no tokenizer", "put the model's tokenizer files there") from error
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise ConfigurationError(
-                f"the tokenizer in {folder} has neither a padding nor an end token",
-                "set eos_token in tokenizer_config.json",
-            )
-        tokenizer.pad_token = tokenizer.eos_token
-    if model.chat_template is not None:
-        tokenizer.chat_template = model.chat_template
-    return tokenizer
 
 
 def load_model(

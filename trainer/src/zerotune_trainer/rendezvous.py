@@ -23,11 +23,11 @@ import torch.distributed as dist
 from pydantic import ValidationError
 from torch.distributed.distributed_c10d import Store
 
+from zerotune_trainer.addresses import listen
 from zerotune_trainer.config import Launch, rendezvous_secret
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import AuthenticationError, ConfigurationError, PeerLostError
-from zerotune_trainer.launching.resolve import listen
 
 _HELLO = "hello of rank {}"
 _PROOF = "proof of rank {}"

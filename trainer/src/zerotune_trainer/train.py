@@ -15,6 +15,7 @@ from zerotune_trainer import collectives, compat, data, distributed, methods, mo
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
+from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import DataError, StoppedError
 from zerotune_trainer.input_errors import is_of_machine
 from zerotune_trainer.mesh import Mesh
@@ -70,7 +71,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     model_checks.check_config(config, model_folder)
     empty = model_checks.empty_model(config.model, model_folder)
     model_checks.check_weights(empty, model_folder)
-    tokenizer = model.load_tokenizer(config.model, model_folder)
+    tokenizer = load_tokenizer(config.model, model_folder)
     rows = method.prepare(config, tokenizer)
     model_checks.check_tokens(empty, tokenizer, rows.splits)
     model_checks.check_positions(empty, max(data.padded_length(config, split.longest()) for split in rows.splits))

@@ -16,9 +16,9 @@ import datasets
 
 from zerotune_trainer.config import TrainConfig, load_config
 from zerotune_trainer.data.prepare import tokenized_records
+from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.launching.failures import classify
-from zerotune_trainer.model import load_tokenizer
+from zerotune_trainer.failures import classify
 from zerotune_trainer.storage import local_folder
 
 

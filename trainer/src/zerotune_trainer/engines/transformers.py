@@ -20,6 +20,7 @@ from transformers import (
 from zerotune_trainer import model as models
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation
+from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.sampling import sampler, seed_of
@@ -64,7 +65,7 @@ class TransformersEngine:
         device = f"cuda:{replica.local_rank}" if accelerator == "cuda" else "cpu"
         precision = models.resolve_precision(config.precision, accelerator)
         loaded = models.load_model(config.model, folder, precision, accelerator, device)
-        tokenizer = models.load_tokenizer(config.model, folder)
+        tokenizer = load_tokenizer(config.model, folder)
         return cls(loaded, tokenizer, config.generation, config.per_device_batch_size)
 
     @property

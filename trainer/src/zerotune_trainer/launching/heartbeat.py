@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from zerotune_trainer.errors import Failure, PeerLostError, StoppedError
-from zerotune_trainer.launching.failures import describe
+from zerotune_trainer.failures import describe
 from zerotune_trainer.launching.processes import exit_now
 from zerotune_trainer.progress import Beat, Completion, Phase, Progress, TopologyEntry
 

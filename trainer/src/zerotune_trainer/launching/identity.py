@@ -9,11 +9,13 @@ machine, there is nothing to compare.
 from __future__ import annotations
 
 import os
+import socket
 
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.errors import InternalError
 from zerotune_trainer.hostfile import Host, Hostfile
 
+HOST_VARIABLE = "ZEROTUNE_HOST"
 UID_VARIABLE = "ZEROTUNE_JOB_UID"
 ATTEMPT_VARIABLE = "ZEROTUNE_ATTEMPT"
 DIGEST_VARIABLE = "ZEROTUNE_CONFIG_DIGEST"
@@ -40,6 +42,19 @@ def require_own_config(config: TrainConfig | InferConfig) -> None:
                 "nothing was read or written; the next attempt gets a folder of its own. Where that fails too, see "
                 "that backend.kubernetes.image is of the version of the operator",
             )
+
+
+def this_host(hostfile: Hostfile, name: str | None = None) -> Host:
+    """The host this process runs on: by the name given, else `ZEROTUNE_HOST`, else `ZEROTUNE_HOST_INDEX`, else the
+    machine's own name.
+
+    Raises:
+        ConfigurationError: the hostfile does not name it.
+        InternalError: it has no host of that index.
+    """
+    given = name or os.environ.get(HOST_VARIABLE)
+    by_index = None if given else host_by_index(hostfile)
+    return by_index or hostfile.host(given or socket.gethostname())
 
 
 def host_by_index(hostfile: Hostfile) -> Host | None:

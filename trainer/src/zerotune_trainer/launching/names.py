@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from zerotune_trainer.config import Launch
 from zerotune_trainer.errors import Failure, NameResolutionError
-from zerotune_trainer.launching.failures import describe
+from zerotune_trainer.failures import describe
 
 REPORT_AFTER_SECONDS = 30.0
 """For how long a name may be unknown before it is reported: DNS takes a while to learn of a new pod."""

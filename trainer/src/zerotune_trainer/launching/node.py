@@ -9,15 +9,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from zerotune_trainer.addresses import listen, listening_address
 from zerotune_trainer.config import load_config
 from zerotune_trainer.errors import Failure, InputMissingError, StoppedError, ZerotuneError
+from zerotune_trainer.failures import classify, describe
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launching.failures import classify, describe
 from zerotune_trainer.launching.forkserver import RankTarget, remove_socket, start_imports
-from zerotune_trainer.launching.identity import require_own_config
+from zerotune_trainer.launching.identity import require_own_config, this_host
 from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
 from zerotune_trainer.launching.names import wait_for_names
-from zerotune_trainer.launching.resolve import listen, listening_address, this_host
 from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.stopping import StopRequest
 from zerotune_trainer.launching.supervisor import Supervisor
@@ -40,7 +40,7 @@ def run_node(
 
     Args:
         folder: The job's folder: `config.json`, `hostfile`, `deepspeed.json`.
-        host: This host's name in the hostfile; default as in `resolve.this_host`.
+        host: This host's name in the hostfile; default as in `identity.this_host`.
         termination_log: File that gets a failure, or on the host of rank 0 the completion, as JSON; default as in
             `TerminationLog`.
         stop: Says when to stop; its signals are the caller's to catch.

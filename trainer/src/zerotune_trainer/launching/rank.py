@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerProcess
 import psutil
 
 from zerotune_trainer.errors import Failure, HangError, PeerLostError
-from zerotune_trainer.launching.failures import describe, of_exit, or_stopped
+from zerotune_trainer.failures import describe, of_exit, or_stopped
 from zerotune_trainer.launching.peers import SILENT_SECONDS
 from zerotune_trainer.progress import Beat, Phase, RankProgress
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from typing_extensions import override
 
+from zerotune_trainer.addresses import port_in_use
 from zerotune_trainer.launching.metrics import CONTENT_TYPE, render_metrics
-from zerotune_trainer.launching.resolve import port_in_use
 from zerotune_trainer.progress import NodeProgress
 
 _CONNECTIONS = 64

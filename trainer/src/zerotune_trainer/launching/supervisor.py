@@ -11,8 +11,8 @@ from pathlib import Path
 
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.errors import Failure, HangError, PeerLostError, StoppedError
+from zerotune_trainer.failures import root_cause
 from zerotune_trainer.hostfile import Host, Hostfile
-from zerotune_trainer.launching.failures import root_cause
 from zerotune_trainer.launching.forkserver import RankTarget, start_rank
 from zerotune_trainer.launching.peers import suspects, unanswering
 from zerotune_trainer.launching.processes import oom_kills

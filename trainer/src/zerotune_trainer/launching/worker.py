@@ -13,8 +13,8 @@ from typing import NoReturn
 from zerotune_trainer.config import InferConfig, Launch, TrainConfig, load_config
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import Failure, StoppedError
+from zerotune_trainer.failures import classify, describe, or_stopped
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launching.failures import classify, describe, or_stopped
 from zerotune_trainer.launching.heartbeat import Heartbeat
 from zerotune_trainer.launching.logs import set_up_log
 from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS

@@ -12,7 +12,7 @@ from zerotune_trainer.errors import Failure, InternalError, TemporaryError, Zero
 _READ = """
 import sys
 from zerotune_trainer.errors import ZerotuneError
-from zerotune_trainer.launching.failures import describe
+from zerotune_trainer.failures import describe
 from zerotune_trainer.storage import read_bytes
 try:
     sys.stdout.buffer.write(read_bytes(sys.argv[1]))

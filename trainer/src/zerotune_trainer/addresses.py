@@ -7,23 +7,6 @@ import os
 import socket
 
 from zerotune_trainer.errors import TemporaryError
-from zerotune_trainer.hostfile import Host, Hostfile
-from zerotune_trainer.launching.identity import host_by_index
-
-HOST_VARIABLE = "ZEROTUNE_HOST"
-
-
-def this_host(hostfile: Hostfile, name: str | None = None) -> Host:
-    """The host this process runs on: by the name given, else `ZEROTUNE_HOST`, else `ZEROTUNE_HOST_INDEX`, else the
-    machine's own name.
-
-    Raises:
-        ConfigurationError: the hostfile does not name it.
-        InternalError: it has no host of that index.
-    """
-    given = name or os.environ.get(HOST_VARIABLE)
-    by_index = None if given else host_by_index(hostfile)
-    return by_index or hostfile.host(given or socket.gethostname())
 
 
 def address_of(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
