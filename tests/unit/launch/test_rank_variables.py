@@ -35,6 +35,7 @@ def test_what_imports_look_at() -> None:
         "DS_ACCELERATOR": "cuda",
         "OMP_NUM_THREADS": "7",
         "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         "PYTHONSAFEPATH": "1",
     }
