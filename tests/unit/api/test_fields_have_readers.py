@@ -48,6 +48,7 @@ CALLED = {
     "generation": ("options",),
     "runPolicy": ("policy",),
     "kubernetes": ("backend", "backend_of"),
+    "metadata": ("users",),
     "credentials": ("each",),
 }
 """What code calls a part of a spec, beside its own name."""

@@ -47,7 +47,11 @@ def error(code: int, reason: str, message: str, *causes: dict[str, str]) -> Zero
         ((400, "", 'admission webhook "w.example.com" denied the request: no'), DeniedError, "policy or webhook"),
         ((422, "Invalid", "spec.parallelism: Invalid value", FIELD), InvalidError, "backend.kubernetes.pod"),
         ((400, "BadRequest", 'strict decoding error: unknown field "spec.x"'), InvalidError, "backend.kubernetes.pod"),
-        ((503, "ServiceUnavailable", "etcd is away"), UnavailableError, ""),
+        ((503, "ServiceUnavailable", "etcd is away"), UnavailableError, "asked again"),
+        ((500, "InternalError", 'Internal error occurred: failed calling webhook "a.b": no', {"message": "no"}),
+         UnavailableError, "webhook"),
+        ((403, "Forbidden", f'{JOB}: admission webhook "quota-team" denied the request: exceeded quota: none'),
+         DeniedError, "backend.kubernetes.metadata"),
         ((418, "Teapot", "no"), UnknownAnswerError, ""),
     ],
 )  # fmt: skip

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from zerotune_operator.api.quantity import Quantity
 from zerotune_trainer.config.base import JsonObject, ObjectName, Rule, Settings
+
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
+"""Value of a label of a Kubernetes object."""
+
+
+class ObjectMetadata(Settings):
+    """Labels and annotations of every object that is made for the job, as policies of a cluster may demand them."""
+
+    labels: dict[str, LabelValue] = Field(default={}, max_length=32)
+    """Labels. Those of zerotune itself cannot be set."""
+    annotations: dict[str, str] = Field(default={}, max_length=32)
+    """Annotations. Those of zerotune itself cannot be set."""
 
 
 class KubernetesSpec(Settings):
@@ -21,6 +33,8 @@ class KubernetesSpec(Settings):
     """ServiceAccount of the pods. No token is mounted."""
     shared_memory: Quantity | None = None
     """Size of `/dev/shm`. Default: half of the pod's memory."""
+    metadata: ObjectMetadata = ObjectMetadata()
+    """Labels and annotations of every object of the job: Jobs, pods, Service, ConfigMaps, NetworkPolicy."""
     pod: JsonObject = Field(default={}, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
     """A pod template (metadata, spec) merged over the generated one as a strategic merge patch: node selector,
     tolerations, affinity, volumes, environment, further resources."""

@@ -6,7 +6,7 @@ code, reason and causes (https://kubernetes.io/docs/reference/kubernetes-api/com
 400, 422 about fields                   InvalidError        the object cannot be had
 403 that names a user                   ForbiddenError      the operator has no right to do it
 403, 422 by admission                   DeniedError         a quota, a policy, a webhook
-410, 429, 5xx                           UnavailableError
+410, 429, 5xx                           UnavailableError    also where a webhook does not answer
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from zerotune_trainer.errors import ConfigurationError, InternalError, Temporary
 
 _NO_RIGHT = re.compile(r'(^|: )User "[^"]*" cannot \w+ ')
 """How every authorizer words it; a Status tells it in no other way from what admission forbids."""
-_QUOTA = re.compile(r"(^|: )(exceeded quota|failed quota): ")
+_QUOTA = re.compile(r'^\S+ "[^"]*" is forbidden: (exceeded|failed) quota: ')
 """How the admission plugin ResourceQuota words it, behind the name of the object."""
+_WEBHOOK_DOWN = re.compile(r"^Internal error occurred: failed calling webhook ")
+"""How the API server words it where it fails to ask a webhook; the reason is that of any error of its own."""
 _DENIED = re.compile(r'^admission webhook "[^"]*" denied the request')
 
 
@@ -118,7 +120,7 @@ def _error(status: int, causes: Sequence[Cause], message: str, request: str) -> 
         case 400 | 422:
             return InvalidError(message, "change what the message names; backend.kubernetes.pod is merged into it")
         case 410 | 429 | 500 | 502 | 503 | 504:
-            return UnavailableError(f"{request}: {status} {message}")
+            return UnavailableError(f"{request}: {status} {message}", _unavailable_hint(message))
     return UnknownAnswerError(f"{request}: {status} {message}")
 
 
@@ -136,8 +138,16 @@ def _denied(causes: Sequence[Cause], message: str) -> DeniedError:
     if _QUOTA.search(message):
         return QuotaError(message, "raise the namespace's quota, or wait until others are done")
     return DeniedError(
-        message, "change what the message names, or have the policy or webhook of the cluster that refuses it changed"
+        message,
+        "set what the message names under backend.kubernetes.metadata or backend.kubernetes.pod, or have the policy or "
+        "webhook of the cluster changed",
     )
+
+
+def _unavailable_hint(message: str) -> str:
+    if _WEBHOOK_DOWN.match(message):
+        return "an admission webhook of the cluster does not answer: see its Service and pods"
+    return "it is asked again by itself"
 
 
 def _status_of(content: bytes) -> dict[str, Any]:

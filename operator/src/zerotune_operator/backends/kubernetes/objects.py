@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from zerotune_operator.api.backend import ObjectMetadata
 from zerotune_operator.api.jobs import Job
 
 Object = dict[str, Any]
@@ -23,6 +24,9 @@ INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 CONFIG_DIGEST_ANNOTATION = "zerotune.dev/config-digest"
 """On the Job of an attempt and its pods: `digest` of the config.json that they are to have."""
 COMPONENT_LABEL = "app.kubernetes.io/component"
+
+_OWN_PREFIXES = ("zerotune.dev", "batch.kubernetes.io", "kueue.x-k8s.io")
+_OWN_KEYS = ("app.kubernetes.io/name", "app.kubernetes.io/managed-by", COMPONENT_LABEL, "job-name", "controller-uid")
 
 _KEPT_METADATA = (
     "name",
@@ -84,8 +88,8 @@ def labels(job: Job, component: Component, attempt: int | None = None) -> dict[s
     return {**common, COMPONENT_LABEL: component, **selector(job), **number}
 
 
-def metadata(job: Job, name: str, labels: dict[str, str]) -> Object:
-    """The metadata of an object that goes away with the job."""
+def metadata(job: Job, name: str, labels: dict[str, str], annotations: dict[str, str] | None = None) -> Object:
+    """The metadata of an object that is deleted with the job."""
     owner = {
         "apiVersion": job.api_version,
         "kind": job.kind,
@@ -96,11 +100,30 @@ def metadata(job: Job, name: str, labels: dict[str, str]) -> Object:
         # (OwnerReferencesPermissionEnforcement). All it gives is that `kubectl delete --cascade=foreground` waits.
         "blockOwnerDeletion": False,
     }
-    return {"name": name, "namespace": job.metadata.namespace, "labels": labels, "ownerReferences": [owner]}
+    named = {"name": name, "namespace": job.metadata.namespace}
+    return named | template_metadata(job, labels, annotations) | {"ownerReferences": [owner]}
+
+
+def template_metadata(job: Job, labels: dict[str, str], annotations: dict[str, str] | None = None) -> Object:
+    """Labels and annotations of an object or a pod template: those of `backend.kubernetes.metadata`, and ours."""
+    users = users_metadata(job)
+    merged = users.annotations | (annotations or {})
+    return {"labels": users.labels | labels, **given({"annotations": merged or None})}
+
+
+def users_metadata(job: Job) -> ObjectMetadata:
+    """What the user adds to every object of the job."""
+    backend = job.spec.backend.kubernetes
+    return backend.metadata if backend else ObjectMetadata()
+
+
+def is_own_key(key: str) -> bool:
+    """Whether a label or annotation is one that zerotune, the Job controller or a queue finds objects by."""
+    return key in _OWN_KEYS or key.partition("/")[0] in _OWN_PREFIXES
 
 
 def trim_metadata(metadata: Object) -> Object:
-    """The part of an object's metadata that says which one it is, whose, and whether it is on its way out."""
+    """The part of an object's metadata that says which one it is, whose, and whether it is terminating."""
     return some(metadata, _KEPT_METADATA)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.objects import Object, is_own_key
 from zerotune_trainer.errors import ConfigurationError
 
 _FIELD = "backend.kubernetes.pod"
@@ -138,7 +138,7 @@ def _broken(template: Object, merged: Object, container: str) -> Iterator[Config
     """What the patch did to fields that the job depends on."""
     labels = merged["metadata"].get("labels", {})
     for name, value in template["metadata"]["labels"].items():
-        if labels.get(name) != value:
+        if is_own_key(name) and labels.get(name) != value:
             reason = f"is {labels.get(name)!r}, but pods are found by it: it is {value!r}"
             yield _error(f"metadata.labels[{name}]", reason, "leave it out")
     for name, reason in _OURS.items():
@@ -153,7 +153,7 @@ def _misidentified(template: Object, merged: Object, container: str) -> Iterator
     """What the patch did to that which identifies a pod."""
     annotations = merged["metadata"].get("annotations", {})
     for name, value in template["metadata"].get("annotations", {}).items():
-        if annotations.get(name) != value:
+        if is_own_key(name) and annotations.get(name) != value:
             yield _error(f"metadata.annotations[{name}]", _IDENTIFIES, "leave it out")
     given, left = (_identity(each["spec"], container) for each in (template, merged))
     for name, variable in given.items():

@@ -21,6 +21,7 @@ from zerotune_operator.backends.kubernetes.objects import (
     given,
     labels,
     service_name,
+    template_metadata,
 )
 from zerotune_operator.backends.kubernetes.overlay import lay_over
 from zerotune_operator.backends.kubernetes.pod_schema import check_overlay
@@ -97,10 +98,9 @@ def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object
         "resources": _resources(topology),
     }
     template = {
-        "metadata": {
-            "labels": labels(job, "trainer", attempt),
-            "annotations": {CONFIG_DIGEST_ANNOTATION: plan.config.digest()},
-        },
+        "metadata": template_metadata(
+            job, labels(job, "trainer", attempt), {CONFIG_DIGEST_ANNOTATION: plan.config.digest()}
+        ),
         "spec": {**_spec(job, mounts, container, _GRACE_SECONDS), "subdomain": service_name(job)},
     }
     return _laid_over(template, job)
@@ -118,7 +118,7 @@ def inspection_template(job: Job, model_uri: str, installation: Installation) ->
     mounts = [*scratch(), *claims([uri])]
     container = _container(job, installation, mounts, [job.spec.model.credentials])
     template = {
-        "metadata": {"labels": labels(job, "inspection")},
+        "metadata": template_metadata(job, labels(job, "inspection")),
         "spec": _spec(job, mounts, container, _LOOK_SECONDS),
     }
     merged = _laid_over(template, job)

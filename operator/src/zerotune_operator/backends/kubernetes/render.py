@@ -105,8 +105,8 @@ def _secret(plan: Plan, job: Job) -> Object:
 
 def _metadata(plan: Plan, job: Job, labels: dict[str, str]) -> Object:
     """Of the ConfigMap, the Secret and the Job of the attempt, which have one name."""
-    made = metadata(job, attempt_name(job, plan.config.job.attempt), labels)
-    return made | {"annotations": {CONFIG_DIGEST_ANNOTATION: plan.config.digest()}}
+    annotations = {CONFIG_DIGEST_ANNOTATION: plan.config.digest()}
+    return metadata(job, attempt_name(job, plan.config.job.attempt), labels, annotations)
 
 
 def _require_small(files: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from zerotune_operator.api.manifest_yaml import Problem
 from zerotune_operator.api.problems import find_unsupported
 from zerotune_operator.backends.kubernetes.layout import claim_of
 from zerotune_operator.backends.kubernetes.pod_template import CONTAINER, backend_of
+from zerotune_operator.backends.kubernetes.user_metadata import metadata_problems
 
 
 def require_kubernetes(job: Job) -> None:
@@ -20,7 +21,8 @@ def require_kubernetes(job: Job) -> None:
     Raises:
         InvalidManifestError: they do not.
     """
-    require_none((*find_unsupported(job.kind, job.spec, "kubernetes"), *_unreachable(job)), job)
+    found = find_unsupported(job.kind, job.spec, "kubernetes")
+    require_none((*found, *_unreachable(job), *metadata_problems(job)), job)
 
 
 def _unreachable(job: Job) -> Iterator[Problem]:
