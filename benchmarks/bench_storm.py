@@ -1,6 +1,6 @@
 """One pod of every job is killed at once, on fake nodes: the operator against a client that begins all jobs anew.
 
-    floor      16 clients: the Job and the ConfigMap of every job deleted, and created under the next name
+    floor      16 clients: the Job, the ConfigMap and the Secret of every job deleted, and created under the next name
     operator   16 clients: a pod of every job deleted; a job is back when all pods of its next attempt exist
 
 Both are timed from the first deletion to the moment at which the pods of all new Jobs exist. So many rounds of both are
@@ -70,9 +70,11 @@ async def _rounds(jobs: int, rounds: int) -> tuple[list[float], list[float]]:
 
 
 async def _floor(cluster: ApiServer, jobs: int) -> float:
-    """Seconds in which a client by itself deletes every Job with its ConfigMap and creates them anew."""
+    """Seconds in which a client by itself deletes every Job with its ConfigMap and Secret and creates them anew."""
     rendered = [rendered_objects(f"bench-{number}") for number in range(jobs)]
-    anew = [[_renamed(each) for each in objects if each["kind"] in ("ConfigMap", "Job")] for objects in rendered]
+    anew = [
+        [_renamed(each) for each in objects if each["kind"] in ("ConfigMap", "Secret", "Job")] for objects in rendered
+    ]
     async with benchmark_namespace(cluster) as namespace, pods_of(cluster, namespace, 2 * jobs * PODS) as all_pods:
         async with pods_of(cluster, namespace, jobs * PODS) as first_pods:
             await create_all(cluster, namespace, rendered)
