@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from zerotune_operator.api.status import JobStatus
+from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.reporting.results import TrainRecord, read_metrics
 
 if TYPE_CHECKING:
@@ -61,6 +62,14 @@ def _beyond(step: int, attempt: int) -> Callable[[JobStatus], bool]:
     return reached
 
 
+def _assert_secret_stays_in(attempt: Path) -> None:
+    """What the ranks of an attempt know each other by is for its owner alone, and in no other file of the job."""
+    secret = attempt / RENDEZVOUS_FILE
+    assert (attempt.stat().st_mode & 0o777, secret.stat().st_mode & 0o777) == (0o700, 0o600)
+    others = [path for path in attempt.parent.rglob("*") if path.is_file() and path != secret]
+    assert secret.read_bytes() not in b"".join(path.read_bytes() for path in others)
+
+
 def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, material: Path, tmp_path: Path) -> None:
     """R01: nodes and ranks are all that a job says of where it runs; addresses and ports are found for it."""
     manifest = _manifest(tmp_path, material)
@@ -69,6 +78,7 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
     run.wait_until(lambda status: status.phase == "Running")
     launchers = run.launchers()
     assert len(launchers) == 2
+    _assert_secret_stays_in(run.folder.attempt(0).path)
     run.process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     run.process.send_signal(signal.SIGINT)
