@@ -227,7 +227,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
         for name in re.findall(r"zerotune_\w+", target["expr"])
     }
     progress = Progress.model_validate(dict.fromkeys(Progress.model_fields, 1))
-    rank = RankProgress(rank=0, beat_age_seconds=1, step_age_seconds=1)
+    rank = RankProgress(rank=0, heartbeat_age_seconds=1, step_age_seconds=1)
     node = NodeProgress(job="cwe", attempt=0, host="a", ranks=[rank], progress=progress)
     served = render_metrics(node).decode() + generate_latest(Metrics(Store()).registry).decode()
     there_are = set(re.findall(r"^# TYPE (zerotune_\w+)", served, re.MULTILINE))

@@ -26,7 +26,7 @@ SAID = NodeProgress(
     job=NAME,
     attempt=0,
     host=f"{NAME}-a0-0",
-    ranks=[RankProgress(rank=0, phase="training", step=STEP, beat_age_seconds=0, step_age_seconds=0)],
+    ranks=[RankProgress(rank=0, phase="training", step=STEP, heartbeat_age_seconds=0, step_age_seconds=0)],
     progress=PROGRESS,
 )
 PROGRAM = """

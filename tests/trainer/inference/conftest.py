@@ -31,7 +31,7 @@ from zerotune_trainer.errors import Failure
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.forkserver import start_rank
 from zerotune_trainer.launching.worker import run_rank
-from zerotune_trainer.progress import Beat, Progress
+from zerotune_trainer.progress import HeartbeatMessage, Progress
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -105,7 +105,7 @@ class Outcome:
     """How the ranks of a job ended and what they said."""
 
     exit_codes: list[int | None]
-    beats: list[list[Beat]]
+    beats: list[list[HeartbeatMessage]]
 
     @property
     def failure(self) -> Failure | None:
@@ -123,7 +123,7 @@ class Ranks:
 
     def __init__(self, started: list[tuple[BaseProcess, Connection]]) -> None:
         self.processes = [process for process, _ in started]
-        self.beats: list[list[Beat]] = [[] for _ in started]
+        self.beats: list[list[HeartbeatMessage]] = [[] for _ in started]
         self._pipes = [pipe for _, pipe in started]
 
     def listen(self) -> None:
@@ -131,7 +131,7 @@ class Ranks:
         for pipe, beats in zip(self._pipes, self.beats, strict=True):
             try:
                 while not pipe.closed and pipe.poll():
-                    beats.append(Beat.model_validate_json(pipe.recv_bytes()))
+                    beats.append(HeartbeatMessage.model_validate_json(pipe.recv_bytes()))
             except (EOFError, OSError):
                 pipe.close()
 

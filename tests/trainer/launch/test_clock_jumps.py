@@ -57,7 +57,7 @@ def test_a_clock_that_jumps_neither_fails_a_job_nor_hangs_it(make_job: Callable[
         found = node.progress()
         assert found.ranks[0].step > step
         assert found.failure is None
-        assert all(0 <= rank.beat_age_seconds < 10 and 0 <= rank.step_age_seconds < 10 for rank in found.ranks)
+        assert all(0 <= rank.heartbeat_age_seconds < 10 and 0 <= rank.step_age_seconds < 10 for rank in found.ranks)
     node.process.terminate()
     assert node.end() == 143
     assert "has saved step" in node.log

@@ -65,7 +65,7 @@ def test_a_host_whose_own_name_does_not_resolve_serves_its_progress(make_job: Ca
     assert node.end(20) == 68
 
 
-@pytest.mark.parametrize(("field", "purpose"), [("masterPort", "where the ranks meet"), ("progressPort", "/progress")])
+@pytest.mark.parametrize(("field", "purpose"), [("masterPort", "for the rendezvous"), ("progressPort", "/progress")])
 def test_a_port_in_use(make_job: Callable, field: str, purpose: str) -> None:
     job = make_job()
     with socket.create_server(("127.0.0.1", job.config["launch"][field])) as server:

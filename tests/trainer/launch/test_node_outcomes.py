@@ -167,7 +167,7 @@ def test_a_long_data_phase_is_no_hang(make_job: Callable) -> None:
     [node] = make_job(hangTimeoutSeconds=6).start_toys("data")
     progress = node.until(lambda progress: progress.ranks[0].step_age_seconds > 8)
     assert progress.failure is None
-    assert progress.ranks[0].beat_age_seconds < 2
+    assert progress.ranks[0].heartbeat_age_seconds < 2
 
 
 def test_what_other_hosts_know_is_part_of_a_lost_peer(make_job: Callable) -> None:
@@ -176,7 +176,7 @@ def test_what_other_hosts_know_is_part_of_a_lost_peer(make_job: Callable) -> Non
     (job.folder / "toy").write_text("data")
     silent = job.start_toy("127.0.0.2")
     os.kill(silent.rank_pid(1), signal.SIGSTOP)
-    silent.until(lambda progress: progress.ranks[0].beat_age_seconds > 5)
+    silent.until(lambda progress: progress.ranks[0].heartbeat_age_seconds > 5)
     (job.folder / "toy").write_text("loses_peer")
     node = job.start_toy("127.0.0.1")
     assert node.end() == 69
@@ -189,7 +189,7 @@ def test_progress_and_metrics_are_served(make_job: Callable) -> None:
     progress = node.until(lambda progress: all(rank.step > 3 for rank in progress.ranks))
     assert (progress.job, progress.attempt, progress.host) == ("job", 0, "127.0.0.1")
     assert [rank.phase for rank in progress.ranks] == ["training", "training"]
-    assert all(rank.beat_age_seconds < 2 and psutil.pid_exists(rank.pid or -1) for rank in progress.ranks)
+    assert all(rank.heartbeat_age_seconds < 2 and psutil.pid_exists(rank.pid or -1) for rank in progress.ranks)
     metrics = node.get("/metrics")
     assert 'zerotune_rank_phase{attempt="0",host="127.0.0.1",job="job",phase="training",rank="1"} 1.0' in metrics
     assert node.get("/healthz") == "ok\n"

@@ -14,7 +14,7 @@ import pytest
 from tests.trainer.launch.paced_rank import DATA_SECONDS, OUTPUT_SECONDS, run_paced_rank
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.launching.forkserver import start_rank
-from zerotune_trainer.progress import Beat
+from zerotune_trainer.progress import HeartbeatMessage
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ class Rank:
 
     process: ForkServerProcess
     pipe: Connection
-    last: Beat | None = None
+    last: HeartbeatMessage | None = None
     """What it said last."""
 
     def until(self, phase: str) -> None:
@@ -51,7 +51,7 @@ class Rank:
 
     def _hear(self) -> None:
         assert self.pipe.poll(_SECONDS_A_JOB), f"nothing is heard after {self.last}"
-        self.last = Beat.model_validate_json(self.pipe.recv_bytes())
+        self.last = HeartbeatMessage.model_validate_json(self.pipe.recv_bytes())
 
 
 @pytest.fixture

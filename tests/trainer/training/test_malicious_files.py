@@ -29,7 +29,7 @@ class Touches:
 
 
 @pytest.mark.parametrize("file", ["global_step6/*optim_states.pt", "scheduler.pt", "rng_state_1.pth"])
-def test_a_checkpoint_with_code_in_it_is_passed_over(interrupted: Any, tmp_path: Path, file: str) -> None:
+def test_a_checkpoint_with_code_in_it_is_skipped(interrupted: Any, tmp_path: Path, file: str) -> None:
     import torch
 
     job, touched = interrupted, tmp_path / "touched"
@@ -39,7 +39,7 @@ def test_a_checkpoint_with_code_in_it_is_passed_over(interrupted: Any, tmp_path:
     assert not touched.exists()
     assert ended.exit_codes == [0, 0], ended.failures
     assert "training begins at checkpoint-4" in ended.log
-    (said,) = job.results()["passedOverCheckpoints"]
+    (said,) = job.results()["skippedCheckpoints"]
     assert "it holds posix.mkdir, which no checkpoint does: it is not unpickled" in said
 
 

@@ -99,7 +99,7 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_a_checkpoint_with_a_flipped_byte_is_passed_over(interrupted: Any, expected: Any) -> None:
+def test_a_checkpoint_with_a_flipped_byte_is_skipped(interrupted: Any, expected: Any) -> None:
     job = interrupted
     damaged = next((job.checkpoints / "checkpoint-6").glob("global_step6/*optim_states.pt"))
     flip_a_byte(damaged)
@@ -122,7 +122,7 @@ def test_where_no_checkpoint_is_whole_training_begins_again_and_says_so(interrup
     assert (job.curve(), job.weights()) == expected(2)
 
 
-def test_a_checkpoint_whose_manifest_is_damaged_is_passed_over_and_not_removed_for_it(
+def test_a_checkpoint_whose_manifest_is_damaged_is_skipped_and_not_removed_for_it(
     interrupted: Any, expected: Any
 ) -> None:
     job = interrupted

@@ -23,7 +23,7 @@ def entry(rank: int, local_rank: int, host: str, device: str = "cpu") -> Topolog
             [entry(0, 0, "a"), entry(1, 0, "b"), entry(2, 0, "b")],
             ["rank 1 runs as 0 on b, not 1 on a"],
         ),
-        ([entry(0, 0, "a"), entry(1, 1, "a")], ["2 ranks came, the hostfile has 3"]),
+        ([entry(0, 0, "a"), entry(1, 1, "a")], ["2 ranks joined, the hostfile has 3"]),
         (
             [entry(0, 0, "a", "cuda:0 X"), entry(1, 1, "a", "cuda:0 X"), entry(2, 0, "b", "cuda:0 X")],
             ["2 ranks share cuda:0 X of a"],

@@ -19,7 +19,7 @@ from tests.trainer.training.training_rank import ENVIRONMENT_NAME, LOG_NAME, run
 from zerotune_trainer.config import RENDEZVOUS_FILE, TrainConfig
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.launching.forkserver import start_rank
-from zerotune_trainer.progress import Beat, Phase
+from zerotune_trainer.progress import HeartbeatMessage, Phase
 
 _SECONDS_A_JOB = 120
 _MEASURED = ("tokensPerSecond", "memoryBytes", "elapsedSeconds")
@@ -34,9 +34,9 @@ class Running:
     pipes: list[Connection]
     log: Path
     log_start: int
-    beats: list[Beat] = field(default_factory=list)
+    beats: list[HeartbeatMessage] = field(default_factory=list)
 
-    def until(self, reached: Callable[[Beat], bool]) -> Beat:
+    def until(self, reached: Callable[[HeartbeatMessage], bool]) -> HeartbeatMessage:
         """Wait for a beat, of any rank."""
         for beat in self._hear():
             if reached(beat):
@@ -65,13 +65,13 @@ class Running:
     def signal_the_living(self, number: int) -> None:
         self.signal(number, [rank for rank, process in enumerate(self.processes) if process.exitcode is None])
 
-    def _hear(self) -> Iterator[Beat]:
+    def _hear(self) -> Iterator[HeartbeatMessage]:
         deadline = time.monotonic() + _SECONDS_A_JOB
         while self.pipes:
             ready = wait(self.pipes, timeout=1)
             for pipe in ready:
                 try:
-                    beat = Beat.model_validate_json(pipe.recv_bytes())
+                    beat = HeartbeatMessage.model_validate_json(pipe.recv_bytes())
                 except EOFError:
                     self.pipes.remove(pipe)
                     continue
@@ -88,7 +88,7 @@ class Ended:
 
     exit_codes: list[int | None]
     failures: dict[int, Failure]
-    beats: list[Beat]
+    beats: list[HeartbeatMessage]
     log: str
 
     @property

@@ -17,7 +17,7 @@ HONEST = NodeProgress(
     job="tune",
     attempt=0,
     host="tune-a0-0",
-    ranks=[RankProgress(rank=0, phase="training", step=3, beat_age_seconds=0, step_age_seconds=0)],
+    ranks=[RankProgress(rank=0, phase="training", step=3, heartbeat_age_seconds=0, step_age_seconds=0)],
     progress=Progress(step=3, total=10),
 )
 BODY = HONEST.model_dump_json(by_alias=True, exclude_none=True).encode()

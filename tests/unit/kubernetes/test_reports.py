@@ -28,7 +28,7 @@ REPORT = {
     "job": "tune",
     "attempt": 0,
     "host": "host-0",
-    "ranks": [{"rank": 0, "phase": "training", "step": 3, "beatAgeSeconds": 0.1, "stepAgeSeconds": 0.1}],
+    "ranks": [{"rank": 0, "phase": "training", "step": 3, "heartbeatAgeSeconds": 0.1, "stepAgeSeconds": 0.1}],
     "progress": PROGRESS,
     "topology": [{"rank": 0, "localRank": 0, "host": "host-0", "hostname": "h", "device": "cpu", "pid": 7}],
     "failure": FAILURE,

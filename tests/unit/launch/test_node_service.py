@@ -25,7 +25,7 @@ from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.identity import this_host
 from zerotune_trainer.launching.metrics import render_metrics
 from zerotune_trainer.launching.names import wait_for_names
-from zerotune_trainer.launching.peers import suspects, unanswering
+from zerotune_trainer.launching.peers import silent_hosts, suspects
 from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.termination import TerminationLog
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
@@ -35,8 +35,8 @@ NODE = NodeProgress(
     attempt=2,
     host="127.0.0.1",
     ranks=[
-        RankProgress(rank=0, pid=10, phase="training", step=7, beat_age_seconds=0.5, step_age_seconds=1.5),
-        RankProgress(rank=1, pid=11, phase="training", step=6, beat_age_seconds=9.0, step_age_seconds=9.0),
+        RankProgress(rank=0, pid=10, phase="training", step=7, heartbeat_age_seconds=0.5, step_age_seconds=1.5),
+        RankProgress(rank=1, pid=11, phase="training", step=6, heartbeat_age_seconds=9.0, step_age_seconds=9.0),
     ],
     progress=Progress(step=7, total=20, loss=2.5, tokens_per_second=1234.0),
 )
@@ -103,12 +103,11 @@ def test_an_address_is_found_whatever_its_family(name: str) -> None:
 
 
 def test_a_port_in_use_is_named_with_its_purpose_and_a_remedy(port: int) -> None:
-    listen("127.0.0.1", port, "where the ranks meet").close()
+    listen("127.0.0.1", port, "for the rendezvous").close()
     with socket.create_server(("127.0.0.1", port)), pytest.raises(TemporaryError) as raised:
-        listen("127.0.0.1", port, "where the ranks meet")
+        listen("127.0.0.1", port, "for the rendezvous")
     assert (
-        raised.value.message
-        == f"port {port}, where the ranks meet, cannot be used on this host: Address already in use"
+        raised.value.message == f"port {port}, for the rendezvous, cannot be used on this host: Address already in use"
     )
     assert raised.value.hint == (
         f"stop what uses it (`ss -ltnp sport = :{port}`), or run again: `zerotune run` chooses another port each time"
@@ -145,8 +144,8 @@ def test_metrics() -> None:
         ("zerotune_tokens_per_second", None): 1234,
         ("zerotune_rank_step", "0"): 7,
         ("zerotune_rank_step", "1"): 6,
-        ("zerotune_rank_beat_age_seconds", "0"): 0.5,
-        ("zerotune_rank_beat_age_seconds", "1"): 9,
+        ("zerotune_rank_heartbeat_age_seconds", "0"): 0.5,
+        ("zerotune_rank_heartbeat_age_seconds", "1"): 9,
         ("zerotune_rank_step_age_seconds", "0"): 1.5,
         ("zerotune_rank_step_age_seconds", "1"): 9,
         ("zerotune_rank_phase", "0"): 1,
@@ -176,7 +175,7 @@ def test_suspects_are_asked_of_every_other_host(port: int) -> None:
             "rank 1 on 127.0.0.1 has been silent for 9s",
             "the launcher of 127.0.0.3 does not answer",
         ]
-        assert unanswering(hostfile, hostfile.host("127.0.0.4"), port) == {"127.0.0.3"}
+        assert silent_hosts(hostfile, hostfile.host("127.0.0.4"), port) == {"127.0.0.3"}
 
 
 def test_a_termination_log_is_emptied_first_and_holds_the_failure(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def _running(step: int) -> JobStatus:
 
 
 def _training() -> Observation:
-    rank = RankProgress(rank=0, phase="training", beat_age_seconds=0, step_age_seconds=0)
+    rank = RankProgress(rank=0, phase="training", heartbeat_age_seconds=0, step_age_seconds=0)
     node = NodeProgress(job="cwe", attempt=0, host="127.0.0.1", ranks=[rank])
     return Observation(0, (NodeObservation("127.0.0.1", "running", progress=node),))
 

@@ -230,7 +230,7 @@ def test_a_log_gets_a_line_for_each_phase_and_no_flood(
     view = PlainView("cwe")
     view.planned(plan_here(job(topology={"nodes": 2}), home.job("FineTuneJob", "cwe"), home, 0), 0)
     for phase in ("data", "training", "training", "saving", "training"):
-        rank = RankProgress(rank=0, phase=phase, beat_age_seconds=0, step_age_seconds=0)  # type: ignore[arg-type]
+        rank = RankProgress(rank=0, phase=phase, heartbeat_age_seconds=0, step_age_seconds=0)  # type: ignore[arg-type]
         node = NodeProgress(job="cwe", attempt=0, host="127.0.0.1", ranks=[rank])
         view.observed(RUNNING, Observation(0, (NodeObservation("127.0.0.1", "running", progress=node),)))
     assert capsys.readouterr().out.splitlines() == [

@@ -94,7 +94,7 @@ def test_shows_everything_a_run_left_behind(write_run: WriteRun, tmp_path: Path)
     lines = [eval_line(0, 8.0), *map(train_line, range(1, 11)), eval_line(10, 3.0)]
     counts = {"train": {"records": 1234, "skippedRecords": 5}, "validation": {"records": 99, "skippedRecords": 0}}
     results = {"perplexity": 20.1, "firstPerplexity": 2981.0, "counts": counts, "zeroStage": 2}
-    results |= {"passedOverCheckpoints": ["checkpoint-6 does not load"]}
+    results |= {"skippedCheckpoints": ["checkpoint-6 does not load"]}
     page = read(write_report(tmp_path, write_run(lines, results=results)))
 
     titles = [html.unescape(text) for text in re.findall(r"<figcaption>(.*?)</figcaption>", _source(tmp_path))]
@@ -109,7 +109,7 @@ def test_shows_everything_a_run_left_behind(write_run: WriteRun, tmp_path: Path)
         f"file://{tmp_path}/data/train.jsonl",
         "fromFineTuneJob: secure-llama",
         '"learningRate": 0.002',
-        "a checkpoint was passed over: checkpoint-6 does not load",
+        "a checkpoint was skipped: checkpoint-6 does not load",
     ):
         assert expected in page.text
 

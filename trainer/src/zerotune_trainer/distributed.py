@@ -33,7 +33,7 @@ def init_process_group(context: RankContext, launch: Launch, store: Store) -> li
     Args:
         context: The rank.
         launch: Its settings.
-        store: Where the ranks met. They come from there when they are ready, some much later than others.
+        store: That of the rendezvous. Ranks are ready after it at different times, some much later than others.
 
     Returns:
         Where every rank runs, in rank order. Rank 0 also reports it.
@@ -105,7 +105,7 @@ def topology_problems(hostfile: Hostfile, entries: list[TopologyEntry]) -> list[
     """What does not agree between the hostfile and where the ranks say that they run, a sentence each."""
     problems: list[str] = []
     if len(entries) != hostfile.world_size:
-        problems.append(f"{len(entries)} ranks came, the hostfile has {hostfile.world_size}")
+        problems.append(f"{len(entries)} ranks joined, the hostfile has {hostfile.world_size}")
     for rank, entry in enumerate(entries[: hostfile.world_size]):
         host = hostfile.host_of_rank(rank)
         if (entry.host, entry.local_rank) != (host.name, rank - host.first_rank):

@@ -189,7 +189,7 @@ def _cut(text: str, limit: int) -> str:
 
 
 def error_of(failure: Failure) -> ZerotuneError:
-    """The error that a failure tells of; one of a class that is not among these is an InternalError."""
+    """The error that a failure describes; one of a class that is not among these is an InternalError."""
     return error_classes().get(failure.failure_class, InternalError)(failure.message, failure.hint)
 
 

@@ -1,6 +1,6 @@
 """What an error or a dead rank means: library and system errors to our classes, and the root cause among several.
 
-Errors of torch are told by name and text: the launcher uses this module too, and it does not import torch.
+Errors of torch are recognized by name and text: the launcher uses this module too, and it does not import torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from zerotune_trainer.errors import (
 
 _FOLLOWS = {StoppedError.failure_class: 1, PeerLostError.failure_class: 2}
 _TRACEBACK_LINES = 6
-_UNTOLD = 255
+_UNKNOWN_EXIT_CODE = 255
 """The exit code that multiprocessing makes up where the forkserver, which knows the real one, is gone."""
 _SEE_LOG = "see the rank's last lines in the log"
 
@@ -75,7 +75,7 @@ def describe(
 
 
 def or_stopped(error: ZerotuneError, *, stopping: bool) -> ZerotuneError:
-    """All ranks are asked to stop at once; one may be gone before another has come to it, and that is no loss."""
+    """All ranks are asked to stop at once; one may have ended before another stops, and that is no loss."""
     if stopping and isinstance(error, PeerLostError):
         return StoppedError(f"stopped on request, as its peers had before: {error.message}")
     return error
@@ -91,7 +91,7 @@ def of_exit(rank: int, code: int, *, oom_kills: int | None, over_nccl: bool) -> 
             started; None where it does not say.
         over_nccl: Whether the rank had peers to which it spoke over NCCL.
     """
-    if code == -signal.SIGKILL or (code == _UNTOLD and oom_kills):
+    if code == -signal.SIGKILL or (code == _UNKNOWN_EXIT_CODE and oom_kills):
         return _of_sigkill(rank, oom_kills)
     if code == -signal.SIGTERM:
         return StoppedError(f"rank {rank} was ended by SIGTERM before it could catch it: there was nothing to save")

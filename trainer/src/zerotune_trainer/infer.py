@@ -67,7 +67,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     Args:
         config: The job.
         context: This rank.
-        store: Where the ranks met.
+        store: That of the rendezvous.
         group: How they speak to each other.
 
     Raises:

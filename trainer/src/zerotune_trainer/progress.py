@@ -1,6 +1,6 @@
-"""What ranks tell their launcher, and what a launcher tells the world at `GET /progress`. Torch-free.
+"""What ranks report to their launcher, and what a launcher serves at `GET /progress`. Torch-free.
 
-rank --(Beat, over a pipe)--> launcher --(NodeProgress, JSON over HTTP)--> backend --> the resource's status
+rank --(HeartbeatMessage, over a pipe)--> launcher --(NodeProgress, JSON over HTTP)--> backend --> the resource's status
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Progress(Settings):
 
 
 class Completion(Settings):
-    """A finished job, in the words of the rank that wrote its manifest: for who cannot read the output itself."""
+    """A finished job, as the rank that wrote its manifest reports it: for who cannot read the output itself."""
 
     job_uid: str
     """Of the job that the output belongs to."""
@@ -82,7 +82,7 @@ class TopologyEntry(Settings):
     pid: int
 
 
-class Beat(Settings):
+class HeartbeatMessage(Settings):
     """A message of a rank to its launcher. A thread of the rank sends one a second, whatever the rank is doing."""
 
     rank: int
@@ -106,10 +106,11 @@ class RankProgress(Settings):
     pid: int | None = None
     phase: Phase = "starting"
     step: int = 0
-    beat_age_seconds: float
-    """Since the rank's heartbeat thread last spoke: a stopped process is silent."""
+    heartbeat_age_seconds: float
+    """Since the rank's heartbeat thread last sent a message: a stopped process is silent."""
     step_age_seconds: float
-    """Since the rank last reported a phase, a step or progress: one that waits for a peer beats but does not report."""
+    """Since the rank last reported a phase, a step or progress: a rank that waits for a peer sends heartbeats and
+    reports nothing."""
     exit_code: int | None = None
 
 
@@ -132,16 +133,16 @@ class Reporter(Protocol):
     """A rank's line to its launcher."""
 
     def phase(self, phase: Phase) -> None:
-        """Say what the rank does now."""
+        """Report what the rank does now."""
 
     def step(self, step: int) -> None:
-        """Say that a step (or batch of records) is done: the proof that the rank is not hung."""
+        """Report that a step (or batch of records) is done: the proof that the rank is not hung."""
 
     def progress(self, progress: Progress) -> None:
-        """Say how far the job is."""
+        """Report how far the job is."""
 
     def topology(self, entries: list[TopologyEntry]) -> None:
-        """Say where all ranks run."""
+        """Report where all ranks run."""
 
     def completion(self, completion: Completion) -> None:
-        """Say that the result is complete."""
+        """Report that the result is complete."""

@@ -1,4 +1,4 @@
-"""Where the ranks of an attempt find each other, and how each knows that the others are of the attempt.
+"""The rendezvous of an attempt's ranks, and how each knows that the others are of the attempt.
 
 torch's TCPStore asks nobody who they are: whoever reaches its port reads and writes what the ranks do. So before any
 collective every rank proves that it knows the attempt's secret, over what all ranks have shown:
@@ -7,7 +7,7 @@ collective every rank proves that it knows the attempt's secret, over what all r
     proof of a rank   an HMAC of all hellos, in rank order, under the secret
 
 What the ranks exchange afterwards lies under a name in the store that is made of the secret and the hellos. Who lacks
-the secret can still keep ranks from meeting, as can whoever reaches any of their ports, and neither gloo nor NCCL
+the secret can still keep ranks apart, as can whoever reaches any of their ports, and neither gloo nor NCCL
 encrypts or authenticates what goes over its own connections: a NetworkPolicy is what keeps others away from them.
 """
 
@@ -33,7 +33,7 @@ _HELLO = "hello of rank {}"
 _PROOF = "proof of rank {}"
 _SEE_OTHERS = "see why that host or rank did not start, and that the hosts reach each other"
 _FOREIGN = (
-    "something else than this attempt's ranks reaches the port where they meet: see that the cluster's network enforces"
+    "something else than this attempt's ranks reaches the rendezvous port: see that the cluster's network enforces"
     " NetworkPolicies, and who else may read the attempt's secret"
 )
 
@@ -68,7 +68,7 @@ def rendezvous(context: RankContext, launch: Launch) -> Store:
     place = f"{context.hostfile.master.name}:{launch.master_port}"
     try:
         store = _connect(context, launch.master_port, patience)
-        return _Meeting(context, store, key, patience).authenticated()
+        return _Authentication(context, store, key, patience).authenticated()
     except dist.DistNetworkError as error:
         raise PeerLostError(f"rank {context.rank} does not reach rank 0 at {place}: {error}", _SEE_OTHERS) from error
     except dist.DistStoreError as error:
@@ -80,13 +80,13 @@ def rendezvous(context: RankContext, launch: Launch) -> Store:
 def _connect(context: RankContext, port: int, patience: timedelta) -> Store:
     host, first = context.hostfile.master.name, context.rank == 0
     # torch's own server listens on every address: one on a loopback address is to be reached at no other.
-    server = listen(host, port, "where the ranks meet").detach() if first else None
+    server = listen(host, port, "for the rendezvous").detach() if first else None
     return dist.TCPStore(  # type: ignore[attr-defined]
         host, port, is_master=first, timeout=patience, wait_for_workers=False, master_listen_fd=server
     )
 
 
-class _Meeting:
+class _Authentication:
     """The proofs of all ranks.
 
     Args:

@@ -120,7 +120,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         weights = trainer.gather_weights()
         if weights is not None:
             stage = trainer.engine.zero_optimization_stage()
-            run = Run(trainer.state, topology, rows.counts, stage, model_folder, checkpoints.passed_over)
+            run = Run(trainer.state, topology, rows.counts, stage, model_folder, checkpoints.skipped)
             manifest = write_output(ownership, config, run, loaded, weights, tokenizer)
             context.report.completion(completion_of(output, manifest))
     distributed.destroy_process_group()

@@ -92,7 +92,7 @@ async def progress_of_all_pods(cluster: ApiServer) -> AsyncIterator[None]:
         job="any",
         attempt=0,
         host="any",
-        ranks=[RankProgress(rank=0, phase="training", step=1, beat_age_seconds=0, step_age_seconds=0)],
+        ranks=[RankProgress(rank=0, phase="training", step=1, heartbeat_age_seconds=0, step_age_seconds=0)],
         progress=Progress(step=1, total=100, first_step=0, loss=2.5),
     ).model_dump_json(by_alias=True, exclude_none=True)
 

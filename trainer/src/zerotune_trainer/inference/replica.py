@@ -27,7 +27,7 @@ def replica_of(rank: int, local_rank: int, ranks_per_replica: int, world_size: i
 
 
 class ReplicaChannel:
-    """What the leader sends, in order, through the store in which the ranks met: as JSON, never as pickles.
+    """What the leader sends, in order, through the store of the rendezvous: as JSON, never as pickles.
 
     Args:
         replica: The replica.

@@ -32,7 +32,7 @@ class Ranks:
     context: RankContext
     replica: Replica
     store: Store
-    """In which the ranks met."""
+    """That of the rendezvous."""
     gather: Gather
 
 

@@ -32,7 +32,7 @@ class Count:
 
 
 class Counters:
-    """Counters that all ranks share, in the store in which they met. It lives in rank 0 and answers at once.
+    """Counters that all ranks share, in the store of the rendezvous. It lives in rank 0 and answers at once.
 
     Args:
         store: The store.
@@ -72,7 +72,7 @@ class Counters:
 
 @dataclass
 class ProgressTracker:
-    """Reports that this rank is alive, from rank 0 also how far the job is, and hears a request to stop.
+    """Reports that this rank is alive, from rank 0 also how far the job is, and observes a request to stop.
 
     Args:
         context: The rank.

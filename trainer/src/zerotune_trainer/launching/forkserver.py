@@ -79,7 +79,7 @@ def start_imports(modules: list[str], launch: Launch | Compute) -> None:
 
 
 def start_rank(target: RankTarget, folder: Path, host: str, local_rank: int) -> tuple[ForkServerProcess, Connection]:
-    """Fork a rank once the imports are done. Returns its process and the end of the pipe at which its beats arrive.
+    """Fork a rank once the imports are done. Returns its process and the end of the pipe at which its messages arrive.
 
     Raises:
         InternalError: the forkserver died, such as of an import that crashed.
@@ -100,7 +100,7 @@ def start_rank(target: RankTarget, folder: Path, host: str, local_rank: int) -> 
 
 
 def remove_socket() -> None:
-    """Remove the folder of the socket at which the forkserver hears: nobody else does where a launcher ends at once.
+    """Remove the folder of the socket at which the forkserver listens: nobody else does where a launcher ends at once.
 
     No rank can be started afterwards.
     """

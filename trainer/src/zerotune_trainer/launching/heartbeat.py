@@ -1,7 +1,8 @@
-"""A rank's line to its launcher: a thread that beats once a second, hears SIGTERM, and notices a dead launcher.
+"""A rank's line to its launcher: a thread that sends a message a second, receives SIGTERM, and
+notices a dead launcher.
 
-The thread does all the talking, so training never waits for the launcher. It also hears SIGTERM, which Python would
-hand to the main thread only when that comes out of C code, such as a wait for other ranks.
+The thread sends everything, so training never waits for the launcher. It also receives SIGTERM, which Python would
+hand to the main thread only when that returns from C code, such as a wait for other ranks.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Any
 from zerotune_trainer.errors import Failure, PeerLostError, StoppedError
 from zerotune_trainer.failures import describe
 from zerotune_trainer.launching.processes import exit_now
-from zerotune_trainer.progress import Beat, Completion, Phase, Progress, TopologyEntry
+from zerotune_trainer.progress import Completion, HeartbeatMessage, Phase, Progress, TopologyEntry
 
-BEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 _PREPARING: frozenset[Phase] = frozenset({"starting", "data", "rendezvous", "model"})
 _WAKE = b"\0"
 _SENT = {"progress": None, "topology": None, "completion": None}
-"""What a beat has said, the next one does not say again."""
+"""What one message has carried, the next one does not repeat."""
 
 
 class Heartbeat:
@@ -31,54 +32,54 @@ class Heartbeat:
 
     Args:
         rank: The global rank.
-        pipe: Where the beats go, as the JSON of `Beat`.
+        pipe: Where the messages go, as the JSON of `HeartbeatMessage`.
     """
 
     def __init__(self, rank: int, pipe: Connection) -> None:
         self.stop = threading.Event()
         self._pipe = pipe
-        self._beat = Beat(rank=rank, phase="starting")
+        self._next = HeartbeatMessage(rank=rank, phase="starting")
         self._lock = threading.Lock()
-        self._ears, self._mouth = os.pipe()
-        os.set_blocking(self._ears, False)
-        os.set_blocking(self._mouth, False)
+        self._wakeup_reader, self._wakeup_writer = os.pipe()
+        os.set_blocking(self._wakeup_reader, False)
+        os.set_blocking(self._wakeup_writer, False)
         self._first_step: int | None = None
         self._prepared = False
         self._over = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat and to hear SIGTERM. Called in the main thread."""
-        signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, _leave_to_thread)
-        os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_be_deaf)
+        """Start to send messages and to receive SIGTERM. Called in the main thread."""
+        signal.set_wakeup_fd(self._wakeup_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, _leave_signal_to_thread)
+        os.register_at_fork(before=_hold_sigterm, after_in_parent=_release_sigterm, after_in_child=_reset_sigterm)
         self._thread.start()
 
     def phase(self, phase: Phase) -> None:
-        """Say what the rank does now."""
+        """Report what the rank does now."""
         self._report(phase=phase)
 
     def step(self, step: int) -> None:
-        """Say that a step (or batch of records) is done."""
+        """Report that a step (or batch of records) is done."""
         self._report(step=step)
 
     def progress(self, progress: Progress) -> None:
-        """Say how far the job is."""
+        """Report how far the job is."""
         self._first_step = self._first_step if progress.first_step is None else progress.first_step
         self._report(progress=progress, step=progress.step)
 
     def topology(self, entries: list[TopologyEntry]) -> None:
-        """Say where all ranks run."""
+        """Report where all ranks run."""
         self._report(topology=entries)
 
     def completion(self, completion: Completion) -> None:
-        """Say that the result is complete; its figures are the last progress, but for where this attempt began."""
+        """Report that the result is complete; its figures are the last progress, but for where this attempt began."""
         progress = completion.progress.model_copy(update={"first_step": self._first_step})
         completion = completion.model_copy(update={"progress": progress})
         self._report(completion=completion, progress=progress, step=progress.step)
 
     def finish(self, failure: Failure | None) -> None:
-        """Send the last word: what failed, or that all is done."""
+        """Send the last message: what failed, or that all is done."""
         self._over = True
         self._wake()
         self._thread.join()
@@ -86,13 +87,13 @@ class Heartbeat:
 
     def _report(self, **changes: Any) -> None:
         with self._lock:
-            self._beat = self._beat.model_copy(update={**changes, "reports": self._beat.reports + 1})
-            self._prepared |= self._beat.phase not in _PREPARING
+            self._next = self._next.model_copy(update={**changes, "reports": self._next.reports + 1})
+            self._prepared |= self._next.phase not in _PREPARING
         self._wake()
 
     def _wake(self) -> None:
         try:
-            os.write(self._mouth, _WAKE)
+            os.write(self._wakeup_writer, _WAKE)
         except BlockingIOError:
             return  # A full pipe wakes the thread as well.
 
@@ -100,10 +101,10 @@ class Heartbeat:
         launcher = multiprocessing.parent_process()
         assert launcher is not None, "a rank is started by a launcher"
         while not self._over:
-            ready = wait([launcher.sentinel, self._ears], timeout=BEAT_SECONDS)
+            ready = wait([launcher.sentinel, self._wakeup_reader], timeout=HEARTBEAT_SECONDS)
             if launcher.sentinel in ready:
                 exit_now(PeerLostError.exit_code)
-            if self._ears in ready and signal.SIGTERM in os.read(self._ears, 4096):
+            if self._wakeup_reader in ready and signal.SIGTERM in os.read(self._wakeup_reader, 4096):
                 self._stop()
             self._send()
 
@@ -115,18 +116,18 @@ class Heartbeat:
 
     def _send(self) -> None:
         with self._lock:
-            beat, self._beat = self._beat, self._beat.model_copy(update=_SENT)
+            message, self._next = self._next, self._next.model_copy(update=_SENT)
         try:
-            self._pipe.send_bytes(beat.model_dump_json(by_alias=True, exclude_none=True).encode())
+            self._pipe.send_bytes(message.model_dump_json(by_alias=True, exclude_none=True).encode())
         except BrokenPipeError:
             exit_now(PeerLostError.exit_code)
 
     def _send_last(self, failure: Failure | None) -> None:
-        self._beat = self._beat.model_copy(update={"failure": failure} if failure else {"phase": "done"})
+        self._next = self._next.model_copy(update={"failure": failure} if failure else {"phase": "done"})
         self._send()
 
 
-def _leave_to_thread(*_: object) -> None:
+def _leave_signal_to_thread(*_: object) -> None:
     """Python only writes a signal to the wake-up descriptor when the signal has a handler; this is it."""
 
 
@@ -142,7 +143,7 @@ def _release_sigterm() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-def _be_deaf() -> None:
+def _reset_sigterm() -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _release_sigterm()

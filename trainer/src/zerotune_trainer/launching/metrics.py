@@ -30,7 +30,7 @@ _PROGRESS = {
 }
 _RANK = {
     "step": "Step of the rank",
-    "beat_age_seconds": "Seconds since the rank's heartbeat",
+    "heartbeat_age_seconds": "Seconds since the rank's heartbeat",
     "step_age_seconds": "Seconds since the rank last got on",
 }
 

@@ -74,7 +74,7 @@ def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) 
     _logger.info("%s, attempt %d: host %s of %d", config.job.name, config.job.attempt, host.name, len(hostfile.hosts))
     start_imports([PAYLOADS[config.kind], ENVIRONMENT], launch)
     if host == hostfile.master:
-        listen(host.name, launch.master_port, "where the ranks meet").close()
+        listen(host.name, launch.master_port, "for the rendezvous").close()
     supervisor = Supervisor(folder, config, hostfile, host, stop.event)
     # Served before anything is waited for: what it is must be seen from outside.
     with ProgressServer(listening_address(host.name), launch.progress_port, supervisor.observe):

@@ -34,7 +34,7 @@ def suspects(hostfile: Hostfile, here: Host, port: int) -> list[str]:
     return [*_failures(nodes), *_silent(nodes), *gone]
 
 
-def unanswering(hostfile: Hostfile, here: Host, port: int) -> set[str]:
+def silent_hosts(hostfile: Hostfile, here: Host, port: int) -> set[str]:
     """The other hosts whose launchers do not answer. Arguments as of `suspects`."""
     return {host for host, node in _ask_all(hostfile, here, port).items() if node is None}
 
@@ -70,8 +70,8 @@ def _failures(nodes: Iterable[NodeProgress]) -> list[str]:
 
 def _silent(nodes: Iterable[NodeProgress]) -> list[str]:
     return [
-        f"rank {rank.rank} on {node.host} has been silent for {rank.beat_age_seconds:.0f}s"
+        f"rank {rank.rank} on {node.host} has been silent for {rank.heartbeat_age_seconds:.0f}s"
         for node in nodes
         for rank in node.ranks
-        if rank.exit_code is None and rank.beat_age_seconds >= SILENT_SECONDS
+        if rank.exit_code is None and rank.heartbeat_age_seconds >= SILENT_SECONDS
     ]

@@ -1,4 +1,4 @@
-"""A rank as its launcher sees it: the process, what it said last, and how it ended. Torch-free."""
+"""A rank as its launcher sees it: the process, its last message, and how it ended. Torch-free."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 from zerotune_trainer.errors import Failure, HangError, PeerLostError
 from zerotune_trainer.failures import describe, of_exit, or_stopped
 from zerotune_trainer.launching.peers import SILENT_SECONDS
-from zerotune_trainer.progress import Beat, Phase, RankProgress
+from zerotune_trainer.progress import HeartbeatMessage, Phase, RankProgress
 
 _STEPPING: frozenset[Phase] = frozenset({"training", "evaluating", "generating"})
 
@@ -25,19 +25,19 @@ class Rank:
     Args:
         number: The global rank.
         process: Its process, started.
-        pipe: Where its beats arrive.
+        pipe: Where its messages arrive.
     """
 
     number: int
     process: ForkServerProcess
     pipe: Connection
-    last: Beat = field(init=False)
-    beat_at: float = field(default_factory=time.monotonic)
+    last: HeartbeatMessage = field(init=False)
+    heartbeat_at: float = field(default_factory=time.monotonic)
     report_at: float = field(default_factory=time.monotonic)
     exit_code: int | None = None
 
     def __post_init__(self) -> None:
-        self.last = Beat(rank=self.number, phase="starting")
+        self.last = HeartbeatMessage(rank=self.number, phase="starting")
 
     @property
     def running(self) -> bool:
@@ -47,20 +47,20 @@ class Rank:
     @property
     def silent(self) -> bool:
         """Whether it runs, but its heartbeat stopped."""
-        return self.running and time.monotonic() - self.beat_at >= SILENT_SECONDS
+        return self.running and time.monotonic() - self.heartbeat_at >= SILENT_SECONDS
 
-    def listen(self) -> Iterator[Beat]:
-        """Take in what it has said since."""
+    def receive(self) -> Iterator[HeartbeatMessage]:
+        """Receive the messages that it has sent since."""
         try:
             while not self.pipe.closed and self.pipe.poll():
-                beat = Beat.model_validate_json(self.pipe.recv_bytes())
-                self._hear(beat)
-                yield beat
-        except (EOFError, OSError):  # The latter where it was killed in the middle of a beat.
+                message = HeartbeatMessage.model_validate_json(self.pipe.recv_bytes())
+                self._record(message)
+                yield message
+        except (EOFError, OSError):  # The latter where it was killed in the middle of a message.
             self.pipe.close()
 
     def end(self) -> None:
-        """Note how it ended. Called when the process's sentinel is ready and all its beats were heard."""
+        """Note how it ended. Called when the process's sentinel is ready and all its messages were received."""
         self.process.join()
         self.exit_code = self.process.exitcode
 
@@ -83,13 +83,15 @@ class Rank:
 
     def hangs(self, timeout_seconds: float) -> bool:
         """Whether it made no heartbeat for this long, or no report in a phase that makes steps."""
-        silent = time.monotonic() - self.beat_at >= timeout_seconds
+        silent = time.monotonic() - self.heartbeat_at >= timeout_seconds
         return self.running and (silent or self.stalls(timeout_seconds))
 
     def hang(self) -> Failure:
         """The failure of a rank that hangs, or does not end."""
         if self.silent:
-            message = f"rank {self.number} ({self._state()}) has been silent for {time.monotonic() - self.beat_at:.0f}s"
+            message = (
+                f"rank {self.number} ({self._state()}) has been silent for {time.monotonic() - self.heartbeat_at:.0f}s"
+            )
             return describe(
                 HangError(message, "see what stopped it: a signal, a debugger, storage that does not answer")
             )
@@ -108,16 +110,16 @@ class Rank:
             pid=self.process.pid,
             phase=self.last.phase,
             step=self.last.step,
-            beat_age_seconds=now - self.beat_at,
+            heartbeat_age_seconds=now - self.heartbeat_at,
             step_age_seconds=now - self.report_at,
             exit_code=self.exit_code,
         )
 
-    def _hear(self, beat: Beat) -> None:
-        self.beat_at = time.monotonic()
-        if beat.reports != self.last.reports:
-            self.report_at = self.beat_at
-        self.last = beat
+    def _record(self, message: HeartbeatMessage) -> None:
+        self.heartbeat_at = time.monotonic()
+        if message.reports != self.last.reports:
+            self.report_at = self.heartbeat_at
+        self.last = message
 
     def _standstill(self) -> str:
         seconds = time.monotonic() - self.report_at

@@ -1,4 +1,4 @@
-"""The launcher's ear for requests to stop. Standard library alone, see `launch`."""
+"""Requests to stop, as the launcher receives them. Standard library alone, see `launch`."""
 
 from __future__ import annotations
 

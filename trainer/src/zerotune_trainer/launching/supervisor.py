@@ -1,4 +1,5 @@
-"""Runs a node's ranks to their end: hears them, passes a request to stop on, finds hangs, and says why they failed."""
+"""Runs a node's ranks to their end: receives their messages, forwards a request to stop, detects hangs,
+and reports why they failed."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from zerotune_trainer.errors import Failure, HangError, PeerLostError, StoppedEr
 from zerotune_trainer.failures import root_cause
 from zerotune_trainer.hostfile import Host, Hostfile
 from zerotune_trainer.launching.forkserver import RankTarget, start_rank
-from zerotune_trainer.launching.peers import suspects, unanswering
+from zerotune_trainer.launching.peers import silent_hosts, suspects
 from zerotune_trainer.launching.processes import oom_kills
 from zerotune_trainer.launching.rank import Rank
-from zerotune_trainer.progress import Beat, Completion, NodeProgress, Progress, TopologyEntry
+from zerotune_trainer.progress import Completion, HeartbeatMessage, NodeProgress, Progress, TopologyEntry
 
 SECONDS_TO_NOTICE = 5.0
-"""How long ranks get to fail by themselves after one of them has: their own words say more than a kill."""
+"""How long ranks get to fail by themselves after one of them has: what they report says more than a kill."""
 
 _STANDSTILL_SECONDS = 60.0
 """How long ranks that were asked to stop may stand still before the other hosts are asked whether they are there. Ranks
@@ -52,9 +53,9 @@ class Supervisor:
         self._failures: list[Failure] = []
         self._waiting_for: Failure | None = None
         self._killed: set[int] = set()
-        self._told_to_stop = False
-        self._ask_hosts_at = 0.0
-        self._unanswering: set[str] = set()
+        self._stopping = False
+        self._next_host_check = 0.0
+        self._silent_hosts: set[str] = set()
         self._kill_at: float | None = None
         self._progress: Progress | None = None
         self._topology: list[TopologyEntry] | None = None
@@ -84,11 +85,11 @@ class Supervisor:
         """Wait for the ranks' end.
 
         Returns:
-            Why they failed; else what rank 0 said of the result, or None where it runs on another host.
+            Why they failed; else what rank 0 reported of the result, or None where it runs on another host.
         """
         while running := [rank for rank in self._ranks if rank.running]:
-            self._listen(running)
-            self._pass_stop_on()
+            self._receive(running)
+            self._forward_stop()
             self._watch()
         return self._explained(root_cause(self._failures)) or self._completion
 
@@ -106,23 +107,23 @@ class Supervisor:
             waiting_for=self._waiting_for,
         )
 
-    def _listen(self, running: list[Rank]) -> None:
+    def _receive(self, running: list[Rank]) -> None:
         pipes = [rank.pipe for rank in running if not rank.pipe.closed]
         ready = wait([*pipes, *(rank.process.sentinel for rank in running)], timeout=_POLL_SECONDS)
         for rank in running:
-            # What a rank said last is in its pipe before its sentinel is ready.
-            for beat in rank.listen():
-                self._take(rank, beat)
+            # What a rank sent last is in its pipe before its sentinel is ready.
+            for message in rank.receive():
+                self._record(rank, message)
             if rank.process.sentinel in ready:
                 rank.end()
                 self._note_end(rank)
 
-    def _take(self, rank: Rank, beat: Beat) -> None:
-        self._progress = beat.progress or self._progress
-        self._topology = beat.topology or self._topology
-        self._completion = beat.completion or self._completion
-        if beat.failure is not None:
-            self._fail(rank, beat.failure)
+    def _record(self, rank: Rank, message: HeartbeatMessage) -> None:
+        self._progress = message.progress or self._progress
+        self._topology = message.topology or self._topology
+        self._completion = message.completion or self._completion
+        if message.failure is not None:
+            self._fail(rank, message.failure)
 
     def _note_end(self, rank: Rank) -> None:
         _logger.info("rank %d ended with exit code %d", rank.number, rank.exit_code)
@@ -130,7 +131,7 @@ class Supervisor:
             failure = rank.failure(
                 oom_kills=self._oom_kills_since_start(),
                 over_nccl=self._over_nccl,
-                stopping=self._told_to_stop,
+                stopping=self._stopping,
             )
             if failure is not None:
                 self._fail(rank, failure)
@@ -143,10 +144,10 @@ class Supervisor:
         elif self._kill_at is None:
             self._kill_at = time.monotonic() + SECONDS_TO_NOTICE
 
-    def _pass_stop_on(self) -> None:
-        if not self._stop.is_set() or self._told_to_stop:
+    def _forward_stop(self) -> None:
+        if not self._stop.is_set() or self._stopping:
             return
-        self._told_to_stop = True
+        self._stopping = True
         _logger.info("asking the ranks to stop after a checkpoint")
         for rank in self._ranks:
             if rank.running:
@@ -154,13 +155,13 @@ class Supervisor:
 
     def _watch(self) -> None:
         if self._kill_at is None:
-            self._look_for_hang()
+            self._detect_hang()
         elif time.monotonic() >= self._kill_at:
             self._kill()
-        if self._told_to_stop and self._kill_at is None:
-            self._look_for_lost_host()
+        if self._stopping and self._kill_at is None:
+            self._detect_lost_host()
 
-    def _look_for_hang(self) -> None:
+    def _detect_hang(self) -> None:
         timeout = self._config.launch.hang_timeout_seconds
         if not any(rank.hangs(timeout) for rank in self._ranks):
             return
@@ -170,16 +171,16 @@ class Supervisor:
         self._fail(hung, hung.hang() if hung.silent or not self._suspects else hung.wait())
         self._kill()
 
-    def _look_for_lost_host(self) -> None:
+    def _detect_lost_host(self) -> None:
         """Give up ranks that cannot stop because they wait for a host that is gone: it was asked twice in vain."""
         patience = min(_STANDSTILL_SECONDS, self._config.launch.hang_timeout_seconds / 10)
         running, now = [rank for rank in self._ranks if rank.running], time.monotonic()
-        if not running or now < self._ask_hosts_at or not all(rank.stalls(patience) for rank in running):
+        if not running or now < self._next_host_check or not all(rank.stalls(patience) for rank in running):
             return
-        self._ask_hosts_at = now + patience
-        before = self._unanswering
-        self._unanswering = unanswering(self._hostfile, self._host, self._config.launch.progress_port)
-        if before & self._unanswering:
+        self._next_host_check = now + patience
+        before = self._silent_hosts
+        self._silent_hosts = silent_hosts(self._hostfile, self._host, self._config.launch.progress_port)
+        if before & self._silent_hosts:
             self._fail(running[0], running[0].wait())
 
     def _kill(self) -> None:

@@ -30,7 +30,7 @@ def run_rank(folder: Path, host: str, local_rank: int, pipe: Connection) -> NoRe
         folder: The job's folder.
         host: This host's name in the hostfile.
         local_rank: Which of this host's ranks it is.
-        pipe: The line to the launcher, for `Beat`s.
+        pipe: The line to the launcher, for each `HeartbeatMessage`.
     """
     # What was imported stays: nobody need look through it again, nor copy its pages for that.
     gc.freeze()
@@ -65,7 +65,7 @@ def _work(context: RankContext) -> Failure | None:
     try:
         config = load_config(context.folder)
         os.environ.update(rank_variables(context, config.launch.master_port))
-        _look_around(context, config.launch)
+        _check_node(context, config.launch)
         _do(config, context)
     except StoppedError as stopped:
         _logger.info("rank %d: %s", context.rank, stopped.message)
@@ -76,7 +76,7 @@ def _work(context: RankContext) -> Failure | None:
     return None
 
 
-def _look_around(context: RankContext, launch: Launch) -> None:
+def _check_node(context: RankContext, launch: Launch) -> None:
     module = importlib.import_module(ENVIRONMENT)
     module.check_devices(context.host, launch)
     if context.local_rank == 0:

@@ -67,7 +67,7 @@ def write_report(folder: Path, config: TrainConfig) -> Path:
         charts=[chart for chart in map(_drawn, _charts(steps, evaluations)) if chart],
         hosts=_hosts(read_topology(folder)),
         counts=counts_table(results.counts),
-        advice=[*_passed_over(results), *advise(config, steps, evaluations)],
+        advice=[*_skipped(results), *advise(config, steps, evaluations)],
         config_json=config.model_dump_json(by_alias=True, indent=2),
         place=(config.output.uri or "").removeprefix("file://"),
     )
@@ -76,10 +76,10 @@ def write_report(folder: Path, config: TrainConfig) -> Path:
     return path
 
 
-def _passed_over(results: Results) -> list[str]:
+def _skipped(results: Results) -> list[str]:
     return [
-        f"When the run was resumed, a checkpoint was passed over: {text}. See what became of its volume."
-        for text in results.passed_over_checkpoints
+        f"When the run was resumed, a checkpoint was skipped: {text}. See what became of its volume."
+        for text in results.skipped_checkpoints
     ]
 
 

@@ -68,7 +68,7 @@ class Results(Settings):
     """DeepSpeed ZeRO stage."""
     counts: dict[str, dict[str, int] | None] = Field(default={})
     """What the train and the validation part of the data hold, and what was left out of them (data.DataCounts)."""
-    passed_over_checkpoints: list[str] = Field(default=[])
+    skipped_checkpoints: list[str] = Field(default=[])
     """Checkpoints that were there when the run was resumed and were not used, and why."""
 
 

@@ -48,7 +48,7 @@ class Run:
     zero_stage: int
     model_folder: Path
     """The model that it started from."""
-    passed_over: list[str]
+    skipped: list[str]
     """Checkpoints that were not used when the run was resumed, and why."""
 
 
@@ -129,5 +129,5 @@ def _results(folder: Path, config: TrainConfig, run: Run) -> Results:
         first_perplexity=evaluations[0].perplexity if evaluations else None,
         best_step=best,
         counts=run.counts.model_dump(by_alias=True),
-        passed_over_checkpoints=run.passed_over,
+        skipped_checkpoints=run.skipped,
     )

@@ -16,7 +16,7 @@ class StepSync(Protocol):
     """An exchange of all ranks, as `distributed.StepSync`."""
 
     def start(self, *, stop: bool, tokens: int) -> None:
-        """Begin to tell the others."""
+        """Start the exchange."""
 
     def wait(self) -> tuple[bool, int]:
         """Whether any rank is to stop, and the tokens of all ranks."""
@@ -35,12 +35,12 @@ class StopTogether(TrainerCallback):
 
     @override
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Start telling the others."""
+        """Start the exchange of the step."""
         self._sync.start(stop=self._asked.is_set(), tokens=self._step.tokens)
 
     @override
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Hear from the others. A stop saves where anything is saved, and leaves the evaluation to the next attempt."""
+        """Wait for the exchange. A stop saves where anything is saved; the next attempt makes the evaluation."""
         self._step.stopped, tokens = self._sync.wait()
         state.num_input_tokens_seen += tokens
         if not self._step.stopped:

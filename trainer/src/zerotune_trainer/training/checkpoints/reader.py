@@ -39,7 +39,7 @@ class CheckpointReader:
         self._config = config
         self._share = share
         self._output = output
-        self.passed_over: list[str] = []
+        self.skipped: list[str] = []
         """The checkpoints that were not used though they were there, and why, a sentence each."""
 
     def choose(self) -> Path | None:
@@ -51,18 +51,18 @@ class CheckpointReader:
             InputMissingError: the one asked for by name is not there.
         """
         allow_state_types()
-        candidates, self.passed_over = on_first_rank(self._candidates, tuple[list[Candidate], list[str]])
+        candidates, self.skipped = on_first_rank(self._candidates, tuple[list[Candidate], list[str]])
         for candidate in candidates:
             problems = self._problems(candidate)
             if not problems:
                 return self._usable(candidate)
-            self._pass_over(f"{self._store.uri}/{candidate.name} is damaged: {'; '.join(problems[:3])}")
-        if self.passed_over and self._share.rank == 0 and self._config.checkpoint.resume != "never":
+            self._skip(f"{self._store.uri}/{candidate.name} is damaged: {'; '.join(problems[:3])}")
+        if self.skipped and self._share.rank == 0 and self._config.checkpoint.resume != "never":
             _log.warning("no checkpoint in %s is whole: training begins at the beginning", self._store.uri)
         return None
 
     def failed(self, checkpoint: Path, error: Exception) -> ZerotuneError:
-        """What it means that the engine could not load a checkpoint that was chosen; later attempts pass over it.
+        """What it means that the engine could not load a checkpoint that was chosen; later attempts skip it.
 
         Raised on the rank where it happened: the others may wait in a collective for it, and an engine that has
         loaded half of a checkpoint cannot go on. So the attempt ends, and the next one resumes from the checkpoint
@@ -104,9 +104,9 @@ class CheckpointReader:
         newest_first = [name_of(step) for step in reversed(states) if states[step] in _TRIED]
         if resume != "auto":
             return [self._candidate(self._named(resume, newest_first))], []
-        passed_over = [self._why_not(step, state) for step, state in states.items() if state is not State.COMPLETE]
+        skipped = [self._why_not(step, state) for step, state in states.items() if state is not State.COMPLETE]
         complete = [name_of(step) for step in reversed(states) if states[step] is State.COMPLETE]
-        return [self._candidate(name) for name in complete], passed_over
+        return [self._candidate(name) for name in complete], skipped
 
     def _candidate(self, name: str) -> Candidate:
         manifest = self._store.manifest(name)
@@ -136,12 +136,12 @@ class CheckpointReader:
         _log.warning(text)
         return text
 
-    def _pass_over(self, text: str) -> None:
+    def _skip(self, text: str) -> None:
         if self._config.checkpoint.resume != "auto":
             raise ConfigurationError(text, _RESUME_FROM_ANOTHER)
         if self._share.rank == 0:
             _log.warning("%s; it is not used", text)
-        self.passed_over.append(text)
+        self.skipped.append(text)
 
     def _named(self, resume: str, newest_first: list[str]) -> str:
         name, epoch = resume, _EPOCH.match(resume)

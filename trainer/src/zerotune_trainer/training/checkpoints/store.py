@@ -163,7 +163,7 @@ class CheckpointStore:
             self._move_into_place(name)
 
     def mark_unusable(self, name: str, rank: int, reason: str) -> None:
-        """Leave word for later attempts that a checkpoint does not load."""
+        """Note for later attempts that a checkpoint does not load."""
         self._ownership.verify()
         mark = Unusable(attempt=self._config.job.attempt, rank=rank, reason=reason)
         self._folder.write(f"{name}/{_MARK_NAME}", mark.model_dump_json(by_alias=True).encode() + b"\n")
