@@ -40,9 +40,13 @@ def listen(name: str, port: int, purpose: str) -> socket.socket:
         TemporaryError: something listens there already.
     """
     address = listening_address(name)
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # A pod may have addresses of both families, and its peers choose either.
+    both = ipaddress.ip_address(address).is_unspecified and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both or ":" in address else socket.AF_INET
     try:
-        return socket.create_server((address, port), family=family, backlog=socket.SOMAXCONN)
+        return socket.create_server(
+            ("" if both else address, port), family=family, backlog=socket.SOMAXCONN, dualstack_ipv6=both
+        )
     except OSError as error:
         raise port_in_use(port, purpose, error) from error
 
