@@ -35,7 +35,7 @@ def test_a_missing_column_ends_the_launcher_and_all_ranks(
     [(None, 66, "deepspeed.json is not there"), ('{"zero_optimization": ', 64, "deepspeed.json: Expecting value")],
     ids=["missing", "broken"],
 )
-def test_settings_of_deepspeed_that_cannot_be_read_are_told(
+def test_settings_of_deepspeed_that_cannot_be_read_are_reported(
     make_job: Callable, model_folder: Path, tmp_path: Path, content: str | None, code: int, message: str
 ) -> None:
     data = tmp_path / "data.jsonl"

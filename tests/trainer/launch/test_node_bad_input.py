@@ -76,7 +76,7 @@ def test_a_port_in_use(make_job: Callable, field: str, purpose: str) -> None:
     assert "or run again" in node.failure.hint
 
 
-def test_the_port_where_ranks_meet_matters_on_the_first_host_only(make_job: Callable) -> None:
+def test_the_rendezvous_port_matters_on_the_first_host_only(make_job: Callable) -> None:
     job = make_job({"127.0.0.1": 1, "127.0.0.2": 1})
     with socket.create_server(("127.0.0.1", job.config["launch"]["masterPort"])):
         first, second = job.start_toys("step")

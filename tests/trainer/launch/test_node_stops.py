@@ -28,7 +28,7 @@ def test_while_torch_is_imported(make_job: Callable) -> None:
     assert node.left_behind() == []
 
 
-def test_while_data_is_prepared_by_code_that_does_not_look(make_job: Callable) -> None:
+def test_a_stop_while_code_that_reads_no_event_prepares_data(make_job: Callable) -> None:
     [node] = make_job({"127.0.0.1": 2}).start_toys("data")
     node.until(lambda progress: all(rank.phase == "data" for rank in progress.ranks))
     _stops_within(5, node, signal.SIGTERM)

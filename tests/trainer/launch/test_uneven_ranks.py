@@ -78,7 +78,7 @@ def start(make_job: Callable, model_folder: Path, warm_ranks: None, tmp_path: Pa
         rank.process.join()
 
 
-def test_ranks_meet_in_time_however_long_their_data_takes(start: Callable) -> None:
+def test_the_rendezvous_succeeds_however_long_data_takes(start: Callable) -> None:
     first, second = start("slow_data", rendezvousTimeoutSeconds=DATA_SECONDS - 2)
     assert (first.end(), second.end()) == (0, 0), (first.failure, second.failure)
 

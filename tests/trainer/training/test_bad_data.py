@@ -123,7 +123,7 @@ def snapshot(folder: Path) -> dict[Path, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_bad_data_is_told_with_its_place_and_leaves_what_there_was(stopped: Any, case: Case, tmp_path: Path) -> None:
+def test_bad_data_is_reported_with_its_place_and_changes_nothing(stopped: Any, case: Case, tmp_path: Path) -> None:
     job, path, before = stopped, tmp_path / case.name, snapshot(stopped.output)
     if case.content is not None:
         path.write_bytes(case.content)
@@ -151,7 +151,7 @@ def test_a_job_goes_on_from_its_checkpoint_once_the_data_is_mended(stopped: Any,
     assert job.results()["steps"] == 6
 
 
-def test_bad_records_to_evaluate_on_are_told_before_training(make_job: Any, tmp_path: Path) -> None:
+def test_bad_validation_records_are_reported_before_training(make_job: Any, tmp_path: Path) -> None:
     path = tmp_path / "held-out.jsonl"
     path.write_bytes(b'{"text": "one"}\n{"text": "tw')
     job = make_job()

@@ -130,7 +130,7 @@ def test_what_cannot_be_carried_out_is_refused(make_job: Any, changes: dict[str,
     assert ended.failures[0].hint
 
 
-def test_a_loss_that_is_not_a_number_is_told_with_its_step(make_job: Any) -> None:
+def test_a_loss_that_is_not_a_number_is_reported_with_its_step(make_job: Any) -> None:
     job = make_job()
     job.config["training"] |= {
         "learningRate": 1e32,
@@ -212,16 +212,16 @@ def test_ranks_that_disagree_with_the_hostfile_are_refused(make_job: Any, hosts:
     assert "rank 1 on 127.0.0.2 has the hostfile" in ended.failures[1].message
 
 
-def test_a_rank_that_does_not_come_is_named(make_job: Any) -> None:
+def test_a_rank_that_is_absent_from_the_rendezvous_is_named(make_job: Any) -> None:
     job = make_job(hosts="127.0.0.1 slots=1\n")
     job.config["launch"]["rendezvousTimeoutSeconds"] = 3
     ended = job.start({"127.0.0.1": "127.0.0.1 slots=1\n127.0.0.2 slots=1\n"}).end()
 
     assert ended.exit_codes == [69]
-    assert "rank 1 on 127.0.0.2 did not come to 127.0.0.1:" in ended.failures[0].message
+    assert "rank 1 on 127.0.0.2 did not join the rendezvous at 127.0.0.1:" in ended.failures[0].message
 
 
-def test_a_port_in_use_is_told(make_job: Any) -> None:
+def test_a_port_in_use_is_reported(make_job: Any) -> None:
     job = make_job()
     with socket.create_server(("127.0.0.1", 0)) as server:
         job.port = server.getsockname()[1]

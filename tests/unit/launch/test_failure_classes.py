@@ -72,7 +72,7 @@ def test_errors_of_libraries(error: BaseException, kind: type[errors.ZerotuneErr
         "enqueue.cc:1545 (12) Cuda failure 'out of memory'",
     ],
 )
-def test_memory_that_nccl_did_not_get_is_told_in_its_last_words(last: str) -> None:
+def test_memory_that_nccl_did_not_get_is_recognized_by_its_last_line(last: str) -> None:
     found = classify(
         RuntimeError(f"NCCL error in: a.cpp:94, unhandled cuda error, NCCL version 2.29\nLast error:\n{last}")
     )

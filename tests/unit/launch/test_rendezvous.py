@@ -1,4 +1,4 @@
-"""Ranks that meet over a real store, and others that come to it. Each rank is a thread: a store is all they share."""
+"""The rendezvous of ranks over a real store, and strangers that reach it. Each rank is a thread of this process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def come(tmp_path: Path, port: int) -> Iterator[Callable[..., Future[Any]]]:
+def join(tmp_path: Path, port: int) -> Iterator[Callable[..., Future[Any]]]:
     """Start a rank, and give what its rendezvous returns or raises."""
     pool, default = ThreadPoolExecutor(4), port
 
@@ -67,16 +67,16 @@ def connect(port: int) -> Any:
 
 
 def test_ranks_of_one_attempt_share_a_store_under_a_name_of_their_own(
-    come: Callable[..., Future[Any]], port: int
+    join: Callable[..., Future[Any]], port: int
 ) -> None:
-    first, second = (future.result(60) for future in (come(0), come(1)))
+    first, second = (future.result(60) for future in (join(0), join(1)))
     second.set("learning", "rate")
     assert first.get("learning") == b"rate"
     assert not connect(port).check(["learning"])
 
 
-def test_a_process_without_the_secret_gets_nothing_and_is_named(come: Callable[..., Future[Any]]) -> None:
-    first, stranger = come(0), come(1, "guessed")
+def test_a_process_without_the_secret_gets_nothing_and_is_named(join: Callable[..., Future[Any]]) -> None:
+    first, stranger = join(0), join(1, "guessed")
     with pytest.raises(
         AuthenticationError, match=r"as rank 1 on 127.0.0.3 does not know the attempt's secret"
     ) as found:
@@ -87,21 +87,21 @@ def test_a_process_without_the_secret_gets_nothing_and_is_named(come: Callable[.
 
 
 def test_a_pickle_in_the_place_of_a_hello_is_refused(
-    come: Callable[..., Future[Any]], port: int, tmp_path: Path
+    join: Callable[..., Future[Any]], port: int, tmp_path: Path
 ) -> None:
-    first = come(0)
+    first = join(0)
     connect(port).set("hello of rank 1", pickle.dumps(_Touches(tmp_path / "touched")))
     with pytest.raises(AuthenticationError, match=r"rank 1 on 127.0.0.3 shows something else"):
         first.result(60)
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_hello_that_was_overheard_before_proves_nothing(come: Callable[..., Future[Any]], port: int) -> None:
-    overheard = [come(0), come(1)]
+def test_a_hello_that_was_overheard_before_proves_nothing(join: Callable[..., Future[Any]], port: int) -> None:
+    overheard = [join(0), join(1)]
     assert all(future.result(60) for future in overheard)
     hello = connect(port).get("hello of rank 1")
     again = free_port()
-    first = come(0, port=again)
+    first = join(0, port=again)
     store = connect(again)
     store.set("hello of rank 1", hello)
     store.set("proof of rank 1", "a guess")
@@ -109,35 +109,37 @@ def test_a_hello_that_was_overheard_before_proves_nothing(come: Callable[..., Fu
         first.result(60)
 
 
-def test_the_store_is_reached_at_its_own_loopback_address_alone(come: Callable[..., Future[Any]], port: int) -> None:
-    first = come(0)
+def test_the_store_is_reached_at_its_own_loopback_address_alone(join: Callable[..., Future[Any]], port: int) -> None:
+    first = join(0)
     connect(port)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.3", port), 5)
-    come(1).result(60)
+    join(1).result(60)
     first.result(60)
 
 
-def test_a_rank_that_does_not_come_is_named(come: Callable[..., Future[Any]]) -> None:
-    with pytest.raises(PeerLostError, match=r"^rank 1 on 127.0.0.3 did not come to 127.0.0.2:\d+ within 2 s\n"):
-        come(0, seconds=2).result(60)
+def test_a_rank_that_is_absent_is_named(join: Callable[..., Future[Any]]) -> None:
+    with pytest.raises(
+        PeerLostError, match=r"^rank 1 on 127.0.0.3 did not join the rendezvous at 127.0.0.2:\d+ within 2 s\n"
+    ):
+        join(0, seconds=2).result(60)
 
 
-def test_hosts_with_other_hostfiles_do_not_meet(come: Callable[..., Future[Any]]) -> None:
-    first, second = come(0, seconds=5), come(1, hosts="127.0.0.2 slots=1\n127.0.0.4 slots=1\n")
+def test_hosts_with_other_hostfiles_are_refused(join: Callable[..., Future[Any]]) -> None:
+    first, second = join(0, seconds=5), join(1, hosts="127.0.0.2 slots=1\n127.0.0.4 slots=1\n")
     with pytest.raises(ConfigurationError, match=r"rank 1 on 127.0.0.4 has the hostfile"):
         second.result(60)
-    with pytest.raises(PeerLostError, match=r"^rank 1 on 127.0.0.3 did not come"):
+    with pytest.raises(PeerLostError, match=r"^rank 1 on 127.0.0.3 did not join the rendezvous"):
         first.result(60)
 
 
-def test_without_a_secret_several_ranks_do_not_meet(come: Callable[..., Future[Any]]) -> None:
+def test_several_ranks_need_a_secret(join: Callable[..., Future[Any]]) -> None:
     with pytest.raises(InputMissingError, match=r"rendezvous-secret is not there, or empty"):
-        come(0, None).result(60)
+        join(0, None).result(60)
 
 
-def test_a_job_of_one_rank_opens_no_port(come: Callable[..., Future[Any]], port: int) -> None:
-    assert come(0, None, hosts="127.0.0.2 slots=1\n").result(60) is not None
+def test_a_job_of_one_rank_opens_no_port(join: Callable[..., Future[Any]], port: int) -> None:
+    assert join(0, None, hosts="127.0.0.2 slots=1\n").result(60) is not None
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", port), 5)
 

@@ -54,8 +54,8 @@ def rendezvous(context: RankContext, launch: Launch) -> Store:
         The store of the attempt, for all its ranks have proved that they are of it. `init_process_group` needs it.
 
     Raises:
-        PeerLostError: not all ranks came within `launch.rendezvous_timeout_seconds`.
-        AuthenticationError: what came does not know the attempt's secret.
+        PeerLostError: not all ranks joined within `launch.rendezvous_timeout_seconds`.
+        AuthenticationError: a process that joined does not know the attempt's secret.
         ConfigurationError: this rank has another hostfile than rank 0.
         InputMissingError: the folder has no secret.
         TemporaryError: the port is in use.
@@ -73,7 +73,7 @@ def rendezvous(context: RankContext, launch: Launch) -> Store:
         raise PeerLostError(f"rank {context.rank} does not reach rank 0 at {place}: {error}", _SEE_OTHERS) from error
     except dist.DistStoreError as error:
         raise PeerLostError(
-            f"{_absent(context, store)} did not come to {place} within {patience.seconds} s", _SEE_OTHERS
+            f"{_absent(context, store)} did not join the rendezvous at {place} within {patience.seconds} s", _SEE_OTHERS
         ) from error
 
 
@@ -152,11 +152,11 @@ class _Authentication:
 
     def _foreign(self, rank: int, what: str) -> AuthenticationError:
         host = self._context.hostfile.host_of_rank(rank).name
-        return AuthenticationError(f"what came to the rendezvous as rank {rank} on {host} {what}", _FOREIGN)
+        return AuthenticationError(f"the process that joined the rendezvous as rank {rank} on {host} {what}", _FOREIGN)
 
 
 def _absent(context: RankContext, store: Store | None) -> str:
-    """The ranks that have not come: that have not proved to be of the attempt, or shown nothing at all."""
+    """The ranks that have not joined: that have not proved to be of the attempt, or shown nothing at all."""
     ranks = range(context.world_size)
     if store is None:
         return "rank 0"
