@@ -25,6 +25,7 @@ from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.job_state import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import labels, some
+from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES
 from zerotune_operator.controller.process import now
 from zerotune_operator.controller.reconcile import Reconciler
 
@@ -69,7 +70,7 @@ class Scene:
     async def turn(self) -> float | None:
         """A turn of the job."""
         launchers = Launchers()
-        installation = Installation("zerotune.dev/trainer:0.1.0", "Never")
+        installation = Installation("zerotune.dev/trainer:0.1.0", "Never", ANY_NAMES)
         cluster = Cluster(self.store, self.client, WarningEvents(self.client), launchers, installation, now)
         try:
             return await Reconciler(cluster, 10).reconcile(self.key)

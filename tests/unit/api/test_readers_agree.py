@@ -60,7 +60,9 @@ class Readers:
     def webhook(self, manifest: Manifest) -> str:
         known = manifest | {"status": {"model": self._shape.model_dump(by_alias=True)}}
         asked = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
-        answer = asyncio.run(review(asked | {"request": {"uid": "r", "object": known}}, Hub()))["response"]
+        answer = asyncio.run(review(asked | {"request": {"uid": "r", "object": known}}, Hub(), UNKNOWN_INSTALLATION))[
+            "response"
+        ]
         assert answer["allowed"] or (answer["status"]["code"], answer["status"]["reason"]) == (422, "Invalid")
         return "" if answer["allowed"] else answer["status"]["message"]
 

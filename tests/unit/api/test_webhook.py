@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.api.admission_cases import PlanCase
 from zerotune_operator.api.manifest_yaml import read_documents
+from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.controller.webhook import review
 from zerotune_trainer.sizing.shape import read_shape
@@ -29,7 +30,9 @@ def example(name: str) -> dict[str, Any]:
 async def answer_to(manifest: dict[str, Any], **more: Any) -> dict[str, Any]:
     """What the webhook answers to a manifest."""
     review_of = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
-    answered = await review(review_of | {"request": {"uid": "r", "object": manifest, **more}}, Hub())
+    answered = await review(
+        review_of | {"request": {"uid": "r", "object": manifest, **more}}, Hub(), UNKNOWN_INSTALLATION
+    )
     assert answered.items() > review_of.items()
     response: dict[str, Any] = answered["response"]
     assert response.pop("uid") == "r"

@@ -10,6 +10,7 @@ import yaml
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_jobs, parse_job
 from zerotune_operator.backends.kubernetes.layout import place
+from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES
 from zerotune_operator.backends.kubernetes.render import Installation, Manifests, Object, render
 from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.plan import plan_job
@@ -18,7 +19,7 @@ from zerotune_trainer.config import JobIdentity
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden"
 EXAMPLES = ROOT / "crds" / "examples"
-INSTALLATION = Installation(trainer_image="zerotune.dev/trainer:0.1.0")
+INSTALLATION = Installation(trainer_image="zerotune.dev/trainer:0.1.0", pod_policy=ANY_NAMES)
 UID = "0b4c3a6e-2f0e-4d6a-8a3e-3f2f9f1d7c55"
 
 CASES = {

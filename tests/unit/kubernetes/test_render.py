@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ from tests.unit.kubernetes.rendering import (
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes.layout import host_names
 from zerotune_operator.backends.kubernetes.objects import attempt_name, inspection_name, service_name
+from zerotune_operator.backends.kubernetes.pod_policy import PodPolicy
+from zerotune_operator.backends.kubernetes.pod_template import inspection_template
 from zerotune_operator.backends.kubernetes.render import Manifests, Object, render_inspection
 from zerotune_trainer.errors import ConfigurationError
 
@@ -119,7 +122,9 @@ def _field_of(metadata: Object, source: Object) -> str | None:
 
 def test_pods_of_the_hosts_network_ask_the_cluster_for_names() -> None:
     def policy(**pod: Any) -> str | None:
-        made: str | None = pod_spec(tuned(backend={"kubernetes": {"pod": {"spec": pod}}}).job).get("dnsPolicy")
+        allowed = replace(INSTALLATION, pod_policy=PodPolicy(host_namespaces=("hostNetwork",)))
+        job = fine_tune_job(backend={"kubernetes": {"pod": {"spec": pod}}})
+        made: str | None = inspection_template(job, "s3://m/m", allowed)["spec"].get("dnsPolicy")
         return made
 
     assert policy() is None

@@ -21,6 +21,7 @@ from zerotune_devtools.harness.fake_nodes import placement
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.layout import place
+from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES
 from zerotune_operator.backends.kubernetes.render import render
 from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.plan import plan_job
@@ -139,7 +140,8 @@ def rendered_objects(name: str) -> list[Object]:
         Path(folder, "config.json").write_text(json.dumps(MODEL))
         shape = shape_of_file(Path(folder, "config.json"))
     identity = JobIdentity(kind=job.kind, name=name, uid=job.metadata.uid, attempt=0)
-    attempt = render(plan_job(job, shape, place(job, 0, MODEL_URI), identity), job, Installation("trainer:bench"))
+    plan = plan_job(job, shape, place(job, 0, MODEL_URI), identity)
+    attempt = render(plan, job, Installation("trainer:bench", pod_policy=ANY_NAMES))
     return [_unowned(each) for each in (*attempt.shared, attempt.secret, attempt.job)]
 
 

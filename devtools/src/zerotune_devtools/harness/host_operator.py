@@ -16,6 +16,7 @@ import aiohttp
 from zerotune_devtools import chart, cluster
 from zerotune_devtools.checkout import CRDS
 from zerotune_devtools.harness.deadly_proxy import free_port
+from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES
 
 PROGRAM = Path(sys.executable).with_name("zerotune")
 
@@ -47,6 +48,7 @@ class HostOperator:
             "--lease": lease,
             "--progress-interval": str(progress_interval),
             "--metrics-port": str(port),
+            "--pod-policy": ANY_NAMES.model_dump_json(by_alias=True),
         }
         command = [str(PROGRAM), "operator", *(word for pair in arguments.items() for word in pair)]
         environment = os.environ | {"KUBECONFIG": str(kubeconfig), "HF_HOME": str(folder / "no-cache")}

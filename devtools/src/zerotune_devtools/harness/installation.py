@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from zerotune_devtools import chart
 from zerotune_devtools.checkout import CHART
 from zerotune_devtools.harness.kubectl import Namespace
+from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES
 
 RELEASE = "zerotune"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
@@ -46,6 +47,7 @@ def installed(progress_interval: float = 1, others: Sequence[str] = (), folder: 
     values = {
         "watch": {"namespaces": [jobs, *others]},
         "operator": {"progressIntervalSeconds": progress_interval},
+        "podPolicy": ANY_NAMES.model_dump(mode="json", by_alias=True),
         # What was there before the tests is there after them.
         "crds": {"keep": _has_crds()},
         "userRoles": {"create": False},

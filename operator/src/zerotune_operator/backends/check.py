@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.support import BackendName
-from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
+from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION, Installation
 from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.backends.kubernetes.render import render_inspection
 from zerotune_operator.backends.kubernetes.support import require_kubernetes
@@ -42,8 +42,13 @@ def backend_of(job: Job) -> Target:
     return Target.KUBERNETES
 
 
-def check(job: Job, backend: BackendName) -> None:
+def check(job: Job, backend: BackendName, installation: Installation = UNKNOWN_INSTALLATION) -> None:
     """See that a backend can run a job, as far as that can be known without its model.
+
+    Args:
+        job: The job.
+        backend: What is to run it.
+        installation: What the operator was installed with, where that is known.
 
     Raises:
         ConfigurationError: it cannot; the message and its hint say what to change.
@@ -56,4 +61,4 @@ def check(job: Job, backend: BackendName) -> None:
     else:
         require_kubernetes(job)
         check_job(job, place(job, 0, model))
-        render_inspection(job, model, UNKNOWN_INSTALLATION)
+        render_inspection(job, model, installation)

@@ -33,17 +33,22 @@ def command(
     admission_certificates: Annotated[
         Path, typer.Option(envvar="ZEROTUNE_ADMISSION_CERTIFICATES", help="Folder with tls.crt and tls.key.")
     ] = Path("/certificates"),
+    pod_policy: Annotated[
+        str,
+        typer.Option(envvar="ZEROTUNE_POD_POLICY", help="What the pods of jobs may be: JSON, the chart's podPolicy."),
+    ] = "{}",
     log_level: LogLevel = "INFO",
 ) -> None:
     """Run the operator."""
     import uvloop
 
     from zerotune_operator.backends.kubernetes.installation import Installation
+    from zerotune_operator.backends.kubernetes.pod_policy import read_policy
     from zerotune_operator.controller.process import Admission, Settings, run
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings(
-        installation=Installation(trainer_image, image_pull_policy),
+        installation=Installation(trainer_image, image_pull_policy, read_policy(pod_policy)),
         operator_namespace=operator_namespace,
         namespaces=namespace or (),
         lease=lease,

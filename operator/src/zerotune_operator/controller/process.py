@@ -88,7 +88,7 @@ async def run(settings: Settings) -> int:
         app = build_app(metrics.registry, lambda: ready.is_set() or not leads.is_set())
         stack.push_async_callback((await serve(app, settings.metrics_port)).cleanup)
         if settings.admission is not None:
-            await _admit(settings.admission, stack)
+            await _admit(settings.admission, settings.installation, stack)
         identity = f"{socket.gethostname()}-{os.getpid()}"
         lease = Lease(client, settings.lease, settings.operator_namespace, identity)
         return await _until_signal(lease.lead(work))
@@ -113,10 +113,10 @@ async def _until_signal(leading: Coroutine[None, None, bool]) -> int:
         await asyncio.gather(led, return_exceptions=True)
 
 
-async def _admit(admission: Admission, stack: AsyncExitStack) -> None:
+async def _admit(admission: Admission, installation: Installation, stack: AsyncExitStack) -> None:
     """Serve the webhook, on every replica."""
     certificates = Certificates(admission.certificates)
-    server = await serve(build_webhook(), admission.port, certificates.context)
+    server = await serve(build_webhook(installation), admission.port, certificates.context)
     stack.push_async_callback(server.cleanup)
     watching = asyncio.ensure_future(certificates.watch())
     stack.callback(watching.cancel)

@@ -15,7 +15,7 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import check_update, parse_job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.check import check
-from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
+from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.backends.kubernetes.objects import Object
@@ -29,23 +29,23 @@ _MODEL_TO_COME = "file:///model"
 """Where a model is does not matter to what is checked here."""
 
 
-def build_app() -> web.Application:
+def build_app(installation: Installation) -> web.Application:
     """The server: `POST /validate/finetunejobs` and `/validate/inferencejobs` take an AdmissionReview."""
     hub = Hub()
 
     async def validate(request: web.Request) -> web.Response:
-        return web.json_response(await review(await request.json(), hub))
+        return web.json_response(await review(await request.json(), hub, installation))
 
     app = web.Application(client_max_size=4 << 20)
     app.add_routes([web.post("/validate/finetunejobs", validate), web.post("/validate/inferencejobs", validate)])
     return app
 
 
-async def review(asked: Object, hub: Hub) -> Object:
+async def review(asked: Object, hub: Hub, installation: Installation) -> Object:
     """An AdmissionReview (admission.k8s.io/v1) with its answer."""
     request = asked["request"]
     try:
-        notes = await _checked(request["object"], request.get("oldObject"), hub)
+        notes = await _checked(request["object"], request.get("oldObject"), hub, installation)
         answer: dict[str, Any] = {"allowed": True, "warnings": list(notes)}
     except ZerotuneError as error:
         hint = f": {error.hint}" if error.hint else ""
@@ -54,7 +54,7 @@ async def review(asked: Object, hub: Hub) -> Object:
     return {"apiVersion": asked["apiVersion"], "kind": asked["kind"], "response": {"uid": request["uid"], **answer}}
 
 
-async def _checked(resource: Object, before: Object | None, hub: Hub) -> tuple[str, ...]:
+async def _checked(resource: Object, before: Object | None, hub: Hub, installation: Installation) -> tuple[str, ...]:
     """What the user should know of a job that can run.
 
     Raises:
@@ -65,13 +65,13 @@ async def _checked(resource: Object, before: Object | None, hub: Hub) -> tuple[s
     job = parse_job(resource)
     if before is not None:
         check_update(parse_job(before), job)
-    check(job, "kubernetes")
+    check(job, "kubernetes", installation)
     shape = await _shape(job, resource, hub)
     if shape is None:
         return ()
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid or "unknown")
     plan = plan_job(job, shape, place(job, 0, job.spec.model.uri or _MODEL_TO_COME), identity)
-    render(plan, job, UNKNOWN_INSTALLATION)
+    render(plan, job, installation)
     return plan.notes
 
 

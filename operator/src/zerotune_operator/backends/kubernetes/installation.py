@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES, PodPolicy
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,9 @@ class Installation:
     trainer_image: str
     """Image of the pods of a job that names none."""
     image_pull_policy: str = "IfNotPresent"
+    pod_policy: PodPolicy = field(default_factory=PodPolicy)
+    """What the pods of jobs may be."""
 
 
-UNKNOWN_INSTALLATION = Installation(trainer_image="unknown")
+UNKNOWN_INSTALLATION = Installation(trainer_image="unknown", pod_policy=ANY_NAMES)
 """For objects that are made to see whether they can be made."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from zerotune_operator.api.backend import KubernetesSpec
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.api.load import require_none
 from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, resolve
+from zerotune_operator.backends.kubernetes.merged_pod import merge_overlay
 from zerotune_operator.backends.kubernetes.network import PROGRESS_PORT_NAME
 from zerotune_operator.backends.kubernetes.objects import (
     ATTEMPT_LABEL,
@@ -23,8 +23,6 @@ from zerotune_operator.backends.kubernetes.objects import (
     service_name,
     template_metadata,
 )
-from zerotune_operator.backends.kubernetes.overlay import lay_over
-from zerotune_operator.backends.kubernetes.pod_schema import check_overlay
 from zerotune_operator.backends.kubernetes.volumes import (
     JOB_DIR,
     Mount,
@@ -103,7 +101,7 @@ def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object
         ),
         "spec": {**_spec(job, mounts, container, _GRACE_SECONDS), "subdomain": service_name(job)},
     }
-    return _laid_over(template, job)
+    return merge_overlay(template, job, installation, CONTAINER)
 
 
 def inspection_template(job: Job, model_uri: str, installation: Installation) -> Object:
@@ -121,7 +119,7 @@ def inspection_template(job: Job, model_uri: str, installation: Installation) ->
         "metadata": template_metadata(job, labels(job, "inspection")),
         "spec": _spec(job, mounts, container, _LOOK_SECONDS),
     }
-    merged = _laid_over(template, job)
+    merged = merge_overlay(template, job, installation, CONTAINER)
     revision = ["--revision", job.spec.model.revision] if job.spec.model.revision else []
     look = {
         "command": [*_INIT, "zerotune-inspect", uri, *revision],
@@ -209,21 +207,6 @@ def _resources(topology: Topology) -> Object:
     limits = given({"memory": topology.memory, topology.accelerator.resource: gpus})
     requests = given({"cpu": topology.cpu}) | limits
     return given({"requests": requests or None, "limits": limits or None})
-
-
-def _laid_over(template: Object, job: Job) -> Object:
-    """The template with the user's laid over. A list of tolerations has no key to merge by, and theirs would replace
-    ours: both count, theirs where they are about the same taint.
-    """
-    merged = lay_over(template, backend_of(job).pod, CONTAINER)
-    require_none(check_overlay(backend_of(job).pod, merged, job.spec.topology, CONTAINER), job)
-    theirs = merged["spec"].get("tolerations", [])
-    keys = {each.get("key") for each in theirs}
-    kept = [each for each in template["spec"]["tolerations"] if each["key"] not in keys]
-    spec = merged["spec"] | {"tolerations": [*theirs, *kept]}
-    # Pods of the host's network find no other pod by name unless they are told to ask the cluster's DNS.
-    dns = {"dnsPolicy": "ClusterFirstWithHostNet"} if spec.get("hostNetwork") and "dnsPolicy" not in spec else {}
-    return merged | {"spec": spec | dns}
 
 
 def _scheduling(topology: Topology) -> Object:

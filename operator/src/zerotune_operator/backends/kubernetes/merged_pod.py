@@ -1,0 +1,67 @@
+"""A job's overlay merged over the template of its pods, and judged by the operator's policy. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from zerotune_operator.api.backend import KubernetesSpec
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.load import require_none
+from zerotune_operator.api.manifest_yaml import Path
+from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.overlay import lay_over
+from zerotune_operator.backends.kubernetes.pod_checks import check_pod
+from zerotune_operator.backends.kubernetes.pod_schema import PLACE, check_overlay
+
+
+def merge_overlay(template: Object, job: Job, installation: Installation, container: str) -> Object:
+    """The template with the job's overlay merged in. A list of tolerations has no key to merge by, and the job's would
+    replace ours: both count, the job's where they are about the same taint.
+
+    Args:
+        template: What a pod of the job is without its overlay.
+        job: The job.
+        installation: Its policy judges the result.
+        container: Name of the container that does the job's work.
+
+    Raises:
+        ConfigurationError: the overlay cannot be merged, or the policy does not allow what it gives.
+    """
+    backend = job.spec.backend.kubernetes
+    overlay = backend.pod if backend else {}
+    merged = lay_over(template, overlay, container)
+    require_none(check_overlay(overlay, merged, job.spec.topology, container), job)
+    theirs = merged["spec"].get("tolerations", [])
+    keys = {each.get("key") for each in theirs}
+    kept = [each for each in template["spec"]["tolerations"] if each["key"] not in keys]
+    spec = merged["spec"] | {"tolerations": [*theirs, *kept]}
+    # Pods of the host's network find no other pod by name unless they are told to ask the cluster's DNS.
+    dns = {"dnsPolicy": "ClusterFirstWithHostNet"} if spec.get("hostNetwork") and "dnsPolicy" not in spec else {}
+    complete: Object = merged | {"spec": spec | dns}
+    policy = installation.pod_policy
+    policy = policy.model_copy(update={"secrets": (*policy.secrets, *_mounted_secrets(template))})
+    refused = check_pod(complete, policy, installation.trainer_image)
+    require_none((replace(each, path=_field_of(each.path, job)) for each in refused), job)
+    return complete
+
+
+def _mounted_secrets(template: Object) -> list[str]:
+    """The Secrets that the operator itself makes for an attempt and mounts: no job names them."""
+    sources = [
+        each for volume in template["spec"]["volumes"] for each in volume.get("projected", {}).get("sources", ())
+    ]
+    return [source["secret"]["name"] for source in sources if "secret" in source]
+
+
+def _field_of(path: Path, job: Job) -> Path:
+    """The field of a job that gives a field of its pods: that of its own where there is one, else the overlay's."""
+    backend = job.spec.backend.kubernetes or KubernetesSpec()
+    own: dict[str, tuple[Path, object]] = {
+        "serviceAccountName": (("backend", "kubernetes", "serviceAccountName"), backend.service_account_name),
+        "priorityClassName": (("runPolicy", "priorityClass"), job.spec.run_policy.priority_class),
+        "imagePullSecrets": (("backend", "kubernetes", "imagePullSecrets"), backend.image_pull_secrets),
+        "image": (("backend", "kubernetes", "image"), backend.image),
+    }
+    found = next((field for name, (field, value) in own.items() if name in path and value), None)
+    return (*PLACE, *path) if found is None else ("spec", *found)
