@@ -202,7 +202,9 @@ def test_an_output_that_cannot_be_written_is_refused(make_job: Any, tmp_path: Pa
     assert f"{tmp_path}/file/output" in ended.failures[0].message
 
 
-@pytest.mark.parametrize("hosts", ["127.0.0.1 slots=1\n127.0.0.2 slots=2\n", "127.0.0.3 slots=1\n127.0.0.2 slots=1\n"])
+@pytest.mark.parametrize(
+    "hosts", ["127.0.0.1 slots=1\n127.0.0.2 slots=2\n", "127.0.0.1 slots=1\n127.0.0.2 slots=1\n127.0.0.3 slots=1\n"]
+)
 def test_ranks_that_disagree_with_the_hostfile_are_refused(make_job: Any, hosts: str) -> None:
     """The second host was given another hostfile than the first."""
     job = make_job(hosts="127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
@@ -228,4 +230,4 @@ def test_a_port_in_use_is_reported(make_job: Any) -> None:
         ended = job.run()
 
     assert ended.exit_codes[0] == 75
-    assert f"127.0.0.1:{job.port} is in use" in ended.failures[0].message
+    assert f"port {job.port}, for the rendezvous, cannot be used" in ended.failures[0].message
