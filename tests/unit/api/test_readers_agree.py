@@ -16,7 +16,6 @@ from tests.unit.api.admission_cases import Case, PlanCase, read_cases
 from zerotune_operator.api.cel import broken_rules
 from zerotune_operator.api.load import parse_job, read_job
 from zerotune_operator.api.support import BACKENDS, UNSUPPORTED, unsupported
-from zerotune_operator.backends.check import Target
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Store
 from zerotune_operator.backends.kubernetes.cluster import Cluster
@@ -24,6 +23,7 @@ from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLAT
 from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.backends.model_shape import shape_of_file
+from zerotune_operator.backends.registry import Target
 from zerotune_operator.cli import plan, validate
 from zerotune_operator.cli.run import run_job
 from zerotune_operator.controller.webhook import review

@@ -11,7 +11,7 @@ from tests.unit.kubernetes.rendering import INSTALLATION, attempt_of, fine_tune_
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.render import render_inspection
-from zerotune_operator.backends.kubernetes.support import require_kubernetes
+from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
 from zerotune_trainer.errors import ConfigurationError
 
 USERS = {"labels": {"team": "soc"}, "annotations": {"example.com/owner": "a b"}}

@@ -9,9 +9,9 @@ from io import StringIO
 from rich.console import Console
 from rich.text import Text
 
+from tests.unit.local.planning import plan_here
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus, RootCause, display
-from zerotune_operator.backends.local.layout import plan_here
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.cli.live import LiveView
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation

@@ -5,21 +5,20 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.unit.local.planning import plan_here
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import Attempt, JobStatus, OutputSummary, RootCause
-from zerotune_operator.backends.local.layout import free_ports, gpus_for, model_uri, place, plan_here, resolve
-from zerotune_operator.backends.local.pressure import Pressure, pressure
-from zerotune_operator.backends.local.render import LocalAttempt, NodeProcess, OutputKey, render
+from zerotune_operator.backends.local.layout import free_ports, gpus_for, model_uri, place, resolve
+from zerotune_operator.backends.local.render import LocalAttempt, NodeProcess, render
+from zerotune_operator.backends.local.requirements import require_local
 from zerotune_operator.backends.local.state import AttemptFolder, Home
-from zerotune_operator.backends.local.support import require_local
 from zerotune_operator.backends.model_shape import model_shape
-from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
@@ -31,7 +30,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def test_a_plan_becomes_a_launcher_a_node(home: Home, job: Callable[..., Job]) -> None:
     spec = job(topology={"nodes": 2, "processesPerNode": 2})
     folder = home.job("FineTuneJob", "cwe")
-    layout = replace(place(spec, folder, home, []), master_port=1234, progress_port=5678)
+    layout = replace(place(spec, folder, home, [], model_uri(spec, home)), master_port=1234, progress_port=5678)
     identity = JobIdentity(kind="FineTuneJob", name="cwe", uid="u", attempt=3)
     plan = plan_job(spec, model_shape(layout.model_uri), layout, identity)
     there = folder.attempt(3)
@@ -41,7 +40,6 @@ def test_a_plan_becomes_a_launcher_a_node(home: Home, job: Callable[..., Job]) -
         files=plan.artifacts(),
         nodes=(_node(there, 0, {}), _node(there, 1, {})),
         progress_port=5678,
-        output=OutputKey(folder.output.as_uri(), "u", plan.config.digest()),
     )
     assert plan.artifacts()["hostfile"] == "127.0.0.1 slots=2\n127.0.0.2 slots=2\n"
     shared = render(plan, there, "/bin/zerotune-launch", ["0", "1", "2", "5"])
@@ -85,7 +83,7 @@ def test_a_job_that_has_made_steps_keeps_its_zero_stage(home: Home, job: Callabl
 
 
 def test_nodes_share_the_memory_of_the_machine_not_what_is_free_now(home: Home, job: Callable[..., Job]) -> None:
-    layout = place(job(topology={"nodes": 2}), home.job("FineTuneJob", "cwe"), home, [])
+    layout = place(job(topology={"nodes": 2}), home.job("FineTuneJob", "cwe"), home, [], "file:///model")
     assert layout.node_bytes == psutil.virtual_memory().total // 2
 
 
@@ -165,26 +163,3 @@ IN_A_BUCKET = {
 
 def test_one_machine_supports_nodes_and_memory(job: Callable[..., Job]) -> None:
     require_local(job(backend={"local": {}}, topology={"nodes": 2, "memory": "1Gi"}))
-
-
-FAILED = NodeObservation("a", "ended", 71, NOW)
-STOPPED = NodeObservation("a", "ended", 143, NOW)
-RUNNING = NodeObservation("b", "running")
-
-
-@pytest.mark.parametrize(
-    ("status", "nodes", "seconds", "due"),
-    [
-        (JobStatus(phase="Running"), (RUNNING, RUNNING), 1000, Pressure.NONE),
-        (JobStatus(phase="Running"), (STOPPED, RUNNING), 1000, Pressure.NONE),
-        (JobStatus(phase="Running"), (FAILED, RUNNING), 14, Pressure.NONE),
-        (JobStatus(phase="Running"), (FAILED, RUNNING), 15, Pressure.STOP),
-        (JobStatus(phase="Running"), (FAILED, RUNNING), 75, Pressure.KILL),
-        (JobStatus(phase="Failed", completion_time=NOW), (RUNNING,), 0, Pressure.STOP),
-        (JobStatus(phase="Failed", completion_time=NOW), (RUNNING,), 60, Pressure.KILL),
-    ],
-)
-def test_nodes_that_outlive_a_failure_are_stopped_then_killed(
-    status: JobStatus, nodes: tuple[NodeObservation, ...], seconds: int, due: Pressure
-) -> None:
-    assert pressure(status, Observation(0, nodes), NOW + timedelta(seconds=seconds)) is due

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.local.planning import plan_here
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, OutputSummary, RootCause, display
 from zerotune_operator.backends.local.admit import admit
-from zerotune_operator.backends.local.layout import plan_here
 from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.cli import build
 from zerotune_operator.cli.live import PlainView

@@ -12,15 +12,12 @@ import yaml
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_jobs
-from zerotune_operator.backends.check import Target, backend_of, check
-from zerotune_operator.backends.kubernetes import layout as kubernetes
+from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
-from zerotune_operator.backends.kubernetes.render import render
-from zerotune_operator.backends.local import layout as local
-from zerotune_operator.backends.local.state import Home
 from zerotune_operator.backends.model_shape import model_shape, shape_of_file
+from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.plan_table import show
-from zerotune_operator.plan import DoesNotFitError, Plan, RuntimeLayout, plan_job
+from zerotune_operator.plan import DoesNotFitError, Plan, plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
@@ -45,8 +42,8 @@ def command(
     """Show what the jobs of a file would do: ranks, batch, ZeRO stage, memory. Of models only config.json is read."""
     plans: list[Plan] = []
     for job in load_jobs(file):
-        target = Target(backend or backend_of(job))
-        check(job, target.value)
+        target = backend or target_of(job)
+        check(job, target)
         try:
             plans.append(_plan(job, target, model_config, plans))
         except DoesNotFitError as error:
@@ -75,31 +72,17 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Plan]) ->
     source = next((plan for plan in earlier if (plan.config.job.kind, plan.config.job.name) == base), None)
     if source is not None:
         job = _starting_from(job, str(source.config.output.uri))
-    layout = _place(job, target)
-    # A path in a pod means nothing here, so the shape is read where the spec says the model is.
-    uri = layout.model_uri if target is Target.LOCAL else str(job.spec.model.uri)
+    runs_on = BACKENDS[target]
+    uri = runs_on.model_uri(job)
+    layout = runs_on.layout(job, uri)
     plan = plan_job(job, _shape(uri, job.spec.model.revision, config, source), layout, identity)
-    if target is Target.KUBERNETES:
-        render(plan, job, UNKNOWN_INSTALLATION)  # What pods cannot be given is rejected here too.
+    runs_on.check_plan(plan, job, UNKNOWN_INSTALLATION)
     return plan
 
 
 def _starting_from(job: Job, uri: str) -> Job:
     model = job.spec.model.model_copy(update={"uri": uri, "from_fine_tune_job": None})
     return job.model_copy(update={"spec": job.spec.model_copy(update={"model": model})})
-
-
-def _place(job: Job, target: Target) -> RuntimeLayout:
-    if target is Target.LOCAL:
-        home = Home.of_environment()
-        return local.place(job, home.job(job.kind, job.metadata.name), home, local.gpus_for(job))
-    if job.spec.model.uri is None:
-        name = job.spec.model.from_fine_tune_job
-        raise ConfigurationError(
-            f"model.fromFineTuneJob: {name!r} is no job of this file",
-            "put that FineTuneJob into the file, before this one",
-        )
-    return kubernetes.place(job, 0, job.spec.model.uri)
 
 
 def _shape(uri: str, revision: str | None, config: Path | None, source: Plan | None) -> ModelShape:

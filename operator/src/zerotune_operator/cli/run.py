@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,14 +15,13 @@ from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.backend import LocalBackend
-from zerotune_operator.backends.local.layout import gpus_for, plan_here
+from zerotune_operator.backends.local.layout import find_model
 from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.local.state import Home, JobFolder
-from zerotune_operator.backends.local.support import require_local
+from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.live import view_for
-from zerotune_operator.lifecycle.transitions import abandoned, next_attempt, refused
-from zerotune_operator.plan import Plan
+from zerotune_operator.lifecycle.transitions import abandoned, next_attempt, planned, refused
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -49,7 +46,7 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
     Raises:
         ZerotuneError: it cannot be started.
     """
-    require_local(job)
+    BACKENDS[Target.LOCAL].require(job)
     if job.spec.run_policy.suspend:
         raise ConfigurationError(f"{job.metadata.name}: runPolicy.suspend is true", "set it to false to run the job")
     folder = home.create(job.kind, job.metadata.name)
@@ -81,13 +78,13 @@ def _finished(job: Job, status: JobStatus) -> bool:
 
 
 def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) -> int:
-    plan_attempt = partial(plan_here, job, folder, home)
-    plan_attempt(next_attempt(status))  # what cannot run is rejected before anything is written
+    backend, model = LocalBackend(job, folder, home, lock), find_model(job, home)
+    plan = backend.plan(model.shape, next_attempt(status), model.uri)  # What cannot run is rejected before any write.
     folder.write_job(job)
-    backend = LocalBackend(folder, [gpu.device for gpu in gpus_for(job)], lock)
+    status = planned(status, plan.summary(), datetime.now(UTC))
     view = view_for(job.metadata.name)
     try:
-        status = asyncio.run(_watched(Runner(job, folder, backend, view), status, plan_attempt))
+        status = asyncio.run(_interruptible(Runner(job, folder, backend, view), status))
     except ZerotuneError as error:
         folder.write_status(refused(folder.read_status(), cause_of(error), datetime.now(UTC)))
         raise
@@ -96,11 +93,11 @@ def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) 
     return conclude(status, folder)
 
 
-async def _watched(runner: Runner, status: JobStatus, plan_attempt: Callable[[int], Plan]) -> JobStatus:
+async def _interruptible(runner: Runner, status: JobStatus) -> JobStatus:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, runner.ask_to_stop)
-    return await runner.run(status, plan_attempt)
+    return await runner.run(status)
 
 
 def conclude(status: JobStatus, folder: JobFolder) -> int:

@@ -10,7 +10,8 @@ import typer
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_documents
-from zerotune_operator.backends.check import Target, backend_of, check
+from zerotune_operator.backends.check import check, target_of
+from zerotune_operator.backends.registry import Target
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
 
 
@@ -36,7 +37,7 @@ def _errors(file: Path, backend: Target | None) -> Iterator[ZerotuneError]:
         if isinstance(document, dict):
             _tell_of_other(file, document)
         else:
-            yield from _errors_of_job(file, document, backend or backend_of(document))
+            yield from _errors_of_job(file, document, backend or target_of(document))
 
 
 def _tell_of_other(file: Path, document: dict[str, Any]) -> None:
@@ -46,7 +47,7 @@ def _tell_of_other(file: Path, document: dict[str, Any]) -> None:
 
 def _errors_of_job(file: Path, job: Job, backend: Target) -> Iterator[ZerotuneError]:
     try:
-        check(job, backend.value)
+        check(job, backend)
     except ConfigurationError as error:
         typer.echo(f"error: {file}: {error}", err=True)
         yield error

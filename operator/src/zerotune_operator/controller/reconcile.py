@@ -11,10 +11,10 @@ from contextlib import suppress
 from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.driver import REJECTIONS, Driver, Step
-from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.registry import operator_backend
 from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status
 from zerotune_operator.lifecycle.deadlines import expires_in
 from zerotune_operator.lifecycle.pending import pending
@@ -77,7 +77,7 @@ class Reconciler:
 
     async def _drive(self, resource: Object, before: JobStatus) -> Step:
         job = read_job(resource)
-        backend = KubernetesBackend(job, self._cluster)
+        backend = operator_backend(job, self._cluster)
         step = await Driver(job, backend, self._interval, self._cluster.clock).step(before)
         if step.again is not None or step.status.phase not in FINAL:
             return step
@@ -90,4 +90,4 @@ class Reconciler:
     async def _finalize(self, resource: Object) -> None:
         """Have the backend end what a deleted job leaves behind; of one that cannot be read it has started nothing."""
         with suppress(*REJECTIONS):
-            await KubernetesBackend(read_job(resource), self._cluster).finalize()
+            await operator_backend(read_job(resource), self._cluster).finalize()

@@ -14,19 +14,15 @@ from aiohttp import web
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import check_update, parse_job
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.check import check
+from zerotune_operator.backends.check import ANY_MODEL, check
 from zerotune_operator.backends.kubernetes.installation import Installation
-from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.render import render
+from zerotune_operator.backends.registry import BACKENDS, operator_target
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
-
-_MODEL_TO_COME = "file:///model"
-"""Where a model is does not matter to what is checked here."""
 
 
 def build_app(installation: Installation) -> web.Application:
@@ -65,13 +61,15 @@ async def _checked(resource: Object, before: Object | None, hub: Hub, installati
     job = parse_job(resource)
     if before is not None:
         check_update(parse_job(before), job)
-    check(job, "kubernetes", installation)
+    target = operator_target(job)
+    check(job, target, installation)
     shape = await _shape(job, resource, hub)
     if shape is None:
         return ()
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid or "unknown")
-    plan = plan_job(job, shape, place(job, 0, job.spec.model.uri or _MODEL_TO_COME), identity)
-    render(plan, job, installation)
+    backend = BACKENDS[target]
+    plan = plan_job(job, shape, backend.outline(job, job.spec.model.uri or ANY_MODEL), identity)
+    backend.check_plan(plan, job, installation)
     return plan.notes
 
 

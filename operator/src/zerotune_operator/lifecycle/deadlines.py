@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.lifecycle.observation import Observation
+from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_trainer.errors import StoppedError
 
 STRAGGLER_SECONDS = 30
@@ -43,9 +43,14 @@ def deadline_in(status: JobStatus, policy: RunPolicy, now: datetime) -> float | 
     return _left(status.start_time, policy.active_deadline_seconds, now)
 
 
+def has_failed(seen: Observation) -> bool:
+    """Whether a node ended in failure."""
+    return any(_has_failed(node) for node in seen.nodes)
+
+
 def seconds_since_failure(seen: Observation, now: datetime) -> float | None:
     """How long ago the first node ended in failure; long ago where its pod is gone. None: none has."""
-    failed = [node for node in seen.nodes if node.state == "ended" and _failed(node.exit_code, node.disrupted)]
+    failed = [node for node in seen.nodes if _has_failed(node)]
     if not failed:
         return None
     if any(node.ended_at is None for node in failed):
@@ -65,8 +70,8 @@ def stragglers(seen: Observation, now: datetime) -> bool:
     return seconds is not None and seconds >= STRAGGLER_SECONDS and not seen.all_ended
 
 
-def _failed(exit_code: int | None, disrupted: bool) -> bool:
-    return disrupted or exit_code not in _HARMLESS
+def _has_failed(node: NodeObservation) -> bool:
+    return node.state == "ended" and (node.disrupted or node.exit_code not in _HARMLESS)
 
 
 def _left(since: datetime, seconds: int, now: datetime) -> float:

@@ -21,7 +21,7 @@ from zerotune_operator.backends.kubernetes.objects import CONFIG_DIGEST_ANNOTATI
 from zerotune_operator.backends.kubernetes.observe import observe
 from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects
 from zerotune_operator.backends.kubernetes.render import Manifests, render
-from zerotune_operator.backends.kubernetes.support import require_kubernetes
+from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
 from zerotune_operator.backends.kubernetes.waiting import MISSING
 from zerotune_operator.lifecycle.deadlines import seconds_since_end
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation

@@ -6,34 +6,86 @@ import asyncio
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.base import FoundModel
+from zerotune_operator.backends.local.layout import find_model, gpus_for, output_uri, place
 from zerotune_operator.backends.local.output import complete_output, final_progress
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import LocalAttempt, render
-from zerotune_operator.backends.local.state import JobFolder
-from zerotune_operator.lifecycle.observation import Observation
-from zerotune_operator.plan import Plan
-from zerotune_trainer.config import RENDEZVOUS_FILE
+from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.lifecycle.deadlines import has_failed
+from zerotune_operator.lifecycle.observation import AttemptRef, Observation
+from zerotune_operator.lifecycle.transitions import has_made_steps
+from zerotune_operator.plan import Plan, plan_job
+from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
+from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import TemporaryError
+from zerotune_trainer.sizing.shape import ModelShape
+
+_GRACE_SECONDS = 600.0
+"""How long nodes may take to save and end after they were asked to: as long as pods."""
+_GRACE_AFTER_FAILURE_SECONDS = 60.0
+"""How long where one of them has failed: the others cannot save without it."""
 
 
 class LocalBackend:
-    """Runs one job, an attempt at a time. Its processes end when it does."""
+    """Runs one job, an attempt at a time.
 
-    def __init__(self, folder: JobFolder, devices: Sequence[str], lock: int) -> None:
-        """`devices`: CUDA devices of all ranks, in rank order; `lock`: of `folder.locked()`."""
-        self._folder = folder
-        self._devices = devices
-        self._lock = lock
+    Args:
+        job: The job.
+        folder: Its folder, locked.
+        home: Where the jobs of this machine are.
+        lock: The file descriptor of `folder.locked()`: the nodes keep it open as long as they live.
+
+    Raises:
+        ConfigurationError: the machine has fewer GPUs than the job asks for.
+    """
+
+    def __init__(self, job: Job, folder: JobFolder, home: Home, lock: int) -> None:
+        self._job, self._folder, self._home, self._lock = job, folder, home, lock
+        self._gpus = gpus_for(job)
         self._launcher = str(Path(sys.executable).with_name("zerotune-launch"))
+        self._applied: LocalAttempt | None = None
         self._running: dict[str, RunningNode] = {}
-        self._attempt: int | None = None
+        self._has_failed = False
+        self._stopped_at: float | None = None
+        """When the nodes were asked to end, by `time.monotonic`."""
+
+    async def probe_model(self, _: JobStatus) -> FoundModel:
+        """The model, as it is at this moment.
+
+        Raises:
+            ConfigurationError, InputMissingError: there is no such model.
+            TemporaryError: its store does not answer, or the job that makes it still runs.
+        """
+        return await asyncio.to_thread(find_model, self._job, self._home)
+
+    def plan(self, shape: ModelShape, attempt: int, model_uri: str) -> Plan:
+        """The plan of an attempt, with ports that are free at this moment.
+
+        Once steps were made, the ZeRO stage is that of the attempt that made them: no other can load its checkpoints.
+
+        Raises:
+            ConfigurationError: the job cannot run here.
+        """
+        metadata = self._job.metadata
+        identity = JobIdentity(kind=self._job.kind, name=metadata.name, uid=metadata.uid, attempt=attempt)
+        job = _with_known_zero(self._job, self._folder.read_status())
+        return plan_job(job, shape, place(job, self._folder, self._home, self._gpus, model_uri), identity)
 
     def render(self, plan: Plan) -> LocalAttempt:
         """The files and processes of the attempt that `plan` is for."""
-        return render(plan, self._folder.attempt(plan.config.job.attempt), self._launcher, self._devices)
+        folder = self._folder.attempt(plan.config.job.attempt)
+        return render(plan, folder, self._launcher, [gpu.device for gpu in self._gpus])
+
+    def has_started(self, attempt: int) -> bool:
+        """Whether this process has started the nodes of an attempt: they do not outlive it."""
+        return self._applied is not None and self._applied.number == attempt
 
     async def apply(self, rendered: LocalAttempt) -> None:
         """Write the folder and start the nodes that are not started.
@@ -41,7 +93,7 @@ class LocalBackend:
         Raises:
             TemporaryError: the folder cannot be written.
         """
-        if rendered.number == self._attempt:
+        if self.has_started(rendered.number):
             return
         try:
             _write(rendered)
@@ -49,26 +101,73 @@ class LocalBackend:
             raise TemporaryError(
                 f"{rendered.folder} cannot be written: {error.strerror}", "free some space there, then run again"
             ) from error
-        self._attempt = rendered.number
+        self._applied, self._has_failed, self._stopped_at = rendered, False, None
         self._running = {node.host: RunningNode(node, rendered.progress_port, self._lock) for node in rendered.nodes}
 
-    async def observe(self, rendered: LocalAttempt) -> Observation:
-        """What the nodes do; once all have ended, also whether the output is complete."""
-        nodes = await asyncio.gather(*(asyncio.to_thread(self._running[node.host].observe) for node in rendered.nodes))
-        ended = all(node.state == "ended" for node in nodes)
-        output = await asyncio.to_thread(complete_output, *rendered.output) if ended else None
-        final = await asyncio.to_thread(final_progress, output) if output else None
-        return Observation(rendered.number, tuple(nodes), output, final)
+    def attempt_ref(self, attempt: int, config_digest: str) -> AttemptRef:
+        """What is observed of the attempt that was applied last."""
+        applied = self._applied
+        assert applied is not None and applied.number == attempt, "no other attempt of this job runs on this machine"
+        return AttemptRef(
+            number=attempt,
+            hosts=tuple(node.host for node in applied.nodes),
+            job_uid=self._job.metadata.uid,
+            config_digest=config_digest,
+            progress_port=applied.progress_port,
+            output_uri=output_uri(self._job, self._folder),
+        )
 
-    async def stop(self, rendered: LocalAttempt) -> None:
-        """SIGTERM to every launcher: it has its ranks save and ends."""
-        for node in rendered.nodes:
-            self._running[node.host].terminate()
+    async def observe(self, attempt: AttemptRef) -> Observation:
+        """What the nodes do; once all have ended, also whether the output is complete."""
+        nodes = await asyncio.gather(*(asyncio.to_thread(self._running[host].observe) for host in attempt.hosts))
+        seen = Observation(attempt.number, tuple(nodes))
+        self._has_failed = has_failed(seen)
+        if not seen.all_ended:
+            return seen
+        whose = (attempt.output_uri, attempt.job_uid, attempt.config_digest)
+        output = await asyncio.to_thread(complete_output, *whose)
+        final = await asyncio.to_thread(final_progress, output) if output else None
+        return Observation(attempt.number, tuple(nodes), output, final)
+
+    async def stop(self, _: AttemptRef) -> None:
+        """Send SIGTERM to every launcher, which has its ranks save and ends; kill those that take too long."""
+        now = time.monotonic()
+        if self._stopped_at is None:
+            self._stopped_at = now
+            for node in self._running.values():
+                node.terminate()
+        elif now - self._stopped_at >= (_GRACE_AFTER_FAILURE_SECONDS if self._has_failed else _GRACE_SECONDS):
+            self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to every process of every node."""
+        """Send SIGKILL to every process of every node."""
         for node in self._running.values():
             node.signal(signal.SIGKILL)
+
+    async def close(self, _: AttemptRef, __: Observation) -> None:
+        """Do nothing: no node is started in the place of one that has ended."""
+
+    async def restore(self, _: AttemptRef, __: Observation, ___: Callable[[], Plan]) -> None:
+        """Do nothing: the nodes read the folder of their attempt when they start, and need nothing else."""
+
+    async def clean_up(self, _: int) -> None:
+        """Do nothing: the folders of all attempts stay for a person to read."""
+
+    async def finalize(self) -> None:
+        """Have the nodes that still run save and end."""
+        for node in self._running.values():
+            node.release()
+
+
+def _with_known_zero(job: Job, status: JobStatus) -> Job:
+    """A FineTuneJob that has made steps, with the ZeRO stage and offloading of the plan of those steps."""
+    known = status.plan
+    if not isinstance(job, FineTuneJob) or known is None or not has_made_steps(status):
+        return job
+    zero = Zero.model_validate(
+        {"stage": known.zero_stage, "offloadOptimizer": known.offload_optimizer, "offloadParam": known.offload_param}
+    )
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"zero": zero})})
 
 
 def _write(rendered: LocalAttempt) -> None:

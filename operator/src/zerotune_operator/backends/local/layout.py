@@ -11,13 +11,10 @@ from pathlib import Path
 import psutil
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.base import FoundModel
 from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.backends.model_shape import model_shape
-from zerotune_operator.lifecycle.transitions import has_made_steps
-from zerotune_operator.plan import Plan, RuntimeLayout, plan_job
-from zerotune_trainer.config import JobIdentity
-from zerotune_trainer.config.training import Zero
+from zerotune_operator.plan import RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 
 _MOST_NODES = 254
@@ -35,47 +32,24 @@ class Gpu:
     memory_bytes: int
 
 
-def plan_here(job: Job, folder: JobFolder, home: Home, attempt: int) -> Plan:
-    """The plan of an attempt of `job` on this machine, with ports that are free at this moment.
-
-    Once steps were made, the ZeRO stage is that of the attempt that made them: no other can load its checkpoints.
-
-    Raises:
-        ZerotuneError: it cannot run here, or not at all.
-    """
-    identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid, attempt=attempt)
-    job = _staying_at(folder.read_status(), job)
-    layout = place(job, folder, home, gpus_for(job))
-    return plan_job(job, model_shape(layout.model_uri, job.spec.model.revision), layout, identity)
-
-
-def _staying_at(status: JobStatus, job: Job) -> Job:
-    """A FineTuneJob that has made steps, with what of ZeRO the plan of those steps settled on."""
-    settled = status.plan
-    if not isinstance(job, FineTuneJob) or settled is None or not has_made_steps(status):
-        return job
-    zero = Zero.model_validate(
-        {
-            "stage": settled.zero_stage,
-            "offloadOptimizer": settled.offload_optimizer,
-            "offloadParam": settled.offload_param,
-        }
-    )
-    return job.model_copy(update={"spec": job.spec.model_copy(update={"zero": zero})})
-
-
-def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu]) -> RuntimeLayout:
+def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu], model: str) -> RuntimeLayout:
     """Where the next attempt of `job` runs. The ports are free at this moment; another process may still take them.
+
+    Args:
+        job: The job.
+        folder: Its folder.
+        home: Where the jobs of this machine are.
+        gpus: Those that the ranks run on.
+        model: URI of the model's folder.
 
     Raises:
         ConfigurationError: there are more nodes than addresses.
-        InputMissingError, TemporaryError: `model.fromFineTuneJob` has no output (yet).
     """
     topology = job.spec.topology
     ranks = topology.nodes * (topology.gpus_per_node or topology.processes_per_node or 1)
     master_port, progress_port = free_ports(2)
     return replace(
-        outline(job, folder, home, model_uri(job, home)),
+        outline(job, folder, home, model),
         master_port=master_port,
         progress_port=progress_port,
         threads_per_rank=max(1, len(os.sched_getaffinity(0)) // ranks),
@@ -178,6 +152,17 @@ def checkpoint_uri(job: Job, output: str) -> str:
     """Where checkpoints go: `spec.checkpoint.uri`, else `checkpoints` in the output."""
     given = job.spec.checkpoint.uri if isinstance(job, FineTuneJob) else None
     return resolve(given) if given else f"{output.rstrip('/')}/checkpoints"
+
+
+def find_model(job: Job, home: Home) -> FoundModel:
+    """The model to start from, and its shape.
+
+    Raises:
+        InputMissingError, ConfigurationError: there is no such model.
+        TemporaryError: its store does not answer, or the job that makes it still runs.
+    """
+    uri = model_uri(job, home)
+    return FoundModel(uri, model_shape(uri, job.spec.model.revision))
 
 
 def model_uri(job: Job, home: Home) -> str:

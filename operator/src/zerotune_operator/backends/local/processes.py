@@ -70,6 +70,11 @@ class RunningNode:
         if not self.ended:
             self._process.terminate()
 
+    def release(self) -> None:
+        """End its standard input: a launcher that still runs has its ranks save and ends."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the launcher and all of its ranks."""
         try:

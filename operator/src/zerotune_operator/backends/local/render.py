@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from zerotune_operator.backends.local.state import AttemptFolder
 from zerotune_operator.plan import Plan
@@ -23,14 +22,6 @@ class NodeProcess:
     termination_message: Path
 
 
-class OutputKey(NamedTuple):
-    """Where the result must be, and whose."""
-
-    uri: str
-    uid: str
-    config_digest: str
-
-
 @dataclass(frozen=True)
 class LocalAttempt:
     """The files and processes of one attempt."""
@@ -41,8 +32,6 @@ class LocalAttempt:
     """What the nodes read, by name: `config.json`, `hostfile`, `deepspeed.json`."""
     nodes: tuple[NodeProcess, ...]
     progress_port: int
-    output: OutputKey
-    """What makes the attempt a success."""
 
 
 def render(plan: Plan, folder: AttemptFolder, launcher: str, devices: Sequence[str]) -> LocalAttempt:
@@ -63,7 +52,6 @@ def render(plan: Plan, folder: AttemptFolder, launcher: str, devices: Sequence[s
             for index, host in enumerate(hosts)
         ),
         progress_port=plan.config.launch.progress_port,
-        output=OutputKey(plan.config.output.uri or "", plan.config.job.uid, plan.config.digest()),
     )
 
 

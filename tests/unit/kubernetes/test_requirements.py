@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.kubernetes.rendering import CASES, fine_tune_job, inference_job, job_of
-from zerotune_operator.backends.kubernetes.support import require_kubernetes
+from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
 from zerotune_trainer.errors import ConfigurationError
 
 NFS = {"kubernetes": {"pod": {"spec": {"containers": [

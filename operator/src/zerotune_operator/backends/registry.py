@@ -1,0 +1,130 @@
+"""The backends, by name: what checks a job for each of them, what lays it out, and what runs it.
+
+A new backend is a package beside `kubernetes` and `local` and an entry of `BACKENDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.base import Backend
+from zerotune_operator.backends.kubernetes import layout as kubernetes_layout
+from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.render import render, render_inspection
+from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
+from zerotune_operator.backends.local import layout as local_layout
+from zerotune_operator.backends.local.requirements import require_local
+from zerotune_operator.backends.local.state import Home
+from zerotune_operator.plan import Plan, RuntimeLayout
+from zerotune_trainer.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from zerotune_operator.backends.kubernetes.cluster import Cluster
+
+
+class Target(StrEnum):
+    """A backend that a job can be checked and planned for."""
+
+    KUBERNETES = "kubernetes"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class RegisteredBackend:
+    """What a backend does for a job before the job runs, and how it comes to run it. Errors are ConfigurationErrors."""
+
+    require: Callable[[Job], None]
+    """Sees that it supports everything that the job asks for."""
+    outline: Callable[[Job, str], RuntimeLayout]
+    """The runtime layout, with the URI of the model, as far as it is known without I/O."""
+    layout: Callable[[Job, str], RuntimeLayout]
+    """The runtime layout of an attempt that would start now."""
+    model_uri: Callable[[Job], str]
+    """Where this machine reads the shape of the model."""
+    check_probe: Callable[[Job, str, Installation], object]
+    """Sees that what reads the shape of a model, at a URI, can be made."""
+    check_plan: Callable[[Plan, Job, Installation], object]
+    """Sees that what a plan asks for can be made."""
+    under_operator: Callable[[Job, Cluster], Backend[Any]] | None
+    """Makes the backend of a job that the operator runs. None: `zerotune run` does."""
+
+
+def _kubernetes_backend(job: Job, cluster: Cluster) -> Backend[Any]:
+    # The clients of a cluster take a second to import, and `zerotune plan` needs none.
+    from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
+
+    return KubernetesBackend(job, cluster)
+
+
+def _kubernetes_layout(job: Job, model_uri: str) -> RuntimeLayout:
+    return kubernetes_layout.place(job, 0, model_uri)
+
+
+def _kubernetes_model_uri(job: Job) -> str:
+    """A path in a pod means nothing here, so the shape is read where the spec says the model is."""
+    model = job.spec.model
+    if model.uri is None:
+        raise ConfigurationError(
+            f"model.fromFineTuneJob: {model.from_fine_tune_job!r} is no job of this file",
+            "put that FineTuneJob into the file, before this one",
+        )
+    return model.uri
+
+
+def _local_outline(job: Job, model_uri: str) -> RuntimeLayout:
+    home = Home.of_environment()
+    return local_layout.outline(job, home.job(job.kind, job.metadata.name), home, model_uri)
+
+
+def _local_layout(job: Job, model_uri: str) -> RuntimeLayout:
+    home = Home.of_environment()
+    folder, gpus = home.job(job.kind, job.metadata.name), local_layout.gpus_for(job)
+    return local_layout.place(job, folder, home, gpus, model_uri)
+
+
+def _nothing(*_: object) -> None:
+    """Of a backend that makes nothing of it."""
+
+
+BACKENDS: dict[Target, RegisteredBackend] = {
+    Target.KUBERNETES: RegisteredBackend(
+        require=require_kubernetes,
+        outline=_kubernetes_layout,
+        layout=_kubernetes_layout,
+        model_uri=_kubernetes_model_uri,
+        check_probe=render_inspection,
+        check_plan=render,
+        under_operator=_kubernetes_backend,
+    ),
+    Target.LOCAL: RegisteredBackend(
+        require=require_local,
+        outline=_local_outline,
+        layout=_local_layout,
+        model_uri=lambda job: local_layout.model_uri(job, Home.of_environment()),
+        check_probe=_nothing,
+        check_plan=_nothing,
+        under_operator=None,
+    ),
+}
+
+
+def operator_target(job: Job) -> Target:
+    """The backend that runs a job under the operator: the one that the spec names, else Kubernetes."""
+    given = job.spec.backend.model_dump(exclude_none=True, by_alias=True)
+    named = (name for name, registered in BACKENDS.items() if name.value in given and registered.under_operator)
+    return next(named, Target.KUBERNETES)
+
+
+def operator_backend(job: Job, cluster: Cluster) -> Backend[Any]:
+    """The backend of a job that the operator runs.
+
+    Raises:
+        ConfigurationError: it does not support what the job asks for.
+    """
+    create = BACKENDS[operator_target(job)].under_operator
+    assert create is not None, "operator_target answers none that the operator does not run"
+    return create(job, cluster)
