@@ -29,6 +29,8 @@ class Children:
     def __init__(self) -> None:
         self.jobs: dict[str, Object] = {}
         self.pods: dict[str, Object] = {}
+        self.probes_failed = 0
+        """Probes of its model that failed in a row."""
         self.restored_at: datetime | None = None
         """When it was last seen that what the pods need is there."""
 

@@ -43,7 +43,8 @@ class Source(NamedTuple):
 class Hub:
     """Shapes of models on the Hugging Face Hub, asked for once each.
 
-    Where it does not answer, as in a cluster without a way out, nobody waits for it again for some time.
+    Where it does not answer about a model, nobody waits for that answer again for some time. Others are asked about: it
+    may be a single model, of one tenant, that the Hub does not answer about.
 
     Args:
         patience: Seconds that an answer may take: a job waits for it, or the API server that asks the webhook.
@@ -52,7 +53,7 @@ class Hub:
     def __init__(self, patience: float = 3.0) -> None:
         self._patience = patience
         self._asked: dict[tuple[str, str | None], asyncio.Task[ModelShape | ZerotuneError]] = {}
-        self._silent_until = 0.0
+        self._silent_until: dict[tuple[str, str | None], float] = {}
 
     def forget(self, uri: str, revision: str | None) -> None:
         """Ask again next time."""
@@ -67,7 +68,8 @@ class Hub:
         """
         model, now = (uri, revision), asyncio.get_running_loop().time()
         if model not in self._asked:
-            if now < self._silent_until:
+            self._silent_until = {each: until for each, until in self._silent_until.items() if now < until}
+            if model in self._silent_until:
                 return None
             self._asked[model] = asyncio.create_task(asyncio.to_thread(_answer, uri, revision))
         try:
@@ -79,8 +81,8 @@ class Hub:
         self.forget(uri, revision)  # Another time the answer may be another.
         if not isinstance(found, TemporaryError):
             raise found
-        self._silent_until = now + _SILENCE_SECONDS
-        _logger.warning("%s: %s; for %ds pods ask the Hub instead", uri, found.message, _SILENCE_SECONDS)
+        self._silent_until[model] = now + _SILENCE_SECONDS
+        _logger.warning("%s: %s; for %ds pods ask the Hub for it instead", uri, found.message, _SILENCE_SECONDS)
         return None
 
 

@@ -39,6 +39,15 @@ class OwnedObjects:
         self._job, self._cluster = job, cluster
         self._known = cluster.store.children(Key(job.kind, job.metadata.namespace, job.metadata.name))
 
+    @property
+    def probes_failed(self) -> int:
+        """Probes of the job's model that failed in a row."""
+        return self._known.probes_failed
+
+    @probes_failed.setter
+    def probes_failed(self, number: int) -> None:
+        self._known.probes_failed = number
+
     def job_of(self, component: Component, attempt: int | None = None) -> Object | None:
         """The Job of an attempt, or that looks at the model, by its labels: names are made otherwise in other versions.
         None where it is that of a resource that had this one's name before.

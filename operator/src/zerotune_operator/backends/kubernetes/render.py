@@ -62,13 +62,14 @@ def render(plan: Plan, job: Job, installation: Installation) -> Manifests:
     )
 
 
-def render_inspection(job: Job, model_uri: str, installation: Installation) -> Object:
+def render_inspection(job: Job, model_uri: str, installation: Installation, failed: int = 0) -> Object:
     """The Job that reads the shape of a model which only pods can reach.
 
     Args:
         job: The job that needs to know.
         model_uri: The model as the spec names it, or the output of the FineTuneJob that it names.
         installation: What the operator was installed with.
+        failed: How many of its kind failed before it, in a row; it says so itself, for an operator that starts anew.
 
     Raises:
         ConfigurationError: a pod cannot be had as the job describes it.
@@ -76,7 +77,7 @@ def render_inspection(job: Job, model_uri: str, installation: Installation) -> O
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(job, inspection_name(job), labels(job, "inspection") | _queue(job)),
+        "metadata": metadata(job, inspection_name(job), labels(job, "inspection", failed or None) | _queue(job)),
         "spec": {"backoffLimit": 0, "template": inspection_template(job, model_uri, installation)},
     }
 

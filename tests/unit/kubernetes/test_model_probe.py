@@ -1,0 +1,81 @@
+"""A probe of a model that fails is made again less and less often, and says how often it failed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.unit.kubernetes.test_objects_kept import JOB, KEY, NOW, Scene, played
+from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
+from zerotune_operator.backends.kubernetes.model_probe import probe_model
+from zerotune_operator.backends.kubernetes.objects import COMPONENT_LABEL, Object
+from zerotune_operator.backends.kubernetes.owned import OwnedObjects
+from zerotune_operator.lifecycle.pending import Awaited
+
+SECONDS = 3600
+
+
+def test_a_failing_probe_is_not_360_pods_an_hour() -> None:
+    async def act(scene: Scene) -> None:
+        made, said = await _reconcile_for_an_hour(scene)
+        assert 6 <= made <= 12
+        assert f"failed {made} times in a row" in said or f"failed {made - 1} times in a row" in said
+
+    played(act)
+
+
+def test_an_operator_that_starts_anew_goes_on_counting() -> None:
+    async def act(scene: Scene) -> None:
+        await _reconcile_for_an_hour(scene)
+        scene.store.children(KEY).probes_failed = 0
+        assert "failed 1 times" not in await _probe(scene)
+
+    played(act)
+
+
+async def _reconcile_for_an_hour(scene: Scene) -> tuple[int, str]:
+    """Every ten seconds; each pod fails at once. How many Jobs were made, and what was said last."""
+    made, said = 0, ""
+    scene.objects.known["/api/v1/namespaces/default/events"] = {"items": [], "metadata": {}}
+    for seconds in range(0, SECONDS, 10):
+        scene.now = NOW + timedelta(seconds=seconds)
+        scene.objects.asked.clear()
+        said = await _probe(scene)
+        made += scene.objects.asked.count("POST jobs")
+        _watch(scene)
+    return made, said
+
+
+async def _probe(scene: Scene) -> str:
+    backend: KubernetesBackend = scene.backend
+    cluster = backend._cluster  # What a reconcile would have.
+    found = await probe_model(JOB, OwnedObjects(JOB, cluster), cluster, "s3://m/m", None)
+    assert isinstance(found, Awaited)
+    return found.message
+
+
+def _watch(scene: Scene) -> None:
+    """What the watches tell: a Job that is gone, and a pod of a new one that has failed."""
+    known = scene.store.children(KEY)
+    for name, job in list(known.jobs.items()):
+        if job["metadata"]["labels"][COMPONENT_LABEL] != "inspection":
+            continue
+        if not any(path.endswith(f"/jobs/{name}") for path in scene.objects.known):
+            known.drop_job(name, job["metadata"]["uid"])
+        elif not any(pod["metadata"]["uid"] == job["metadata"]["uid"] for pod in known.pods.values()):
+            known.keep_pod("probe", _failed_pod(job, scene))
+
+
+def _failed_pod(job: Object, scene: Scene) -> Object:
+    metadata = job["metadata"]
+    state = {"terminated": {"exitCode": 75, "reason": "Error", "finishedAt": scene.now.isoformat()}}
+    return {
+        "metadata": {
+            "name": "probe",
+            "uid": metadata["uid"],
+            "resourceVersion": str(int(scene.now.timestamp())),
+            "labels": metadata["labels"],
+            "ownerReferences": [{"kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}],
+        },
+        "spec": {},
+        "status": {"phase": "Failed", "containerStatuses": [{"name": "trainer", "state": state}]},
+    }
