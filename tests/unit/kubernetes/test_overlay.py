@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.kubernetes.rendering import attempt_of, fine_tune_job, pod_spec, trainer, tuned
 from zerotune_operator.api.load import load_jobs
-from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, lay_over, merge
+from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, apply_overlay, merge
 from zerotune_operator.backends.kubernetes.render import Object
 from zerotune_trainer.errors import ConfigurationError
 
@@ -66,7 +66,7 @@ _PATCHES = st.fixed_dictionaries(
 
 def patched(patch: str) -> Object:
     """The template with a patch written as YAML."""
-    return lay_over(TEMPLATE, yaml.safe_load(patch), "trainer")
+    return apply_overlay(TEMPLATE, yaml.safe_load(patch), "trainer")
 
 
 def by_name(items: list[Object], key: str = "name") -> dict[str, Object]:
@@ -74,7 +74,7 @@ def by_name(items: list[Object], key: str = "name") -> dict[str, Object]:
 
 
 def test_an_empty_patch_changes_nothing() -> None:
-    assert lay_over(TEMPLATE, {}, "trainer") == TEMPLATE
+    assert apply_overlay(TEMPLATE, {}, "trainer") == TEMPLATE
 
 
 @given(_PATCHES)
@@ -107,13 +107,14 @@ def test_what_the_user_writes_wins(patch: Object) -> None:
 @given(st.sampled_from(sorted(MERGE_KEYS)), st.text("xyz", min_size=1))
 def test_a_new_item_of_a_keyed_list_leaves_the_others(path: str, name: str) -> None:
     *parents, field = path.removeprefix("spec.").split(".")
-    patch: Object = {field: [{MERGE_KEYS[path]: name}]}
+    item: Object = dict.fromkeys(MERGE_KEYS[path], name)
+    patch: Object = {field: [item]}
     for _ in parents:
         patch = {parents[0]: [{"name": "trainer", **patch}]}
     before, after = TEMPLATE["spec"], merge(TEMPLATE, {"spec": patch})["spec"]
     for parent in parents:
         before, after = (by_name(each.get(parent, [])).get("trainer", {}) for each in (before, after))
-    assert after[field] == [*before.get(field, []), {MERGE_KEYS[path]: name}]
+    assert after[field] == [*before.get(field, []), item]
 
 
 def test_a_volume_keeps_only_what_retain_keys_names() -> None:
@@ -146,7 +147,78 @@ def test_directives_delete_and_replace() -> None:
 def test_tolerations_are_replaced_as_a_whole() -> None:
     """`tolerations` has no merge key in the API."""
     assert TEMPLATE["spec"]["tolerations"]
-    assert patched("spec: {tolerations: [{operator: Exists}]}")["spec"]["tolerations"] == [{"operator": "Exists"}]
+    own: Object = {"spec": {"tolerations": [{"operator": "Exists"}]}}
+    assert merge(TEMPLATE, own)["spec"]["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_tolerations_of_a_job_stay_beside_those_of_another_effect() -> None:
+    ours = TEMPLATE["spec"]["tolerations"]
+    key = "node.kubernetes.io/unreachable"
+    other = {"key": key, "operator": "Exists", "effect": "NoSchedule"}
+    same = {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 900}
+    found = [patched(f"spec: {{tolerations: [{json.dumps(own)}]}}")["spec"]["tolerations"] for own in (other, same)]
+    assert found == [[other, *ours], [same, *(each for each in ours if each["key"] != key)]]
+
+
+CREDENTIALS = tuned(model={"uri": "s3://m/m", "credentials": {"secretName": "keys"}}).job["spec"]["template"]
+
+
+@pytest.mark.parametrize("own", [{"configMapRef": {"name": "proxy"}}, {"secretRef": {"name": "keys"}}])
+def test_the_secrets_of_credentials_stay_beside_the_users_variables(own: Object) -> None:
+    patch = {"spec": {"containers": [{"name": "trainer", "envFrom": [own]}]}}
+    (container,) = apply_overlay(CREDENTIALS, patch, "trainer")["spec"]["containers"]
+    ours = {"secretRef": {"name": "keys"}}
+    assert container["envFrom"] == ([ours] if own == ours else [ours, own])
+
+
+@given(st.sampled_from([path for path, keys in MERGE_KEYS.items() if len(keys) > 1]), st.data())
+def test_items_that_differ_in_any_key_are_all_kept(path: str, data: st.DataObject) -> None:
+    """Two spread constraints over one topology, TCP and UDP of one port."""
+    keys, *parents = MERGE_KEYS[path], *path.split(".")[1:-1]
+    item = st.fixed_dictionaries({keys[0]: st.sampled_from([1, 2]), keys[1]: st.sampled_from(["A", "B"])})
+    items = data.draw(st.lists(item, unique_by=lambda each: (each[keys[0]], each[keys[1]])))
+    patch: Object = {path.rpartition(".")[2]: items}
+    for _ in parents:
+        patch = {parents[0]: [{"name": "new", **patch}]}
+    merged = merge({}, {"spec": patch})["spec"]
+    found = merged[parents[0]][0] if parents else merged
+    assert found[path.rpartition(".")[2]] == items
+
+
+def test_a_port_without_a_protocol_is_one_of_tcp() -> None:
+    (ours,) = trainer(tuned().job)["ports"]
+    patch = f"""
+        spec:
+          containers:
+            - name: trainer
+              ports: [{{containerPort: {ours["containerPort"]}, hostPort: 1}}, {{containerPort: 9, protocol: UDP}}]
+    """
+    ports = by_name(patched(patch)["spec"]["containers"])["trainer"]["ports"]
+    assert ports == [ours | {"hostPort": 1}, {"containerPort": 9, "protocol": "UDP"}]
+
+
+@given(st.sampled_from(["nfs", "hostPath", "ephemeral", "persistentVolumeClaim", "emptyDir"]), st.booleans())
+def test_a_volume_is_of_one_type_the_users(kind: str, sized: bool) -> None:
+    source = {"sizeLimit": "1Gi"} if kind == "emptyDir" and sized else {}
+    patch = {"spec": {"volumes": [{"name": "cache", kind: source}]}}
+    cache = by_name(apply_overlay(TEMPLATE, patch, "trainer")["spec"]["volumes"])["cache"]
+    assert cache.keys() == {"name", kind}
+    assert source.items() <= cache[kind].items()
+
+
+def test_a_variable_has_a_value_or_comes_from_somewhere() -> None:
+    patch = """
+        spec:
+          containers:
+            - name: trainer
+              env: [{name: HF_HOME, valueFrom: {configMapKeyRef: {name: a, key: b}}}]
+    """
+    merged = patched(patch)
+    variables = by_name(by_name(merged["spec"]["containers"])["trainer"]["env"])
+    assert variables["HF_HOME"] == {"name": "HF_HOME", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}}
+    again = {"spec": {"containers": [{"name": "trainer", "env": [{"name": "HF_HOME", "value": "x"}]}]}}
+    variables = by_name(by_name(merge(merged, again)["spec"]["containers"])["trainer"]["env"])
+    assert variables["HF_HOME"] == {"name": "HF_HOME", "value": "x"}
 
 
 def test_a_job_is_rendered_with_its_patch() -> None:

@@ -32,9 +32,9 @@ def test_what_is_rendered_is_a_pod_template(case: str) -> None:
     assert list(check_overlay({"metadata": {"labels": {"team": "soc"}}}, template, topology, "trainer")) == []
 
 
-@pytest.mark.parametrize(("path", "key"), MERGE_KEYS.items())
-def test_lists_are_merged_by_the_key_of_the_api_server(path: str, key: str) -> None:
-    assert _at(path)["x-kubernetes-patch-merge-key"] == key
+@pytest.mark.parametrize(("path", "keys"), MERGE_KEYS.items())
+def test_lists_are_merged_by_the_keys_of_the_api_server(path: str, keys: tuple[str, ...]) -> None:
+    assert tuple(_at(path)["x-kubernetes-list-map-keys"]) == keys
 
 
 @pytest.mark.parametrize(

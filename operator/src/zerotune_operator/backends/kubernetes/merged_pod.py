@@ -10,14 +10,13 @@ from zerotune_operator.api.load import require_none
 from zerotune_operator.api.manifest_yaml import Path
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.overlay import lay_over
+from zerotune_operator.backends.kubernetes.overlay import apply_overlay
 from zerotune_operator.backends.kubernetes.pod_checks import check_pod
 from zerotune_operator.backends.kubernetes.pod_schema import PLACE, check_overlay
 
 
 def merge_overlay(template: Object, job: Job, installation: Installation, container: str) -> Object:
-    """The template with the job's overlay merged in. A list of tolerations has no key to merge by, and the job's would
-    replace ours: both count, the job's where they are about the same taint.
+    """The template with the job's overlay merged in.
 
     Args:
         template: What a pod of the job is without its overlay.
@@ -30,12 +29,9 @@ def merge_overlay(template: Object, job: Job, installation: Installation, contai
     """
     backend = job.spec.backend.kubernetes
     overlay = backend.pod if backend else {}
-    merged = lay_over(template, overlay, container)
+    merged = apply_overlay(template, overlay, container)
     require_none(check_overlay(overlay, merged, job.spec.topology, container), job)
-    theirs = merged["spec"].get("tolerations", [])
-    keys = {each.get("key") for each in theirs}
-    kept = [each for each in template["spec"]["tolerations"] if each["key"] not in keys]
-    spec = merged["spec"] | {"tolerations": [*theirs, *kept]}
+    spec = merged["spec"]
     # Pods of the host's network find no other pod by name unless they are told to ask the cluster's DNS.
     dns = {"dnsPolicy": "ClusterFirstWithHostNet"} if spec.get("hostNetwork") and "dnsPolicy" not in spec else {}
     complete: Object = merged | {"spec": spec | dns}

@@ -1,7 +1,7 @@
 """`backend.kubernetes.pod` over the generated pod template: a strategic merge patch. Pure.
 
 As `kubectl patch --type strategic` does it: objects are merged, null takes a field away, a list is replaced as a whole
-but for those below, whose items are merged where they have the same key. An item with `$patch: delete` takes that item
+but for those below, whose items are merged where they have the same keys. An item with `$patch: delete` takes that item
 away, an item `{$patch: replace}` lets the other ones replace the list; `$patch: replace` in an object makes it replace
 ours; `$retainKeys` names what an object keeps. New items come after ours, in the order they were given.
 """
@@ -16,25 +16,43 @@ from zerotune_trainer.errors import ConfigurationError
 
 _FIELD = "backend.kubernetes.pod"
 
-_CONTAINER_KEYS = {"env": "name", "ports": "containerPort", "volumeMounts": "mountPath", "volumeDevices": "devicePath"}
+_CONTAINERS = ("containers", "initContainers")
 
-MERGE_KEYS = {
-    "spec.containers": "name",
-    "spec.initContainers": "name",
-    "spec.volumes": "name",
-    "spec.imagePullSecrets": "name",
-    "spec.resourceClaims": "name",
-    "spec.schedulingGates": "name",
-    "spec.hostAliases": "ip",
-    "spec.topologySpreadConstraints": "topologyKey",
+MERGE_KEYS: dict[str, tuple[str, ...]] = {
+    "spec.containers": ("name",),
+    "spec.initContainers": ("name",),
+    "spec.volumes": ("name",),
+    "spec.imagePullSecrets": ("name",),
+    "spec.resourceClaims": ("name",),
+    "spec.schedulingGates": ("name",),
+    "spec.hostAliases": ("ip",),
+    "spec.topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
     **{
-        f"spec.{containers}.{field}": key
-        for containers in ("containers", "initContainers")
-        for field, key in _CONTAINER_KEYS.items()
+        f"spec.{containers}.{field}": keys
+        for containers in _CONTAINERS
+        for field, keys in {
+            "env": ("name",),
+            "ports": ("containerPort", "protocol"),
+            "volumeMounts": ("mountPath",),
+            "volumeDevices": ("devicePath",),
+        }.items()
     },
 }
-"""The lists of a pod template whose items are merged, and by what: `patchMergeKey` of the types in k8s.io/api/core/v1,
-less those of ephemeral containers, which a template cannot have."""
+"""The lists of a pod template whose items are merged, and the fields that identify an item together, as server-side
+apply takes them: `x-kubernetes-list-map-keys` of Kubernetes' OpenAPI. `patchMergeKey` has only the first, by which
+`kubectl patch` makes one port of TCP and UDP. Ephemeral containers are left out: a template has none."""
+
+_KEY_DEFAULTS = {"protocol": "TCP"}
+"""What the API server takes a key for that is left out."""
+
+_UNIONS = {
+    "spec.volumes": frozenset({"name"}),
+    "spec.resourceClaims": frozenset({"name"}),
+    **{f"spec.{containers}.env": frozenset({"name"}) for containers in _CONTAINERS},
+    **{f"spec.{containers}.env.valueFrom": frozenset[str]() for containers in _CONTAINERS},
+}
+"""Objects that have one member of several: a volume is of one type, a variable has a value or comes from somewhere. A
+patch with another member replaces ours. The set names the fields that are no members."""
 
 _SECTIONS = ("metadata", "spec")
 _METADATA = ("labels", "annotations")
@@ -49,7 +67,7 @@ _OURS = {
 _IDENTIFIES = "cannot be set: it identifies the pod to the launcher"
 
 
-def lay_over(template: Object, patch: Object, container: str) -> Object:
+def apply_overlay(template: Object, patch: Object, container: str) -> Object:
     """The template with a user's own settings.
 
     Args:
@@ -62,7 +80,7 @@ def lay_over(template: Object, patch: Object, container: str) -> Object:
     """
     for problem in _unknown(patch):
         raise problem
-    merged = merge(template, patch)
+    merged = _with_ours(template, merge(template, patch), container)
     for problem in _broken(template, merged, container):
         raise problem
     return merged
@@ -85,6 +103,7 @@ def merge(original: Object, patch: Object, path: str = "") -> Object:
         return {}
     kept = patch.get("$retainKeys", list(original))
     _require(isinstance(kept, list), path, f"has $retainKeys: {kept!r:.80}", "write a list of names of fields")
+    kept = _of_union(kept, patch, path)
     merged = {} if directive == "replace" else {name: value for name, value in original.items() if name in kept}
     for name, value in patch.items():
         if value is None:
@@ -105,21 +124,71 @@ def _merge_value(original: Any, patch: Any, path: str) -> Any:
     return patch
 
 
-def _merge_items(original: list[Object], patch: Any, key: str, path: str) -> list[Object]:
-    """A list whose items are merged by `key`."""
-    _require(isinstance(patch, list), path, f"is {patch!r:.80}", f"write a list of objects, each with its {key}")
+def _of_union(kept: list[str], patch: Object, path: str) -> list[str]:
+    """The fields that an object keeps: of a union no other member than those of the patch."""
+    if path not in _UNIONS:
+        return kept
+    members = {name for name, value in patch.items() if value is not None and not name.startswith("$")} - _UNIONS[path]
+    return [name for name in kept if not members or name in members | _UNIONS[path]]
+
+
+def _merge_items(original: list[Object], patch: Any, keys: tuple[str, ...], path: str) -> list[Object]:
+    """A list whose items are merged where they have the same keys."""
+    named_by = " and ".join(keys)
+    _require(isinstance(patch, list), path, f"is {patch!r:.80}", f"write a list of objects, each with its {named_by}")
     replaced = {"$patch": "replace"} in patch
     merged: list[Object] = [] if replaced else list(original)
     for item in patch:
         if item == {"$patch": "replace"}:
             continue
-        named = isinstance(item, dict) and item.get(key) is not None
-        _require(named, path, f"has the item {item!r:.80} without {key}", f"say which one it is by its {key}")
-        index = next((index for index, there in enumerate(merged) if there[key] == item[key]), len(merged))
+        identity = _identity_of(item, keys) if isinstance(item, dict) else (None,)
+        named = None not in identity
+        _require(named, path, f"has the item {item!r:.80} without {named_by}", f"say which one it is by its {named_by}")
+        index = next((at for at, each in enumerate(merged) if _identity_of(each, keys) == identity), len(merged))
         before = merged[index : index + 1]
         deleted = item.get("$patch") == "delete"
         merged[index : index + 1] = [] if deleted else [merge(before[0] if before else {}, item, path)]
     return merged
+
+
+def _identity_of(item: Object, keys: tuple[str, ...]) -> tuple[Any, ...]:
+    return tuple(item.get(key, _KEY_DEFAULTS.get(key)) for key in keys)
+
+
+def _with_ours(template: Object, merged: Object, container: str) -> Object:
+    """The merged template with our entries of lists that have no keys, where the user's would replace them: the Secrets
+    with the job's credentials, the tolerations. Of two that are about the same, the user's counts.
+    """
+    spec = dict(merged.get("spec", {}))
+    ours, theirs = template["spec"].get("tolerations", []), spec.get("tolerations", [])
+    if theirs != ours:
+        kept = [each for each in ours if not any(_tolerates_alike(each, own) for own in theirs)]
+        spec["tolerations"] = [*theirs, *kept]
+    if "containers" in spec:
+        sources = _sources(template["spec"], container)
+        spec["containers"] = [_with_sources(each, sources, container) for each in spec["containers"]]
+    return merged | {"spec": spec}
+
+
+def _sources(spec: Object, container: str) -> list[Object]:
+    """Where the container gets variables from."""
+    return [source for each in spec["containers"] if each["name"] == container for source in each.get("envFrom", [])]
+
+
+def _with_sources(each: Object, sources: list[Object], container: str) -> Object:
+    if not sources or each["name"] != container:
+        return each
+    return each | {"envFrom": _joined(sources, each.get("envFrom", []))}
+
+
+def _joined(ours: list[Object], theirs: list[Object]) -> list[Object]:
+    """Ours first: where two sources have a variable, the later one counts."""
+    return [*(each for each in ours if each not in theirs), *theirs]
+
+
+def _tolerates_alike(ours: Object, theirs: Object) -> bool:
+    """Whether a toleration is about the taints of another one; without an effect it is about all of them."""
+    return bool(theirs.get("key") == ours["key"] and theirs.get("effect", ours["effect"]) == ours["effect"])
 
 
 def _unknown(patch: Object) -> Iterator[ConfigurationError]:
