@@ -1,4 +1,4 @@
-"""Who works at a time: the urgent first, nobody too late, and no slot is lost."""
+"""Slots: the urgent go first, nothing waits too long, and no slot is lost."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ pytestmark = pytest.mark.anyio
 
 
 async def _order(slots: Slots, comers: Sequence[tuple[str, bool]]) -> list[str]:
-    """In which order those get the one slot that come one after the other while it is taken."""
+    """In which order comers acquire the one slot, which is taken when they come."""
     order: list[str] = []
 
     async def work(name: str, urgent: bool) -> None:
-        await slots.take(urgent=urgent)
+        await slots.acquire(urgent=urgent)
         order.append(name)
-        slots.give()
+        slots.release()
 
-    await slots.take(urgent=True)
+    await slots.acquire(urgent=True)
     tasks = []
     for name, urgent in comers:
         tasks.append(asyncio.create_task(work(name, urgent)))
         await asyncio.sleep(0.001)
-    slots.give()
+    slots.release()
     await asyncio.gather(*tasks)
     return order
 
 
 async def test_the_urgent_go_first_each_in_the_order_they_came() -> None:
-    comers = [("looks", False), ("begins", True), ("looks too", False), ("begins too", True)]
-    assert await _order(Slots(1), comers) == ["begins", "begins too", "looks", "looks too"]
+    comers = [("observes", False), ("begins", True), ("observes too", False), ("begins too", True)]
+    assert await _order(Slots(1), comers) == ["begins", "begins too", "observes", "observes too"]
 
 
-async def test_who_has_waited_for_long_goes_before_the_urgent_that_come_later() -> None:
-    assert await _order(Slots(1, patience=0.0), [("looks", False), ("begins", True)]) == ["looks", "begins"]
+async def test_what_has_waited_for_long_goes_before_the_urgent_that_comes_later() -> None:
+    assert await _order(Slots(1, patience=0.0), [("observes", False), ("begins", True)]) == ["observes", "begins"]
 
 
 @given(number=st.integers(1, 3), acts=st.lists(st.tuples(st.booleans(), st.sampled_from(["end", "cancel", "both"]))))
@@ -49,14 +49,14 @@ def test_no_slot_is_lost_and_none_is_given_twice(number: int, acts: list[tuple[b
 
         async def work(urgent: bool, ends: asyncio.Event) -> None:
             nonlocal working, most
-            await slots.take(urgent=urgent)
+            await slots.acquire(urgent=urgent)
             working += 1
             most = max(most, working)
             try:
                 await ends.wait()
             finally:
                 working -= 1
-                slots.give()
+                slots.release()
 
         started = []
         for urgent, end in acts:
@@ -73,6 +73,6 @@ def test_no_slot_is_lost_and_none_is_given_twice(number: int, acts: list[tuple[b
         assert most <= number
         async with asyncio.timeout(1):
             for _ in range(number):
-                await slots.take(urgent=False)
+                await slots.acquire(urgent=False)
 
     asyncio.run(run())

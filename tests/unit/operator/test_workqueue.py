@@ -17,15 +17,15 @@ async def _until(condition: object, seconds: float = 5.0) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_key_that_is_added_while_it_is_worked_on_gets_another_turn_afterwards() -> None:
-    turns, at_once, most = 0, 0, 0
+async def test_a_key_that_is_added_while_it_is_worked_on_is_worked_on_again_afterwards() -> None:
+    calls, at_once, most = 0, 0, 0
 
     async def work(key: str) -> None:
-        nonlocal turns, at_once, most
+        nonlocal calls, at_once, most
         at_once += 1
         most = max(most, at_once)
-        turns += 1
-        if turns == 1:
+        calls += 1
+        if calls == 1:
             queue.add(key)
             queue.add(key)
         await asyncio.sleep(0.01)
@@ -35,14 +35,14 @@ async def test_a_key_that_is_added_while_it_is_worked_on_gets_another_turn_after
     queue.add("a")
     await _until(lambda: len(queue) == 0)
 
-    assert (turns, most) == (2, 1)
+    assert (calls, most) == (2, 1)
 
 
-async def test_many_additions_before_a_turn_make_one_turn_and_the_earliest_time_counts() -> None:
-    turns: Counter[str] = Counter()
+async def test_many_additions_make_one_call_at_the_earliest_time() -> None:
+    calls: Counter[str] = Counter()
 
     async def work(key: str) -> None:
-        turns[key] += 1
+        calls[key] += 1
 
     queue: WorkQueue[str] = WorkQueue(work, Slots())
     queue.add("a", after=60)
@@ -51,38 +51,38 @@ async def test_many_additions_before_a_turn_make_one_turn_and_the_earliest_time_
     queue.add("b")
     await _until(lambda: len(queue) == 0)
 
-    assert turns == {"a": 1, "b": 1}
+    assert calls == {"a": 1, "b": 1}
 
 
-async def test_a_turn_may_ask_for_the_next_one() -> None:
-    turns = 0
+async def test_work_may_ask_to_be_called_again() -> None:
+    calls = 0
 
     async def work(_: str) -> float | None:
-        nonlocal turns
-        turns += 1
-        return 0.01 if turns < 3 else None
+        nonlocal calls
+        calls += 1
+        return 0.01 if calls < 3 else None
 
     queue: WorkQueue[str] = WorkQueue(work, Slots())
     queue.add("a")
     await _until(lambda: len(queue) == 0)
 
-    assert turns == 3
+    assert calls == 3
 
 
-async def test_a_turn_that_fails_is_repeated_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    turns = 0
+async def test_work_that_fails_is_repeated_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    calls = 0
 
     async def work(_: str) -> None:
-        nonlocal turns
-        turns += 1
-        if turns == 1:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
             raise ValueError("the first time")
 
     queue: WorkQueue[str] = WorkQueue(work, Slots())
     queue.add("a")
     await _until(lambda: len(queue) == 0)
 
-    assert turns == 2
+    assert calls == 2
     assert "a: failed 1 times in a row, again in 1s" in caplog.text
     assert "the first time" in caplog.text
 

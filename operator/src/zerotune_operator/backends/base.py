@@ -56,7 +56,7 @@ class Backend(Protocol[RenderedT]):
         """What there should be, as data. Pure: no clock, no clients, no files."""
 
     def has_started(self, attempt: int) -> bool:
-        """Whether an attempt was applied, as far as it can be observed: the status may not say so yet."""
+        """Whether an attempt was applied, as far as it can be observed: the status may not record it yet."""
 
     async def apply(self, rendered: RenderedT) -> None:
         """Make it exist. Applying the same twice changes nothing.
@@ -101,4 +101,4 @@ class Backend(Protocol[RenderedT]):
         """
 
     async def finalize(self) -> None:
-        """End what still runs of a job that is deleted, or that nobody looks after any more."""
+        """End what still runs of a job that is deleted, or that is no longer driven."""

@@ -48,7 +48,7 @@ class Step(NamedTuple):
     plan: Plan | None = None
     """Of the attempt that the step started."""
     seen: Observation | None = None
-    """What the step saw of the attempt that runs."""
+    """The attempt that runs, where the step observed it."""
 
 
 class Driver(Generic[RenderedT]):
@@ -58,7 +58,7 @@ class Driver(Generic[RenderedT]):
         job: The job, as its spec is at this moment.
         backend: What runs it.
         interval: Seconds between two observations of a job that runs.
-        clock: Says what time it is.
+        clock: The time.
     """
 
     def __init__(self, job: Job, backend: Backend[RenderedT], interval: float, clock: Callable[[], datetime]) -> None:
@@ -81,7 +81,7 @@ class Driver(Generic[RenderedT]):
         if status.phase in FINAL:
             return Step(status, None)
         attempt = next_attempt(status)
-        if not self._backend.has_started(attempt):  # Else it has begun, and the status has yet to say so.
+        if not self._backend.has_started(attempt):  # Else it has begun, and the status does not record it yet.
             if self._policy.suspend:
                 return Step(suspended(status, self._clock()), None)
             if (wait := pause(status, self._clock())) > 0:

@@ -53,7 +53,7 @@ def command(
 
 
 def _write(plans: list[Plan], output: Format, error: DoesNotFitError | None = None) -> None:
-    """Print the plans. The last one is that of a job which does not fit, where an `error` says so."""
+    """Print the plans. The last one is that of a job which does not fit, where there is an `error`."""
     data = [plan.data() for plan in plans]
     if error is not None:
         data[-1] |= {"artifacts": {}, "error": {"message": error.message, "hint": error.hint}}

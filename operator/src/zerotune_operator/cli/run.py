@@ -41,7 +41,7 @@ def command(
 
 
 def run_job(job: Job, home: Home, fresh: bool) -> int:
-    """Run one job to its end, and say how it ended; the exit code that says so too.
+    """Run one job to its end and report how it ended; returns the exit code.
 
     Raises:
         ZerotuneError: it cannot be started.
@@ -101,7 +101,7 @@ async def _interruptible(runner: Runner, status: JobStatus) -> JobStatus:
 
 
 def conclude(status: JobStatus, folder: JobFolder) -> int:
-    """Say how a run ended; the exit code that says so too."""
+    """Report how a run ended; returns the exit code."""
     if status.phase == "Succeeded":
         assert status.output is not None
         message = next(condition.message for condition in status.conditions if condition.type == "Succeeded")
@@ -110,8 +110,8 @@ def conclude(status: JobStatus, folder: JobFolder) -> int:
     cause, log = status.root_cause, folder.path / f"attempt-{status.attempts[-1].number}"
     if status.phase == "Suspended":
         message = next(condition.message for condition in status.conditions if condition.type == "Suspended")
-        said = f": {message}" if message else ""
-        typer.echo(f"{folder.name}: stopped{said}; run it again to go on from its last checkpoint")
+        reason = f": {message}" if message else ""
+        typer.echo(f"{folder.name}: stopped{reason}; run it again to go on from its last checkpoint")
         return StoppedError.exit_code
     assert cause is not None
     where = f" on rank {cause.rank}" if cause.rank is not None else ""

@@ -55,7 +55,7 @@ class Settings:
     """Those it works in; none stands for the whole cluster."""
     lease: str = "zerotune-operator"
     progress_interval: float = 10.0
-    """Seconds between two looks at a job that runs."""
+    """Seconds between two observations of a job that runs."""
     metrics_port: int = 8080
     admission: Admission | None = None
     """None: no webhook is served."""

@@ -1,7 +1,7 @@
 """Reconciles a FineTuneJob or InferenceJob: reads it, has the driver make a step, and hands the status to its writer.
 
 Level-based: a reconcile begins with what the watches know and the status that is stored, whatever woke it. Which
-attempt runs is derived from the Jobs that are observed: the status may not say so yet.
+attempt runs is derived from the Jobs that are observed: the status may not record it yet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who works at a time: so many, and the urgent first."""
+"""Limits how many reconciles run at a time; the urgent ones go first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from itertools import count
 
 
 class Slots:
-    """So many may work at a time. Who is not urgent waits as if he had come some seconds later.
+    """A semaphore with priorities. What is not urgent waits as if it had come some seconds later.
 
     Args:
-        number: How many.
+        number: How many may hold a slot at a time.
         patience: The seconds.
     """
 
@@ -21,9 +21,9 @@ class Slots:
         """A heap; the number decides between those that came at the same time."""
         self._arrivals = count()
 
-    async def take(self, *, urgent: bool) -> None:
+    async def acquire(self, *, urgent: bool) -> None:
         """Wait for a slot."""
-        if self._free:  # Then nobody waits.
+        if self._free:  # Then nothing waits.
             self._free -= 1
             return
         loop = asyncio.get_running_loop()
@@ -34,11 +34,11 @@ class Slots:
             await place
         except asyncio.CancelledError:
             if not place.cancelled():
-                self.give()  # It came at the same moment.
+                self.release()  # It was handed over at the same moment.
             raise
 
-    def give(self) -> None:
-        """Leave a slot to the next."""
+    def release(self) -> None:
+        """Hand a slot to the next that waits."""
         while self._waiting:
             _, _, place = heapq.heappop(self._waiting)
             if not place.done():

@@ -1,6 +1,6 @@
 """Writes statuses: the Events first, then one patch; nothing where nothing changed, and not too many at once.
 
-That an attempt has begun is often all that a status has to say, and seconds later its pods run, which is another patch.
+Often all that is new in a status is that an attempt has begun, and seconds later its pods run, which is another patch.
 Where many jobs begin at once, those patches would keep the others from beginning: beyond a rate, such a status is
 deferred, and is written along with how the pods of the attempt fare.
 """
@@ -80,15 +80,15 @@ class StatusWriter:
         return self._longest
 
     def forget(self, key: Key) -> None:
-        """Drop what is deferred of a resource: it is written, or gone."""
+        """Forget that a status is deferred: it is written, or its resource is deleted."""
         self._deferred.pop(key, None)
 
     async def write(self, key: Key, resource: Object, before: JobStatus, status: JobStatus, now: datetime) -> bool:
         """Write how a status differs from the one that is stored.
 
         Returns:
-            Whether the resource has this status now. Else it has changed, is another one, or is gone, which wakes the
-            operator by itself.
+            Whether the resource has this status now. Else it has changed, was replaced, or is deleted, and the event
+            of that wakes the operator.
 
         Raises:
             TemporaryError: the API server does not answer.
@@ -148,27 +148,27 @@ async def write_status(
             await client.create(event(resource, text, now))
         except ConflictError:
             continue  # It was written before.
-        except ZerotuneError as error:  # Such as a quota of Events: the status says the same, and must not wait.
+        except ZerotuneError as error:  # Such as a quota of Events: the status reports the same, and must not wait.
             _logger.warning("the Event cannot be written: %s", error)
     return await client.patch_status(resource, patch)
 
 
 def merge_patch(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """What makes `old` into `new` (RFC 7396): null takes a field out, lists are replaced."""
-    gone: dict[str, Any] = {name: None for name in old if name not in new}
-    return gone | {name: _patched(old.get(name), value) for name, value in new.items() if old.get(name) != value}
+    removed: dict[str, Any] = {name: None for name in old if name not in new}
+    return removed | {name: _patched(old.get(name), value) for name, value in new.items() if old.get(name) != value}
 
 
 def event(resource: Object, text: EventText, now: datetime) -> Object:
     """An Event about a resource."""
     metadata = resource["metadata"]
-    said = f"{metadata['uid']} {now:%Y-%m-%d} {text.reason} {text.message}"
+    identity = f"{metadata['uid']} {now:%Y-%m-%d} {text.reason} {text.message}"
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
-            "name": f"{metadata['name']}.{hashlib.sha256(said.encode()).hexdigest()[:16]}",
+            "name": f"{metadata['name']}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
             "namespace": metadata["namespace"],
         },
         "involvedObject": {

@@ -19,24 +19,24 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass
-class _Turn:
+class _Entry:
     """What is known about a key."""
 
     due: float | None = None
-    """When its next turn is, by the loop's clock."""
+    """When it is worked on next, by the loop's clock."""
     timer: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = None
     errors: int = 0
-    """Turns in a row that failed."""
+    """How often in a row the work failed."""
 
 
 class WorkQueue(Generic[KeyT]):
     """A queue that forgets no key and works on none twice at a time.
 
     Args:
-        work: Does a turn of a key; answers in how many seconds the next one is due, or None.
+        work: Works on a key; answers in how many seconds it is due again, or None.
         slots: Limits how many keys are worked on at a time.
-        is_urgent: Says which keys go first where too many are due.
+        is_urgent: Whether a key goes first where too many are due.
     """
 
     def __init__(
@@ -46,70 +46,69 @@ class WorkQueue(Generic[KeyT]):
         is_urgent: Callable[[KeyT], bool] = lambda _: True,
     ) -> None:
         self._work, self._slots, self._is_urgent = work, slots, is_urgent
-        self._turns: dict[KeyT, _Turn] = {}
+        self._entries: dict[KeyT, _Entry] = {}
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._entries)
 
     def add(self, key: KeyT, after: float = 0.0) -> None:
-        """Have a turn of `key` in `after` seconds, or earlier where one is due earlier; none in a closed queue."""
+        """Work on `key` in `after` seconds, or earlier where it is due earlier; never in a closed queue."""
         if self._closed:
             return
-        turn = self._turns.setdefault(key, _Turn())
+        entry = self._entries.setdefault(key, _Entry())
         due = asyncio.get_running_loop().time() + after
-        if turn.due is not None and turn.due <= due:
+        if entry.due is not None and entry.due <= due:
             return
-        turn.due = due
-        if turn.task is None:
-            self._schedule(key, turn)
+        entry.due = due
+        if entry.task is None:
+            self._schedule(key, entry)
 
     async def close(self) -> None:
-        """Drop what is due, and cut off the turns that run: whoever leads next makes up for them."""
+        """Cancel what is due and what runs: the replica that leads next makes up for it."""
         self._closed = True
-        running = [turn.task for turn in self._turns.values() if turn.task]
-        for turn in self._turns.values():
-            turn.due = None
-            if turn.timer:
-                turn.timer.cancel()
+        running = [entry.task for entry in self._entries.values() if entry.task]
+        for entry in self._entries.values():
+            entry.due = None
+            if entry.timer:
+                entry.timer.cancel()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    def _schedule(self, key: KeyT, turn: _Turn) -> None:
-        assert turn.due is not None
-        if turn.timer:
-            turn.timer.cancel()
-        turn.timer = asyncio.get_running_loop().call_at(turn.due, self._start, key, turn)
+    def _schedule(self, key: KeyT, entry: _Entry) -> None:
+        assert entry.due is not None
+        if entry.timer:
+            entry.timer.cancel()
+        entry.timer = asyncio.get_running_loop().call_at(entry.due, self._start, key, entry)
 
-    def _start(self, key: KeyT, turn: _Turn) -> None:
-        turn.due, turn.timer = None, None
-        turn.task = asyncio.get_running_loop().create_task(self._take(key, turn))
+    def _start(self, key: KeyT, entry: _Entry) -> None:
+        entry.due, entry.timer = None, None
+        entry.task = asyncio.get_running_loop().create_task(self._run(key, entry))
 
-    async def _take(self, key: KeyT, turn: _Turn) -> None:
-        await self._slots.take(urgent=self._is_urgent(key))
+    async def _run(self, key: KeyT, entry: _Entry) -> None:
+        await self._slots.acquire(urgent=self._is_urgent(key))
         try:
-            again = None if self._closed else await self._tried(key, turn)
+            again = None if self._closed else await self._attempt(key, entry)
         finally:
-            self._slots.give()
-        turn.task = None
+            self._slots.release()
+        entry.task = None
         if again is not None:
             self.add(key, again)
-        if turn.due is None:
-            del self._turns[key]
-        elif turn.timer is None:
-            self._schedule(key, turn)
+        if entry.due is None:
+            del self._entries[key]
+        elif entry.timer is None:
+            self._schedule(key, entry)
 
-    async def _tried(self, key: KeyT, turn: _Turn) -> float | None:
+    async def _attempt(self, key: KeyT, entry: _Entry) -> float | None:
         try:
             again = await self._work(key)
         except Exception as error:
-            turn.errors += 1
-            pause = min(2.0 ** (turn.errors - 1), _LONGEST_BACKOFF_SECONDS)
-            # What is foreseen needs no traceback.
-            trace = not isinstance(error, ZerotuneError)
-            said = "%s: failed %d times in a row, again in %gs: %s"
-            _logger.error(said, key, turn.errors, pause, error, exc_info=trace)
+            entry.errors += 1
+            pause = min(2.0 ** (entry.errors - 1), _LONGEST_BACKOFF_SECONDS)
+            trace = not isinstance(error, ZerotuneError)  # An expected error needs no traceback.
+            message = "%s: failed %d times in a row, again in %gs: %s"
+            _logger.error(message, key, entry.errors, pause, error, exc_info=trace)
             return pause
-        turn.errors = 0
+        entry.errors = 0
         return again

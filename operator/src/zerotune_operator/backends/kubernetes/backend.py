@@ -1,4 +1,4 @@
-"""The Kubernetes backend: an Indexed Job an attempt, seen through the watches and the launchers' `/progress`."""
+"""The Kubernetes backend: an Indexed Job an attempt, observed through the watches and the launchers' `/progress`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from zerotune_trainer.sizing.shape import ModelShape
 _SETTLE_SECONDS = 10
 """How long a Job may take to notice that all of its pods have ended."""
 _RESTORE_SECONDS = 60
-"""How often it is looked whether what pods need is there, three requests a job: they are seldom deleted."""
+"""How often the objects that pods need are looked up, three requests a job: they are seldom deleted."""
 _ENDING_SECONDS = 30
 """How long a Job that is about to end may take, when all of its launchers have ended."""
 _logger = logging.getLogger(__name__)
@@ -83,16 +83,16 @@ class KubernetesBackend:
         return render(plan, self._job, self._cluster.installation)
 
     def attempt_ref(self, attempt: int, config_digest: str) -> AttemptRef:
-        """An attempt that was started before, as its Job says of itself: an operator of another version would plan it,
+        """An attempt that was started before, as its Job records it: an operator of another version would plan it,
         and name its objects, otherwise.
         """
         made = self._owned.job_of("trainer", attempt)
-        said = made["metadata"].get("annotations", {}).get(CONFIG_DIGEST_ANNOTATION) if made else None
+        recorded = made["metadata"].get("annotations", {}).get(CONFIG_DIGEST_ANNOTATION) if made else None
         return AttemptRef(
             number=attempt,
             hosts=host_names(made, self._job, attempt),
             job_uid=self._job.metadata.uid,
-            config_digest=said or config_digest,
+            config_digest=recorded or config_digest,
             progress_port=Launch.model_fields["progress_port"].default,
             output_uri=self._job.spec.output.uri or "",
         )
@@ -130,7 +130,7 @@ class KubernetesBackend:
         return observe(attempt, replace(view, events=events)) if events else seen
 
     async def stop(self, attempt: AttemptRef) -> None:
-        """Have the pods of an attempt that still run save and end; what the others said stays to be read.
+        """Have the pods of an attempt that still run save and end; the messages of the others stay to be read.
 
         Raises:
             TemporaryError: the API server does not answer.
@@ -150,8 +150,8 @@ class KubernetesBackend:
         """See that an attempt whose nodes have all ended gets no pods any more: its Job is about to end by itself, is
         told to, or is deleted.
 
-        A Job waits for all of its pods to be gone before it ends: also for one whose machine is away, and will never
-        say so, and for one in which a container other than the launcher's goes on.
+        A Job waits for all of its pods to be deleted before it ends: also for one whose machine is lost, and will never
+        report it, and for one in which a container other than the launcher's goes on.
 
         Raises:
             TemporaryError: the API server does not answer.
@@ -171,7 +171,7 @@ class KubernetesBackend:
         """Make what the pods of an attempt need, and somebody has deleted, again: Service, NetworkPolicy,
         ConfigMap; and its Secret where a pod waits for something: whether that is there cannot be asked.
 
-        It is looked for every few seconds while a pod waits for an object that is missing, else once a minute.
+        They are looked up every few seconds while a pod waits for an object that is missing, else once a minute.
 
         Args:
             attempt: The attempt.

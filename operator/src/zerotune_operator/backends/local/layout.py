@@ -60,7 +60,7 @@ def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu], model: str) 
 
 
 def outline(job: Job, folder: JobFolder, home: Home, model: str) -> RuntimeLayout:
-    """Where `job` runs, as far as it can be known without a look at the machine.
+    """Where `job` runs, as far as it is known without I/O.
 
     Args:
         job: The job.

@@ -1,4 +1,4 @@
-"""Whether a result is complete, whose it is, and what it says of itself: by the files a run leaves behind."""
+"""Reads from the files of a run whether its result is complete, which job made it, and its last figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | N
 
 
 def final_progress(output: OutputSummary) -> Progress | None:
-    """The last figures of a complete result: a job may end between two looks at `/progress`."""
+    """The last figures of a complete result: a job may end between two polls of `/progress`."""
     content = _read(output.uri, RESULTS_NAME)
     if content is None:
         return None

@@ -45,11 +45,11 @@ class RunningNode:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def observe(self) -> NodeObservation:
-        """What can be seen of it now. A node that does not answer keeps its last progress."""
+        """Its state now. A node that does not answer keeps its last progress."""
         if not self.ended:
             self._progress = _ask(self._node.host, self._progress_port) or self._progress
             return NodeObservation(self._node.host, "running", progress=self._progress)
@@ -66,7 +66,7 @@ class RunningNode:
         )
 
     def terminate(self) -> None:
-        """Ask the launcher to save and end; it tells its ranks itself."""
+        """Ask the launcher to save and end; it signals its ranks itself."""
         if not self.ended:
             self._process.terminate()
 
@@ -80,7 +80,7 @@ class RunningNode:
         try:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
-            return  # the whole group is gone
+            return  # the whole group has ended
 
 
 def read_failure(path: Path) -> Failure | None:

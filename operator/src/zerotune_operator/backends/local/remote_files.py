@@ -40,12 +40,12 @@ def read_remote(uri: str) -> bytes:
             f"{uri} could not be read in {_TIMEOUT_SECONDS} s", "see whether its store answers"
         ) from error
     if answer.returncode != 0:
-        raise _meaning(uri, answer.stderr.decode(errors="replace").strip())
+        raise _error_of(uri, answer.stderr.decode(errors="replace").strip())
     return answer.stdout
 
 
-def _meaning(uri: str, said: str) -> ZerotuneError:
-    last = (said.splitlines() or ["it said nothing"])[-1]
+def _error_of(uri: str, output: str) -> ZerotuneError:
+    last = (output.splitlines() or ["it printed nothing"])[-1]
     try:
         failure = Failure.model_validate_json(last)
     except ValidationError:
