@@ -183,7 +183,7 @@ def _parameters_of_index(read_index: Callable[[], bytes], shape: ModelShape) -> 
     except InputMissingError:
         return None
     size = metadata.get("total_size") if isinstance(metadata, dict) else None
-    if not isinstance(size, int | float) or not 0 < size < _MOST_BYTES_OF_WEIGHTS:
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < _MOST_BYTES_OF_WEIGHTS:
         return None
     return int(size) // BYTES_OF_DTYPE.get(shape.stored_dtype or "", 2)
 
