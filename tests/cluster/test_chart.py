@@ -169,6 +169,7 @@ def test_the_operator_may_do_this_and_no_more(name: str) -> None:
             "/pods": "list watch",
             "/services": "get create patch",
             "/configmaps": "get create patch",
+            "/secrets": "create",
             "networking.k8s.io/networkpolicies": "get create patch",
             "/events": "create list",
         }

@@ -43,8 +43,13 @@ VALUE_SETS: dict[str, Object] = {
                 {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
             ]
         },
-        "networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
+        "networkPolicy": {
+            "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+            "egress": {"enabled": True, "ports": [443, 6443, 8443]},
+        },
+        "podPolicy": {"secrets": ["model-store"], "hostNamespaces": ["hostNetwork"], "capabilities": ["IPC_LOCK"]},
         "metrics": {
+            "fromNamespaces": ["monitoring"],
             "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
             "dashboard": {"enabled": True, "annotations": {"grafana_folder": "Training"}},
         },

@@ -70,7 +70,7 @@ class Scene:
     async def turn(self) -> float | None:
         """A turn of the job."""
         launchers = Launchers()
-        installation = Installation("zerotune.dev/trainer:0.1.0", "Never", ANY_NAMES)
+        installation = Installation("zerotune.dev/trainer:0.1.0", "Never", pod_policy=ANY_NAMES)
         cluster = Cluster(self.store, self.client, WarningEvents(self.client), launchers, installation, now)
         try:
             return await Reconciler(cluster, 10).reconcile(self.key)

@@ -31,6 +31,7 @@ from tests.unit.kubernetes.rendering import (
 )
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes.layout import host_names
+from zerotune_operator.backends.kubernetes.network import network_policy
 from zerotune_operator.backends.kubernetes.objects import attempt_name, inspection_name, service_name
 from zerotune_operator.backends.kubernetes.pod_policy import PodPolicy
 from zerotune_operator.backends.kubernetes.pod_template import inspection_template
@@ -272,3 +273,15 @@ def test_the_folders_that_ranks_write_to_are_volumes() -> None:
     assert not {cache, "/tmp", "/dev/shm"} - mounts.keys()
     assert variables["HOME"] in mounts
     assert all(value.startswith((cache, "/tmp")) for value in variables.values())
+
+
+def test_only_the_operator_and_monitoring_may_ask_the_pods_of_a_job() -> None:
+    def askers(**settings: Any) -> list[str]:
+        policy = network_policy(fine_tune_job(), 9400, replace(INSTALLATION, **settings))
+        own, others = policy["spec"]["ingress"]
+        assert own.keys() == {"from"}
+        assert [port["port"] for port in others["ports"]] == [9400]
+        return [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for peer in others["from"]]
+
+    assert askers() == ["zerotune-system"]
+    assert askers(operator_namespace="ml", monitoring_namespaces=("prometheus", "ml")) == ["ml", "prometheus"]

@@ -33,6 +33,10 @@ def command(
     admission_certificates: Annotated[
         Path, typer.Option(envvar="ZEROTUNE_ADMISSION_CERTIFICATES", help="Folder with tls.crt and tls.key.")
     ] = Path("/certificates"),
+    monitoring_namespace: Annotated[
+        list[str] | None,
+        typer.Option(envvar="ZEROTUNE_MONITORING_NAMESPACE", help="Namespaces that scrape the metrics of jobs."),
+    ] = None,
     pod_policy: Annotated[
         str,
         typer.Option(envvar="ZEROTUNE_POD_POLICY", help="What the pods of jobs may be: JSON, the chart's podPolicy."),
@@ -48,7 +52,13 @@ def command(
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings(
-        installation=Installation(trainer_image, image_pull_policy, read_policy(pod_policy)),
+        installation=Installation(
+            trainer_image,
+            image_pull_policy,
+            operator_namespace,
+            tuple(monitoring_namespace or ()),
+            read_policy(pod_policy),
+        ),
         operator_namespace=operator_namespace,
         namespaces=namespace or (),
         lease=lease,

@@ -14,6 +14,10 @@ class Installation:
     trainer_image: str
     """Image of the pods of a job that names none."""
     image_pull_policy: str = "IfNotPresent"
+    operator_namespace: str = "zerotune-system"
+    """Where the operator runs."""
+    monitoring_namespaces: tuple[str, ...] = ()
+    """Where what scrapes the metrics of jobs runs, if elsewhere."""
     pod_policy: PodPolicy = field(default_factory=PodPolicy)
     """What the pods of jobs may be."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.objects import (
     COMPONENT_LABEL,
     Object,
@@ -41,11 +42,13 @@ def service(job: Job, progress_port: int) -> Object:
     }
 
 
-def network_policy(job: Job, progress_port: int) -> Object:
-    """The pods of a job reach each other at every port, as gloo and NCCL choose theirs; anyone may ask for progress.
+def network_policy(job: Job, progress_port: int, installation: Installation) -> Object:
+    """The pods of a job reach each other at every port, as gloo and NCCL choose theirs; the operator and what scrapes
+    metrics may ask for progress, from their namespaces.
 
     Nothing else reaches them. What they may reach is left to the namespace's own policies.
     """
+    askers = dict.fromkeys((installation.operator_namespace, *installation.monitoring_namespaces))
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -55,7 +58,12 @@ def network_policy(job: Job, progress_port: int) -> Object:
             "policyTypes": ["Ingress"],
             "ingress": [
                 {"from": [{"podSelector": {"matchLabels": selector(job)}}]},
-                {"from": [{"namespaceSelector": {}}], "ports": [{"port": progress_port, "protocol": "TCP"}]},
+                {"from": [_namespace(name) for name in askers], "ports": [{"port": progress_port, "protocol": "TCP"}]},
             ],
         },
     }
+
+
+def _namespace(name: str) -> Object:
+    """All pods of a namespace, as a NetworkPolicyPeer."""
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}

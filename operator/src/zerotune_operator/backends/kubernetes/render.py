@@ -56,7 +56,7 @@ def render(plan: Plan, job: Job, installation: Installation) -> Manifests:
     """
     port = plan.config.launch.progress_port
     return Manifests(
-        shared=(service(job, port), network_policy(job, port), _config_map(plan, job)),
+        shared=(service(job, port), network_policy(job, port, installation), _config_map(plan, job)),
         secret=_secret(plan, job),
         job=_indexed_job(plan, job, installation),
     )
