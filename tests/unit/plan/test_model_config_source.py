@@ -149,3 +149,14 @@ def test_what_only_a_pod_has_mounted_cannot_be_read() -> None:
     with pytest.raises(ConfigurationError) as caught:
         model_shape("pvc://claim/model")
     assert caught.value.message == "the shape of pvc://claim/model cannot be read from here"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("adapter_config.json", "merge"), ("trainer_state.json", "checkpoint"), ("README.md", "it holds config.json")],
+)
+def test_a_folder_that_is_no_model_says_what_to_give(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputMissingError) as refused:
+        model_shape(f"file://{tmp_path}")
+    assert hint in refused.value.hint

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import cast
 
 from torch.distributed.distributed_c10d import Store
-from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer import collectives, distributed, model_checks
 from zerotune_trainer.collectives import Collectives
@@ -102,7 +101,14 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
         config=config,
         source=source,
         process=process,
-        prompts=_prompts(config, tokenizer, list(_sample(source, process)), engine.context_length),
+        prompts=Prompts(
+            config.data,
+            tokenizer,
+            list(_sample(source, process)),
+            longest_prompt(config.data, engine.context_length, config.generation.max_new_tokens),
+            model_checks.embedding_count(empty),
+            config.job.created,
+        ),
         engine=engine,
         tokenizer=tokenizer,
         files=shard_files,
@@ -145,10 +151,3 @@ def _sample(source: Source, process: Process) -> Iterator[Record]:
             yield process(record)
         except DataError as error:
             _log.warning("%s", error.message)
-
-
-def _prompts(
-    config: InferConfig, tokenizer: PreTrainedTokenizerBase, sample: list[Record], context_length: int | None
-) -> Prompts:
-    longest = longest_prompt(config.data, context_length, config.generation.max_new_tokens)
-    return Prompts(config.data, tokenizer, sample, longest)

@@ -17,6 +17,10 @@ from zerotune_trainer.config.jobs import JobIdentity
 from zerotune_trainer.progress import Completion, Progress
 
 MANIFEST_NAME = "manifest.json"
+OWNER_NAME = ".zerotune-job.json"
+"""Says which job and attempt a folder belongs to; written before anything else."""
+METRICS_NAME = "metrics.jsonl"
+"""What happened step by step, or batch by batch."""
 
 
 class ManifestFile(Settings):

@@ -116,15 +116,17 @@ def load_for_training(config: TrainConfig, folder: Path) -> PreTrainedModel:
     return load_model(config.model, folder, resolve_precision(config.training.precision, accelerator), accelerator)
 
 
-def attention(implementation: str, accelerator: str) -> str:
+def attention(implementation: str, accelerator: str) -> str | None:
     """The attention kernels to use: `auto` takes flash_attention_2 where a CUDA device and the package are there.
+
+    None: transformers decides, which takes sdpa where the model has it, else eager.
 
     Raises:
         ConfigurationError: flash_attention_2 was asked for by name and is not there.
     """
     flash = accelerator == "cuda" and importlib.util.find_spec("flash_attn") is not None
     if implementation == "auto":
-        return "flash_attention_2" if flash else "sdpa"
+        return "flash_attention_2" if flash else None
     if implementation == "flash_attention_2" and not flash:
         raise ConfigurationError(
             "model.attnImplementation flash_attention_2 needs a CUDA device and the package flash-attn",

@@ -22,11 +22,9 @@ from safetensors import SafetensorError
 from zerotune_trainer.atomic import remove_drafts
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.errors import PLACE_IS_FULL, ConfigurationError, SupersededError, TemporaryError
-from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, read_manifest
+from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, Manifest, read_manifest
 from zerotune_trainer.storage import Folder, Versioned, locate, open_folder
 
-OWNER_NAME = ".zerotune-job.json"
-"""Says which job and attempt a folder belongs to; written before anything else."""
 _TRIES = 100
 """How often an attempt may find that another process wrote the owner file between its reading and its writing."""
 

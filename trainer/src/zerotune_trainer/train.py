@@ -18,10 +18,10 @@ from zerotune_trainer.data import PreparedData
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import DataError, StoppedError
 from zerotune_trainer.input_errors import is_of_machine
+from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.mesh import Mesh
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.rendezvous import rendezvous
-from zerotune_trainer.reporting.results import METRICS_NAME
 from zerotune_trainer.sizing.flops import Utilization
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.storage import Folder, local_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -32,6 +33,8 @@ class Metadata(Settings):
     """Namespace of the job."""
     uid: str = ""
     """Set by the API server; the local backend makes one."""
+    creation_timestamp: datetime | None = None
+    """Set by the API server and by the local backend."""
 
 
 class FineTuneJobSpec(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -66,6 +67,10 @@ def build() -> TyperGroup:
 
 def main() -> None:
     """Run `zerotune`. An error meant for the user is printed with its hint and ends with its own exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # In a locale of few characters a name that it has no letter for is escaped; it ends no command.
+            stream.reconfigure(errors="backslashreplace")
     try:
         build().main(prog_name="zerotune")
     except ZerotuneError as error:

@@ -17,8 +17,7 @@ from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLAT
 from zerotune_operator.backends.model_shape import model_shape, shape_of_file
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.plan_table import show
-from zerotune_operator.plan import DoesNotFitError, Plan, plan_job
-from zerotune_trainer.config import JobIdentity
+from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -67,7 +66,7 @@ def _write(plans: list[Plan], output: Format, error: DoesNotFitError | None = No
 
 
 def _plan(job: Job, target: Target, config: Path | None, earlier: list[Plan]) -> Plan:
-    identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid)
+    identity = identity_of(job)
     base = ("FineTuneJob", job.spec.model.from_fine_tune_job)
     source = next((plan for plan in earlier if (plan.config.job.kind, plan.config.job.name) == base), None)
     if source is not None:

@@ -1,7 +1,8 @@
 """spec > Plan: ranks, batch, precision, ZeRO candidate, and the folder every pod receives. Pure: no clients, no I/O."""
 
 from zerotune_operator.plan.check import check_job
+from zerotune_operator.plan.config import identity_of
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.plan import DoesNotFitError, Plan, plan_job
 
-__all__ = ["DoesNotFitError", "Plan", "RuntimeLayout", "check_job", "plan_job"]
+__all__ = ["DoesNotFitError", "Plan", "RuntimeLayout", "check_job", "identity_of", "plan_job"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
+from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec, Job
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.layout import RuntimeLayout
@@ -74,6 +74,14 @@ def infer_config(
         output=_output(spec.output, layout),
         output_format=spec.output_format,
         per_device_batch_size=batch.micro,
+    )
+
+
+def identity_of(job: Job, attempt: int = 0) -> JobIdentity:
+    """Which job and attempt this is, as its ranks are told."""
+    metadata = job.metadata
+    return JobIdentity(
+        kind=job.kind, name=metadata.name, uid=metadata.uid, attempt=attempt, created=metadata.creation_timestamp
     )
 
 

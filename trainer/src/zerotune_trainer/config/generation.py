@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from zerotune_trainer.config.base import Number, Rule, Settings
+from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings
 from zerotune_trainer.config.sources import Columns, Processing, Records, SecretReference
 
 Engine = Literal["auto", "transformers", "deepspeed", "zero"]
@@ -41,6 +41,9 @@ class InferenceData(Records):
     """A function of your own applied to every record first."""
     system_prompt: str | None = None
     """A system message put before conversations that have none."""
+    chat_template_kwargs: JsonObject = Field(default={})
+    """Further variables of the chat template, such as `enable_thinking: false`. A record's own, in a column
+    `chat_template_kwargs`, win. One that the template does not read is an error."""
     apply_chat_template: bool = False
     """Put text prompts through the model's chat template as one user message."""
     max_length: int | None = Field(default=None, ge=1)

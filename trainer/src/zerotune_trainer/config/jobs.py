@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,8 @@ class JobIdentity(Settings):
     uid: str
     """The resource's UID; the local backend makes one when it first sees a job."""
     attempt: int = Field(default=0, ge=0)
+    created: datetime | None = None
+    """When the resource was created: the time that a chat template reads, so that all attempts make the same rows."""
 
 
 class Launch(Settings):
@@ -64,7 +67,7 @@ class _Config(Settings):
     def digest(self) -> str:
         """sha256 (hex) of what determines the result: all but attempt, launch and where to resume."""
         text = self.model_dump_json(
-            by_alias=True, exclude={"launch": True, "job": {"attempt"}, "checkpoint": {"resume"}}
+            by_alias=True, exclude={"launch": True, "job": {"attempt", "created"}, "checkpoint": {"resume"}}
         )
         return hashlib.sha256(text.encode()).hexdigest()
 

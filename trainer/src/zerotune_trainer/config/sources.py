@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from zerotune_trainer.config.base import ModelUri, ObjectName, Revision, Rule, Settings, Uri
+from zerotune_trainer.config.base import JsonObject, ModelUri, ObjectName, Revision, Rule, Settings, Uri
 
 Packing = Literal["none", "wrapped", "bfd_split"]
 """How records share a block."""
@@ -39,7 +39,7 @@ class Model(Settings):
     """Branch, tag or commit of an `hf://` model."""
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention kernels (transformers `attn_implementation`). `auto`: flash_attention_2 where a CUDA device and the
-    package are there, else sdpa."""
+    package are there, else sdpa, else eager."""
     trust_remote_code: bool = False
     """Run Python code that the model's folder brings along (transformers `trust_remote_code`)."""
     chat_template: str | None = None
@@ -55,7 +55,7 @@ class Columns(Settings):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!has(self.text) || !(has(self.messages) || has(self.prompt) || has(self.completion) || has(self.chosen) "
-            "|| has(self.rejected) || has(self.label))",
+            "|| has(self.rejected) || has(self.label) || has(self.tools))",
             "text is a whole record: leave out the other columns, or leave out text",
             "text",
         ),
@@ -91,6 +91,9 @@ class Columns(Settings):
     """Column with the preferred answer, for methods dpo and orpo."""
     rejected: str | None = None
     """Column with the answer that was turned down, for methods dpo and orpo."""
+    tools: str | None = None
+    """Column with the tools that a conversation may call: a list of JSON schemas, or JSON text of one, for the chat
+    template. Left out: `tools`, where it is there."""
     label: str | None = None
     """Column that says whether the completion is good (true) or bad, for method kto."""
 
@@ -209,6 +212,9 @@ class Data(Settings):
     """Round padded lengths up to a multiple of this (8 suits tensor cores)."""
     system_prompt: str | None = None
     """A system message put before conversations that have none."""
+    chat_template_kwargs: JsonObject = Field(default={})
+    """Further variables of the chat template, such as `enable_thinking: false`. A record's own, in a column
+    `chat_template_kwargs`, win. One that the template does not read is an error."""
     add_generation_prompt: bool = False
     """End each rendered conversation with the template's prompt for the next assistant turn."""
     loss: Literal["all", "completion", "assistant"] | None = None

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from zerotune_trainer.data.masks import Span
 from zerotune_trainer.data.readers import Record
+from zerotune_trainer.data.template_arguments import TemplateArguments, without_nulls
 from zerotune_trainer.errors import ConfigurationError, DataError
 from zerotune_trainer.input_errors import input_errors
 
 Message = dict[str, Any]
 
+_CLOCK = "strftime_now"
+_CLOCK_CALL = re.compile(rf"""{_CLOCK}\s*\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
@@ -34,7 +41,7 @@ def conversation(value: Any, record: Record, name: str) -> list[Message]:
 
 
 def _message(value: Any, number: int, record: Record, name: str) -> Message:
-    message = {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else {}
+    message: Message = without_nulls(value) if isinstance(value, dict) else {}
     if "content" in message:
         message["content"] = _joined(message["content"])
     says = isinstance(message.get("content"), str) or ("content" not in message and "tool_calls" in message)
@@ -57,12 +64,26 @@ def _is_text(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
+def assistant_turns(messages: list[Message]) -> list[int]:
+    """Which messages the assistant says."""
+    return [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def reads_clock(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a chat template of the tokenizer asks for the time."""
+    return _CLOCK in str(tokenizer.chat_template)
+
+
 @dataclass(frozen=True)
 class Chat:
     """How conversations become text."""
 
     tokenizer: PreTrainedTokenizerBase
     system_prompt: str | None = None
+    arguments: TemplateArguments = field(default_factory=TemplateArguments)
+    created: datetime | None = None
+    """When the job was created. A template that asks for the time (`strftime_now`) is told this, in UTC: the same job
+    makes the same text on every host, on every day."""
 
     def __post_init__(self) -> None:
         template = self.tokenizer.chat_template
@@ -95,22 +116,36 @@ class Chat:
             DataError: the template refuses the conversation.
             ConfigurationError: the template cannot be read.
         """
-        text = self._apply(messages, record, tokenize=False, add_generation_prompt=add_generation_prompt)
+        with self._border(record):
+            arguments = self.arguments.of(record)
+            text = self.tokenizer.apply_chat_template(
+                list(messages),
+                chat_template=self._template(arguments, record),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                **arguments,
+            )
         return str(text)
 
     def marked(
         self, messages: list[Message], record: Record, *, add_generation_prompt: bool = False
-    ) -> tuple[list[int], list[int]]:
-        """Token ids of the conversation, and 1 for each that stands between the template's generation marks, else 0."""
-        encoded = self._apply(
-            messages,
-            record,
-            tokenize=True,
-            return_dict=True,
-            return_assistant_tokens_mask=True,
-            add_generation_prompt=add_generation_prompt,
-        )
-        return encoded["input_ids"], encoded["assistant_masks"]
+    ) -> tuple[str, list[Span]]:
+        """The conversation as text, and what of it stands between the template's generation marks.
+
+        As spans of the text: transformers' own mask asks for the tokens of a span's first and last character, which
+        are not there, or not all of them, where a normalizer changed the one or several tokens make up the other.
+        """
+        with self._border(record):
+            arguments = self.arguments.of(record)
+            rendered: Any = render_jinja_template(
+                [list(messages)],
+                chat_template=self._template(arguments, record),
+                return_assistant_tokens_mask=True,
+                add_generation_prompt=add_generation_prompt,
+                **{**self.tokenizer.special_tokens_map, **arguments},
+            )
+        [text], [spans] = rendered
+        return text, [(begin, end) for begin, end in spans]
 
     def assistant_spans(self, messages: list[Message], record: Record) -> list[Span]:
         """What the assistant says, by rendering the conversation up to each of its turns and including it.
@@ -121,8 +156,7 @@ class Chat:
             ConfigurationError: the template renders a turn differently when others follow it.
         """
         whole = self.render(messages, record)
-        turns = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-        return [self._span(whole, messages, turn, record) for turn in turns]
+        return [self._span(whole, messages, turn, record) for turn in assistant_turns(messages)]
 
     def _span(self, whole: str, messages: list[Message], turn: int, record: Record) -> Span:
         before = self.render(messages[:turn], record, add_generation_prompt=True) if turn else ""
@@ -135,11 +169,40 @@ class Chat:
             )
         return len(before), len(before) + len(through[len(before) :].rstrip())
 
-    def _apply(self, messages: Sequence[Message], record: Record, **options: Any) -> Any:
+    def _template(self, arguments: dict[str, Any], record: Record) -> str:
+        """The template that these arguments are for; it reads all of them."""
+        template = self.tokenizer.get_chat_template(tools=arguments.get("tools"))
+        for name in arguments:
+            if not re.search(rf"\b{re.escape(name)}\b", template):
+                raise ConfigurationError(
+                    f"{record.location}: the chat template does not read {name!r}, which the record or "
+                    "data.chatTemplateKwargs gives",
+                    "leave it out, or set a model.chatTemplate that reads it",
+                )
+        return template if _CLOCK not in template else self._at_creation(template)
+
+    def _at_creation(self, template: str) -> str:
+        """A template that asks for the time with the answer written in: transformers lets nobody answer otherwise."""
+        if self.created is None:
+            raise ConfigurationError(
+                f"the chat template asks for the time ({_CLOCK}), and job.created is missing from config.json",
+                "the plan fills it in; or set a model.chatTemplate that does without",
+            )
+        created = self.created.astimezone(UTC)
+        fixed = _CLOCK_CALL.sub(lambda call: json.dumps(created.strftime(call["format"])), template)
+        if f"{_CLOCK}(" in fixed:
+            raise ConfigurationError(
+                f"the chat template asks for the time in a format that it works out: {_CLOCK}",
+                "set a model.chatTemplate that names the format, as in strftime_now('%d %b %Y')",
+            )
+        return fixed
+
+    @contextmanager
+    def _border(self, record: Record) -> Iterator[None]:
         hint = "change the conversation, or set model.chatTemplate"
         with input_errors(DataError, f"{record.location}: the chat template refuses it", hint):
             try:
-                return self.tokenizer.apply_chat_template(list(messages), **options)
+                yield
             except TemplateSyntaxError as error:
                 raise ConfigurationError(
                     f"the chat template cannot be read: {error}", "mend model.chatTemplate"

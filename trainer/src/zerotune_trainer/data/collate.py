@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.prepare import packing_of
 from zerotune_trainer.errors import ConfigurationError
+
+_log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 Rows = list[dict[str, Any]]
@@ -107,7 +110,11 @@ def _documents(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def collator(
-    config: TrainConfig, tokenizer: PreTrainedTokenizerBase, *, flash_attention: bool = False
+    config: TrainConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    flash_attention: bool = False,
+    embeddings: int | None = None,
 ) -> PaddingCollator | PackingCollator | FlatteningCollator:
     """What makes batches of the rows that `prepare` gives for this job.
 
@@ -115,15 +122,12 @@ def collator(
         config: The job.
         tokenizer: The model's.
         flash_attention: Whether the model computes attention with one of the flash attention kernels.
+        embeddings: Tokens that the model has an embedding for; None: for all of the tokenizer's.
 
     Raises:
         ConfigurationError: the tokenizer has neither a pad token nor an EOS token.
     """
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if not isinstance(pad, int):
-        raise ConfigurationError(
-            "the model's tokenizer has neither a pad token nor an EOS token", "set one in tokenizer_config.json"
-        )
+    pad = _padding_token(tokenizer, embeddings)
     multiple = config.data.pad_to_multiple_of or 1
     min_length = config.data.max_length if config.data.padding == "max_length" else 0
     if packing_of(config) != "bfd_split":
@@ -131,6 +135,19 @@ def collator(
     # With other attention than flash, end to end costs the square of all tokens of the batch.
     packed = FlatteningCollator if flash_attention else PackingCollator
     return packed(pad, min_length, multiple)
+
+
+def _padding_token(tokenizer: PreTrainedTokenizerBase, embeddings: int | None) -> int:
+    """A token that the model has an embedding for: padding is masked and has no label, any will do."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if not isinstance(pad, int):
+        raise ConfigurationError(
+            "the model's tokenizer has neither a pad token nor an EOS token", "set one in tokenizer_config.json"
+        )
+    if embeddings is None or pad < embeddings:
+        return pad
+    _log.warning("rows are padded with token 0: the pad token %d is beyond the model's %d embeddings", pad, embeddings)
+    return 0
 
 
 def padded_length(config: TrainConfig, longest: int) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from zerotune_trainer import storage
 from zerotune_trainer.config.sources import Records
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+from zerotune_trainer.manifest import METRICS_NAME, OWNER_NAME
 from zerotune_trainer.storage import Location, StoredFile
 
 Format = Literal["jsonl", "parquet", "csv", "txt", "datasets"]
@@ -20,6 +21,10 @@ _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".txt": "txt",
 }
+_OWN_NAMES = frozenset({METRICS_NAME, "merges.txt", "vocab.txt"})
+"""Files beside the results of a job that look like records: its metrics, and its tokenizer's."""
+_LEVELS = 3
+"""How far up a job's folder is: `output/checkpoints/checkpoint-500/metrics.jsonl`."""
 _DATASETS_MARKERS = ("dataset_dict.json", "state.json")
 """Files that `datasets.save_to_disk` writes into the folder of a DatasetDict and of a Dataset."""
 
@@ -65,12 +70,36 @@ def _resolve(uri: str, records: Records, cache_dir: Path) -> list[DataFile]:
             f"{uri}: split {records.split!r} chooses from a `datasets` folder of several, and this is none",
             "leave `split` out, or give the folder that `datasets.DatasetDict.save_to_disk` wrote",
         )
-    stored = storage.list_files(uri, _suffixes(records.format))
+    listed = storage.list_files(uri, _suffixes(records.format))
+    stored = [file for file in listed if file.uri == uri or not _is_a_jobs_own(file)]
+    if not stored:
+        raise InputMissingError(
+            f"{uri} holds no records: {_some_names(listed)} belong to the job that wrote the folder",
+            "an InferenceJob's records are in the files part-*; a FineTuneJob's output is a model",
+        )
     return [DataFile(file.uri, _format(file, records), (file,)) for file in stored]
 
 
 def _is_datasets_folder(location: Location) -> bool:
     return any(storage.is_file(location.below(marker)) for marker in _DATASETS_MARKERS)
+
+
+def _is_a_jobs_own(file: StoredFile) -> bool:
+    """Whether a job wrote a file beside its results, or in its checkpoints: no name alone says so."""
+    if PurePosixPath(file.uri).name not in _OWN_NAMES:
+        return False
+    above = str(file.uri)
+    for _ in range(_LEVELS):
+        above = above.rpartition("/")[0]
+        if above.endswith("/") or storage.is_file(storage.locate(f"{above}/{OWNER_NAME}")):
+            return not above.endswith("/")
+    return False
+
+
+def _some_names(files: list[StoredFile]) -> str:
+    """The first of the files by name."""
+    names = ", ".join(PurePosixPath(file.uri).name for file in files[:3])
+    return names if len(files) <= 3 else f"{names} and {len(files) - 3} more"
 
 
 def _suffixes(wanted: str) -> list[str]:

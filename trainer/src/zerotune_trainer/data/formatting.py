@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from zerotune_trainer.data.encoding import Encoder
 from zerotune_trainer.data.labels import IGNORE_INDEX, labels_of
 from zerotune_trainer.data.masks import Span, Template, answers
 from zerotune_trainer.data.readers import Record
+from zerotune_trainer.data.template_arguments import TemplateArguments
+from zerotune_trainer.data.weights import check_unweighted, weighted
 from zerotune_trainer.errors import ConfigurationError, DataError
 
 Loss = Literal["all", "completion", "assistant"]
@@ -40,7 +43,13 @@ class Tokens:
 class Formatter:
     """Makes text or tokens of records that all hold the same."""
 
-    def __init__(self, data: Data, tokenizer: PreTrainedTokenizerBase, columns: RecordColumns) -> None:
+    def __init__(
+        self,
+        data: Data,
+        tokenizer: PreTrainedTokenizerBase,
+        columns: RecordColumns,
+        created: datetime | None = None,
+    ) -> None:
         """Decide how.
 
         Raises:
@@ -55,6 +64,7 @@ class Formatter:
         if columns.layout == "text":
             _check_plain(data, "the records are plain text")
         self._tokenizer = tokenizer
+        self._created = created
 
     @cached_property
     def chat(self) -> Chat:
@@ -63,7 +73,8 @@ class Formatter:
         Raises:
             ConfigurationError: the tokenizer has no chat template.
         """
-        return Chat(self._tokenizer, self.data.system_prompt)
+        arguments = TemplateArguments(self.data.chat_template_kwargs, self.data.columns.tools)
+        return Chat(self._tokenizer, self.data.system_prompt, arguments, self._created)
 
     def __call__(self, record: Record) -> Text | Tokens:
         """Make one.
@@ -112,13 +123,14 @@ class Formatter:
         messages = self.chat.with_system(messages)
         prompts = self.data.add_generation_prompt
         if self.loss == "all":
+            check_unweighted(messages, record)
             return Text(self.chat.render(messages, record, add_generation_prompt=prompts))
-        if not self.chat.marks_assistant:
-            spans = _some(self.chat.assistant_spans(messages, record), record)
-            return Text(self.chat.render(messages, record, add_generation_prompt=prompts), spans)
-        ids, mask = self.chat.marked(messages, record, add_generation_prompt=prompts)
-        labels = [token if counts else IGNORE_INDEX for token, counts in zip(ids, mask, strict=True)]
-        return Tokens(ids, labels)
+        if self.chat.marks_assistant:
+            text, spans = self.chat.marked(messages, record, add_generation_prompt=prompts)
+        else:
+            text = self.chat.render(messages, record, add_generation_prompt=prompts)
+            spans = self.chat.assistant_spans(messages, record)
+        return Text(text, _some(weighted(spans, messages, record), record))
 
     def _pair(self, prompt: Any, completion: Any, record: Record) -> Text | Tokens:
         names = self.columns.names
@@ -148,6 +160,7 @@ class Formatter:
         if self.loss != "completion":
             return self._messages(prompt + completion, record)
         messages = self.chat.with_system(prompt + completion)
+        check_unweighted(messages, record)
         begin = messages[: len(messages) - len(completion)]
         answered = begin[-1]["role"] == "assistant"
         before = self.chat.render(begin, record, add_generation_prompt=not answered)
@@ -199,9 +212,9 @@ def _check_loss(loss: Loss, layout: Layout) -> None:
 
 
 def _check_plain(data: Data, what: str) -> None:
-    if data.system_prompt is not None or data.add_generation_prompt:
+    if data.system_prompt is not None or data.add_generation_prompt or data.chat_template_kwargs:
         raise ConfigurationError(
-            f"{what}, and data.systemPrompt and addGenerationPrompt are for conversations",
+            f"{what}, and data.systemPrompt, addGenerationPrompt and chatTemplateKwargs are for conversations",
             "leave them out, or give the records as messages",
         )
 

@@ -18,6 +18,7 @@ from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Packing, Records
 from zerotune_trainer.data.arrow import IdleFilter, TokenCounter, write_counts, write_rows
 from zerotune_trainer.data.cache import cached_rows, code_key, content_key, digest, tokenizer_key
+from zerotune_trainer.data.chat import reads_clock
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
 from zerotune_trainer.data.files import resolve
 from zerotune_trainer.data.mapped import MappedRows
@@ -31,6 +32,7 @@ _ROW_FIELDS = {
     "processing",
     "system_prompt",
     "add_generation_prompt",
+    "chat_template_kwargs",
     "loss",
     "response_template",
     "response_template_ids",
@@ -117,6 +119,7 @@ class _Preparation:
     def __init__(self, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: int) -> None:
         self.data = config.data
         self.seed = config.training.seed
+        self.created = config.job.created
         self.packing = packing_of(config)
         self.cache_dir = Path(config.launch.cache_dir)
         self.tokenizer = tokenizer
@@ -129,7 +132,8 @@ class _Preparation:
 
         def build(folder: Path) -> None:
             packed = self.packing != "none"
-            tokenize_files(files, folder, self.data, self.tokenizer, packed=packed, processes=self.processes)
+            options: Any = {"packed": packed, "processes": self.processes, "created": self.created}
+            tokenize_files(files, folder, self.data, self.tokenizer, **options)
 
         return self._part(key, build)
 
@@ -186,7 +190,8 @@ class _Preparation:
         processing = self.data.processing
         source = storage.read_bytes(processing.file).decode(errors="replace") if processing else None
         fields = _ROW_FIELDS | (_LENGTH_FIELDS if self.packing == "none" else set())
-        return [self.packing == "none", source, self.data.model_dump(mode="json", include=fields)]
+        clock = str(self.created) if reads_clock(self.tokenizer) else None
+        return [self.packing == "none", clock, source, self.data.model_dump(mode="json", include=fields)]
 
 
 def _chosen(records: int, fraction: float, seed: int) -> NDArray[np.bool_]:

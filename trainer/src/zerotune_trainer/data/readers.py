@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -19,6 +20,10 @@ from zerotune_trainer.input_errors import of_input
 
 _ROWS = 256
 """Rows of a columnar file that are turned into records at once."""
+
+
+CARRIAGE_RETURNS = "lines end with a carriage return alone: convert them, for example with `tr '\\r' '\\n'`"
+_NOT_A_NUMBER = re.compile(rb"[:\[,]\s*-?(NaN|Infinity)\b")
 
 
 class Record(NamedTuple):
@@ -67,12 +72,18 @@ def parse_object(file: DataFile, number: int, line: bytes) -> dict[str, Any]:
         values = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         decode(file, number, line)
-        raise DataError(
-            f"{file.name}:{number}: not JSON: {error.msg}: {excerpt(line)}", "a jsonl file has one JSON object a line"
-        ) from error
+        raise DataError(f"{file.name}:{number}: not JSON: {error.msg}: {excerpt(line)}", _json_hint(line)) from error
     if not isinstance(values, dict):
         raise DataError(f"{file.name}:{number}: {excerpt(line)} is no JSON object", "write {...} with named columns")
     return values
+
+
+def _json_hint(line: bytes) -> str:
+    if b"\r" in line.strip():
+        return CARRIAGE_RETURNS
+    if _NOT_A_NUMBER.search(line):
+        return "JSON has no NaN and no Infinity: write null, as pandas' to_json(orient='records', lines=True) does"
+    return "a jsonl file has one JSON object a line"
 
 
 def _read_csv(file: DataFile) -> Iterator[Record]:
@@ -82,15 +93,16 @@ def _read_csv(file: DataFile) -> Iterator[Record]:
         try:
             yield from _csv_records(file, rows)
         except csv.Error as error:
-            raise DataError(
-                f"{file.name}:{rows.line_num}: not CSV: {error}", "quote fields as RFC 4180 says"
-            ) from error
+            hint = CARRIAGE_RETURNS if "new-line character" in str(error) else "quote fields as RFC 4180 says"
+            raise DataError(f"{file.name}:{rows.line_num}: not CSV: {error}", hint) from error
 
 
 def _csv_records(file: DataFile, rows: Any) -> Iterator[Record]:
     header: list[str] = next(rows, [])
     if len(set(header)) < len(header) or "" in header:
-        raise DataError(f"{file.name}:1: header {header!r} has an empty or repeated name", "name every column once")
+        of_pandas = header[:1] == [""] and header.count("") == 1
+        hint = "leave out pandas' index: to_csv(..., index=False)" if of_pandas else "name every column once"
+        raise DataError(f"{file.name}:1: header {header!r:.200} has an empty or repeated name", hint)
     line = rows.line_num + 1
     for row in rows:
         if row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def tokenize_files(
     *,
     packed: bool,
     processes: int,
+    created: datetime | None = None,
 ) -> None:
     """Write the rows of all records, in their order, and their numbers.
 
@@ -38,6 +40,7 @@ def tokenize_files(
         tokenizer: The model's.
         packed: Rows will be packed, so that none is too long.
         processes: How many tokenize.
+        created: When the job was created, see `Chat`.
 
     Raises:
         DataError: a file or a record is bad, or no record fits.
@@ -47,7 +50,7 @@ def tokenize_files(
     records = read_files(files)
     first = next(records)
     columns = resolve_columns(data.columns, process(first))
-    tokenize = RecordTokenizer(data, tokenizer, columns, process, packed=packed)
+    tokenize = RecordTokenizer(data, tokenizer, columns, process, packed=packed, created=created)
     total = Rows()
     chunks = tokenize_in_parallel(tokenize, chain([first], records), processes)
     counts = write_rows(folder, _tables(chunks, total))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +54,10 @@ class RecordTokenizer:
         process: Process,
         *,
         packed: bool,
+        created: datetime | None = None,
     ) -> None:
         self._data = data
-        self._formatter = Formatter(data, tokenizer, columns)
+        self._formatter = Formatter(data, tokenizer, columns, created)
         self._encoder = self._formatter.encoder
         self._process = process
         self._packed = packed
@@ -138,7 +140,11 @@ def _row(tokens: Tokens) -> Row:
 
 
 def _within(offsets: Offsets, spans: list[Span]) -> NDArray[np.bool_]:
-    begins = np.fromiter((begin for begin, _ in offsets), dtype=np.int64, count=len(offsets))
+    """Which tokens begin within the spans."""
+    places = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)
+    # Some tokenizers trim offsets: a token of white space alone stands for nothing, and begins where the last ended.
+    before = np.concatenate([[0], places[:-1, 1]]) if len(places) else places[:, 1]
+    begins = np.where(places[:, 0] == places[:, 1], before, places[:, 0])
     within = np.zeros(len(offsets), dtype=bool)
     for begin, end in spans:
         within |= (begins >= begin) & (begins < end)

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from zerotune_trainer import model as models
+from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation
 from zerotune_trainer.data.tokenizer import load_tokenizer
@@ -53,7 +54,7 @@ class TransformersEngine:
         model.eval()  # type: ignore[no-untyped-call]
         self.generation = generation
         self.ends = _end_tokens(model, generation)
-        self.pad = _pad_token(tokenizer, self.ends)
+        self.pad = _pad_token(tokenizer, self.ends, model.config.get_text_config().vocab_size)
         self.model.generation_config = _configured(bos_token_id=tokenizer.bos_token_id)
         self.stop_strings = [StopStringCriteria(tokenizer, generation.stop_strings)] if generation.stop_strings else []
 
@@ -65,6 +66,7 @@ class TransformersEngine:
         device = f"cuda:{replica.local_rank}" if accelerator == "cuda" else "cpu"
         precision = models.resolve_precision(config.precision, accelerator)
         loaded = models.load_model(config.model, folder, precision, accelerator, device)
+        check_causality(loaded)
         tokenizer = load_tokenizer(config.model, folder)
         return cls(loaded, tokenizer, config.generation, config.per_device_batch_size)
 
@@ -216,7 +218,7 @@ def _end_tokens(model: PreTrainedModel, generation: Generation) -> list[int]:
     return list(dict.fromkeys(ends))
 
 
-def _pad_token(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> int:
-    """The tokenizer's pad token, else an end token: padding is masked, any token will do."""
-    pad = tokenizer.pad_token_id
-    return pad if isinstance(pad, int) else next(iter(ends), 0)
+def _pad_token(tokenizer: PreTrainedTokenizerBase, ends: list[int], vocabulary: int) -> int:
+    """The tokenizer's pad token, else an end token: padding is masked, any token that the model knows will do."""
+    candidates = [tokenizer.pad_token_id, *ends, 0]
+    return next(token for token in candidates if isinstance(token, int) and token < vocabulary)

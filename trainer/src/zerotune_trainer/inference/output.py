@@ -20,10 +20,10 @@ from zerotune_trainer.inference.markers import Marker, difference, written_shard
 from zerotune_trainer.inference.partial import PartialShard
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
 from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema, read_jsonl, read_parquet
-from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, Manifest, ManifestFile
 from zerotune_trainer.ownership import Ownership, complete_manifest, writing_errors
 from zerotune_trainer.progress import Progress
-from zerotune_trainer.reporting.results import METRICS_NAME, RESULTS_NAME
+from zerotune_trainer.reporting.results import RESULTS_NAME
 from zerotune_trainer.storage import Folder, read_bytes
 
 _FILES_AT_ONCE = 8

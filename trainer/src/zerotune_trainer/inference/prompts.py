@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
@@ -14,6 +15,7 @@ from zerotune_trainer.config.generation import InferenceData
 from zerotune_trainer.data.chat import Chat, Message, conversation
 from zerotune_trainer.data.columns import RecordColumns, did_you_mean, text_of
 from zerotune_trainer.data.readers import Record
+from zerotune_trainer.data.template_arguments import TemplateArguments
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,13 @@ class Prompts:
     """Makes prompts as the spec says: a template over the columns, a prompt column, or a column of messages."""
 
     def __init__(
-        self, data: InferenceData, tokenizer: PreTrainedTokenizerBase, sample: Sequence[Record], longest: int | None
+        self,
+        data: InferenceData,
+        tokenizer: PreTrainedTokenizerBase,
+        sample: Sequence[Record],
+        longest: int | None,
+        embeddings: int | None = None,
+        created: datetime | None = None,
     ) -> None:
         """Decide how, from the first records.
 
@@ -39,6 +47,8 @@ class Prompts:
             tokenizer: The model's.
             sample: The first records. They tell which columns there are, and whether a column holds conversations.
             longest: Most tokens a prompt may have; None: any number.
+            embeddings: Tokens that the model has an embedding for; None: for all of the tokenizer's.
+            created: When the job was created, see `Chat`.
 
         Raises:
             InputMissingError: none of the first records has the column, or a variable of the template.
@@ -46,6 +56,7 @@ class Prompts:
         """
         self._tokenizer = tokenizer
         self._longest = longest
+        self._embeddings = embeddings
         self._had_two_bos = False
         self._truncates = data.overflow == "truncate"
         self._template = _compiled(data.template, sample) if data.template is not None else None
@@ -53,7 +64,13 @@ class Prompts:
         holds_conversations = self._template is None and _holds_conversations(self._column, sample)
         self._is_question = not holds_conversations
         is_chat = data.apply_chat_template or holds_conversations
-        self._chat = Chat(tokenizer, data.system_prompt) if is_chat else None
+        arguments = TemplateArguments(data.chat_template_kwargs, data.columns.tools)
+        self._chat = Chat(tokenizer, data.system_prompt, arguments, created) if is_chat else None
+        if data.chat_template_kwargs and not is_chat:
+            raise ConfigurationError(
+                f"data.chatTemplateKwargs are for conversations, and the column {self._column!r} holds plain text",
+                "set data.applyChatTemplate: true, or leave data.chatTemplateKwargs out",
+            )
         if data.system_prompt is not None and not is_chat:
             raise ConfigurationError(
                 f"data.systemPrompt opens conversations, and the column {self._column!r} holds plain text",
@@ -101,6 +118,8 @@ class Prompts:
             return "the prompt has no token"
         if self._longest is not None and len(ids) > self._longest:
             return f"the prompt has {len(ids)} tokens, at most {self._longest} fit"
+        if self._embeddings is not None and max(ids) >= self._embeddings:
+            return f"the prompt has token {max(ids)}, and the model has embeddings for {self._embeddings} tokens"
         return ""
 
     def _plain(self, record: Record) -> str:

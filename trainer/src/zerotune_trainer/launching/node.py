@@ -88,7 +88,7 @@ def _read_hostfile(folder: Path) -> Hostfile:
     path = folder / "hostfile"
     if not path.is_file():
         raise InputMissingError(f"{path} is not there", "a job's folder has config.json, hostfile and deepspeed.json")
-    return Hostfile.parse(path.read_text())
+    return Hostfile.parse(path.read_text(encoding="utf-8"))
 
 
 def _conclude(outcome: Failure | Completion | None, log: TerminationLog | None) -> int:

@@ -48,6 +48,6 @@ class TerminationLog:
         if self._path is None:
             return
         try:
-            self._path.write_text(message.termination_message())
+            self._path.write_text(message.termination_message(), encoding="utf-8")
         except OSError as error:
             _logger.error("the termination log %s cannot be written: %s", self._path, error)

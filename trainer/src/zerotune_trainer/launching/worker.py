@@ -35,7 +35,7 @@ def run_rank(folder: Path, host: str, local_rank: int, pipe: Connection) -> NoRe
     # What was imported stays: nobody need look through it again, nor copy its pages for that.
     gc.freeze()
     gc.enable()
-    hostfile = Hostfile.parse((folder / "hostfile").read_text())
+    hostfile = Hostfile.parse((folder / "hostfile").read_text(encoding="utf-8"))
     here = hostfile.host(host)
     heartbeat = Heartbeat(here.first_rank + local_rank, pipe)
     heartbeat.start()

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainerCallb
 from transformers.utils.generic import is_flash_attention_requested
 
 from zerotune_trainer import data
+from zerotune_trainer.causality import CausalityCheck
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.methods.base import Method
@@ -27,11 +28,14 @@ class NextToken(Method):
 
     def collator(self, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, model: PretrainedConfig) -> Collator:
         """See Method."""
-        return data.collator(config, tokenizer, flash_attention=is_flash_attention_requested(model))
+        flash_attention = is_flash_attention_requested(model)
+        embeddings = getattr(model.get_text_config(), "vocab_size", None)
+        return data.collator(config, tokenizer, flash_attention=flash_attention, embeddings=embeddings)
 
     def callbacks(self, config: TrainConfig, collator: Collator) -> list[TrainerCallback]:
-        """Packed documents must not see each other: that is checked on two of them."""
-        return [PackingCheck(collator)] if data.packing_of(config) == "bfd_split" else []
+        """No token may be predicted from those behind it, nor a packed document see another: both are tried out."""
+        packed = [PackingCheck(collator)] if data.packing_of(config) == "bfd_split" else []
+        return [CausalityCheck(), *packed]
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
         """See Method."""

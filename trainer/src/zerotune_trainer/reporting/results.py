@@ -13,9 +13,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import DataError, InputMissingError
+from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.progress import Progress, TopologyEntry
 
-METRICS_NAME = "metrics.jsonl"
 RESULTS_NAME = "results.json"
 TOPOLOGY_NAME = "topology.json"
 

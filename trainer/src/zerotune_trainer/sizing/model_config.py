@@ -68,13 +68,25 @@ def shape_of_file(path: Path) -> ModelShape:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputMissingError(f"{path} is not there", "name the folder of a model: it holds config.json") from error
+        raise InputMissingError(f"{path} is not there", _folder_hint(path.parent)) from error
     except OSError as error:
         raise InputMissingError(
             f"{path} cannot be read: {error.strerror}", "name a folder that you can read"
         ) from error
     index = path.with_name(WEIGHT_INDEX)
     return _shape_of_content(content, str(path), lambda: _bounded(index))
+
+
+def _folder_hint(folder: Path) -> str:
+    """What to give in place of a folder without config.json."""
+    if (folder / "adapter_config.json").is_file():
+        return (
+            "the folder holds an adapter: merge it into its model and save that, as "
+            "peft's AutoPeftModelForCausalLM.from_pretrained(...).merge_and_unload() does"
+        )
+    if (folder / "trainer_state.json").is_file() or (folder / "latest").is_file():
+        return "the folder holds a checkpoint: give the output folder of the job that wrote it"
+    return "name the folder of a model: it holds config.json"
 
 
 def require_weights(folder: Path) -> None:
@@ -105,7 +117,8 @@ def _shape_of_hub(name: str, revision: str) -> ModelShape:
 
 
 def _cache() -> Path:
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    # Unlike Path.expanduser, it lets a user without a home folder pass: then nothing is cached.
+    home = Path(os.path.expanduser(os.environ.get("HF_HOME", "~/.cache/huggingface")))  # noqa: PTH111
     return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
 
 

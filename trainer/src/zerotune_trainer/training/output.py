@@ -14,6 +14,7 @@ from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data import DataCounts
 from zerotune_trainer.manifest import (
     MANIFEST_NAME,
+    METRICS_NAME,
     Manifest,
     ManifestFile,
     completion,
@@ -25,7 +26,6 @@ from zerotune_trainer.progress import Completion, TopologyEntry
 from zerotune_trainer.reporting.card import write_card
 from zerotune_trainer.reporting.report import write_report
 from zerotune_trainer.reporting.results import (
-    METRICS_NAME,
     RESULTS_NAME,
     TOPOLOGY_NAME,
     EvalRecord,
@@ -71,7 +71,7 @@ def write_output(
     draft = draft_folder(output.local, config.job.attempt)
     discard_drafts(output.local, config.job.attempt)
     draft.mkdir()
-    model.save_pretrained(draft, state_dict=weights)
+    model.save_pretrained(draft, state_dict=_each_once(model, weights))
     tokenizer.save_pretrained(draft)
     _describe_run(draft, output.local, config, run)
     files = describe(draft, files_of(draft))
@@ -82,6 +82,14 @@ def write_output(
     ownership.verify()
     output.write(MANIFEST_NAME, manifest.encoded())
     return manifest
+
+
+def _each_once(model: PreTrainedModel, weights: dict[str, object]) -> dict[str, object]:
+    """The weights without those that are tied to others.
+
+    DeepSpeed gathers copies, by which transformers no longer sees that two names are one tensor.
+    """
+    return {name: weight for name, weight in weights.items() if name not in model.all_tied_weights_keys}
 
 
 def completion_of(output: Folder, manifest: Manifest) -> Completion:
@@ -97,7 +105,7 @@ def _describe_run(draft: Path, output: Path, config: TrainConfig, run: Run) -> N
     run.state.save_to_json(str(draft / "trainer_state.json"))
     topology = TypeAdapter(list[TopologyEntry]).dump_json(run.topology, by_alias=True, indent=2)
     (draft / TOPOLOGY_NAME).write_bytes(topology)
-    (draft / RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n")
+    (draft / RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
     write_card(draft, config, results, run.model_folder)
     write_report(draft, config)
 

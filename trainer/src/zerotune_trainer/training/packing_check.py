@@ -14,14 +14,15 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
+from zerotune_trainer.causality import TOLERANCES, logits_of
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.training.batches import Batch, Collator
+from zerotune_trainer.training.batches import Collator
 
 _LENGTHS = (11, 9)
 """Tokens of the two documents."""
-_TOLERANCES = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
-"""Largest relative difference of logits that is taken for rounding. Seen in 27 families that keep documents apart: at
-most 4e-7 in fp32 and 4e-3 in bf16; in 22 that do not, at least 4e-4 in fp32."""
+
+# Seen in 27 families that keep documents apart: relative differences of at most 4e-7 in fp32 and 4e-3 in bf16; in 22
+# that do not, at least 4e-4 in fp32.
 
 
 class PackingCheck(TrainerCallback):
@@ -57,10 +58,10 @@ def check_packing(model: PreTrainedModel, collator: Collator) -> None:
     random = torch.Generator().manual_seed(0)
     vocab_size = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
     first, second = (torch.randint(vocab_size, (length,), generator=random).numpy() for length in _LENGTHS)
-    packed = _logits(model, collator([_row([first, second])]))[len(first) :][: len(second)]
-    alone = _logits(model, collator([_row([second])]))[: len(second)]
+    packed = logits_of(model, collator([_row([first, second])])).flatten(0, 1)[len(first) :][: len(second)]
+    alone = logits_of(model, collator([_row([second])])).flatten(0, 1)[: len(second)]
     difference = float((packed - alone).norm() / alone.norm())
-    if not difference <= _TOLERANCES[model.dtype]:
+    if not difference <= TOLERANCES[model.dtype]:
         raise ConfigurationError(
             f"data.packing: bfd_split mixes documents in a model of type {model.config.model_type}, which ignores "
             f"position_ids: the logits of a document behind another one differ by {difference:.1e} of their norm from "
@@ -72,18 +73,3 @@ def check_packing(model: PreTrainedModel, collator: Collator) -> None:
 def _row(documents: Sequence[Any]) -> dict[str, Any]:
     ids = [token for document in documents for token in document]
     return {"input_ids": ids, "labels": ids, "seq_lengths": [len(document) for document in documents]}
-
-
-def _logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """Logits of the tokens of a batch, fp32, (tokens, vocabulary), without dropout."""
-    inputs = {
-        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-        if name != "labels"
-    }
-    training = model.training
-    model.eval()  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        logits: torch.Tensor = model(**inputs).logits
-    model.train(training)
-    return logits.flatten(0, 1).float()

@@ -27,8 +27,8 @@ from zerotune_operator.lifecycle.deadlines import seconds_since_end
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.lifecycle.record import ATTEMPTS_KEPT
-from zerotune_operator.plan import Plan, plan_job
-from zerotune_trainer.config import JobIdentity, Launch
+from zerotune_operator.plan import Plan, identity_of, plan_job
+from zerotune_trainer.config import Launch
 from zerotune_trainer.sizing.shape import ModelShape
 
 _SETTLE_SECONDS = 10
@@ -74,9 +74,8 @@ class KubernetesBackend:
         Raises:
             ConfigurationError: the job cannot be carried out.
         """
-        job, metadata = self._job, self._job.metadata
-        identity = JobIdentity(kind=job.kind, name=metadata.name, uid=metadata.uid, attempt=attempt)
-        return plan_job(job, shape, place(job, attempt, model_uri), identity)
+        job = self._job
+        return plan_job(job, shape, place(job, attempt, model_uri), identity_of(job, attempt))
 
     def render(self, plan: Plan) -> Manifests:
         """The objects of the attempt that `plan` is for."""

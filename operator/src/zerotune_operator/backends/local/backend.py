@@ -21,8 +21,8 @@ from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.lifecycle.deadlines import has_failed
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.transitions import has_made_steps
-from zerotune_operator.plan import Plan, plan_job
-from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
+from zerotune_operator.plan import Plan, identity_of, plan_job
+from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
@@ -73,8 +73,7 @@ class LocalBackend:
         Raises:
             ConfigurationError: the job cannot run here.
         """
-        metadata = self._job.metadata
-        identity = JobIdentity(kind=self._job.kind, name=metadata.name, uid=metadata.uid, attempt=attempt)
+        identity = identity_of(self._job, attempt)
         job = _with_known_zero(self._job, self._folder.read_status())
         return plan_job(job, shape, place(job, self._folder, self._home, self._gpus, model_uri), identity)
 
@@ -173,7 +172,7 @@ def _with_known_zero(job: Job, status: JobStatus) -> Job:
 def _write(rendered: LocalAttempt) -> None:
     rendered.folder.mkdir(mode=0o700, exist_ok=True)
     for name, text in rendered.files.items():
-        (rendered.folder / name).write_text(text)
+        (rendered.folder / name).write_text(text, encoding="utf-8")
     secret = rendered.folder / RENDEZVOUS_FILE
     secret.touch(mode=0o600)
     secret.write_text(secrets.token_hex(32))

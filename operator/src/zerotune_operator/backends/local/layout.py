@@ -145,7 +145,7 @@ def resolve(uri: str) -> str:
 def output_uri(job: Job, folder: JobFolder) -> str:
     """Where the result goes: `spec.output.uri`, else the job's own folder."""
     given = job.spec.output.uri
-    return resolve(given) if given else folder.output.as_uri()
+    return resolve(given) if given else f"file://{folder.output}"
 
 
 def checkpoint_uri(job: Job, output: str) -> str:

@@ -91,7 +91,7 @@ class JobFolder:
             raise InputMissingError(
                 f"there is no local {self.kind} {self.name!r}", "`zerotune status` lists those there are"
             )
-        return KINDS[self.kind].model_validate(yaml.safe_load(path.read_text()))
+        return KINDS[self.kind].model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
     def write_job(self, job: Job) -> None:
         """Keep the resource, with only those fields that were given."""
@@ -137,7 +137,7 @@ class JobFolder:
         deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
         while not _lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                runner = (self.path / "lock").read_text().strip()
+                runner = (self.path / "lock").read_text(encoding="utf-8").strip()
                 raise TemporaryError(
                     f"{self.kind} {self.name!r} is running already (started by process {runner})",
                     f"follow it with `zerotune logs {self.name} -f`, or wait until it has stopped",
@@ -153,9 +153,17 @@ class Home:
 
     @classmethod
     def of_environment(cls) -> Home:
-        """`$ZEROTUNE_HOME`, else `~/.zerotune`."""
-        given = os.environ.get("ZEROTUNE_HOME")
-        return cls(Path(given).expanduser().absolute() if given else Path.home() / ".zerotune")
+        """`$ZEROTUNE_HOME`, else `~/.zerotune`.
+
+        Raises:
+            ConfigurationError: this user has no home folder.
+        """
+        try:
+            return cls(Path(os.environ.get("ZEROTUNE_HOME") or "~/.zerotune").expanduser().absolute())
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"this user has no home folder: {error}", "set ZEROTUNE_HOME to a folder for jobs and their results"
+            ) from error
 
     @property
     def cache(self) -> Path:
@@ -224,5 +232,5 @@ def _lock(descriptor: int, operation: int) -> bool:
 
 def _replace(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text)
+    draft.write_text(text, encoding="utf-8")
     draft.replace(path)

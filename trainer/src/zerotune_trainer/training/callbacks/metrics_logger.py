@@ -13,8 +13,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from typing_extensions import override
 
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.progress import Progress, Reporter
-from zerotune_trainer.reporting.results import METRICS_NAME, EvalRecord, TrainRecord, read_metrics
+from zerotune_trainer.reporting.results import EvalRecord, TrainRecord, read_metrics
 from zerotune_trainer.sizing.flops import Utilization
 
 
@@ -107,7 +108,7 @@ class MetricsLogger(TrainerCallback):
 
     def _write(self, record: Settings) -> None:
         if self._file is None:
-            self._file = self._path.open("a")
+            self._file = self._path.open("a", encoding="utf-8")
         self._file.write(record.model_dump_json(by_alias=True, exclude_none=True) + "\n")
         self._file.flush()
 

@@ -13,8 +13,7 @@ from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.collectives import barrier, gather, on_first_rank
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
-from zerotune_trainer.manifest import Manifest, differences
-from zerotune_trainer.reporting.results import METRICS_NAME
+from zerotune_trainer.manifest import METRICS_NAME, Manifest, differences
 from zerotune_trainer.training.checkpoints.loading import allow_state_types, first_line, load_problems
 from zerotune_trainer.training.checkpoints.sharing import Share, check_ranks
 from zerotune_trainer.training.checkpoints.store import CheckpointStore, State, name_of

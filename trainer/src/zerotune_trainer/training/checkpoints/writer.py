@@ -11,9 +11,8 @@ from transformers import PreTrainedModel, TrainerState
 
 from zerotune_trainer.collectives import barrier, gather
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.manifest import ManifestFile, describe, files_of
+from zerotune_trainer.manifest import METRICS_NAME, ManifestFile, describe, files_of
 from zerotune_trainer.ownership import writing_errors
-from zerotune_trainer.reporting.results import METRICS_NAME
 from zerotune_trainer.training.checkpoints.sharing import Share, check_ranks
 from zerotune_trainer.training.checkpoints.store import CheckpointStore, name_of
 from zerotune_trainer.training.volume import warn_on_volume

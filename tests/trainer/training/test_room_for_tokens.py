@@ -1,0 +1,70 @@
+"""Token ids and positions beyond a model's embeddings: said before the first step, or of no consequence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ONE_RANK = "127.0.0.1 slots=1\n"
+ADDED = "log4shell"
+
+
+@pytest.fixture
+def model_without_room(model_folder: Path, tmp_path: Path) -> Path:
+    """A model whose tokenizer got two tokens that it was not resized for, one of them to pad with."""
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.add_tokens([ADDED])
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def job_of(make_job: Any, model: Path, **data: Any) -> Any:
+    job = make_job(method="sft", hosts=ONE_RANK)
+    job.config["model"]["uri"] = model.as_uri()
+    job.config["data"] |= data
+    job.config["training"]["maxSteps"] = 2
+    return job
+
+
+def test_a_token_without_an_embedding_is_named_with_the_remedy(
+    make_job: Any, model_without_room: Path, tmp_path: Path
+) -> None:
+    records = tmp_path / "added.jsonl"
+    records.write_text("".join(json.dumps({"text": f"{number} {ADDED}"}) + "\n" for number in range(8)))
+    ended = job_of(make_job, model_without_room, train={"uris": [records.as_uri()]}).run()
+    assert ended.exit_codes == [64]
+    assert f"({ADDED!r}), and the model has embeddings for" in ended.failures[0].message
+    assert "resize_token_embeddings" in ended.failures[0].hint
+
+
+def test_a_pad_token_without_an_embedding_pads_with_another(make_job: Any, model_without_room: Path) -> None:
+    job = job_of(make_job, model_without_room)
+    assert job.run().exit_codes == [0]
+
+
+@pytest.mark.parametrize(("multiple", "code"), [(16, 0), (48, 64)])
+def test_padding_beyond_a_table_of_positions_is_refused(
+    make_job: Any, model_folder: Path, tmp_path: Path, multiple: int, code: int
+) -> None:
+    from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+
+    folder = tmp_path / "opt"
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    sizes = {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = OPTConfig(vocab_size=len(tokenizer), max_position_embeddings=64, word_embed_proj_dim=32, **sizes)
+    OPTForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    ended = job_of(make_job, folder, maxLength=64, overflow="truncate", padToMultipleOf=multiple).run()
+    assert ended.exit_codes == [code]
+    if code:
+        assert "sequences of 96 tokens, padding included, exceed the 64 positions" in ended.failures[0].message
+        assert "data.padToMultipleOf" in ended.failures[0].hint

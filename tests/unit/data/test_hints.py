@@ -1,0 +1,31 @@
+"""What people's tools write into files, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zerotune_trainer.config.sources import Records
+from zerotune_trainer.data.records import read_records
+from zerotune_trainer.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("a.jsonl", '{"text": "a"}\r{"text": "b"}\r', "carriage return"),
+        ("a.csv", "text,id\ra,1\rb,2\r", "carriage return"),
+        ("a.csv", ",text\n0,a\n1,b\n", "index=False"),
+        ("a.csv", "text,text\na,b\n", "name every column once"),
+        ("a.jsonl", '{"text": "a", "score": NaN}\n', "no NaN"),
+        ("a.jsonl", '{"text": "a", "scores": [1, -Infinity]}\n', "no NaN"),
+        ("a.jsonl", '{"text": "a NaN"\n', "one JSON object a line"),
+        ("a.jsonl", "text\n", "one JSON object a line"),
+    ],
+)
+def test_a_file_as_other_tools_write_it_gets_its_remedy(tmp_path: Path, name: str, content: str, hint: str) -> None:
+    (tmp_path / name).write_bytes(content.encode())
+    with pytest.raises(DataError) as refused:
+        list(read_records(Records(uris=[f"file://{tmp_path}/{name}"]), tmp_path))
+    assert hint in refused.value.hint
