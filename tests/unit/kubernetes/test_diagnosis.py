@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -60,6 +61,43 @@ def test_nobody_is_told_to_make_the_configuration_that_zerotune_makes(ours: bool
     assert (found.failure_class, found.message) == ("MissingReference", said)
     assert ("zerotune makes it again" in found.hint) == ours
     assert ("create it" in found.hint) != ours
+
+
+@pytest.mark.parametrize("code", [126, 127])
+def test_an_image_without_the_launcher_is_a_fault_of_the_image_and_not_retried(code: int) -> None:
+    """The operator's image in place of the trainer's: tini finds no zerotune-launch."""
+    ended = {"name": "trainer", "state": {"terminated": {"exitCode": code, "reason": "Error"}}}
+    pod = {
+        "metadata": {"name": "own-0-x"},
+        "spec": {"containers": [{"name": "trainer", "image": "zerotune.dev/operator:1"}]},
+        "status": {"phase": "Failed", "containerStatuses": [ended]},
+    }
+    found = failure_of(pod, job_goes_on=True)
+    assert found is not None
+    assert (found.failure_class, found.exit_code) == ("ContainerStart", 64)
+    assert "zerotune.dev/operator:1" in found.message
+    assert "backend.kubernetes.image" in found.hint
+
+
+def test_a_pod_that_is_to_run_as_root_is_told_the_field() -> None:
+    message = 'container\'s runAsUser breaks non-root policy (pod: "own-0-x", container: trainer)'
+    state = {"waiting": {"reason": "CreateContainerConfigError", "message": message}}
+    status = {"phase": "Pending", "containerStatuses": [{"name": "trainer", "state": state}]}
+    found = waits_for({"metadata": {"name": "own-0-x"}, "spec": {"containers": []}, "status": status}, ())
+    assert found is not None
+    assert "leave runAsUser out of securityContext under backend.kubernetes.pod.spec" in found.hint
+
+
+def test_a_claim_for_one_pod_or_node_is_told_to_be_shared() -> None:
+    access = "1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+    placed = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    placed |= {"message": f"0/1 nodes are available: {access}. preemption: 0/1 nodes are available."}
+    pod: dict[str, Any] = {"metadata": {"name": "own-1-x"}, "spec": {}, "status": {"conditions": [placed]}}
+    attached = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) own-0-x'
+    event = {"involvedObject": {"kind": "Pod", "name": "own-1-x"}, "reason": "FailedAttachVolume", "message": attached}
+    for found in (waits_for(pod, ()), waits_for({**pod, "status": {}}, [event])):
+        assert found is not None
+        assert "ReadWriteMany, or topology.nodes: 1" in found.hint
 
 
 def test_a_kubelet_that_gets_going_is_no_trouble() -> None:

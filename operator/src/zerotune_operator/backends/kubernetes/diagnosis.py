@@ -16,6 +16,7 @@ from zerotune_operator.backends.kubernetes.reports import read_failure
 from zerotune_operator.backends.kubernetes.waiting import could_not_start
 from zerotune_operator.lifecycle.observation import DISRUPTIONS
 from zerotune_trainer.errors import (
+    ConfigurationError,
     Failure,
     InternalError,
     KilledError,
@@ -47,6 +48,8 @@ _MEMORY_HINT = (
     "set zero.stage or offload otherwise, or use more nodes"
 )
 # What a kubelet that was away, or whose machine restarted, says of containers that are gone.
+_NO_COMMAND = (126, 127)
+"""Exit codes of a process that cannot execute, or does not find, the command that it is to start (POSIX)."""
 _LOST_WITH_MACHINE = {"ContainerStatusUnknown", "Unknown"}
 
 
@@ -109,9 +112,24 @@ def _runtime_words(pod: Object, state: Object) -> Failure | None:
     reason, said = state.get("reason", ""), state.get("message", "")
     if reason == "OOMKilled":
         return _out_of_memory(pod, state)
+    if state.get("exitCode") in _NO_COMMAND:
+        return _no_command(pod, state["exitCode"])
     if (start := could_not_start(reason, said)) is not None:
         return Failure(**start.model_dump() | {"exit_code": state["exitCode"]})
     return None
+
+
+def _no_command(pod: Object, exit_code: int) -> Failure:
+    """A container whose first process does not find the command: another attempt would end alike."""
+    images = ", ".join(str(each.get("image")) for each in pod["spec"].get("containers", ()))
+    return Failure(
+        failure_class="ContainerStart",
+        message=f"pod {pod_state.name(pod)} cannot run its command (exit code {exit_code}): the image {images} "
+        "does not have it, or cannot execute it",
+        hint="name an image of zerotune's trainer in backend.kubernetes.image (the operator's is another one), or "
+        "leave it out; correct `command` under backend.kubernetes.pod where you set it",
+        exit_code=ConfigurationError.exit_code,
+    )
 
 
 def _kubelet_words(pod: Object, state: Object) -> Failure | None:

@@ -44,6 +44,6 @@ def _fields(resources: Iterable[str]) -> str:
 
 
 def _field(resource: str) -> str:
-    if "gpu" in resource.rpartition("/")[2]:
+    if "gpu" in resource.rpartition("/")[2] or "nvidia.com/" in resource:
         return "topology.gpusPerNode"
     return _FIELDS.get(resource, f"{resource} of the container trainer under backend.kubernetes.pod")

@@ -23,6 +23,8 @@ _REASON_HINTS = {
     "were unschedulable": "nodes are cordoned: `kubectl uncordon` them, or add others",
     "Too many pods": "wait until a node may take more pods, or add nodes",
     "volume node affinity": "a volume is bound to another node or zone: let the job run there, or use a shared volume",
+    "ReadWriteOncePod access mode": "a claim of this access mode is for one pod: use a claim with the access mode "
+    "ReadWriteMany, or topology.nodes: 1",
     "anti-affinity": "change the affinity under backend.kubernetes.pod.spec, or add nodes",
     "topology spread": "change topologySpreadConstraints under backend.kubernetes.pod.spec, or add nodes",
     "untolerated taint": "add a toleration under backend.kubernetes.pod.spec.tolerations, or use other nodes",

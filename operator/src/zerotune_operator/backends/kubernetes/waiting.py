@@ -28,12 +28,23 @@ _OWN_CONFIGURATION = (
 )
 _CONFIRM = "see `kubectl describe pod` and the settings under backend.kubernetes.pod"
 
+_ROOT_USER = (
+    "leave runAsUser out of securityContext under backend.kubernetes.pod.spec, or set it to a number other than 0, as "
+    "pods run without privileges"
+)
+_SHARED_CLAIM = (
+    "the claim's volume can be attached to one node or pod only: use a claim with the access mode ReadWriteMany, or "
+    "topology.nodes: 1"
+)
+
 _CONTAINER_CONFIG = (
     trouble(r"\b(secret|configmap) \S+ not found", MISSING, _REFERENCE),
     trouble(r"find key .* in (Secret|ConfigMap)", MISSING, _KEY),
+    trouble(r"runAsUser breaks non-root policy", "ContainerStart", _ROOT_USER),
     trouble(r"runAsNonRoot|non-root", "ContainerStart", "use an image whose user is a number other than 0"),
 )
 _MOUNTS = (
+    trouble(r"^Multi-Attach error", "VolumeMount", _SHARED_CLAIM),
     trouble(r"\b(secret|configmap|persistentvolumeclaim) \S+ not found", MISSING, _REFERENCE),
     trouble(r"references non-existent (secret|config) key", MISSING, _KEY),
 )
