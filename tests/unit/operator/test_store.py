@@ -1,8 +1,12 @@
 """The store keeps the newest version of everything, whatever order the news comes in."""
 
+import json
+import tracemalloc
 from typing import Any
 
+from zerotune_operator.api.load import read_job
 from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.controller.status_writer import read_status
 
 KEY = Key("FineTuneJob", "default", "cpt")
 
@@ -13,10 +17,10 @@ def version(number: int, uid: str = "u", **more: Any) -> dict[str, Any]:
 
 def test_an_older_version_does_not_replace_a_newer_one() -> None:
     store = Store()
-    store.keep_resource(KEY, version(10, status="written by us"))
-    store.keep_resource(KEY, version(9, status="told late by the watch"))
+    store.keep_resource(KEY, version(10, status={"by": "us"}))
+    store.keep_resource(KEY, version(9, status={"by": "the watch"}))
 
-    assert store.resource(KEY) == version(10, status="written by us")
+    assert store.resource(KEY) == version(10, status={"by": "us"})
 
 
 def test_what_is_heard_late_of_an_object_that_had_the_name_before_replaces_nothing() -> None:
@@ -114,3 +118,60 @@ def test_what_the_operator_wrote_itself_is_no_news_and_nobody_keeps_who_manages_
     assert store.keep_resource(KEY, answer)
     assert not store.keep_resource(KEY, version(8))
     assert store.resource(KEY) == version(8)
+
+
+def test_a_finished_job_is_kept_without_its_pods_and_what_only_a_plan_reads() -> None:
+    store = Store()
+    store.children(KEY).keep_pod("p", pod_at(3))
+    store.keep_resource(KEY, finished(1))
+    kept = store.resource(KEY)
+    assert kept is not None
+    assert store.children(KEY).pods == {}
+    assert len(json.dumps(kept)) < 4_000 < 1_000_000 < len(json.dumps(finished(1)))
+    assert read_job(kept).spec.output.uri == "s3://r/r"
+    assert read_status(kept).phase == "Succeeded"
+
+
+def test_a_job_that_is_being_stopped_keeps_its_pods() -> None:
+    store = Store()
+    store.children(KEY).keep_pod("p", pod_at(3))
+    failing = finished(1)
+    failing["status"] |= {"phase": "Failed", "attempts": [{"number": 0}]}
+    store.keep_resource(KEY, failing)
+    assert store.children(KEY).pods == {"p": pod_at(3)}
+
+
+def test_memory_is_that_of_active_jobs_beside_finished_ones() -> None:
+    """10,000 finished jobs of two pods fit into a tenth of the chart's limit of 512 MiB; here a tenth of them."""
+    tracemalloc.start()
+    store = Store()
+    for number in range(1000):
+        key = KEY._replace(name=f"job-{number}")
+        for pod in ("p-0", "p-1"):
+            store.children(key).keep_pod(pod, json.loads(json.dumps(pod_at(3) | {"filler": "x" * 4000})))
+        store.keep_resource(key, json.loads(json.dumps(finished(1, 4000))))
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 12 * 2**20
+
+
+def finished(number: int, size: int = 1_000_000) -> dict[str, Any]:
+    """A FineTuneJob that succeeded, with `size` characters of what only a plan reads."""
+    return {
+        "apiVersion": "zerotune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "cpt", "uid": "u", "resourceVersion": str(number), "annotations": {"last": "x" * size}},
+        "spec": {
+            "method": "cpt",
+            "model": {"uri": "s3://m/m", "chatTemplate": "x"},
+            "data": {"train": {"uris": ["s3://d/d.jsonl"]}, "columns": {"text": "text"}},
+            "output": {"uri": "s3://r/r"},
+            "deepspeed": {"x": "x" * size},
+            "backend": {"kubernetes": {"image": "i", "pod": {"x": "x" * size}}},
+        },
+        "status": {
+            "phase": "Succeeded",
+            "attempts": [{"number": 0, "endTime": "2026-01-01T00:00:00Z", "outcome": "Succeeded"}],
+            "topology": [{"host": "h", "hostname": "h", "firstRank": 0, "ranks": 1, "device": "cpu"}],
+        },
+    }

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from zerotune_operator.backends.kubernetes.job_state import said_by_job
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.pod_state import has_ended, job_of, said_by_pod
+from zerotune_operator.lifecycle.transitions import FINAL
 
 
 class Key(NamedTuple):
@@ -90,13 +91,37 @@ class Store:
         if not _is_newer(resource, self._resources.get(key)):
             return False
         metadata = {name: value for name, value in resource["metadata"].items() if name != "managedFields"}
-        self._resources[key] = resource | {"metadata": metadata}
+        kept = resource | {"metadata": metadata}
+        if _has_finished(resource):
+            kept = _digest(kept)
+            self.children(key).pods.clear()
+        self._resources[key] = kept
         return True
 
     def drop_resource(self, key: Key) -> None:
         """A resource is gone, and what belonged to it is of no interest any more."""
         self._resources.pop(key, None)
         self._children.pop(key, None)
+
+
+def _has_finished(resource: Object) -> bool:
+    """Whether a resource is over, and all of its pods have ended: nothing of it is planned or observed any more."""
+    status = resource.get("status") or {}
+    attempts = status.get("attempts") or [{}]
+    return status.get("phase") in FINAL and ("endTime" in attempts[-1] or not attempts[-1])
+
+
+def _digest(resource: Object) -> Object:
+    """A finished resource without what only a plan reads, and what may be large: finished ones are many."""
+    metadata = {name: value for name, value in resource["metadata"].items() if name != "annotations"}
+    spec = {name: value for name, value in resource["spec"].items() if name != "deepspeed"}
+    spec["model"] = {name: value for name, value in spec.get("model", {}).items() if name != "chatTemplate"}
+    kubernetes = spec.get("backend", {}).get("kubernetes")
+    if kubernetes is not None:
+        own = {name: value for name, value in kubernetes.items() if name != "pod"}
+        spec["backend"] = spec["backend"] | {"kubernetes": own}
+    status = {name: value for name, value in resource["status"].items() if name != "topology"}
+    return resource | {"metadata": metadata, "spec": spec, "status": status}
 
 
 def _is_newer(candidate: Object, known: Object | None) -> bool:
