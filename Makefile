@@ -89,7 +89,7 @@ bench-startup: $(STAMP) ## Process start to first optimizer step, against torchr
 	$(BIN)/python benchmarks/bench_startup.py $(BENCH_ARGUMENTS)
 
 .PHONY: bench-train
-bench-train: $(STAMP) ## Tokens per second and memory, against TRL's SFTTrainer
+bench-train: $(STAMP) ## CPU, wall and memory of a training step, against DeepSpeed's engine alone, Trainer and TRL
 	$(BIN)/python benchmarks/bench_train.py $(BENCH_ARGUMENTS)
 
 .PHONY: bench-apply

@@ -1,122 +1,78 @@
-"""Tokens a second and peak memory of training, two ranks on this machine, cpt and sft.
+"""Seconds of a training step, wall and CPU, two ranks on this machine, against the floor and against Trainers.
 
-    ours      zerotune-launch FOLDER
-    baseline  torchrun with TRL's SFTTrainer: the same deepspeed.json, data, packing, batch and precision
+    ours        zerotune-launch FOLDER
+    bare loop   DeepSpeed's engine and nothing else: the floor
+    Trainer     transformers' Trainer
+    SFTTrainer  TRL's
 
-Both count tokens without padding. The first sixth of the steps is left out of the speed: caches and allocators warm up.
-Memory: the peak resident set of the ranks, which are the two largest processes of each side; and the most that all
-processes held together, launchers included.
+All have the same deepspeed.json, model, rows and order. A probe around the engine's `backward` and `step` takes the
+times, the same for all. Nothing is printed unless all sides made the same steps: losses within 1e-3, gradients that are
+not zero. CPU seconds are those of all ranks: they bear a machine that others use, too. Memory: the peak resident set of
+the ranks, the largest processes of each side.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
-from zerotune_devtools.benchmarks.memory import MemoryWatch, Peaks
+from zerotune_devtools.benchmarks.memory import MemoryWatch
 from zerotune_devtools.benchmarks.pairs import Comparison, parser, report
-from zerotune_devtools.benchmarks.workload import RANKS, Run, Workload, baseline, finish, ours, prepare_work, start
+from zerotune_devtools.benchmarks.step_workload import SIDES, baseline, ours, prepare
+from zerotune_devtools.benchmarks.steps import DifferentTrainingError, Steps, require_same_training
+from zerotune_devtools.benchmarks.workload import RANKS, Run, finish, prepare_work, start
 
 MIB = 2**20
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One run."""
-
-    tokens_per_second: float
-    peaks: Peaks
-
-    @property
-    def ranks_mib(self) -> float:
-        """Peak memory of the ranks, summed."""
-        return sum(self.peaks.processes[:RANKS]) / MIB
-
-    @property
-    def largest_mib(self) -> float:
-        """Peak memory of the larger rank."""
-        return self.peaks.processes[0] / MIB
-
-    @property
-    def all_mib(self) -> float:
-        """Peak memory of all processes together."""
-        return self.peaks.together / MIB
-
-
 def main() -> None:
-    """Run the pairs of both methods and print the figures."""
-    options = parser(__doc__, pairs=5, steps=120).parse_args()
+    """Run the rounds and print the figures."""
+    options = parser(__doc__, pairs=3, steps=16).parse_args()
     work = prepare_work(options.work)
     runs = Path(mkdtemp(prefix="train-", dir=work))
-    for name in ("data", "model"):
-        (runs / name).symlink_to(work / name)
-    logging_steps = max(1, options.steps // 24)
-    comparisons: list[Comparison] = []
-    for method in ("cpt", "sft"):
-        workload = Workload(method, options.steps, logging_steps, runs)
-        pairs = [measure_pair(workload, number, work) for number in range(options.pairs)]
-        comparisons += compare(method, [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+    (runs / "model").symlink_to(work / "model")
+    prepare(runs, options.steps)
+    rounds = [measure_round(runs, options.steps, number, work) for number in range(options.pairs)]
     shutil.rmtree(runs)
-    report(comparisons, options.json)
+    report([comparison for side in SIDES for comparison in compare(side, rounds)], options.json)
 
 
-def measure_pair(workload: Workload, number: int, work: Path) -> tuple[Measured, Measured]:
-    """Ours, then the baseline."""
-    run = ours(workload, number)
-    peaks = watch(run, work)
-    mine = Measured(speed(our_records(run.output), workload), peaks)
-    run = baseline(workload, "sft_trainer.py", number)
-    peaks = watch(run, work)
-    return mine, Measured(speed(read_lines(run.output / "tokens.jsonl"), workload), peaks)
+def measure_round(runs: Path, steps: int, number: int, work: Path) -> dict[str, tuple[Steps, float]]:
+    """Every side once: its steps and the peak memory of its ranks in MiB."""
+    measured: dict[str, tuple[Steps, float]] = {}
+    for side in (*SIDES, "ours"):
+        run = ours(runs, steps, number) if side == "ours" else baseline(runs, steps, number, side)
+        probe, memory = run.output.with_name(f"{run.output.name}-probe"), watch(run, work)
+        measured[side] = Steps.read(probe, warm_up=max(1, steps // 6)), memory
+    try:
+        require_same_training({side: figures for side, (figures, _) in measured.items()})
+    except DifferentTrainingError as error:
+        sys.exit(f"the sides do not train the same: {error}")
+    return measured
 
 
-def watch(run: Run, work: Path) -> Peaks:
-    """Run to the end; its peak memory."""
-    process, _ = start(run, work)
+def watch(run: Run, work: Path) -> float:
+    """Run to the end; the peak memory of its ranks."""
+    process, _ = start(run, work, probe=True)
     memory = MemoryWatch(process.pid)
     finish(run, process)
-    return memory.stop()
+    return sum(memory.stop().processes[:RANKS]) / MIB
 
 
-def our_records(output: Path) -> list[dict[str, Any]]:
-    """`metrics.jsonl` as steps, tokens done and seconds."""
-    records: list[dict[str, Any]] = []
-    tokens = seconds = 0.0
-    for line in read_lines(output / "metrics.jsonl"):
-        tokens += line["tokensPerSecond"] * (line["elapsedSeconds"] - seconds)
-        seconds = line["elapsedSeconds"]
-        records.append({"step": line["step"], "tokens": tokens, "seconds": seconds})
-    return records
+def compare(side: str, rounds: list[dict[str, tuple[Steps, float]]]) -> list[Comparison]:
+    """Ours against one of the sides."""
+    pairs = [(measured["ours"], measured[side]) for measured in rounds]
 
+    def figure(name: str, unit: str, mine: list[float], theirs: list[float]) -> Comparison:
+        return Comparison(f"{name}, against {side}", unit, mine, theirs)
 
-def speed(records: list[dict[str, Any]], workload: Workload) -> float:
-    """Tokens a second from the first record after the warm-up to the last."""
-    first = next(record for record in records if record["step"] >= workload.steps / 6)
-    last = records[-1]
-    return float((last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]))
-
-
-def compare(method: str, mine: list[Measured], theirs: list[Measured]) -> list[Comparison]:
-    """The figures of one method."""
-    figures = {
-        ("tokens per second", "tokens/s"): "tokens_per_second",
-        ("peak memory, ranks", "MiB"): "ranks_mib",
-        ("peak memory, largest rank", "MiB"): "largest_mib",
-        ("peak memory, all processes", "MiB"): "all_mib",
-    }
     return [
-        Comparison(f"{method} {name}", unit, *([getattr(run, field) for run in side] for side in (mine, theirs)))
-        for (name, unit), field in figures.items()
+        figure("CPU of a step", "s", [mine[0].cpu for mine, _ in pairs], [theirs[0].cpu for _, theirs in pairs]),
+        figure("wall of a step", "s", [mine[0].wall for mine, _ in pairs], [theirs[0].wall for _, theirs in pairs]),
+        figure("peak memory, ranks", "MiB", [mine[1] for mine, _ in pairs], [theirs[1] for _, theirs in pairs]),
     ]
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A file of JSON objects, one a line."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 if __name__ == "__main__":

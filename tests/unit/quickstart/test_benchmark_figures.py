@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_train import our_records, speed
 from zerotune_devtools.benchmarks.memory import MemoryWatch
 from zerotune_devtools.benchmarks.pairs import Comparison, report
+from zerotune_devtools.benchmarks.steps import DifferentTrainingError, Steps, require_same_training
 from zerotune_devtools.benchmarks.workload import Workload, baseline, ours
 from zerotune_trainer.config import TrainConfig, load_config
 from zerotune_trainer.hostfile import Hostfile
@@ -32,15 +32,38 @@ def test_ratio_is_taken_pair_by_pair(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == printed
 
 
-def test_speed_leaves_the_warm_up_out(workload: Workload, tmp_path: Path) -> None:
-    slow_first = [(2, 10.0, 10.0), (4, 500.0, 11.0), (12, 1000.0, 15.0)]
-    lines = [{"step": s, "tokensPerSecond": rate, "elapsedSeconds": at} for s, rate, at in slow_first]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert speed(our_records(tmp_path), workload) == pytest.approx((500 * 1 + 1000 * 4) / 5)
+def probe(folder: Path, ranks: list[list[dict[str, float]]]) -> Path:
+    folder.mkdir()
+    for number, lines in enumerate(ranks):
+        (folder / f"{number}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def step(wall: float, cpu: float, loss: float, norm: float = 1.0) -> dict[str, float]:
+    return {"wall": wall, "cpu": cpu, "loss": loss, "grad_norm": norm}
+
+
+def test_times_of_a_step_leave_the_warm_up_out_and_add_the_ranks(tmp_path: Path) -> None:
+    first = [step(0, 0, 3.0), step(9, 9, 2.0), step(10, 10, 1.0), step(12, 11, 0.5)]
+    second = [step(0, 5, 1.0), step(9, 9, 2.0), step(10, 11, 3.0), step(12, 13, 1.5)]
+    steps = Steps.read(probe(tmp_path / "probe", [first, second]), warm_up=1)
+    assert (steps.wall, steps.cpu) == (1.5, 3.0)
+    assert steps.losses == [2.0, 2.0, 2.0, 1.0]
+
+
+def test_nothing_is_compared_where_sides_train_differently(tmp_path: Path) -> None:
+    lines = [step(0, 0, 2.0), step(1, 1, 1.0)]
+    same = Steps.read(probe(tmp_path / "same", [lines]), warm_up=0)
+    other = Steps.read(probe(tmp_path / "other", [[step(0, 0, 2.0), step(1, 1, 1.01)]]), warm_up=0)
+    still = Steps.read(probe(tmp_path / "still", [[step(0, 0, 2.0), step(1, 1, 1.0, norm=0.0)]]), warm_up=0)
+    require_same_training({"floor": same, "ours": same})
+    for wrong, message in ((other, "a loss of 1.01000 at step 2, not 1.00000"), (still, "gradients of norm 0.0")):
+        with pytest.raises(DifferentTrainingError, match=message):
+            require_same_training({"floor": same, "ours": wrong})
 
 
 def test_both_sides_train_the_same_with_the_same_deepspeed_settings(workload: Workload) -> None:
-    mine, theirs = ours(workload, 0), baseline(workload, "sft_trainer.py", 0)
+    mine, theirs = ours(workload, 0), baseline(workload, "trainer_deepspeed.py", 0)
     folder = Path(mine.command[1])
     config = load_config(folder)
     assert isinstance(config, TrainConfig)

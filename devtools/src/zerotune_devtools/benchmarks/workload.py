@@ -107,12 +107,27 @@ def baseline(workload: Workload, script: str, number: int) -> Run:
     return Run([*launch, str(ROOT / "benchmarks" / "baseline" / script), *flags], output)
 
 
-def start(run: Run, work: Path) -> tuple[subprocess.Popen[bytes], float]:
-    """Start a run; returns the process and the time of day just before."""
+PROBE = Path(__file__).with_name("probe")
+"""Folder of the module that notes every step, for PYTHONPATH."""
+
+
+def start(run: Run, work: Path, *, probe: bool = False) -> tuple[subprocess.Popen[bytes], float]:
+    """Start a run; returns the process and the time of day just before.
+
+    Args:
+        run: The command.
+        work: Folder that holds what the runs share.
+        probe: Whether every step is noted, into the folder beside the output.
+    """
     run.output.mkdir()
+    variables = environment(work)
+    if probe:
+        noted = run.output.with_name(f"{run.output.name}-probe")
+        noted.mkdir()
+        variables |= {"STEP_PROBE": str(noted), "PYTHONPATH": str(PROBE)}
     with run.log.open("wb") as log:
         began = time.time()
-        return subprocess.Popen(run.command, stdout=log, stderr=log, env=environment(work)), began
+        return subprocess.Popen(run.command, stdout=log, stderr=log, env=variables), began
 
 
 def finish(run: Run, process: subprocess.Popen[bytes]) -> None:

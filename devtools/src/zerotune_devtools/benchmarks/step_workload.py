@@ -1,0 +1,122 @@
+"""A training step whose time is that of its matrix products: 29.5 million parameters, 512 tokens a row, two ranks.
+
+The head makes 8% of the arithmetic. All sides get the same rows of tokens, in the order of transformers' sampler.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from zerotune_devtools.benchmarks.workload import BIN, PORT, PROGRESS_PORT, RANKS, Run
+from zerotune_devtools.checkout import ROOT
+from zerotune_operator.api.jobs import FineTuneJob
+from zerotune_operator.plan import RuntimeLayout, plan_job
+from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.sizing.shape import read_shape
+
+LENGTH = 512
+VOCABULARY = 4096
+LEARNING_RATE = 1e-4
+SHAPE: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1376,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": LENGTH,
+}
+SIDES = {"bare loop": "bare_loop.py", "Trainer": "plain_trainer.py", "SFTTrainer": "sft_rows.py"}
+"""Scripts of `benchmarks/baseline`, started by torchrun."""
+
+
+def prepare(work: Path, steps: int) -> None:
+    """Make the model, with random weights and the quick start's tokenizer, and rows of random tokens."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {name: value for name, value in SHAPE.items() if name != "model_type"}
+    LlamaForCausalLM(LlamaConfig(**sizes, pad_token_id=0, bos_token_id=1, eos_token_id=2)).save_pretrained(
+        work / "step-model"
+    )
+    AutoTokenizer.from_pretrained(work / "model").save_pretrained(work / "step-model")
+    draw = random.Random(0)  # noqa: S311 (nobody's secret)
+    rows = ([draw.randrange(3, 1000) for _ in range(LENGTH)] for _ in range(RANKS * steps))
+    text = "".join(json.dumps({"input_ids": row, "labels": row}) + "\n" for row in rows)
+    (work / "rows.jsonl").write_text(text)
+
+
+def ours(work: Path, steps: int, number: int) -> Run:
+    """`zerotune-launch FOLDER`."""
+    output = work / f"ours-{number}"
+    folder = _write_folder(work, steps, output)
+    return Run([str(BIN / "zerotune-launch"), str(folder), "--host", "127.0.0.1"], output)
+
+
+def baseline(work: Path, steps: int, number: int, side: str) -> Run:
+    """`torchrun` with the script of a side, and the very `deepspeed.json` that ours gets."""
+    output = work / f"{Path(SIDES[side]).stem}-{number}"
+    settings = _write_folder(work, steps, output) / "deepspeed.json"
+    launch = [str(BIN / "torchrun"), "--nproc-per-node", str(RANKS), "--master-port", str(PORT)]
+    options = {
+        "model": work / "step-model",
+        "rows": work / "rows.jsonl",
+        "output": output,
+        "deepspeed": settings,
+        "steps": steps,
+        "learning-rate": LEARNING_RATE,
+    }
+    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    return Run([*launch, str(ROOT / "benchmarks" / "baseline" / SIDES[side]), *flags], output)
+
+
+def _write_folder(work: Path, steps: int, output: Path) -> Path:
+    folder = output.with_name(f"{output.name}-folder")
+    folder.mkdir(parents=True)
+    identity = JobIdentity(kind="FineTuneJob", name="bench", uid=folder.name)
+    config = json.loads((work / "step-model" / "config.json").read_bytes())
+    plan = plan_job(_job(work, steps, output), read_shape(config), _layout(work, output), identity)
+    for name, text in plan.artifacts().items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def _job(work: Path, steps: int, output: Path) -> FineTuneJob:
+    spec: dict[str, Any] = {
+        "method": "sft",
+        "model": {"uri": (work / "step-model").as_uri()},
+        "data": {"train": {"uris": [(work / "rows.jsonl").as_uri()]}, "maxLength": LENGTH, "packing": "none"},
+        "training": {
+            "perDeviceTrainBatchSize": 1,
+            "maxSteps": steps,
+            "learningRate": LEARNING_RATE,
+            "lrSchedulerType": "constant",
+            "loggingSteps": max(1, steps // 4),
+        },
+        "zero": {"stage": 2},
+        "topology": {"nodes": 1, "processesPerNode": RANKS},
+        "checkpoint": {"saveStrategy": "no"},
+        "evaluation": {"evalStrategy": "no"},
+        "output": {"uri": output.as_uri()},
+        "backend": {"local": {}},
+    }
+    return FineTuneJob.model_validate(
+        {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "bench"}, "spec": spec}
+    )
+
+
+def _layout(work: Path, output: Path) -> RuntimeLayout:
+    return RuntimeLayout(
+        hosts=("127.0.0.1",),
+        resolve=str,
+        model_uri=(work / "step-model").as_uri(),
+        output_uri=output.as_uri(),
+        checkpoint_uri=f"{output.as_uri()}/checkpoints",
+        cache_dir=str(work / "cache"),
+        master_port=PORT,
+        progress_port=PROGRESS_PORT,
+    )
