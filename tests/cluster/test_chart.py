@@ -168,7 +168,7 @@ def test_the_operator_may_do_this_and_no_more(name: str) -> None:
             "batch/jobs": "get list watch create patch delete",
             "/pods": "list watch",
             "/services": "get create patch",
-            "/configmaps": "get create patch",
+            "/configmaps": "get create patch delete",
             "/secrets": "create",
             "networking.k8s.io/networkpolicies": "get create patch",
             "/events": "create list",

@@ -21,10 +21,14 @@ pods/log: pods answer over HTTP. No wildcards, and no objects of the cluster. */
   # The Job controller makes and deletes them.
   verbs: [list, watch]
 - apiGroups: [""]
-  resources: [services, configmaps]
+  resources: [services]
   # create, patch: what pods find each other and their configuration by. get: whose an object of that name is, and
   # whether it is still there; only metadata is asked for. They go with the job that owns them.
   verbs: [get, create, patch]
+- apiGroups: [""]
+  resources: [configmaps]
+  # As above. delete: the configuration of an attempt that the status no longer lists.
+  verbs: [get, create, patch, delete]
 - apiGroups: [""]
   resources: [secrets]
   # create: what the ranks of an attempt know each other by. It goes with the job that owns it.

@@ -23,6 +23,7 @@ from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.model_shape import shape_of_file
+from zerotune_operator.lifecycle.record import ATTEMPTS_KEPT
 from zerotune_operator.plan import Plan
 from zerotune_trainer.errors import Failure, TemporaryError
 
@@ -240,5 +241,18 @@ def test_an_object_of_our_name_that_is_anothers_is_left_alone(kind: str) -> None
         with pytest.raises(TemporaryError, match=f"the {kind} .* is there already, and is not this job's"):
             await scene.backend.apply(made)
         assert scene.objects.known[path_of(wanted)] == theirs
+
+    played(act)
+
+
+@pytest.mark.parametrize(("owner", "deleted"), [(None, ["DELETE configmaps", "DELETE jobs"]), ("u", ["DELETE jobs"])])
+def test_of_an_attempt_that_is_listed_no_more_nothing_of_its_own_is_left(owner: str | None, deleted: list[str]) -> None:
+    async def act(scene: Scene) -> None:
+        (path,) = (path for path in scene.objects.known if "/configmaps/" in path)
+        if owner is not None:  # It was deleted, and another's has its name.
+            scene.objects.known[path]["metadata"]["ownerReferences"] = [{"kind": "Job", "uid": owner}]
+        scene.objects.asked.clear()
+        await scene.backend.clean_up(ATTEMPTS_KEPT)
+        assert scene.objects.asked == deleted
 
     played(act)

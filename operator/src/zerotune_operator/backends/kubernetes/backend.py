@@ -198,7 +198,7 @@ class KubernetesBackend:
                 await self._owned.share(wanted)
 
     async def clean_up(self, newest: int) -> None:
-        """Delete the Job of the attempt that the status no longer lists.
+        """Delete the Job and the ConfigMap of the attempt that the status no longer lists.
 
         Args:
             newest: Number of the newest attempt.
@@ -208,6 +208,7 @@ class KubernetesBackend:
         """
         forgotten = self._owned.job_of("trainer", newest - ATTEMPTS_KEPT)
         if forgotten is not None and "deletionTimestamp" not in forgotten["metadata"]:
+            await self._owned.delete_config_map(forgotten["metadata"]["name"])
             await self._cluster.client.delete(forgotten)
 
     async def finalize(self) -> None:

@@ -103,6 +103,18 @@ class OwnedObjects:
         except ConflictError:
             return  # Made by an earlier try, whose pods may have read it.
 
+    async def delete_config_map(self, name: str) -> None:
+        """Delete the ConfigMap of an attempt; one of that name that is another's is left alone.
+
+        Raises:
+            TemporaryError: the API server does not answer.
+        """
+        wanted = {"apiVersion": "v1", "kind": "ConfigMap"}
+        place = {"name": name, "namespace": self._job.metadata.namespace}
+        made = await self._cluster.client.read_metadata(wanted | {"metadata": place})
+        if made is not None and self._job.metadata.uid in owners(made):
+            await self._cluster.client.delete(wanted | {"metadata": made["metadata"]})
+
     async def events(self, view: ClusterView, *, lacks_pods: bool) -> tuple[Object, ...]:
         """Events about what may have run into trouble that only Events report: the Job, where it has too few pods, and
         those of its pods that have a node and do not start.
