@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from zerotune_devtools.benchmarks.workload import BIN, PORT, PROGRESS_PORT, RANK
 from zerotune_devtools.checkout import ROOT
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.plan import RuntimeLayout, plan_job
-from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
 from zerotune_trainer.sizing.shape import read_shape
 
 LENGTH = 512
@@ -82,6 +83,9 @@ def _write_folder(work: Path, steps: int, output: Path) -> Path:
     plan = plan_job(_job(work, steps, output), read_shape(config), _layout(work, output), identity)
     for name, text in plan.artifacts().items():
         (folder / name).write_text(text)
+    secret = folder / RENDEZVOUS_FILE
+    secret.touch(mode=0o600)
+    secret.write_text(secrets.token_hex(32))
     return folder
 
 
