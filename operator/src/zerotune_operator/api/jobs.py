@@ -33,7 +33,7 @@ class Metadata(Settings):
     """Namespace of the job."""
     uid: str = ""
     """Set by the API server; the local backend makes one."""
-    creation_timestamp: datetime | None = None
+    creation_timestamp: datetime | None = Field(default=None, strict=False)
     """Set by the API server and by the local backend."""
 
 
