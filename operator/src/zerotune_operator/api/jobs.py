@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from zerotune_operator.api.adapter import Adapter
 from zerotune_operator.api.backend import BackendSpec
@@ -22,6 +22,11 @@ GROUP = "zerotune.dev"
 VERSION = "v1alpha1"
 
 
+def _time(value: Any) -> Any:
+    """A time as the API server writes it, which strict validation of what it hands out takes for a text."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
 class Metadata(Settings):
     """The part of ObjectMeta that zerotune reads; the rest is kept as it is."""
 
@@ -33,7 +38,7 @@ class Metadata(Settings):
     """Namespace of the job."""
     uid: str = ""
     """Set by the API server; the local backend makes one."""
-    creation_timestamp: datetime | None = Field(default=None, strict=False)
+    creation_timestamp: Annotated[datetime | None, BeforeValidator(_time)] = None
     """Set by the API server and by the local backend."""
 
 
