@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
@@ -17,6 +21,7 @@ from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import NodeProcess
 from zerotune_operator.backends.local.state import Home
+from zerotune_operator.cli import build
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.progress import Progress
 
@@ -123,7 +128,7 @@ def test_starting_over_puts_the_old_job_aside_whole(home: Home, job: Callable[..
     folder.output.mkdir()
     (folder.output / "model.safetensors").write_text("weights")
     place = home.put_aside(folder, NOW)
-    assert place == home.path / "replaced" / "finetunejob-cwe-20260102T030405"
+    assert place == home.path / "replaced" / "finetunejob-cwe-20260102T030405.000000"
     assert (place / "output" / "model.safetensors").read_text() == "weights"
     assert home.jobs() == []
 
@@ -135,3 +140,41 @@ def test_a_job_is_found_by_name_or_the_others_are_named(home: Home, job: Callabl
     with pytest.raises(InputMissingError) as missing:
         home.find("cve")
     assert missing.value.message == f"there is no local job 'cve' in {home.path} (there are: cwe)"
+
+
+@pytest.mark.parametrize(("file", "content"), [("status.json", '{"phase": "Runn'), ("job.yaml", "kind: [")])
+def test_a_damaged_file_of_one_job_hides_no_other(home: Home, job: Callable[..., Job], file: str, content: str) -> None:
+    for name in ("broken", "whole"):
+        folder = home.create("FineTuneJob", name)
+        folder.write_job(admit(job(name), folder, NOW))
+        folder.write_status(JobStatus(phase="Failed"))
+    damaged = home.job("FineTuneJob", "broken").path / file
+    damaged.write_text(content)
+
+    shown = CliRunner().invoke(build(), ["status"])
+
+    assert shown.exit_code == 65
+    assert shown.stdout.splitlines()[1].startswith("whole")
+    assert f"{damaged} is damaged" in shown.stderr
+    assert "--fresh" in shown.stderr
+
+
+def test_who_waits_for_a_job_that_is_put_aside_locks_the_new_one(home: Home, job: Callable[..., Job]) -> None:
+    folder = home.create("FineTuneJob", "cwe")
+    folder.write_job(admit(job(), folder, NOW))
+    held = []
+
+    def wait() -> None:
+        with folder.locked() as descriptor:
+            held.append(os.fstat(descriptor).st_ino)
+            held.append((folder.path / "lock").stat().st_ino)
+
+    with folder.locked():
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.3)
+        home.put_aside(folder, NOW)
+    waiting.join(10)
+
+    assert len(held) == 2
+    assert held[0] == held[1]

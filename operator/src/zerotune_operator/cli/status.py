@@ -14,6 +14,7 @@ from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, duration
 from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.lifecycle.transitions import abandoned
+from zerotune_trainer.errors import DataError
 
 _COLUMNS = ("NAME", "KIND", "METHOD", "NODES", "PHASE", "STEP", "LOSS", "TOKENS/S", "ETA", "AGE")
 _INDENT = 16
@@ -29,7 +30,7 @@ def command(
     """Show the local jobs, or all that is known about one."""
     home, now = Home.of_environment(), datetime.now(UTC)
     folders = home.jobs() if name is None else home.find(name)
-    found = [(folder, folder.read_job(), true_status(folder, now)) for folder in folders]
+    found, damaged = _read(folders, now)
     if output != "text":
         resources = [_resource(job, status) for _, job, status in found]
         typer.echo(_data(resources[0] if name and len(resources) == 1 else _list(resources), output))
@@ -37,6 +38,23 @@ def command(
         typer.echo(_table(_COLUMNS, [_row(job, status, now) for _, job, status in found]) if found else _none(home))
     else:
         typer.echo("\n\n".join(_describe(*entry) for entry in found))
+    for error in damaged:
+        typer.echo(f"error: {error.message}\n  hint: {error.hint}", err=True)
+    if damaged:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _read(
+    folders: Sequence[JobFolder], now: datetime
+) -> tuple[list[tuple[JobFolder, Job, JobStatus]], list[DataError]]:
+    """The jobs with their statuses, and the errors of those that cannot be read: one hides no other."""
+    found, damaged = [], []
+    for folder in folders:
+        try:
+            found.append((folder, folder.read_job(), true_status(folder, now)))
+        except DataError as error:
+            damaged.append(error)
+    return found, damaged
 
 
 def true_status(folder: JobFolder, now: datetime) -> JobStatus:

@@ -29,7 +29,8 @@ import yaml
 
 from zerotune_operator.api.jobs import KINDS, Job
 from zerotune_operator.api.status import JobStatus
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.atomic import write_atomically
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError
 
 _LOCK_PATIENCE_SECONDS = 1.0
 _ATTEMPT = re.compile(r"^attempt-(\d+)$")
@@ -85,28 +86,38 @@ class JobFolder:
 
         Raises:
             InputMissingError: there is no such job.
+            DataError: its file is damaged.
         """
         path = self.path / "job.yaml"
         if not path.is_file():
             raise InputMissingError(
                 f"there is no local {self.kind} {self.name!r}", "`zerotune status` lists those there are"
             )
-        return KINDS[self.kind].model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        with _readable(path):
+            return KINDS[self.kind].model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
     def write_job(self, job: Job) -> None:
         """Keep the resource, with only those fields that were given."""
         given = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        _replace(self.path / "job.yaml", yaml.safe_dump(given, sort_keys=False, allow_unicode=True))
+        text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+        write_atomically(self.path / "job.yaml", text.encode())
 
     def read_status(self) -> JobStatus:
-        """The last status that was written; an empty one before the first run."""
+        """The last status that was written; an empty one before the first run.
+
+        Raises:
+            DataError: its file is damaged.
+        """
         path = self.path / "status.json"
-        return JobStatus.model_validate_json(path.read_bytes()) if path.is_file() else JobStatus()
+        if not path.is_file():
+            return JobStatus()
+        with _readable(path):
+            return JobStatus.model_validate_json(path.read_bytes())
 
     def write_status(self, status: JobStatus) -> None:
         """Replace the status as a whole: a reader sees the old one or the new one."""
         text = status.model_dump_json(by_alias=True, exclude_none=True, indent=2)
-        _replace(self.path / "status.json", text + "\n")
+        write_atomically(self.path / "status.json", f"{text}\n".encode())
 
     @contextmanager
     def locked(self) -> Iterator[int]:
@@ -115,9 +126,8 @@ class JobFolder:
         Raises:
             TemporaryError: another process runs this job.
         """
-        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = self._acquire()
         try:
-            self._acquire(descriptor)
             os.truncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()}\n".encode())
             yield descriptor
@@ -132,17 +142,26 @@ class JobFolder:
         with path.open() as file:
             return not _lock(file.fileno(), fcntl.LOCK_SH)
 
-    def _acquire(self, descriptor: int) -> None:
-        # `zerotune status` holds the lock for an instant when it looks: hence the patience.
-        deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while not _lock(descriptor, fcntl.LOCK_EX):
+    def _acquire(self) -> int:
+        """The lock file, locked. While it is waited for, the folder may be put aside, and the lock with it."""
+        path, deadline = self.path / "lock", time.monotonic() + _LOCK_PATIENCE_SECONDS
+        while True:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            if _lock(descriptor, fcntl.LOCK_EX) and _is_open_file(path, descriptor):
+                return descriptor
+            os.close(descriptor)
+            # `zerotune status` holds the lock for an instant when it looks: hence the patience.
             if time.monotonic() > deadline:
-                runner = (self.path / "lock").read_text(encoding="utf-8").strip()
-                raise TemporaryError(
-                    f"{self.kind} {self.name!r} is running already (started by process {runner})",
-                    f"follow it with `zerotune logs {self.name} -f`, or wait until it has stopped",
-                )
+                raise self._runs_already()
             time.sleep(0.05)
+
+    def _runs_already(self) -> TemporaryError:
+        runner = (self.path / "lock").read_text(encoding="utf-8").strip()
+        return TemporaryError(
+            f"{self.kind} {self.name!r} is running already (started by process {runner})",
+            f"follow it with `zerotune logs {self.name} -f`, or wait until it has stopped",
+        )
 
 
 @dataclass(frozen=True)
@@ -216,7 +235,7 @@ class Home:
 
     def put_aside(self, folder: JobFolder, now: datetime) -> Path:
         """Move a job out of the way, whole; the place it went to."""
-        target = self.path / "replaced" / f"{folder.path.parent.name}-{folder.name}-{now:%Y%m%dT%H%M%S}"
+        target = self.path / "replaced" / f"{folder.path.parent.name}-{folder.name}-{now:%Y%m%dT%H%M%S.%f}"
         target.parent.mkdir(exist_ok=True)
         folder.path.rename(target)
         return target
@@ -230,7 +249,22 @@ def _lock(descriptor: int, operation: int) -> bool:
     return True
 
 
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    """Whether a path is still that of an open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what parsing raises over a damaged file into an error that names it."""
+    try:
+        yield
+    except (ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} is damaged: {reason}",
+            "start the job over with `zerotune run --fresh`, which puts the old one aside",
+        ) from error
