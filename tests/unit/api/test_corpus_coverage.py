@@ -14,7 +14,8 @@ from zerotune_operator.api.load import InvalidManifestError, parse_job
 from zerotune_operator.api.manifest_yaml import Path, Problem
 from zerotune_trainer.config.base import Rule, Settings
 
-# No job that sets these is accepted: they are not supported yet, or the API server sets them.
+OF_THE_API_SERVER = {("metadata", "uid"), ("metadata", "creationTimestamp")}
+# No job that sets these is accepted: they are not supported yet.
 NOWHERE = {("spec", "backend", "sagemaker"), ("spec", "topology", "minNodes")}
 NEVER_ACCEPTED = {
     "FineTuneJob": {
@@ -23,12 +24,12 @@ NEVER_ACCEPTED = {
         ("spec", "data", "columns", "chosen"),
         ("spec", "data", "columns", "rejected"),
         ("spec", "data", "columns", "label"),
-        ("metadata", "uid"),
+        *OF_THE_API_SERVER,
         *NOWHERE,
     },
     "InferenceJob": {
         *(("spec", "data", "columns", name) for name in ("text", "completion", "chosen", "rejected", "label")),
-        ("metadata", "uid"),
+        *OF_THE_API_SERVER,
         *NOWHERE,
     },
 }

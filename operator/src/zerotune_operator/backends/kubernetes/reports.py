@@ -29,7 +29,10 @@ _MOST_LAYERS, _MOST_PARAMETERS = 100_000, 10**15
 _MOST_HOSTS, _LONGEST_NAME = 4096, 253
 _LONGEST_ETA_SECONDS = 10 * 365 * 24 * 3600
 _MAY_BE_NEGATIVE = frozenset({"loss", "evalLoss", "exitCode"})
-_CLASSES = frozenset(error_classes())
+_CLASSES = frozenset(
+    name for name, error in error_classes().items() if error.__module__.partition(".")[0] == "zerotune_trainer"
+)
+"""Those of the trainer: what the API server said, such as QuotaExceeded, is not for a pod to say."""
 _CONTROLS = {code: None for code in (*range(32), 127, *range(128, 160)) if chr(code) not in "\n\t"}
 """They would reach the terminal of whoever reads the status."""
 
