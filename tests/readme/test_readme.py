@@ -89,7 +89,7 @@ def take_away(commands: Sequence[str], earlier: Sequence[str]) -> ExitStack:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_every_command_does_what_the_readme_says() -> None:
     commands = [line for line in HERE if line not in [*NOT_RUN, *NEED_A_CLUSTER]]
     # A second run would only say that all is finished.
