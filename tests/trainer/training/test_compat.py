@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import Any
 
@@ -29,3 +30,20 @@ def test_zero_0_reports_the_gradient_norm_before_clipping(make_job: Any) -> None
     assert ended.exit_codes == [0, 0], ended.failures
     (record,) = job.records()
     assert record["gradNorm"] > 0.2
+
+
+def test_a_zero_stage_is_read_back_also_where_python_would_pickle_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As 3.11.2 does it, which the image has."""
+    import torch
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+
+    from zerotune_trainer.compat import pickle_stages_by_value
+    from zerotune_trainer.training.checkpoints.loading import allow_state_types
+
+    monkeypatch.setattr(ZeroStageEnum, "__reduce_ex__", lambda stage, _: (getattr, (ZeroStageEnum, stage.name)))
+    pickle_stages_by_value()
+    file = io.BytesIO()
+    torch.save({"zero_stage": ZeroStageEnum.weights}, file)
+    file.seek(0)
+    allow_state_types()
+    assert torch.load(file, weights_only=True) == {"zero_stage": ZeroStageEnum.weights}

@@ -19,6 +19,7 @@ import deepspeed.runtime.compiler
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.utils import clip_grad_norm_
+from deepspeed.runtime.zero.config import ZeroStageEnum
 from packaging.specifiers import SpecifierSet
 from torch.distributed import distributed_c10d
 
@@ -129,6 +130,15 @@ def keep_grad_norm() -> None:
     """
     if applies("deepspeed", DEEPSPEED):
         DeepSpeedEngine.clip_fp32_gradients = _clip_and_keep
+
+
+def pickle_stages_by_value() -> None:
+    """Have DeepSpeed's checkpoints hold a ZeRO stage as Python 3.11.4 and later write it, by its value.
+
+    Python 3.11.0 to 3.11.3, of which Debian 12 has one, pickles an enumeration as a call of `getattr`, which no reader
+    of a checkpoint allows: with it a file could reach any function.
+    """
+    ZeroStageEnum.__reduce_ex__ = lambda stage, _: (ZeroStageEnum, (stage.value,))
 
 
 def _datasets_is_imported() -> bool:

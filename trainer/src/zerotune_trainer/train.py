@@ -42,6 +42,7 @@ from zerotune_trainer.training.trainer import CausalTrainer
 
 compat.import_muon_lazily()
 compat.keep_grad_norm()
+compat.pickle_stages_by_value()
 disable_progress_bar()  # type: ignore[no-untyped-call]
 _log = logging.getLogger(__name__)
 
