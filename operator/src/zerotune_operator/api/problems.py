@@ -173,7 +173,7 @@ def _shown(value: Any) -> str:
         return "empty"
     if isinstance(value, bool):
         return f"{str(value).lower()} (true or false)"
-    kind = next(name for types, name in _KINDS if isinstance(value, types))
+    kind = next(name for types, name in _VALUES if isinstance(value, types))
     return f"{_cut(repr(value) if isinstance(value, str) else str(value))} ({kind})"
 
 
@@ -181,7 +181,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+_VALUES: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (str, "text"),
     ((int, float), "a number"),
     (list, "a list"),

@@ -12,6 +12,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.rest import RESTResponse
 
+from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import GROUP, VERSION
 from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError, api_error
 from zerotune_operator.backends.kubernetes.objects import Object
@@ -38,8 +39,7 @@ _PLURALS = {
     ("batch/v1", "Job"): "jobs",
     ("coordination.k8s.io/v1", "Lease"): "leases",
     ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
-    (f"{GROUP}/{VERSION}", "FineTuneJob"): "finetunejobs",
-    (f"{GROUP}/{VERSION}", "InferenceJob"): "inferencejobs",
+    **{(f"{GROUP}/{VERSION}", kind.name): kind.plural for kind in KINDS},
 }
 _IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from zerotune_operator.api.backend import ObjectMetadata
+from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import Job
 
 Object = dict[str, Any]
@@ -43,7 +44,7 @@ _NAME_LENGTH = 43
 `NAME-HASH-a9999-4095` is that of one among 10,000 attempts of 4,096 pods."""
 _HASH_TO_COME = "xxxxxxxx"
 """Stands for the hash in a plan of a job that the API server has yet to give a uid."""
-_SHORT_KINDS = {"FineTuneJob": "ftj", "InferenceJob": "ij"}
+_SHORT_KINDS = {kind.name: kind.short_name for kind in KINDS}
 _ATTEMPT_LETTERS = {"FineTuneJob": "a", "InferenceJob": "i"}
 
 
