@@ -13,7 +13,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_while_names_are_waited_for(make_job: Callable) -> None:
-    [node, *_] = make_job({"127.0.0.1": 1, "never.invalid": 1}).start_toys("step")[:1]
+    job = make_job({"127.0.0.1": 1, "never.invalid": 1})
+    job.write()
+    node = job.launch("127.0.0.1")
     node.until_logged("do not resolve: never.invalid")
     _stops_within(3, node, signal.SIGTERM)
     assert node.failure.message == "stopped on request before the ranks ran: there was nothing to save"
