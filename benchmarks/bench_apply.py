@@ -20,7 +20,7 @@ from zerotune_devtools.harness.jobs import fine_tune_job
 from zerotune_devtools.harness.kubectl import Namespace, Object
 from zerotune_devtools.harness.volume import Volume
 
-_KINDS = "configmaps,services,networkpolicies,jobs"
+_KINDS = "configmaps,secrets,services,networkpolicies,jobs"
 _FIRST = "written-down"
 """The job whose objects the baseline's are: a name that is part of nothing else."""
 _OURS = "zerotune.dev/job-"
