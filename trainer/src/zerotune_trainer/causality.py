@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from typing_extensions import override
+from transformers import PreTrainedModel
 
 from zerotune_trainer.errors import ConfigurationError
 
@@ -19,23 +18,6 @@ TOLERANCES = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 """Largest relative difference of logits that is taken for rounding."""
 _SHARED, _OTHER = 8, 8
 """Tokens that two sequences have in common, and tokens behind them."""
-
-
-class CausalityCheck(TrainerCallback):
-    """Checks the model before the first step. Every rank does: under ZeRO-3 a forward pass takes all of them."""
-
-    @override
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PreTrainedModel | None = None,
-        **_: Any,
-    ) -> None:
-        """Refuse a model that looks ahead."""
-        assert model is not None, "transformers passes it"
-        check_causality(model)
 
 
 def check_causality(model: PreTrainedModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import nn
@@ -10,13 +11,14 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainerCallb
 from transformers.utils.generic import is_flash_attention_requested
 
 from zerotune_trainer import data
-from zerotune_trainer.causality import CausalityCheck
+from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.methods.base import Method
 from zerotune_trainer.training.batches import Batch, Collator
+from zerotune_trainer.training.callbacks.model_check import ModelCheck
 from zerotune_trainer.training.evaluation import perplexity, token_loss
-from zerotune_trainer.training.packing_check import PackingCheck
+from zerotune_trainer.training.packing_check import check_packing
 
 
 class NextToken(Method):
@@ -34,8 +36,10 @@ class NextToken(Method):
 
     def callbacks(self, config: TrainConfig, collator: Collator) -> list[TrainerCallback]:
         """No token may be predicted from those behind it, nor a packed document see another: both are tried out."""
-        packed = [PackingCheck(collator)] if data.packing_of(config) == "bfd_split" else []
-        return [CausalityCheck(), *packed]
+        packed = (
+            [ModelCheck(partial(check_packing, collator=collator))] if data.packing_of(config) == "bfd_split" else []
+        )
+        return [ModelCheck(check_causality), *packed]
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
         """See Method."""
