@@ -45,9 +45,9 @@ def test_a_file_that_does_not_load_sends_all_ranks_to_an_older_checkpoint(
 
     assert ended.exit_codes == [0, 0], ended.failures
     assert "training begins at checkpoint-4" in ended.log
-    (told,) = job.results()["skippedCheckpoints"]
-    assert "checkpoint-6 is damaged" in told and f"{damaged.name} does not load" in told
-    assert told in ended.log
+    (skipped,) = job.results()["skippedCheckpoints"]
+    assert "checkpoint-6 is damaged" in skipped and f"{damaged.name} does not load" in skipped
+    assert skipped in ended.log
     assert (job.curve(), job.weights()) == expected(2)
 
 
@@ -74,8 +74,8 @@ def test_what_only_the_engine_finds_is_left_as_word_for_the_next_attempt(interru
     ended = job.run()
     assert ended.exit_codes == [0, 0], ended.failures
     assert "training begins at checkpoint-4" in ended.log
-    (told,) = job.results()["skippedCheckpoints"]
-    assert "checkpoint-6 is not used: attempt 0 could not load it" in told
+    (skipped,) = job.results()["skippedCheckpoints"]
+    assert "checkpoint-6 is not used: attempt 0 could not load it" in skipped
     assert not (job.checkpoints / "checkpoint-6" / "unusable.json").exists(), "it was written anew"
     assert (job.curve(), job.weights()) == expected(2)
 

@@ -1,4 +1,4 @@
-"""A chat template that asks for the time is told when the job was created: rows depend on the job alone."""
+"""A chat template that asks for the time gets that of the job's creation: rows depend on the job alone."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ async def _probe(scene: Scene) -> str:
 
 
 def _watch(scene: Scene) -> None:
-    """What the watches tell: a Job that is gone, and a pod of a new one that has failed."""
+    """What the watches report: a Job that is gone, and a pod of a new one that has failed."""
     known = scene.store.children(KEY)
     for name, job in list(known.jobs.items()):
         if job["metadata"]["labels"][COMPONENT_LABEL] != "inspection":

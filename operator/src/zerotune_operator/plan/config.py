@@ -78,7 +78,7 @@ def infer_config(
 
 
 def identity_of(job: Job, attempt: int = 0) -> JobIdentity:
-    """Which job and attempt this is, as its ranks are told."""
+    """The identity of the job and its attempt, for the configuration of its ranks."""
     metadata = job.metadata
     return JobIdentity(
         kind=job.kind, name=metadata.name, uid=metadata.uid, attempt=attempt, created=metadata.creation_timestamp

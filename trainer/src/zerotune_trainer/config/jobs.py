@@ -151,7 +151,7 @@ def rendezvous_secret(folder: Path) -> bytes:
     secret = path.read_bytes().strip() if path.is_file() else b""
     if not secret:
         raise InputMissingError(
-            f"{path} is not there, or empty: ranks could not tell each other from strangers",
+            f"{path} is not there, or empty: ranks could not distinguish each other from strangers",
             "give every host of the attempt the same secret, such as of `openssl rand -hex 32`, readable by it alone",
         )
     return secret

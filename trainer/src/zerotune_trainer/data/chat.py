@@ -82,7 +82,7 @@ class Chat:
     system_prompt: str | None = None
     arguments: TemplateArguments = field(default_factory=TemplateArguments)
     created: datetime | None = None
-    """When the job was created. A template that asks for the time (`strftime_now`) is told this, in UTC: the same job
+    """When the job was created. A template that asks for the time (`strftime_now`) gets this, in UTC: the same job
     makes the same text on every host, on every day."""
 
     def __post_init__(self) -> None:

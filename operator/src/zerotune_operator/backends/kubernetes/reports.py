@@ -60,7 +60,7 @@ def read_progress(body: bytes) -> NodeProgress | None:
 
 
 def read_failure(message: str) -> Failure | None:
-    """A termination message that tells of a failure; None where it does not, or was cut off with its launcher."""
+    """The failure in a termination message; None where it has none, or was cut off with its launcher."""
     try:
         return Failure.model_validate(_failure(_read(message)))
     except ValidationError:
