@@ -1,6 +1,6 @@
-"""The API server alone, without operator and webhook, takes and refuses what `zerotune validate` does, and says why.
+"""The API server alone, without operator and webhook, takes and rejects what `zerotune validate` does, and says why.
 
-One kubectl process is given a whole file of the corpus, a document a file: it goes on after each refusal.
+One kubectl process is given a whole file of the corpus, a document a file: it goes on after each rejection.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ def _kubectl(*arguments: object) -> str:
 def _apply(
     cases: Sequence[Case | PlanCase], folder: Path, *arguments: str
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """What the API server makes of manifests: objects in order if none is refused; refusals by the case's name."""
+    """What the API server makes of manifests: objects in order if none is rejected; rejections by the case's name."""
     for index, case in enumerate(cases):
         (folder / f"{index:03}.json").write_text(json.dumps(case.manifest))
     done = _run("apply", "--dry-run=server", "--output=json", "-f", folder, *arguments)
     # kubectl prints a List, but for a single object.
     accepted = json.loads(done.stdout) if done.stdout else {"items": []}
     said = re.split(r"^(?=Error from server|error when|The \w+ \")", done.stderr, flags=re.MULTILINE)
-    refusals = {cases[int(found[1])].name: text for text in said if (found := re.search(r"/(\d{3})\.json\"", text))}
-    return accepted.get("items", [accepted]), refusals
+    rejections = {cases[int(found[1])].name: text for text in said if (found := re.search(r"/(\d{3})\.json\"", text))}
+    return accepted.get("items", [accepted]), rejections
 
 
 def _problems(case: Case) -> tuple[Problem, ...]:
@@ -123,14 +123,14 @@ def test_the_definitions_are_structural_and_served() -> None:
         assert conditions == {"NamesAccepted": "True", "Established": "True"}
 
 
-def test_what_is_wrong_is_refused_with_the_field_and_the_remedy(tmp_path: Path) -> None:
+def test_what_is_wrong_is_rejected_with_the_field_and_the_remedy(tmp_path: Path) -> None:
     cases = read_cases("invalid.yaml")
-    _, refusals = _apply(cases, tmp_path)
-    assert [case.name for case in cases if case.name not in refusals] == []
+    _, rejections = _apply(cases, tmp_path)
+    assert [case.name for case in cases if case.name not in rejections] == []
     rules = {message for kind in KINDS for message in _rules(custom_resource_definition(kind))}
     unclear = []
     for case in cases:
-        said = refusals[case.name]
+        said = rejections[case.name]
         for problem in _problems(case):
             wanted, place = _expected(problem.message, rules), path_text(problem.path)
             if case.kubectl not in said if case.kubectl else not re.search(wanted, said) or place not in said:
@@ -140,8 +140,8 @@ def test_what_is_wrong_is_refused_with_the_field_and_the_remedy(tmp_path: Path) 
 
 def test_what_is_right_is_accepted_and_read_as_zerotune_reads_it(tmp_path: Path) -> None:
     cases = read_cases("valid.yaml")
-    accepted, refusals = _apply(cases, tmp_path)
-    assert refusals == {}
+    accepted, rejections = _apply(cases, tmp_path)
+    assert rejections == {}
     assert len(accepted) == len(cases)
     for case, found in zip(cases, accepted, strict=True):
         ours, theirs = parse_job(case.manifest), parse_job(found)
@@ -152,8 +152,8 @@ def test_what_is_right_is_accepted_and_read_as_zerotune_reads_it(tmp_path: Path)
 
 def test_what_takes_a_plan_to_see_is_accepted(tmp_path: Path) -> None:
     cases = read_plan_cases()
-    accepted, refusals = _apply(cases, tmp_path)
-    assert (len(accepted), refusals) == (len(cases), {})
+    accepted, rejections = _apply(cases, tmp_path)
+    assert (len(accepted), rejections) == (len(cases), {})
 
 
 def test_numbers_and_words_are_read_as_zerotune_reads_them(tmp_path: Path) -> None:
@@ -191,14 +191,14 @@ def test_only_what_can_be_carried_out_may_change(namespace: str, tmp_path: Path)
     for kind, base in {case.base["kind"]: case.base for case in cases}.items():
         (tmp_path / "bases" / f"{kind}.json").write_text(json.dumps(base))
     _kubectl("apply", "--namespace", namespace, "-f", tmp_path / "bases")
-    _, refusals = _apply(cases, tmp_path / "changed", "--namespace", namespace)
-    assert [case.name for case in cases if case.name not in refusals] == [
+    _, rejections = _apply(cases, tmp_path / "changed", "--namespace", namespace)
+    assert [case.name for case in cases if case.name not in rejections] == [
         case.name for case in cases if not case.expect
     ]
     for case in cases:
         for place, piece in case.complaints:
-            assert place in refusals[case.name]
-            assert piece in refusals[case.name]
+            assert place in rejections[case.name]
+            assert piece in rejections[case.name]
 
 
 def test_a_change_that_may_be_is_stored_and_reads_as_one(namespace: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The chart renders what a cluster takes, refuses values that it does not know, and asks for no right too many."""
+"""The chart renders what a cluster takes, rejects values that it does not know, and asks for no right too many."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_objects_are_those_of_the_golden_file(name: str) -> None:
         ({"admission": {"enabled": True, "certificate": {"source": "secret"}}}, "certificate.secretName is missing"),
     ],
 )
-def test_a_value_that_is_not_one_is_refused(values: chart.Object, complaint: str) -> None:
+def test_a_value_that_is_not_one_is_rejected(values: chart.Object, complaint: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         chart.render(values)
 

@@ -101,8 +101,8 @@ def test_an_upgrade_brings_the_fields_of_the_new_version_and_keeps_the_jobs(site
     site.helm("install", "zerotune", _previous(site))
     _established(site)
     assert site.apply(site.job("old")).returncode == 0
-    refused = site.apply(job)
-    assert f'unknown field "spec.model.{NEW_FIELD}"' in refused.stderr
+    rejected = site.apply(job)
+    assert f'unknown field "spec.model.{NEW_FIELD}"' in rejected.stderr
 
     site.helm("upgrade", "zerotune", chart.copy(site.folder, site.group, "0.1.0"))
 

@@ -124,7 +124,7 @@ def test_one_of_two_replicas_leads_and_the_other_takes_over_when_it_dies(namespa
     assert _kubectl(*lease).startswith(leaders[0])
 
 
-def test_the_webhook_refuses_what_only_a_plan_can_tell(namespace: str) -> None:
+def test_the_webhook_rejects_what_only_a_plan_can_tell(namespace: str) -> None:
     spec = {
         "method": "cpt",
         "model": {"uri": "pvc://models/base"},
@@ -136,10 +136,10 @@ def test_the_webhook_refuses_what_only_a_plan_can_tell(namespace: str) -> None:
     metadata = {"name": "cpt", "namespace": namespace}
     job = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": spec}
 
-    refused = chart.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(job))
+    rejected = chart.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(job))
     spec["training"] = {"globalBatchSize": 8}
     admitted = chart.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(job))
 
-    assert refused.returncode != 0
-    assert "set globalBatchSize to 8 or 12, the nearest that fits" in refused.stderr
+    assert rejected.returncode != 0
+    assert "set globalBatchSize to 8 or 12, the nearest that fits" in rejected.stderr
     assert (admitted.returncode, admitted.stderr) == (0, "")

@@ -44,7 +44,7 @@ def read(path: Path, namespace: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_the_api_server_takes_every_object_without_a_warning(path: Path, namespace: str) -> None:
-    """Warnings tell of Pod Security: a Job is taken whose pods would be refused."""
+    """Warnings tell of Pod Security: a Job is taken whose pods would be rejected."""
     objects = read(path, namespace)
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     answer = kubectl(

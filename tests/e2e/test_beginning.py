@@ -94,7 +94,7 @@ def test_a_misspelt_field_of_the_pod_is_named(kubeconfig: Path, tmp_path: Path) 
         job["spec"]["backend"]["kubernetes"]["pod"]["spec"]["nodeSelectr"] = {"gpu": "h100"}
         await there.cluster.create(there.job_path, job)
         there.start_operator()
-        await until(lambda: there.is_in("Failed"), "the job is refused")
+        await until(lambda: there.is_in("Failed"), "the job is rejected")
         cause = (await there.job())["status"]["rootCause"]
         assert cause["class"] == "Configuration"
         assert "backend.kubernetes.pod.spec.nodeSelectr" in cause["message"]

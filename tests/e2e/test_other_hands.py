@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e import stand_in
 from tests.e2e.lives import KINDS, Stage, on_stage
-from zerotune_devtools.harness.api_server import Object, RefusedError, until
+from zerotune_devtools.harness.api_server import Object, RejectedError, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -82,7 +82,7 @@ def test_a_job_suspended_by_hand_runs_no_two_attempts_at_once(kubeconfig: Path, 
         running = asyncio.create_task(_most_at_once(there))
         await _suspend(there, True)
         await until(lambda: _is_gone(there, "Job", first), "the suspended Job is gone")
-        with pytest.raises(RefusedError):
+        with pytest.raises(RejectedError):
             await there.cluster.patch(f"{KINDS['Job'].format(there.namespace)}/{first}", {"spec": {"suspend": False}})
         await until(lambda: _runs(there, 1), "the next attempt runs", 90)
         running.cancel()
@@ -148,7 +148,7 @@ def test_without_the_webhook_the_status_tells_what_planning_finds(kubeconfig: Pa
         job["spec"]["topology"]["nodes"] = 2
         there.start_operator()
         await there.cluster.create(there.job_path, job)
-        await until(lambda: there.is_in("Failed"), "the job is refused")
+        await until(lambda: there.is_in("Failed"), "the job is rejected")
         status = (await there.job())["status"]
         cause = status["rootCause"]
         assert (cause["class"], status.get("attempts", [])) == ("Configuration", [])
@@ -208,7 +208,7 @@ async def _new(there: Stage, path: str, before: Object) -> Object | None:
     """The object at a path, where it is another than before."""
     try:
         found = await there.cluster.get(path)
-    except RefusedError:
+    except RejectedError:
         return None
     return found if found["metadata"]["uid"] != before["metadata"]["uid"] else None
 

@@ -105,7 +105,7 @@ def test_a_job_whose_end_was_missed_is_forgotten(kubeconfig: Path) -> None:
     asyncio.run(_run(kubeconfig, act))
 
 
-def test_a_status_does_not_wait_for_an_event_that_is_refused(kubeconfig: Path) -> None:
+def test_a_status_does_not_wait_for_an_event_that_is_rejected(kubeconfig: Path) -> None:
     async def act(scene: Scene) -> None:
         events = f"/api/v1/namespaces/{scene.namespace}/events"
         async with _without_events(scene):
@@ -167,7 +167,7 @@ async def _is_gone(scene: Scene, path: str) -> bool:
 
 @asynccontextmanager
 async def _without_events(scene: Scene) -> AsyncIterator[None]:
-    """Have the API server refuse every Event of the namespace."""
+    """Have the API server reject every Event of the namespace."""
     root, name = "/apis/admissionregistration.k8s.io/v1", f"no-events.{scene.namespace}"
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}
     policy = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false"}]}
@@ -177,14 +177,14 @@ async def _without_events(scene: Scene) -> AsyncIterator[None]:
     for kind, spec in made.items():
         await scene.cluster.create(f"{root}/{kind}", {"metadata": {"name": name}, "spec": spec})
     try:
-        await until(lambda: _is_refused(scene), "Events are refused")
+        await until(lambda: _is_rejected(scene), "Events are rejected")
         yield
     finally:
         for kind in made:
             await scene.cluster.delete(f"{root}/{kind}/{name}")
 
 
-async def _is_refused(scene: Scene) -> bool:
+async def _is_rejected(scene: Scene) -> bool:
     path = f"/api/v1/namespaces/{scene.namespace}/events?dryRun=All"
     about = {"kind": "Pod", "name": "any", "namespace": scene.namespace}
     try:

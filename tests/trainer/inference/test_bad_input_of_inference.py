@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def refused(job: Any, run_job: Any) -> Callable[..., str]:
+def rejected(job: Any, run_job: Any) -> Callable[..., str]:
     """Runs a job that must fail with this exit code on rank 0, and gives what it said."""
 
     def run(exit_code: int, **parts: Any) -> str:
@@ -37,18 +37,18 @@ def question(write_jsonl: Any) -> dict[str, Any]:
     return {"uris": [write_jsonl([{"prompt": "What is XSS?"}] * 3).as_uri()]}
 
 
-def test_column_that_no_record_has(tmp_path: Path, write_jsonl: Any, refused: Any) -> None:
+def test_column_that_no_record_has(tmp_path: Path, write_jsonl: Any, rejected: Any) -> None:
     data = {"uris": [write_jsonl([{"promt": "a"}, {"other": 1}]).as_uri()], "columns": {"prompt": "prompt"}}
-    assert refused(66, data=data) == "the records have no column 'prompt'"
+    assert rejected(66, data=data) == "the records have no column 'prompt'"
     assert not list((tmp_path / "output").glob("part-*"))
 
 
-def test_template_with_an_unknown_variable(question: dict[str, Any], refused: Any) -> None:
-    assert "'descripton' is undefined" in refused(66, data=question | {"template": "Explain {{ descripton }}"})
+def test_template_with_an_unknown_variable(question: dict[str, Any], rejected: Any) -> None:
+    assert "'descripton' is undefined" in rejected(66, data=question | {"template": "Explain {{ descripton }}"})
 
 
-def test_template_that_cannot_be_read(question: dict[str, Any], refused: Any) -> None:
-    assert "data.template" in refused(64, data=question | {"template": "{% if %}"})
+def test_template_that_cannot_be_read(question: dict[str, Any], rejected: Any) -> None:
+    assert "data.template" in rejected(64, data=question | {"template": "{% if %}"})
 
 
 def test_template_may_not_reach_into_python(question: dict[str, Any], job: Any, run_job: Any, output_rows: Any) -> None:
@@ -59,59 +59,59 @@ def test_template_may_not_reach_into_python(question: dict[str, Any], job: Any, 
     assert all("unsafe" in error for error in errors)
 
 
-def test_system_prompt_without_conversations(question: dict[str, Any], refused: Any) -> None:
-    assert "holds plain text" in refused(64, data=question | {"systemPrompt": "be brief"})
+def test_system_prompt_without_conversations(question: dict[str, Any], rejected: Any) -> None:
+    assert "holds plain text" in rejected(64, data=question | {"systemPrompt": "be brief"})
 
 
-def test_missing_input(tmp_path: Path, refused: Any) -> None:
-    assert "is not there" in refused(66, data={"uris": [(tmp_path / "nothing.jsonl").as_uri()]})
+def test_missing_input(tmp_path: Path, rejected: Any) -> None:
+    assert "is not there" in rejected(66, data={"uris": [(tmp_path / "nothing.jsonl").as_uri()]})
 
 
-def test_empty_input(write_jsonl: Any, refused: Any) -> None:
-    assert "no record" in refused(65, data={"uris": [write_jsonl([]).as_uri()]})
+def test_empty_input(write_jsonl: Any, rejected: Any) -> None:
+    assert "no record" in rejected(65, data={"uris": [write_jsonl([]).as_uri()]})
 
 
-def test_truncated_parquet(tmp_path: Path, refused: Any) -> None:
+def test_truncated_parquet(tmp_path: Path, rejected: Any) -> None:
     path = tmp_path / "input.parquet"
     pq.write_table(pa.table({"prompt": ["a"] * 1000}), path)
     path.write_bytes(path.read_bytes()[:-20])
-    assert str(path) in refused(65, data={"uris": [path.as_uri()]})
+    assert str(path) in rejected(65, data={"uris": [path.as_uri()]})
 
 
-def test_truncated_gzip(tmp_path: Path, refused: Any) -> None:
+def test_truncated_gzip(tmp_path: Path, rejected: Any) -> None:
     path = tmp_path / "input.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"prompt": "a"}\n' * 1000, mtime=0)[:-30])
-    assert "gzip data is cut off" in refused(65, data={"uris": [path.as_uri()]})
+    assert "gzip data is cut off" in rejected(65, data={"uris": [path.as_uri()]})
 
 
 def test_model_folder_without_weights(
-    tmp_path: Path, model_folder: Path, question: dict[str, Any], refused: Any
+    tmp_path: Path, model_folder: Path, question: dict[str, Any], rejected: Any
 ) -> None:
     shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
-    message = refused(66, data=question, model={"uri": (tmp_path / "model").as_uri()})
+    message = rejected(66, data=question, model={"uri": (tmp_path / "model").as_uri()})
     assert "holds no weights" in message
 
 
 def test_model_whose_weights_are_of_another_shape(
-    tmp_path: Path, model_folder: Path, question: dict[str, Any], refused: Any
+    tmp_path: Path, model_folder: Path, question: dict[str, Any], rejected: Any
 ) -> None:
     copied = Path(shutil.copytree(model_folder, tmp_path / "model"))
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps(config | {"intermediate_size": 192}))
-    message = refused(64, data=question, model={"uri": copied.as_uri()})
+    message = rejected(64, data=question, model={"uri": copied.as_uri()})
     assert "mlp.down_proj.weight is 32x64, config.json asks for 32x192" in message
     assert not list((tmp_path / "output").glob("part-*"))
 
 
 def test_model_folder_without_tokenizer(
-    tmp_path: Path, model_folder: Path, question: dict[str, Any], refused: Any
+    tmp_path: Path, model_folder: Path, question: dict[str, Any], rejected: Any
 ) -> None:
     shutil.copytree(model_folder, tmp_path / "model", ignore=shutil.ignore_patterns("tokenizer*"))
-    assert "tokenizer" in refused(66, data=question, model={"uri": (tmp_path / "model").as_uri()})
+    assert "tokenizer" in rejected(66, data=question, model={"uri": (tmp_path / "model").as_uri()})
 
 
-def test_prompt_and_generation_longer_than_the_context(question: dict[str, Any], refused: Any) -> None:
-    message = refused(64, data=question, generation={"maxNewTokens": 256})
+def test_prompt_and_generation_longer_than_the_context(question: dict[str, Any], rejected: Any) -> None:
+    message = rejected(64, data=question, generation={"maxNewTokens": 256})
     assert "maxNewTokens 256 do not fit into the model's context of 256 tokens" in message
 
 
@@ -181,26 +181,26 @@ def test_content_in_parts_of_text_is_the_text(stub_job: Any, write_jsonl: Any, o
 
 
 def test_output_folder_of_another_job(
-    tmp_path: Path, question: dict[str, Any], refused: Any, run_job: Any, job: Any
+    tmp_path: Path, question: dict[str, Any], rejected: Any, run_job: Any, job: Any
 ) -> None:
     assert run_job(job(data=question, ranks=1)).exit_codes == [0]
     before = {path: path.read_bytes() for path in (tmp_path / "output").iterdir()}
-    message = refused(64, name="another", data=question)
+    message = rejected(64, name="another", data=question)
     assert "belongs to InferenceJob answers (uid-of-answers)" in message
-    message = refused(64, data=question, generation={"maxNewTokens": 5})
+    message = rejected(64, data=question, generation={"maxNewTokens": 5})
     assert "with another configuration" in message
     assert {path: path.read_bytes() for path in (tmp_path / "output").iterdir()} == before
 
 
-def test_folder_with_files_of_nobody(tmp_path: Path, question: dict[str, Any], refused: Any) -> None:
+def test_folder_with_files_of_nobody(tmp_path: Path, question: dict[str, Any], rejected: Any) -> None:
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "thesis.txt").write_text("do not lose me")
-    assert "thesis.txt" in refused(64, data=question)
+    assert "thesis.txt" in rejected(64, data=question)
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["thesis.txt"]
 
 
 def test_input_that_changes_between_two_attempts(
-    tmp_path: Path, write_jsonl: Any, refused: Any, job: Any, start_ranks: Any
+    tmp_path: Path, write_jsonl: Any, rejected: Any, job: Any, start_ranks: Any
 ) -> None:
     data = {"uris": [write_jsonl([{"prompt": "a"}] * 200).as_uri()]}
     options = {"data": data, "generation": {"maxNewTokens": 40}, "outputFormat": {"rowsPerFile": 2}}
@@ -208,14 +208,14 @@ def test_input_that_changes_between_two_attempts(
     ranks.wait_until(lambda: bool(list((tmp_path / "output" / "work").glob("part-*.json"))))
     ranks.kill()
     write_jsonl([{"prompt": "b"}] * 201)
-    assert "the input has changed since the job began" in refused(64, **options)
+    assert "the input has changed since the job began" in rejected(64, **options)
 
 
-def test_output_that_cannot_be_written(tmp_path: Path, question: dict[str, Any], refused: Any) -> None:
+def test_output_that_cannot_be_written(tmp_path: Path, question: dict[str, Any], rejected: Any) -> None:
     (tmp_path / "file").write_text("not a folder")
     uri = (tmp_path / "file" / "output").as_uri()
-    assert f"{uri} cannot be written" in refused(64, data=question, output={"uri": uri})
+    assert f"{uri} cannot be written" in rejected(64, data=question, output={"uri": uri})
 
 
-def test_engine_that_is_not_there_yet(question: dict[str, Any], refused: Any) -> None:
-    assert "engine zero is not there yet" in refused(64, data=question, engine="zero")
+def test_engine_that_is_not_there_yet(question: dict[str, Any], rejected: Any) -> None:
+    assert "engine zero is not there yet" in rejected(64, data=question, engine="zero")

@@ -210,7 +210,7 @@ def test_r52_an_extra_end_token_ends_a_text(model: Any, tokenizer: Any, prompts:
     assert len(ended[0][0]) <= 4
 
 
-def test_an_end_token_outside_the_vocabulary_is_refused(model: Any, tokenizer: Any) -> None:
+def test_an_end_token_outside_the_vocabulary_is_rejected(model: Any, tokenizer: Any) -> None:
     with pytest.raises(ConfigurationError, match="eosTokenIds: 99999 is not a token"):
         TransformersEngine(model, tokenizer, Generation(eos_token_ids=[99999]))
 

@@ -1,4 +1,4 @@
-"""A block-FP8 checkpoint: dequantized to generate, refused to train; other methods are refused for both."""
+"""A block-FP8 checkpoint: dequantized to generate, rejected to train; other methods are rejected for both."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_inference_job_reads_fp8_and_nothing_else(
         model_checks.check_config(load_config(folder), gptq)
 
 
-def test_training_refuses_fp8(fp8_folder: Path) -> None:
+def test_training_rejects_fp8(fp8_folder: Path) -> None:
     config = TrainConfig.model_validate(
         {
             "job": {"kind": "FineTuneJob", "name": "tune", "uid": "u"},

@@ -52,11 +52,11 @@ def of_ours():
     try:
         collectives.gather("text" if rank else 1, str if rank else int)
     except ValidationError as error:
-        refused = error.error_count()
+        rejected = error.error_count()
     try:
         collectives.on_first_rank(lambda: fail(), type(None))
     except DataError as error:
-        return refused, error.message, error.hint
+        return rejected, error.message, error.hint
 
 def fail():
     raise DataError("part-1.jsonl:3: not JSON", "mend the line")

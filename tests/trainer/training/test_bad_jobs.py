@@ -73,7 +73,7 @@ def without_tokenizer(folder: Path) -> None:
         (without_tokenizer, 66, "tokenizer"),
     ],
 )
-def test_a_model_that_is_not_whole_is_refused(
+def test_a_model_that_is_not_whole_is_rejected(
     make_job: Any, copied_model: Path, spoil: Callable[[Path], None], code: int, message: str, stage: int
 ) -> None:
     spoil(copied_model)
@@ -87,7 +87,7 @@ def test_a_model_that_is_not_whole_is_refused(
     assert not (job.output / "metrics.jsonl").exists()
 
 
-def test_a_model_that_the_job_was_not_planned_for_is_refused(make_job: Any, model_folder: Path) -> None:
+def test_a_model_that_the_job_was_not_planned_for_is_rejected(make_job: Any, model_folder: Path) -> None:
     """The next attempt may be planned for it, so the failure is one that passes."""
     job = make_job()
     planned = shape_of_file(model_folder / "config.json")
@@ -119,7 +119,7 @@ def test_a_model_that_the_job_was_not_planned_for_is_refused(make_job: Any, mode
         ({"method": "dpo"}, 64, "method dpo is not carried out yet"),
     ],
 )
-def test_what_cannot_be_carried_out_is_refused(make_job: Any, changes: dict[str, Any], code: int, message: str) -> None:
+def test_an_unsupported_setting_is_rejected(make_job: Any, changes: dict[str, Any], code: int, message: str) -> None:
     """R15, R19, R20, R17."""
     job = make_job()
     for part, values in changes.items():
@@ -154,7 +154,7 @@ def test_a_loss_that_is_not_a_number_is_reported_with_its_step(make_job: Any) ->
     assert whole == {"checkpoint-1", "checkpoint-2"}
 
 
-def test_the_output_of_another_job_is_refused_and_left_alone(make_job: Any) -> None:
+def test_the_output_of_another_job_is_rejected_and_left_alone(make_job: Any) -> None:
     first = make_job("first")
     assert first.run().exit_codes == [0, 0]
     before = {path: path.stat().st_mtime_ns for path in first.output.rglob("*")}
@@ -170,7 +170,7 @@ def test_the_output_of_another_job_is_refused_and_left_alone(make_job: Any) -> N
     assert {path: path.stat().st_mtime_ns for path in first.output.rglob("*")} == before
 
 
-def test_the_checkpoints_of_another_job_are_refused(make_job: Any, tmp_path: Path) -> None:
+def test_the_checkpoints_of_another_job_are_rejected(make_job: Any, tmp_path: Path) -> None:
     """An output of its own does not make up for checkpoints of another."""
     first, second = make_job("first"), make_job("second")
     for job in (first, second):
@@ -182,7 +182,7 @@ def test_the_checkpoints_of_another_job_are_refused(make_job: Any, tmp_path: Pat
     assert "belongs to FineTuneJob first" in ended.failures[0].message
 
 
-def test_files_that_no_job_has_written_are_refused(make_job: Any) -> None:
+def test_files_that_no_job_has_written_are_rejected(make_job: Any) -> None:
     job = make_job()
     job.output.mkdir(parents=True)
     (job.output / "thesis.txt").write_text("three years of work")
@@ -193,7 +193,7 @@ def test_files_that_no_job_has_written_are_refused(make_job: Any) -> None:
     assert [path.name for path in job.output.iterdir()] == ["thesis.txt"]
 
 
-def test_an_output_that_cannot_be_written_is_refused(make_job: Any, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_rejected(make_job: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     job = make_job()
     job.config["output"]["uri"] = f"file://{tmp_path}/file/output"
@@ -206,7 +206,7 @@ def test_an_output_that_cannot_be_written_is_refused(make_job: Any, tmp_path: Pa
 @pytest.mark.parametrize(
     "hosts", ["127.0.0.1 slots=1\n127.0.0.2 slots=2\n", "127.0.0.1 slots=1\n127.0.0.2 slots=1\n127.0.0.3 slots=1\n"]
 )
-def test_ranks_that_disagree_with_the_hostfile_are_refused(make_job: Any, hosts: str) -> None:
+def test_ranks_that_disagree_with_the_hostfile_are_rejected(make_job: Any, hosts: str) -> None:
     """The second host was given another hostfile than the first."""
     job = make_job(hosts="127.0.0.1 slots=1\n127.0.0.2 slots=1\n")
     ended = job.start({"127.0.0.2": hosts}).end()

@@ -49,10 +49,10 @@ def examine(folder: Path) -> None:
 def test_a_config_that_transformers_cannot_use_is_named(copied_model: Path, change: dict[str, Any]) -> None:
     path = copied_model / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as rejected:
         examine(copied_model)
-    assert str(copied_model) in refused.value.message
-    assert refused.value.hint
+    assert str(copied_model) in rejected.value.message
+    assert rejected.value.hint
 
 
 def torn_index(folder: Path) -> None:
@@ -107,13 +107,13 @@ def test_files_of_a_model_that_cannot_be_read_are_its_folders_fault(
     copied_model: Path, spoil: Callable[[Path], None]
 ) -> None:
     spoil(copied_model)
-    with pytest.raises(ZerotuneError) as refused:
+    with pytest.raises(ZerotuneError) as rejected:
         examine(copied_model)
-    assert isinstance(refused.value, ConfigurationError | InputMissingError)
-    assert str(copied_model) in refused.value.message
-    assert refused.value.hint
+    assert isinstance(rejected.value, ConfigurationError | InputMissingError)
+    assert str(copied_model) in rejected.value.message
+    assert rejected.value.hint
     if spoil is lfs_pointer:
-        assert "git lfs pull" in refused.value.hint
+        assert "git lfs pull" in rejected.value.hint
 
 
 def test_a_stale_index_beside_a_whole_file_of_weights_is_ignored(copied_model: Path) -> None:

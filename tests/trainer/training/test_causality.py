@@ -1,4 +1,4 @@
-"""Models that see the token they are to predict are refused, whatever they are loaded as."""
+"""Models that see the token they are to predict are rejected, whatever they are loaded as."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DECODERS = ["llama", "gpt2", "gpt_neox", "opt", "bloom", "gemma2", "mixtral", "m
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ENCODERS)
-def test_an_encoder_is_refused(architecture: str) -> None:
+def test_an_encoder_is_rejected(architecture: str) -> None:
     with pytest.raises(ConfigurationError, match=f"of type {architecture} predicts tokens from those that follow"):
         check_causality(tiny(architecture))
 

@@ -60,7 +60,7 @@ def test_no_library_of_a_rank_unpickles_code(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_model_with_code_in_its_weights_is_refused(make_job: Any, tmp_path: Path) -> None:
+def test_a_model_with_code_in_its_weights_is_rejected(make_job: Any, tmp_path: Path) -> None:
     import torch
 
     job, folder = make_job(), tmp_path / "model"

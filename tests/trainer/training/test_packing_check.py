@@ -1,4 +1,4 @@
-"""Documents that share a block: a model that lets one see another is refused."""
+"""Documents that share a block: a model that lets one see another is rejected."""
 
 from __future__ import annotations
 
@@ -79,22 +79,22 @@ def test_models_that_follow_position_ids_are_taken(family: str, dtype: torch.dty
 
 
 @pytest.mark.parametrize("family", MIXED)
-def test_models_that_mix_documents_are_refused(family: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+def test_models_that_mix_documents_are_rejected(family: str) -> None:
+    with pytest.raises(ConfigurationError) as rejected:
         check_packing(tiny(family), PackingCollator(0))
-    assert f"bfd_split mixes documents in a model of type {family}" in refused.value.message
-    assert refused.value.hint == "set data.packing: none, or wrapped, which joins documents on purpose"
+    assert f"bfd_split mixes documents in a model of type {family}" in rejected.value.message
+    assert rejected.value.hint == "set data.packing: none, or wrapped, which joins documents on purpose"
     assert mixes_documents(family, flash_attention=False)
 
 
-def test_falcon_with_alibi_is_refused() -> None:
+def test_falcon_with_alibi_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="mixes documents in a model of type falcon"):
         check_packing(tiny("falcon", alibi=True), PackingCollator(0))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
-def test_ranks_refuse_before_the_first_step(make_job: Any, model_folder: Path, tmp_path: Path, stage: int) -> None:
+def test_ranks_reject_before_the_first_step(make_job: Any, model_folder: Path, tmp_path: Path, stage: int) -> None:
     """The weights of stage 3 are shared out: all ranks compute the check together."""
     folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
     (folder / "config.json").unlink()

@@ -51,7 +51,7 @@ def test_a_bool_buffer_does_not_keep_ranks_from_training(make_job: Any, flagged:
     assert results["evalLoss"] < results["firstEvalLoss"]
 
 
-def test_remote_code_is_refused_unless_allowed(make_job: Any, flagged: Path) -> None:
+def test_remote_code_is_rejected_unless_allowed(make_job: Any, flagged: Path) -> None:
     """R20."""
     job = make_job()
     job.config["model"]["uri"] = f"file://{flagged}"

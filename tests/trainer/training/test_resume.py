@@ -137,7 +137,7 @@ def test_a_checkpoint_whose_manifest_is_damaged_is_skipped_and_not_removed_for_i
     assert (job.curve(), job.weights()) == expected(2)
 
 
-def test_a_damaged_checkpoint_asked_for_by_name_is_refused(interrupted: Any) -> None:
+def test_a_damaged_checkpoint_asked_for_by_name_is_rejected(interrupted: Any) -> None:
     job = interrupted
     damaged = next((job.checkpoints / "checkpoint-6").glob("global_step6/*optim_states.pt"))
     flip_a_byte(damaged)
@@ -253,7 +253,7 @@ def test_a_checkpoint_that_is_not_there_is_named(make_job: Any) -> None:
     assert "no checkpoint that checkpoint.resume 'checkpoint-99' stands for" in ended.failures[0].message
 
 
-def test_a_checkpoint_of_other_ranks_is_refused(interrupted: Any) -> None:
+def test_a_checkpoint_of_other_ranks_is_rejected(interrupted: Any) -> None:
     job = interrupted
     job.hosts = "127.0.0.1 slots=1\n"
     ended = job.run()

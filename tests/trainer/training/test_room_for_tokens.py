@@ -52,7 +52,7 @@ def test_a_pad_token_without_an_embedding_pads_with_another(make_job: Any, model
 
 
 @pytest.mark.parametrize(("multiple", "code"), [(16, 0), (48, 64)])
-def test_padding_beyond_a_table_of_positions_is_refused(
+def test_padding_beyond_a_table_of_positions_is_rejected(
     make_job: Any, model_folder: Path, tmp_path: Path, multiple: int, code: int
 ) -> None:
     from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM

@@ -120,7 +120,7 @@ def test_what_deepspeed_json_leaves_open_follows_the_arguments(tmp_path: Path) -
         ({"torch_empty_cache_steps": -1}, "must be an integer bigger than 0"),
     ],
 )
-def test_arguments_that_transformers_refuses_are_configuration_errors(
+def test_arguments_that_transformers_rejects_are_configuration_errors(
     tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
     from zerotune_trainer.training.arguments import training_arguments
@@ -129,7 +129,7 @@ def test_arguments_that_transformers_refuses_are_configuration_errors(
         training_arguments(config({"arguments": arguments}), {}, tmp_path, evaluates=False)
 
 
-def test_a_schedule_of_deepspeeds_own_is_refused(tmp_path: Path) -> None:
+def test_a_schedule_of_deepspeeds_own_is_rejected(tmp_path: Path) -> None:
     """D7."""
     from zerotune_trainer.training.zero import read_deepspeed
 

@@ -51,7 +51,7 @@ def test_a_file_that_does_not_load_sends_all_ranks_to_an_older_checkpoint(
     assert (job.curve(), job.weights()) == expected(2)
 
 
-def test_a_checkpoint_asked_for_by_name_that_does_not_load_is_refused(interrupted: Any) -> None:
+def test_a_checkpoint_asked_for_by_name_that_does_not_load_is_rejected(interrupted: Any) -> None:
     job = interrupted
     rewrite(job.checkpoints / "checkpoint-6", "global_step6/*optim_states.pt", cut_off)
     job.config["checkpoint"]["resume"] = "checkpoint-6"

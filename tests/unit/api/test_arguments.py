@@ -57,7 +57,7 @@ def test_r17_what_cannot_be_set_says_where_it_is_or_why(name: str) -> None:
         ("optim_target_modules", 3, "is 3, must be of type array or string"),
     ],
 )
-def test_r17_refused(name: str, value: object, complaint: str) -> None:
+def test_r17_rejected(name: str, value: object, complaint: str) -> None:
     assert _complaint(name, value) == complaint
 
 

@@ -11,7 +11,7 @@ from zerotune_operator.api.load import InvalidManifestError, load_jobs
 EXAMPLES = Path(__file__).parents[3] / "crds" / "examples"
 LATER = "is not supported by this version of zerotune:"
 
-REFUSED = {
+REJECTED = {
     "dpo.yaml": [f"spec.method is 'dpo': method dpo {LATER} use cpt or sft"],
     "orpo.yaml": [f"spec.method is 'orpo': method orpo {LATER} use cpt or sft"],
     "kto.yaml": [f"spec.method is 'kto': method kto {LATER} use cpt or sft"],
@@ -25,7 +25,7 @@ ACCEPTED = {"cpt.yaml": "weaknesses", "sft.yaml": "log-analyst", "infer-transfor
 
 
 def test_there_is_one_for_each_method_and_engine() -> None:
-    assert {path.name for path in EXAMPLES.iterdir()} == REFUSED.keys() | ACCEPTED.keys()
+    assert {path.name for path in EXAMPLES.iterdir()} == REJECTED.keys() | ACCEPTED.keys()
 
 
 @pytest.mark.parametrize(("file", "name"), ACCEPTED.items())
@@ -34,8 +34,8 @@ def test_accepted(file: str, name: str) -> None:
     assert job.metadata.name == name
 
 
-@pytest.mark.parametrize(("file", "messages"), REFUSED.items())
-def test_refused(file: str, messages: list[str]) -> None:
+@pytest.mark.parametrize(("file", "messages"), REJECTED.items())
+def test_rejected(file: str, messages: list[str]) -> None:
     with pytest.raises(InvalidManifestError) as caught:
         load_jobs(EXAMPLES / file)
     assert [str(problem) for problem in caught.value.problems] == messages

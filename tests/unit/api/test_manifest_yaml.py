@@ -62,19 +62,19 @@ def test_merge_keys_and_aliases() -> None:
         ("? [1, 2]\n: x\n", "has a key that is not text", 1),
     ],
 )
-def test_what_is_refused(text: str, message: str, line: int) -> None:
+def test_what_is_rejected(text: str, message: str, line: int) -> None:
     document = _read(text)
     assert message in str(document.problems[0])
     assert document.problems[0].line == line
 
 
-def test_a_bomb_is_refused() -> None:
+def test_a_bomb_is_rejected() -> None:
     lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12)]
     assert f"has more than {MOST_NODES} values" in _read("\n".join(lines)).problems[0].message
 
 
-def test_a_value_that_holds_itself_is_refused() -> None:
+def test_a_value_that_holds_itself_is_rejected() -> None:
     assert "aliases followed" in _read("a: &a [*a]\n").problems[0].message
 
 

@@ -49,7 +49,7 @@ async def test_the_webhook_admits_what_can_be_carried_out_also_where_the_model_i
 
 
 @pytest.mark.anyio
-async def test_the_webhook_refuses_a_change_that_cannot_be_carried_out() -> None:
+async def test_the_webhook_rejects_a_change_that_cannot_be_carried_out() -> None:
     old = example("cpt")
     new = copy.deepcopy(old)
     new["spec"]["method"] = "sft"

@@ -30,18 +30,18 @@ def test_whatever_python_raises_in_a_template_names_the_record(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, expression: str
 ) -> None:
     tokenizer.chat_template = "{% for m in messages %}{{ " + expression + " }}{% endfor %}"
-    with pytest.raises(DataError, match=r"train\.jsonl:1: the chat template refuses it: ") as refused:
+    with pytest.raises(DataError, match=r"train\.jsonl:1: the chat template rejects it: ") as rejected:
         data.prepare(make_config([QUESTION]), tokenizer)
-    assert "model.chatTemplate" in refused.value.hint
+    assert "model.chatTemplate" in rejected.value.hint
 
 
 def test_named_chat_templates_without_a_default_are_listed(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     tokenizer.chat_template = {"tool_use": "x", "rag": "y"}
-    with pytest.raises(ConfigurationError, match="named rag, tool_use, and none named default") as refused:
+    with pytest.raises(ConfigurationError, match="named rag, tool_use, and none named default") as rejected:
         data.prepare(make_config([QUESTION]), tokenizer)
-    assert "model.chatTemplate" in refused.value.hint
+    assert "model.chatTemplate" in rejected.value.hint
 
 
 def of_a_newer_version(folder: Path) -> None:
@@ -72,10 +72,10 @@ def test_a_datasets_folder_that_does_not_load_is_bad_data(
     folder = tmp_path / "rows"
     datasets.Dataset.from_list([{"text": f"text {number}"} for number in range(8)]).save_to_disk(str(folder))
     spoil(folder)
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(DataError) as rejected:
         data.prepare(make_config(folder), tokenizer)
-    assert str(folder) in refused.value.message
-    assert refused.value.hint
+    assert str(folder) in rejected.value.message
+    assert rejected.value.hint
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ def test_a_tokenizer_that_does_not_load_is_the_folders_fault(
     for path in tokenizer_folder.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     spoil(folder)
-    with pytest.raises(ConfigurationError, match=r"the tokenizer in .* cannot be loaded: ") as refused:
+    with pytest.raises(ConfigurationError, match=r"the tokenizer in .* cannot be loaded: ") as rejected:
         load_tokenizer(Model(), folder)
-    assert "newer" in refused.value.hint
+    assert "newer" in rejected.value.hint
 
 
 def test_a_folder_without_a_tokenizer_says_so(tmp_path: Path) -> None:

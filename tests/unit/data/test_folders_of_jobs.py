@@ -52,9 +52,9 @@ def test_a_job_that_writes_into_the_data_folder_adds_no_records(folder: Path, tm
 def test_a_folder_with_a_model_alone_is_no_data(tmp_path: Path) -> None:
     (tmp_path / OWNER_NAME).write_text("{}")
     (tmp_path / "metrics.jsonl").write_text(METRICS)
-    with pytest.raises(InputMissingError, match=r"metrics\.jsonl belong to the job that wrote the folder") as refused:
+    with pytest.raises(InputMissingError, match=r"metrics\.jsonl belong to the job that wrote the folder") as rejected:
         read(f"file://{tmp_path}", tmp_path)
-    assert "part-*" in refused.value.hint
+    assert "part-*" in rejected.value.hint
 
 
 def test_a_file_of_that_name_is_read_where_no_job_wrote_or_where_it_is_named(folder: Path, tmp_path: Path) -> None:

@@ -26,6 +26,6 @@ from zerotune_trainer.errors import DataError
 )
 def test_a_file_as_other_tools_write_it_gets_its_remedy(tmp_path: Path, name: str, content: str, hint: str) -> None:
     (tmp_path / name).write_bytes(content.encode())
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(DataError) as rejected:
         list(read_records(Records(uris=[f"file://{tmp_path}/{name}"]), tmp_path))
-    assert hint in refused.value.hint
+    assert hint in rejected.value.hint

@@ -107,7 +107,7 @@ def test_assistant_loss_is_the_same_with_marks_and_turn_by_turn(
     assert rows(config, tokenizer) == [(TALK_TEXT, ANSWERS)]
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
+def test_a_template_that_rewrites_earlier_turns_is_rejected(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
     tokenizer.chat_template = FORGETFUL
     with pytest.raises(ConfigurationError, match=r"train.jsonl:1: .* message 1 differently") as caught:
         rows(make_config([{"messages": TALK}], loss="assistant"), tokenizer)
@@ -256,9 +256,9 @@ def test_a_tokenizer_without_chat_template(make_config: MakeConfig, tokenizer: T
     assert "model.chatTemplate" in caught.value.hint
 
 
-def test_a_conversation_the_template_refuses(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
+def test_a_conversation_the_template_rejects(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
     tokenizer.chat_template = STRICT
-    with pytest.raises(DataError, match=r"train.jsonl:2: the chat template refuses it: user first"):
+    with pytest.raises(DataError, match=r"train.jsonl:2: the chat template rejects it: user first"):
         rows(make_config([{"messages": TALK}, {"messages": TALK[1:]}]), tokenizer)
 
 
@@ -275,7 +275,7 @@ def test_a_tokenizer_without_eos(make_config: MakeConfig, tokenizer: Tokenizer) 
 
 
 @pytest.mark.parametrize("options", [{"padding": "False"}, {"packing": "True"}, {"overflow": "drop"}])
-def test_d24_an_option_in_the_wrong_form_is_refused_before_any_data(
+def test_d24_an_option_in_the_wrong_form_is_rejected_before_any_data(
     make_config: MakeConfig, options: dict[str, str]
 ) -> None:
     with pytest.raises(ValidationError, match=next(iter(options))):

@@ -213,7 +213,7 @@ def test_a_split_must_be_clear(
     ("write", "message"),
     [(jsonl, "split 'test' chooses from a `datasets` folder of several"), (saved, "saved holds no splits, and 'test'")],
 )
-def test_a_split_where_there_are_none_is_refused(
+def test_a_split_where_there_are_none_is_rejected(
     write: Callable[[Rows, Path], Path], message: str, weaknesses: Rows, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
@@ -236,7 +236,7 @@ def test_files_that_cannot_be_meant(pattern: str, error: type[ZerotuneError], me
         read(f"{tmp_path}/{pattern}")
 
 
-def test_data_sets_of_the_hub_are_refused(tmp_path: Path) -> None:
+def test_data_sets_of_the_hub_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="hf://org/data") as caught:
         list(read_records(Records(uris=["hf://org/data"]), tmp_path))
     assert "download the data set" in caught.value.hint

@@ -1,4 +1,4 @@
-"""Tools, template arguments and weights of messages reach the template and the loss, or the record is refused."""
+"""Tools, template arguments and weights of messages reach the template and the loss, or the record is rejected."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_tools_reach_the_template(
     assert not without.startswith("[")
 
 
-def test_tools_that_the_template_does_not_read_are_refused(
+def test_tools_that_the_template_does_not_read_are_rejected(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    with pytest.raises(ConfigurationError, match=r"jsonl:1: the chat template does not read 'tools'") as refused:
+    with pytest.raises(ConfigurationError, match=r"jsonl:1: the chat template does not read 'tools'") as rejected:
         texts(make_config([{"messages": TALK, "tools": TOOLS}]), tokenizer)
-    assert "model.chatTemplate" in refused.value.hint
+    assert "model.chatTemplate" in rejected.value.hint
 
 
 def test_a_named_column_of_tools_must_be_there(make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -77,7 +77,7 @@ def test_template_arguments_of_the_job_and_of_the_record(
     assert (job.startswith("[job]"), own.startswith("[own]")) == (True, True)
 
 
-def test_an_argument_that_the_template_does_not_read_is_refused(
+def test_an_argument_that_the_template_does_not_read_is_rejected(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     with pytest.raises(ConfigurationError, match="does not read 'enable_thinking'"):
@@ -132,7 +132,7 @@ def test_an_answer_of_weight_0_does_not_count(
         ({"messages": [TALK[0], {**TALK[1], "weight": 0.5}]}, DataError),
     ],
 )
-def test_a_weight_that_cannot_count_is_refused(
+def test_a_weight_that_cannot_count_is_rejected(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], kind: type[Exception]
 ) -> None:
     with pytest.raises(kind, match=r"train\.jsonl:1: .*weight"):

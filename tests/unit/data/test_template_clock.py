@@ -38,7 +38,7 @@ def test_a_template_is_told_when_the_job_was_created(
     assert "2031" in later, "rows of another job are not taken from the cache"
 
 
-def test_a_clock_without_a_creation_time_or_with_a_format_of_its_own_is_refused(
+def test_a_clock_without_a_creation_time_or_with_a_format_of_its_own_is_rejected(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     tokenizer.chat_template = "{{ strftime_now('%Y') }}" + CHATML

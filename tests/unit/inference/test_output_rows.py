@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.inference.rows import OutputRow, as_jsonl, decode_schema, encode_schema, refuse_clash
+from zerotune_trainer.inference.rows import OutputRow, as_jsonl, decode_schema, encode_schema, reject_clash
 
 NAMES = InferenceOutputFormat()
 JSON = st.recursive(
@@ -66,11 +66,11 @@ def test_values_that_json_has_no_type_for() -> None:
 
 
 @pytest.mark.parametrize(("column", "field"), [("generation", "generationColumn"), ("error", "errorColumn")])
-def test_a_column_that_the_output_would_lose_is_refused(column: str, field: str) -> None:
+def test_a_column_that_the_output_would_lose_is_rejected(column: str, field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"in.jsonl:3: the record has a column '{column}'") as caught:
-        refuse_clash(Record({column: "x"}, "in.jsonl", 3), NAMES)
+        reject_clash(Record({column: "x"}, "in.jsonl", 3), NAMES)
     assert field in caught.value.hint
-    refuse_clash(Record({"text": "x"}, "in.jsonl", 3), NAMES)
+    reject_clash(Record({"text": "x"}, "in.jsonl", 3), NAMES)
 
 
 def test_a_schema_survives_as_text() -> None:

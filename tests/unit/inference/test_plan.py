@@ -87,7 +87,7 @@ def test_a_plan_is_read_back(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["plan.json"]
 
 
-def test_a_plan_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_a_plan_of_another_version_is_rejected(tmp_path: Path) -> None:
     output = open_folder(tmp_path.as_uri(), tmp_path)
     output.write(PLAN_NAME, b'{"chunks": 7}')
     with pytest.raises(DataError, match=r"work/plan\.json"):

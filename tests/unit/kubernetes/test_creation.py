@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotune_operator.backends.kubernetes.creation import refused_pods
+from zerotune_operator.backends.kubernetes.creation import rejected_pods
 from zerotune_operator.backends.kubernetes.waiting import job_waits_for
 
 FORBIDDEN = 'pods "tune-0-x7k2p" is forbidden: '
@@ -48,7 +48,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("preamble", "reason", "failure_class", "hint"), CASES)
-def test_every_refusal_has_a_class_the_servers_words_and_a_hint(
+def test_every_rejection_has_a_class_the_servers_words_and_a_hint(
     preamble: str, reason: str, failure_class: str, hint: str
 ) -> None:
     about = {"involvedObject": {"kind": "Job", "name": "j"}, "reason": "FailedCreate"}
@@ -63,13 +63,13 @@ def test_the_name_of_the_pod_is_no_part_of_the_reason(
     preamble: str, reason: str, failure_class: str, hint: str
 ) -> None:
     message = f"Error creating: {preamble}{reason}"
-    assert refused_pods(message) == refused_pods(message.replace("x7k2p", "zz9bb"))
+    assert rejected_pods(message) == rejected_pods(message.replace("x7k2p", "zz9bb"))
 
 
 @given(st.text())
 def test_an_unknown_message_is_passed_on_with_a_class_and_a_hint(text: str) -> None:
     for message in (text, f"Error creating: {text}", f"Error creating: {FORBIDDEN}{text}"):
-        found = refused_pods(message)
+        found = rejected_pods(message)
         assert found.failure_class
         assert found.hint
         assert message.endswith(found.message.removeprefix("no pod can be created: "))
@@ -86,9 +86,9 @@ def test_an_unknown_message_is_passed_on_with_a_class_and_a_hint(text: str) -> N
     ],
 )
 def test_a_quota_names_the_field_that_decides_its_resource(resource: str, remedy: str) -> None:
-    required = refused_pods(f"Error creating: {FORBIDDEN}failed quota: team: must specify {resource} for: trainer")
+    required = rejected_pods(f"Error creating: {FORBIDDEN}failed quota: team: must specify {resource} for: trainer")
     assert f"set {remedy}" in required.hint
     both = f"failed quota: team: must specify limits.memory for: trainer; {resource} for: trainer"
-    assert remedy in refused_pods(f"Error creating: {FORBIDDEN}{both}").hint
+    assert remedy in rejected_pods(f"Error creating: {FORBIDDEN}{both}").hint
     used = f"exceeded quota: team, requested: {resource}=4, used: {resource}=0, limited: {resource}=2"
-    assert f"lower {remedy}" in refused_pods(f"Error creating: {FORBIDDEN}{used}").hint
+    assert f"lower {remedy}" in rejected_pods(f"Error creating: {FORBIDDEN}{used}").hint

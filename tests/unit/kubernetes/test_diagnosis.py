@@ -119,7 +119,7 @@ def test_events_of_other_jobs_are_ignored() -> None:
     assert job_waits_for(view_of("quota").events, "another-a0") is None
 
 
-def test_the_last_reason_of_a_refusal_counts() -> None:
+def test_the_last_reason_of_a_rejection_counts() -> None:
     about = {"involvedObject": {"kind": "Job", "name": "j"}, "reason": "FailedCreate"}
     quota = about | {"message": "Error creating: exceeded quota: a", "lastTimestamp": "2026-01-01T00:00:01Z"}
     denied = 'Error creating: admission webhook "images.example" denied the request: unsigned image'
@@ -314,7 +314,7 @@ def test_a_launcher_that_never_ran_or_used_too_much_is_at_fault_itself(name: str
     assert node.failure.hint
 
 
-def test_a_pod_that_its_node_refuses_is_told_with_the_reason() -> None:
+def test_a_pod_that_its_node_rejects_is_told_with_the_reason() -> None:
     pod = recording("silent")["pods"][0]
     pod["status"] = {
         "phase": "Failed",

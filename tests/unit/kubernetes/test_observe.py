@@ -248,10 +248,10 @@ def test_an_inspection_tells_the_shape_of_the_model() -> None:
 
 def test_an_inspection_that_waits_is_told_from_one_that_failed() -> None:
     assert shape_of_inspection(view_of("running")) is None
-    placed, refused = (shape_of_inspection(view_of(name)) for name in ("no-claim", "no-account"))
+    placed, rejected = (shape_of_inspection(view_of(name)) for name in ("no-claim", "no-account"))
     assert isinstance(placed, RootCause)
-    assert isinstance(refused, RootCause)
-    assert (placed.exit_code, refused.exit_code) == (None, None)
+    assert isinstance(rejected, RootCause)
+    assert (placed.exit_code, rejected.exit_code) == (None, None)
     missing = Failure(failure_class="InputMissing", message="no config.json", exit_code=66)
     view = inspected(missing.termination_message(), 66)
     assert shape_of_inspection(view) == RootCause(

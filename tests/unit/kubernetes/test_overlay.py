@@ -263,7 +263,7 @@ def test_a_job_is_rendered_with_its_patch() -> None:
         ("spec: {$setElementOrder/containers: []}", "spec.$setElementOrder/containers is no directive known here"),
     ],
 )
-def test_what_breaks_a_job_is_refused_by_the_name_of_the_field(patch: str, message: str) -> None:
+def test_what_breaks_a_job_is_rejected_by_the_name_of_the_field(patch: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(f"backend.kubernetes.pod.{message}")) as caught:
         patched(patch)
     assert caught.value.hint

@@ -48,7 +48,7 @@ def volume(**source: Any) -> dict[str, Any]:
 
 KEY = {"secretKeyRef": {"name": "other", "key": "k"}}
 TRAINER = f"{POD}.containers[0]"
-REFUSED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+REJECTED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"hostNetwork": True}, f"{POD}.hostNetwork", {"hostNamespaces": ["hostNetwork"]}),
     ({"hostPID": True}, f"{POD}.hostPID", {"hostNamespaces": ["hostPID"]}),
     ({"hostIPC": True}, f"{POD}.hostIPC", {"hostNamespaces": ["hostIPC"]}),
@@ -134,16 +134,16 @@ HARMLESS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("pod", "field", "values"), REFUSED, ids=[f"{n}{each[1]}" for n, each in enumerate(REFUSED)])
-def test_a_pod_is_refused_with_the_field_and_what_would_allow_it(
+@pytest.mark.parametrize(("pod", "field", "values"), REJECTED, ids=[f"{n}{each[1]}" for n, each in enumerate(REJECTED)])
+def test_a_pod_is_rejected_with_the_field_and_what_would_allow_it(
     pod: dict[str, Any], field: str, values: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidManifestError) as refused:
+    with pytest.raises(InvalidManifestError) as rejected:
         _check(pod, RESTRICTED)
-    paths = [str(problem).split(" ")[0] for problem in refused.value.problems]
-    assert any(path.endswith(field) for path in paths), refused.value
+    paths = [str(problem).split(" ")[0] for problem in rejected.value.problems]
+    assert any(path.endswith(field) for path in paths), rejected.value
     (value,) = values
-    assert f"podPolicy.{value}" in refused.value.message
+    assert f"podPolicy.{value}" in rejected.value.message
 
     _check(pod, Installation(RESTRICTED.trainer_image, pod_policy=read_policy(json.dumps(values))))
 
@@ -165,19 +165,19 @@ def test_what_harms_nobody_is_allowed_by_default(pod: dict[str, Any]) -> None:
 )
 def test_names_in_fields_of_the_job_itself_are_judged_too(spec: dict[str, Any], field: str) -> None:
     job = fine_tune_job(**spec)
-    with pytest.raises(InvalidManifestError) as refused:
+    with pytest.raises(InvalidManifestError) as rejected:
         check(job, "kubernetes", RESTRICTED)
-    assert field in refused.value.message
+    assert field in rejected.value.message
     check(job, "kubernetes")  # Without a cluster nobody knows which names it allows.
 
 
 def test_everything_that_is_not_allowed_is_said_at_once() -> None:
-    with pytest.raises(InvalidManifestError) as refused:
+    with pytest.raises(InvalidManifestError) as rejected:
         _check({"hostNetwork": True, "hostPID": True, **volume(hostPath={"path": "/"})}, RESTRICTED)
-    assert len(refused.value.problems) == 3
+    assert len(rejected.value.problems) == 3
 
 
-def test_validate_refuses_a_pod_of_the_host_without_a_cluster() -> None:
+def test_validate_rejects_a_pod_of_the_host_without_a_cluster() -> None:
     job = fine_tune_job(backend={"kubernetes": {"pod": {"spec": {"hostNetwork": True}}}})
     with pytest.raises(InvalidManifestError, match=r"podPolicy\.hostNamespaces: \[hostNetwork\]"):
         check(job, "kubernetes")

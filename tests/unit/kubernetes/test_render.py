@@ -180,7 +180,7 @@ def test_the_output_of_another_job_is_mounted_where_the_model_is_one() -> None:
 
 
 @pytest.mark.parametrize("claim", ["", "Models", "..", "-a", "a_b"])
-def test_what_is_no_name_of_a_claim_is_refused(claim: str) -> None:
+def test_what_is_no_name_of_a_claim_is_rejected(claim: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(f"pvc://{claim}/m names the claim {claim!r}")):
         tuned(model={"uri": f"file:///mnt/pvc/{claim}/m"})
 
@@ -258,7 +258,7 @@ def test_the_inspection_of_a_job_needs_no_more_than_its_model() -> None:
     assert pod_spec(made)["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4"}
 
 
-def test_what_a_config_map_cannot_hold_is_refused() -> None:
+def test_what_a_config_map_cannot_hold_is_rejected() -> None:
     template = "é" * (600 << 10)
     with pytest.raises(ConfigurationError, match=r"bytes \(config.json 1,2.*, and a ConfigMap holds 1,048,576"):
         tuned(model={"uri": "s3://m/m", "chatTemplate": template})

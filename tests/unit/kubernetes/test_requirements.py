@@ -1,4 +1,4 @@
-"""What a cluster does not carry out is refused, with the field and what to do."""
+"""What a cluster does not carry out is rejected, with the field and what to do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_examples_can_be_carried_out(case: str) -> None:
     ],
 )
 @pytest.mark.parametrize("make", [fine_tune_job, inference_job])
-def test_what_a_cluster_does_not_carry_out_is_refused(make: Any, spec: dict[str, Any], message: str) -> None:
+def test_what_a_cluster_does_not_carry_out_is_rejected(make: Any, spec: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         require_kubernetes(make(**spec))
 

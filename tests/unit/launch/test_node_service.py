@@ -129,8 +129,8 @@ def test_what_is_served(port: int) -> None:
 
 
 def test_two_hosts_of_one_machine_serve_on_one_port(port: int) -> None:
-    refused = pytest.raises(TemporaryError, match=f"port {port}, for /progress and /metrics, cannot be used")
-    with ProgressServer("127.0.0.1", port, lambda: NODE), ProgressServer("127.0.0.2", port, lambda: NODE), refused:
+    rejected = pytest.raises(TemporaryError, match=f"port {port}, for /progress and /metrics, cannot be used")
+    with ProgressServer("127.0.0.1", port, lambda: NODE), ProgressServer("127.0.0.2", port, lambda: NODE), rejected:
         ProgressServer("127.0.0.1", port, lambda: NODE)
 
 
@@ -223,8 +223,8 @@ def test_connections_are_bounded_by_address_and_others_are_served(port: int) -> 
         for _ in range(16):
             idle.enter_context(socket.create_connection(("127.0.0.1", port), 10, ("127.0.0.9", 0)))
         assert ask("127.0.0.8").startswith(b"HTTP/1.0 200")
-        refused = idle.enter_context(socket.create_connection(("127.0.0.1", port), 10, ("127.0.0.9", 0)))
-        assert refused.recv(100) == b"", "it is closed at once"
+        rejected = idle.enter_context(socket.create_connection(("127.0.0.1", port), 10, ("127.0.0.9", 0)))
+        assert rejected.recv(100) == b"", "it is closed at once"
         idle.close()
         deadline = time.monotonic() + 10
         while not (answered := _answers(ask)) and time.monotonic() < deadline:

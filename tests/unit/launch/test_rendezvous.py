@@ -86,7 +86,7 @@ def test_a_process_without_the_secret_gets_nothing_and_is_named(join: Callable[.
         stranger.result(60)
 
 
-def test_a_pickle_in_the_place_of_a_hello_is_refused(
+def test_a_pickle_in_the_place_of_a_hello_is_rejected(
     join: Callable[..., Future[Any]], port: int, tmp_path: Path
 ) -> None:
     first = join(0)
@@ -125,7 +125,7 @@ def test_a_rank_that_is_absent_is_named(join: Callable[..., Future[Any]]) -> Non
         join(0, seconds=2).result(60)
 
 
-def test_hosts_with_other_hostfiles_are_refused(join: Callable[..., Future[Any]]) -> None:
+def test_hosts_with_other_hostfiles_are_rejected(join: Callable[..., Future[Any]]) -> None:
     first, second = join(0, seconds=5), join(1, hosts="127.0.0.2 slots=1\n127.0.0.4 slots=1\n")
     with pytest.raises(ConfigurationError, match=r"rank 1 on 127.0.0.4 has the hostfile"):
         second.result(60)

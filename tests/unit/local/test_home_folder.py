@@ -34,9 +34,9 @@ def test_a_user_without_a_home_is_told_to_name_one(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("HOME")
     monkeypatch.delenv("ZEROTUNE_HOME", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    with pytest.raises(ConfigurationError, match="no home folder") as refused:
+    with pytest.raises(ConfigurationError, match="no home folder") as rejected:
         Home.of_environment()
-    assert "ZEROTUNE_HOME" in refused.value.hint
+    assert "ZEROTUNE_HOME" in rejected.value.hint
 
 
 @pytest.mark.parametrize("command", ["validate", "plan"])

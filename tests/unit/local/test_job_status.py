@@ -135,7 +135,7 @@ def cause(kind: str, exit_code: int, **more: Any) -> RootCause:
 
 
 NO_MEMORY = cause("OutOfMemory", 71, rank=1, host="b", step=4, hint="smaller batch")
-REFUSED = cause("Configuration", 64, rank=1, host="b")
+REJECTED = cause("Configuration", 64, rank=1, host="b")
 TOO_LATE = cause("Superseded", 77, host="b")
 BUG = cause("Internal", 70, host="b")
 KILLED = cause(
@@ -166,7 +166,7 @@ SILENT = cause(
     ("nodes", "phase", "root", "outcome"),
     [
         ([ended("a", 69, 5, LOST), ended("b", 71, 6, OOM)], "Restarting", NO_MEMORY, "Failed"),
-        ([ended("a", 64, 7, CONFIGURATION), ended("b", 69, 5, LOST)], "Failed", REFUSED, "Failed"),
+        ([ended("a", 64, 7, CONFIGURATION), ended("b", 69, 5, LOST)], "Failed", REJECTED, "Failed"),
         ([ended("a", 69, 5, LOST), ended("b", -9, 6)], "Restarting", KILLED, "Failed"),
         ([ended("a", 0), ended("b", 0)], "Restarting", NO_MANIFEST, "Failed"),
         ([ended("a", 1), ended("b", 143, 8, STOPPED)], "Restarting", SILENT, "Failed"),

@@ -190,7 +190,7 @@ def test_a_finished_job_says_so_and_does_nothing(
         ({"training": {"globalBatchSize": 3}, "topology": {"nodes": 2}}, "globalBatchSize"),
     ],
 )
-def test_what_cannot_run_is_refused_and_leaves_no_job(
+def test_what_cannot_run_is_rejected_and_leaves_no_job(
     zerotune: Callable[..., str],
     home: Home,
     manifest: Callable[..., dict[str, Any]],
@@ -198,10 +198,10 @@ def test_what_cannot_run_is_refused_and_leaves_no_job(
     spec: dict[str, Any],
     message: str,
 ) -> None:
-    with pytest.raises(ZerotuneError) as refused:
+    with pytest.raises(ZerotuneError) as rejected:
         zerotune("run", _write(tmp_path, manifest(**spec)))
-    assert message in refused.value.message
-    assert refused.value.hint
+    assert message in rejected.value.message
+    assert rejected.value.hint
     assert home.jobs() == []
 
 

@@ -50,20 +50,20 @@ def test_the_same_job_keeps_its_uid(home: Home, job: Callable[..., Job]) -> None
     assert home.create("FineTuneJob", "other").path != folder.path
 
 
-def test_a_changed_spec_is_refused_once_there_is_something_to_lose(home: Home, job: Callable[..., Job]) -> None:
+def test_a_changed_spec_is_rejected_once_there_is_something_to_lose(home: Home, job: Callable[..., Job]) -> None:
     folder = home.create("FineTuneJob", "cwe")
     folder.write_job(admit(job(), folder, NOW))
     changed = job(training={"globalBatchSize": 8, "learningRate": 1e-3}, runPolicy={"maxRestarts": 0})
     assert admit(changed, folder, NOW).spec == changed.spec, "no step was made yet"
 
     folder.write_status(JobStatus(phase="Failed", progress=Progress(step=1, total=9)))
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as rejected:
         admit(changed, folder, NOW)
-    assert refused.value.message == (
+    assert rejected.value.message == (
         "FineTuneJob 'cwe' has run with another spec before: training.globalBatchSize was 4, is 8; "
         "training.learningRate was 2e-05, is 0.001"
     )
-    assert "--name" in refused.value.hint and "--fresh" in refused.value.hint
+    assert "--name" in rejected.value.hint and "--fresh" in rejected.value.hint
     assert admit(job(runPolicy={"maxRestarts": 0}), folder, NOW), "the run policy may change at any time"
 
 
@@ -87,9 +87,9 @@ def test_a_second_runner_is_told_who_the_first_is(home: Home) -> None:
     with holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         assert folder.is_running()
-        with pytest.raises(TemporaryError) as refused, folder.locked():
+        with pytest.raises(TemporaryError) as rejected, folder.locked():
             pass
-        assert refused.value.message == f"FineTuneJob 'cwe' is running already (started by process {holder.pid})"
+        assert rejected.value.message == f"FineTuneJob 'cwe' is running already (started by process {holder.pid})"
         holder.kill()
     assert not folder.is_running(), "the kernel frees the lock of a process that is killed"
     with folder.locked():
@@ -116,10 +116,10 @@ def test_a_state_folder_that_cannot_be_written_is_named(home: Home, blocked: str
     else:
         home.path.mkdir()
         (home.path / "finetunejob").write_text("")
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as rejected:
         home.create("FineTuneJob", "cwe")
-    assert refused.value.message.startswith(f"local jobs keep their state in {home.path}, which cannot be written: ")
-    assert refused.value.hint == "set ZEROTUNE_HOME to a folder that you can write"
+    assert rejected.value.message.startswith(f"local jobs keep their state in {home.path}, which cannot be written: ")
+    assert rejected.value.hint == "set ZEROTUNE_HOME to a folder that you can write"
 
 
 def test_starting_over_puts_the_old_job_aside_whole(home: Home, job: Callable[..., Job]) -> None:

@@ -77,7 +77,7 @@ def test_a_contradiction_names_the_nearest_valid_sizes(
 
 
 @given(wanted=st.none() | st.integers(min_value=1, max_value=4096), micro=maybe, accumulation=maybe, ranks=sizes)
-def test_a_batch_is_the_product_of_its_parts_or_refused_with_sizes_that_work(
+def test_a_batch_is_the_product_of_its_parts_or_rejected_with_sizes_that_work(
     wanted: int | None, micro: int | None, accumulation: int | None, ranks: int
 ) -> None:
     try:
@@ -94,7 +94,7 @@ def test_a_batch_is_the_product_of_its_parts_or_refused_with_sizes_that_work(
 
 
 @given(wanted=st.none() | st.integers(min_value=1, max_value=4096), share=maybe, ranks=sizes)
-def test_records_are_shared_out_evenly_or_refused_with_sizes_that_work(
+def test_records_are_shared_out_evenly_or_rejected_with_sizes_that_work(
     wanted: int | None, share: int | None, ranks: int
 ) -> None:
     try:
@@ -112,7 +112,7 @@ def test_eight_records_a_rank_where_nothing_is_said() -> None:
     assert inference_batch(None, None, 4) == Batch(global_size=32, micro=8, accumulation=1, data_parallel=4)
 
 
-def test_a_global_batch_that_ranks_cannot_share_is_refused() -> None:
+def test_a_global_batch_that_ranks_cannot_share_is_rejected() -> None:
     with pytest.raises(ConfigurationError) as caught:
         inference_batch(10, None, 4)
     assert caught.value.message == "globalBatchSize 10 is not a multiple of 4 ranks"

@@ -41,7 +41,7 @@ def test_deepspeed_runs_the_precision_of_the_spec(plan_training: PlanOf, precisi
     assert (plan.precision, config(plan).training.precision) == (resolved, resolved)
 
 
-def test_auto_is_fp32_on_cpu_and_fp16_is_refused_there(plan_training: PlanOf) -> None:
+def test_auto_is_fp32_on_cpu_and_fp16_is_rejected_there(plan_training: PlanOf) -> None:
     assert plan_training().precision == "fp32"
     with pytest.raises(ConfigurationError) as caught:
         plan_training(deepspeed={"fp16": {"enabled": True}})
@@ -184,7 +184,7 @@ CONTRADICTIONS = [
 
 
 @pytest.mark.parametrize(("own", "training", "message", "hint"), CONTRADICTIONS)
-def test_what_contradicts_the_spec_is_refused(
+def test_what_contradicts_the_spec_is_rejected(
     plan_training: PlanOf, own: Any, training: Any, message: str, hint: str
 ) -> None:
     """D7: nothing of the spec is silently overruled."""

@@ -157,6 +157,6 @@ def test_what_only_a_pod_has_mounted_cannot_be_read() -> None:
 )
 def test_a_folder_that_is_no_model_says_what_to_give(tmp_path: Path, name: str, hint: str) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(InputMissingError) as refused:
+    with pytest.raises(InputMissingError) as rejected:
         model_shape(f"file://{tmp_path}")
-    assert hint in refused.value.hint
+    assert hint in rejected.value.hint

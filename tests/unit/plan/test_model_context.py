@@ -1,4 +1,4 @@
-"""Rows longer than the model's context: refused where the model cannot take them, else only said."""
+"""Rows longer than the model's context: rejected where the model cannot take them, else only said."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ TRAIN = {"train": {"uris": ["s3://data/d.jsonl"]}}
 RECORDS = {"uris": ["s3://data/d.jsonl"]}
 
 
-def test_a_row_longer_than_a_table_of_positions_is_refused(plan_training: PlanOf, plan_inference: PlanOf) -> None:
+def test_a_row_longer_than_a_table_of_positions_is_rejected(plan_training: PlanOf, plan_inference: PlanOf) -> None:
     assert plan_training(on="tiny-gpt2", data=TRAIN | {"maxLength": 512}).notes == ()
     assert plan_inference(on="tiny-gpt2", data=RECORDS).notes == ()
     for plan, data in ((plan_training, TRAIN), (plan_inference, RECORDS)):
-        with pytest.raises(ConfigurationError) as refused:
+        with pytest.raises(ConfigurationError) as rejected:
             plan(on="tiny-gpt2", data=data | {"maxLength": 513})
-        assert (refused.value.message, refused.value.hint) == (
+        assert (rejected.value.message, rejected.value.hint) == (
             "data.maxLength 513 exceeds the 512 positions that the gpt2 model has",
             "set data.maxLength to 512 or less, or use a model with a longer context",
         )
@@ -35,11 +35,11 @@ def test_a_row_longer_than_rotary_positions_were_trained_for_is_noted(plan_train
     )
 
 
-def test_packing_that_the_model_would_mix_is_refused(plan_training: PlanOf, shape: Callable[[str], ModelShape]) -> None:
+def test_packing_that_a_model_would_mix_is_rejected(plan_training: PlanOf, shape: Callable[[str], ModelShape]) -> None:
     bloom = shape("tiny-llama").model_copy(update={"architecture": "bloom"})
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as rejected:
         plan_training(on=bloom, data=TRAIN | {"packing": "bfd_split"})
-    assert (refused.value.message, refused.value.hint) == (
+    assert (rejected.value.message, rejected.value.hint) == (
         "data.packing: bfd_split mixes documents in a model of type bloom, which ignores position_ids",
         "set data.packing: none, or wrapped, which joins documents on purpose",
     )

@@ -208,7 +208,7 @@ def test_a_nested_config_is_completed_by_the_defaults_of_its_class() -> None:
         ({"is_encoder_decoder": True}, "a llama model has an encoder and a decoder"),
     ],
 )
-def test_a_model_that_is_no_decoder_is_refused(change: dict[str, Any], message: str) -> None:
+def test_a_model_that_is_no_decoder_is_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         read_shape({"model_type": "llama", **SMALL, **change})
     assert read_shape({"model_type": "bert", "is_decoder": True, **SMALL})
@@ -230,7 +230,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("change", "message"), WRONG)
-def test_a_wrong_shape_is_refused_with_the_value_and_the_rule(change: dict[str, Any], message: str) -> None:
+def test_a_wrong_shape_is_rejected_with_the_value_and_the_rule(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_shape({"model_type": "llama", **SMALL, **change})
     assert (caught.value.message, caught.value.hint) == (

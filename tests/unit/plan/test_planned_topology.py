@@ -106,7 +106,7 @@ def test_memory_given_wins_over_the_product() -> None:
     assert gpu_memory(Accelerator(product="NVIDIA-A10", memory="20Gi")) == 20 * GIB
 
 
-def test_inference_shares_the_batch_and_refuses_weights_that_do_not_fit(plan_inference: PlanOf) -> None:
+def test_inference_shares_the_batch_and_rejects_weights_that_do_not_fit(plan_inference: PlanOf) -> None:
     """R50."""
     gpus = {"nodes": 2, "gpusPerNode": 2, "accelerator": {"product": "NVIDIA-A10"}, "memory": "200Gi"}
     plan = plan_inference(on="llama-3.1-8b", globalBatchSize=16, topology=gpus)

@@ -34,18 +34,18 @@ def quantized(settings: Any, key: str = "quantization_config", *, nested: bool =
 
 @pytest.mark.parametrize("method", ["fp8", *OTHERS])
 def test_a_quantized_model_is_not_trained(plan_training: PlanOf, method: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as rejected:
         plan_training(on=quantized(OTHERS.get(method, FP8)))
-    assert f"the weights are quantized ({method})" in refused.value.message
-    assert "in bf16 or fp32" in refused.value.hint
+    assert f"the weights are quantized ({method})" in rejected.value.message
+    assert "in bf16 or fp32" in rejected.value.hint
 
 
 @pytest.mark.parametrize("method", OTHERS)
 def test_a_quantized_model_that_needs_a_package_does_not_generate(plan_inference: PlanOf, method: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as rejected:
         plan_inference(on=quantized(OTHERS[method]))
-    assert f"the weights are quantized ({method}), which the trainer cannot load" in refused.value.message
-    assert "or quantized as fp8" in refused.value.hint
+    assert f"the weights are quantized ({method}), which the trainer cannot load" in rejected.value.message
+    assert "or quantized as fp8" in rejected.value.hint
 
 
 def test_fp8_generates(plan_inference: PlanOf) -> None:

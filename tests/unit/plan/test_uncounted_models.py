@@ -1,4 +1,4 @@
-"""Models whose parameters config.json does not tell: the index of their weights does, or they are refused."""
+"""Models whose parameters config.json does not tell: the index of their weights does, or they are rejected."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def config(folder: Path, content: dict[str, Any], total_size: object = None) -> 
     return folder / "config.json"
 
 
-def test_unknown_experts_without_an_index_are_refused(tmp_path: Path) -> None:
+def test_unknown_experts_without_an_index_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the experts of model_type 'deepseek_v3' cannot be counted") as caught:
         shape_of_file(config(tmp_path, DEEPSEEK))
     assert WEIGHT_INDEX in caught.value.hint

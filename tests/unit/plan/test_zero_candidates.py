@@ -244,7 +244,7 @@ def test_what_is_tight_on_the_gpu_is_taken_before_anything_is_moved_to_the_host(
     assert taken.reason == "taken: the first that can fit, but tight: 95% of a GPU, 1% of a node"
 
 
-def test_a_host_that_cannot_hold_the_output_refuses_a_job_on_gpus(shape: ShapeOf) -> None:
+def test_a_host_that_cannot_hold_the_output_rejects_a_job_on_gpus(shape: ShapeOf) -> None:
     load = workload(shape("llama-3.1-8b"), device_bytes=80 * GIB, node_bytes=16 * GIB)
     assert not any(each.taken for each in choose_candidate(load, Zero()))
 
@@ -304,7 +304,7 @@ def test_what_is_asked_for_is_taken_on_cpu_too(
     assert offloads == {"optimizer": wanted[expected[1]], "param": wanted[expected[2]]}
 
 
-def test_what_does_not_go_together_is_refused(plan_training: PlanOf) -> None:
+def test_what_does_not_go_together_is_rejected(plan_training: PlanOf) -> None:
     with pytest.raises(ConfigurationError) as caught:
         plan_training(zero={"stage": 3, "offloadOptimizer": "none", "offloadParam": "cpu"}, topology={"memory": "8Gi"})
     assert caught.value.message == "zero.stage 3, offloadOptimizer none and offloadParam cpu do not go together"
@@ -313,7 +313,7 @@ def test_what_does_not_go_together_is_refused(plan_training: PlanOf) -> None:
 H100 = {"gpusPerNode": 8, "accelerator": {"product": "NVIDIA-H100-80GB-HBM3"}, "memory": "1000Gi"}
 
 
-def test_a_model_that_is_too_large_is_refused_with_what_would_fit(plan_training: PlanOf) -> None:
+def test_a_model_that_is_too_large_is_rejected_with_what_would_fit(plan_training: PlanOf) -> None:
     with pytest.raises(ConfigurationError) as caught:
         plan_training(on="llama-3.1-70b", topology=H100)
     assert caught.value.message.startswith(
@@ -323,7 +323,7 @@ def test_a_model_that_is_too_large_is_refused_with_what_would_fit(plan_training:
     assert plan_training(on="llama-3.1-70b", topology=H100 | {"nodes": 4}, training={"gradientCheckpointing": True})
 
 
-def test_a_batch_that_is_too_large_is_refused_with_what_would_fit(plan_training: PlanOf) -> None:
+def test_a_batch_that_is_too_large_is_rejected_with_what_would_fit(plan_training: PlanOf) -> None:
     long = {"train": {"uris": ["s3://data/d.jsonl"]}, "maxLength": 8192}
     topology = H100 | {"nodes": 2}
     with pytest.raises(ConfigurationError) as caught:
@@ -334,7 +334,7 @@ def test_a_batch_that_is_too_large_is_refused_with_what_would_fit(plan_training:
     assert plan_training(on="llama-3.1-8b", topology=topology, data=long, training=smaller)
 
 
-def test_a_fixed_stage_whose_states_cannot_fit_is_refused_with_what_would(plan_training: PlanOf) -> None:
+def test_a_fixed_stage_whose_states_cannot_fit_is_rejected_with_what_would(plan_training: PlanOf) -> None:
     with pytest.raises(ConfigurationError) as caught:
         plan_training(on="llama-3.1-8b", topology=H100, zero={"stage": 0})
     assert caught.value.hint == "this would fit: zero.stage: auto"

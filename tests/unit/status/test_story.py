@@ -10,7 +10,7 @@ from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause
 from zerotune_operator.lifecycle.job_events import EventText, changes
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_operator.lifecycle.pending import pending
-from zerotune_operator.lifecycle.transitions import advance, planned, refused, suspended
+from zerotune_operator.lifecycle.transitions import advance, planned, rejected, suspended
 from zerotune_trainer.progress import NodeProgress, Progress
 
 
@@ -59,7 +59,7 @@ def test_a_plan_is_told_also_where_the_job_was_further_by_then() -> None:
     assert (first, then.reason) == (PLANNED, "Started")
     first, then = changes(JobStatus(), failed)
     assert (first, then.reason) == (PLANNED, "Failed")
-    assert [event.reason for event in changes(JobStatus(), refused(JobStatus(), CAUSE, at(1)))] == ["Failed"]
+    assert [event.reason for event in changes(JobStatus(), rejected(JobStatus(), CAUSE, at(1)))] == ["Failed"]
 
 
 def test_where_an_attempt_goes_on_is_told_once_it_is_known() -> None:
@@ -102,14 +102,14 @@ def test_a_queue_and_a_stop_are_told() -> None:
 
 def test_the_end_of_a_failed_job_names_the_cause() -> None:
     cause = RootCause(failure_class="Configuration", message="it does not fit", hint="add nodes", rank=3, host="b")
-    assert changes(START, refused(START, cause, at(1))) == [
+    assert changes(START, rejected(START, cause, at(1))) == [
         EventText("Warning", "Failed", "Configuration (rank 3, b): it does not fit; add nodes")
     ]
 
 
 def test_a_long_cause_is_cut_to_what_an_event_takes() -> None:
     cause = RootCause(failure_class="Internal", message="ä" * 5000)
-    message = changes(START, refused(START, cause, at(1)))[0].message
+    message = changes(START, rejected(START, cause, at(1)))[0].message
     assert len(message.encode()) <= 1024
     assert message.endswith("...")
 

@@ -142,7 +142,7 @@ def test_a_folder_of_this_machine_is_used_in_place(tmp_path: Path) -> None:
         ("file://data/x", "relative path", "absolute path"),
     ],
 )
-def test_what_holds_no_files_is_refused(uri: str, message: str, hint: str) -> None:
+def test_what_holds_no_files_is_rejected(uri: str, message: str, hint: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
         storage.list_files(uri, [])
     assert hint in caught.value.hint
@@ -290,7 +290,7 @@ def test_what_a_console_or_another_tool_leaves_in_a_bucket_is_no_file(bucket: st
     assert [storage.read_bytes(uri) for uri in found] == [b"x", b"x"]
 
 
-def test_a_key_that_leads_out_of_the_folder_is_refused(bucket: str, s3_endpoint: str, tmp_path: Path) -> None:
+def test_a_key_that_leads_out_of_the_folder_is_rejected(bucket: str, s3_endpoint: str, tmp_path: Path) -> None:
     boto3.client("s3", endpoint_url=s3_endpoint).put_object(Bucket=bucket, Key="model/../../../up", Body=b"x")
     with pytest.raises(ConfigurationError, match=r"model/../../../up has '\.\.' in its key"):
         storage.open_folder(f"s3://{bucket}/model", tmp_path / "cache").pull()

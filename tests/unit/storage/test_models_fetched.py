@@ -155,7 +155,7 @@ def test_r18_weights_that_are_here_are_used_when_the_hub_is_not(hub: HubServer, 
         ("hf://not a name", None, "InputMissingError hf://not a name is not on the hub"),
     ],
 )
-def test_what_the_hub_refuses_is_named(
+def test_what_the_hub_rejects_is_named(
     hub: HubServer, cache: Path, uri: str, revision: str | None, message: str
 ) -> None:
     assert fetch(hub, uri, cache, revision).startswith(message)

@@ -94,10 +94,10 @@ def test_of_many_jobs_at_once_one_acquires_a_folder_without_links(
 ) -> None:
     """Some FUSE file systems and network shares permit no hard link."""
 
-    def refuse(*_: object, **__: object) -> None:
+    def reject(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "link", reject)
 
     def claim(number: int, turn: int) -> None:
         Ownership(open_output(f"file://{tmp_path}/{turn}", tmp_path), identity(str(number))).acquire()
@@ -111,12 +111,12 @@ def test_a_volume_without_locks_lets_a_later_attempt_take_over(
 ) -> None:
     """As NFS is where no lock manager runs."""
 
-    def refuse(*_: object) -> None:
+    def reject(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     folder = open_output(f"file://{tmp_path}/out", tmp_path)
     Ownership(folder, identity(attempt=0)).acquire()
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", reject)
     Ownership(folder, identity(attempt=1)).acquire()
     Ownership(folder, identity(attempt=1)).verify()
     assert "has no locks" in caplog.text

@@ -1,7 +1,7 @@
 """What the ranks exchange beside training: values as JSON over a group in host memory, never as pickles.
 
 An object collective of torch (`all_gather_object`) unpickles what another rank sends, which runs whatever code that
-rank likes. Here a value is written and read by its type, and what does not fit the type is refused.
+rank likes. Here a value is written and read by its type, and what does not fit the type is rejected.
 """
 
 from __future__ import annotations

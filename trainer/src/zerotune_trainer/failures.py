@@ -45,7 +45,7 @@ _PEER_LOST = re.compile(
 )
 _AWAY = {errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN}
 """What a volume says whose disk or server is gone, or comes and goes."""
-_REFUSED = {errno.EROFS: "is read-only", errno.EACCES: "may not be accessed", errno.EPERM: "may not be changed"}
+_REJECTED = {errno.EROFS: "is read-only", errno.EACCES: "may not be accessed", errno.EPERM: "may not be changed"}
 
 
 def classify(error: BaseException) -> ZerotuneError:
@@ -165,9 +165,9 @@ def _system(error: BaseException) -> ZerotuneError | None:
         return TemporaryError(f"{path}{what}: {error.strerror}", "free space there, or use another place")
     if error.errno in _AWAY:
         return TemporaryError(f"{path}does not answer: {error.strerror}", "see that the volume is mounted and answers")
-    if error.errno in _REFUSED:
+    if error.errno in _REJECTED:
         return ConfigurationError(
-            f"{path}{_REFUSED[error.errno]}: {error.strerror}", "give a place the job may write to"
+            f"{path}{_REJECTED[error.errno]}: {error.strerror}", "give a place the job may write to"
         )
     if error.errno == errno.ENOENT:
         return InputMissingError(

@@ -1,4 +1,4 @@
-"""The model that a job starts from, loaded whole or refused."""
+"""The model that a job starts from, loaded whole or rejected."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from zerotune_trainer.storage import Folder, Versioned, locate, open_folder
 _TRIES = 100
 """How often an attempt may find that another process wrote the owner file between its reading and its writing."""
 
-_REFUSED = {
+_REJECTED = {
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -214,7 +214,7 @@ def writing_errors(place: str) -> Iterator[None]:
             raise
         raise TemporaryError(f"{place} cannot be written: {str(error).splitlines()[0]}", _MAKE_SPACE) from error
     except OSError as error:
-        if error.errno in _REFUSED:
+        if error.errno in _REJECTED:
             raise ConfigurationError(
                 f"{place} cannot be written: {error}", "give a folder that this user may write"
             ) from error

@@ -99,7 +99,7 @@ class Provisioner:
             yield json.loads(line)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer; raises RuntimeError on a refusal, but for what exists already or is gone already."""
+        """The answer; raises RuntimeError on a rejection, but for what exists already or is gone already."""
         connection = self._connect()
         text = json.dumps(body) if body else None
         connection.request(method, path, text, {"Content-Type": "application/json"})

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from aiohttp import ClientPayloadError
 
-from zerotune_devtools.harness.api_server import ApiServer, Object, RefusedError, until
+from zerotune_devtools.harness.api_server import ApiServer, Object, RejectedError, until
 from zerotune_devtools.harness.deadly_proxy import MODEL
 from zerotune_devtools.harness.fake_nodes import placement
 from zerotune_operator.api.load import parse_job
@@ -65,7 +65,7 @@ async def _delete_all(cluster: ApiServer, path: str) -> None:
             return
         except ClientPayloadError:
             continue
-        except RefusedError as error:
+        except RejectedError as error:
             if error.status != HTTPStatus.GATEWAY_TIMEOUT:
                 raise
 

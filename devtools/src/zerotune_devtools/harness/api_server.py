@@ -18,7 +18,7 @@ Object = dict[str, Any]
 T = TypeVar("T")
 
 
-class RefusedError(LookupError):
+class RejectedError(LookupError):
     """The API server's answer is none of success."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -82,13 +82,13 @@ class ApiServer:
         """Send one request; returns the answer, under the key `text` where it is no JSON.
 
         Raises:
-            RefusedError: the answer is none of success.
+            RejectedError: the answer is none of success.
         """
         headers = {"Content-Type": content_type}
         async with self.session.request(method, self.url + path, json=body, headers=headers) as answer:
             content = await answer.read()
             if answer.status >= 300:
-                raise RefusedError(answer.status, f"{method} {path}: {answer.status} {content.decode()}")
+                raise RejectedError(answer.status, f"{method} {path}: {answer.status} {content.decode()}")
             try:
                 found: Object = json.loads(content)
             except ValueError:

@@ -62,7 +62,7 @@ class Backend(Protocol[RenderedT]):
         """Make it exist. Applying the same twice changes nothing.
 
         Raises:
-            ConfigurationError: it is refused.
+            ConfigurationError: it is rejected.
         """
 
     def attempt_ref(self, attempt: int, config_digest: str) -> AttemptRef:

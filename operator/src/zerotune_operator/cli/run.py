@@ -21,7 +21,7 @@ from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.live import view_for
-from zerotune_operator.lifecycle.transitions import abandoned, next_attempt, planned, refused
+from zerotune_operator.lifecycle.transitions import abandoned, next_attempt, planned, rejected
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -86,7 +86,7 @@ def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) 
     try:
         status = asyncio.run(_interruptible(Runner(job, folder, backend, view), status))
     except ZerotuneError as error:
-        folder.write_status(refused(folder.read_status(), cause_of(error), datetime.now(UTC)))
+        folder.write_status(rejected(folder.read_status(), cause_of(error), datetime.now(UTC)))
         raise
     finally:
         view.close()

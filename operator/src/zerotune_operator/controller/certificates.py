@@ -62,7 +62,7 @@ class Certificates:
         """
         try:
             pair = self._read()
-            # A context whose key does not fit its certificate would refuse every connection.
+            # A context whose key does not fit its certificate would reject every connection.
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self._certificate, self._key)
             self.context.load_cert_chain(self._certificate, self._key)
         except (OSError, ssl.SSLError) as error:

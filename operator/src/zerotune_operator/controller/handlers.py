@@ -134,7 +134,7 @@ async def watch(
         ready: Set when the watches are up.
 
     Raises:
-        ZerotuneError: the API server refuses the watches.
+        ZerotuneError: the API server rejects the watches.
     """
     handlers = Handlers(store, queue)
     watches = _watches(handlers, client, namespaces)

@@ -18,7 +18,7 @@ from zerotune_operator.backends.registry import operator_backend
 from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status
 from zerotune_operator.lifecycle.deadlines import expires_in
 from zerotune_operator.lifecycle.pending import pending
-from zerotune_operator.lifecycle.transitions import FINAL, refused, under_way
+from zerotune_operator.lifecycle.transitions import FINAL, rejected, under_way
 from zerotune_trainer.errors import TemporaryError
 
 
@@ -66,7 +66,7 @@ class Reconciler:
                 raise  # It was accepted once, by an operator of another version, and its pods run on.
             if before.phase in FINAL:
                 return Step(before, None)  # This generation of its spec is not observed: nobody could read it.
-            step = Step(refused(before, cause_of(error), self._cluster.clock()), 0.0)
+            step = Step(rejected(before, cause_of(error), self._cluster.clock()), 0.0)
         except TemporaryError as error:
             if under_way(before) or before.phase in FINAL:
                 raise

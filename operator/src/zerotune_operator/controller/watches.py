@@ -58,7 +58,7 @@ class Watch:
         """Watch until cancelled, whatever becomes of the API server meanwhile.
 
         Raises:
-            ZerotuneError: the API server refuses; no patience helps.
+            ZerotuneError: the API server rejects; no patience helps.
         """
         pause = _SHORTEST_PAUSE_SECONDS
         while True:

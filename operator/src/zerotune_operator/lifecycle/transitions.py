@@ -104,7 +104,7 @@ def suspended(previous: JobStatus, now: datetime) -> JobStatus:
     return enter(previous, "Suspended", "Stopped", "", now)
 
 
-def refused(previous: JobStatus, cause: RootCause, now: datetime) -> JobStatus:
+def rejected(previous: JobStatus, cause: RootCause, now: datetime) -> JobStatus:
     """The job cannot be started at all."""
     return _fail(previous, cause.failure_class, cause, now)
 

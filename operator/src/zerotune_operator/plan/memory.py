@@ -54,7 +54,7 @@ def _is_masked(spec: FineTuneJobSpec) -> bool:
     return packing != "wrapped" and spec.model.attn_implementation != "flash_attention_2"
 
 
-def refusal(
+def rejection(
     spec: FineTuneJobSpec, workload: Workload, candidates: tuple[ZeroCandidate, ...]
 ) -> ConfigurationError | None:
     """Why none of the candidates can run, or the one asked for cannot possibly; the hint says what would."""

@@ -13,7 +13,7 @@ from zerotune_operator.plan.config import infer_config, resolve_training, train_
 from zerotune_operator.plan.deepspeed import deepspeed_settings
 from zerotune_operator.plan.folders import check_folders
 from zerotune_operator.plan.layout import RuntimeLayout
-from zerotune_operator.plan.memory import inference_memory, refusal, training_workload
+from zerotune_operator.plan.memory import inference_memory, rejection, training_workload
 from zerotune_operator.plan.overrides import SCHEDULES, check_precision, merge_deepspeed
 from zerotune_operator.plan.precision import resolve_precision
 from zerotune_operator.plan.templates import check_templates
@@ -184,7 +184,7 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, i
         ),
         notes=(*_notes_on_model(shape, spec.data.max_length), *_notes_on_training(job, candidate, workload)),
     )
-    error = refusal(spec, workload, candidates)
+    error = rejection(spec, workload, candidates)
     if error is not None:
         raise DoesNotFitError(error.message, error.hint, plan)
     return plan

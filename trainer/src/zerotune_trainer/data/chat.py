@@ -113,7 +113,7 @@ class Chat:
         """The conversation as text, with the special tokens the template writes and no others.
 
         Raises:
-            DataError: the template refuses the conversation.
+            DataError: the template rejects the conversation.
             ConfigurationError: the template cannot be read.
         """
         with self._border(record):
@@ -200,7 +200,7 @@ class Chat:
     @contextmanager
     def _border(self, record: Record) -> Iterator[None]:
         hint = "change the conversation, or set model.chatTemplate"
-        with input_errors(DataError, f"{record.location}: the chat template refuses it", hint):
+        with input_errors(DataError, f"{record.location}: the chat template rejects it", hint):
             try:
                 yield
             except TemplateSyntaxError as error:

@@ -17,7 +17,7 @@ def read_records(records: Records, cache_dir: Path) -> Iterator[Record]:
     Raises:
         DataError: a file is broken, or there is no record at all.
         InputMissingError: a URI stands for no file.
-        ConfigurationError, TemporaryError: the store refuses or does not answer.
+        ConfigurationError, TemporaryError: the store rejects or does not answer.
     """
     yield from read_files(resolve(records, cache_dir))
 

@@ -1,4 +1,4 @@
-"""The tokenizer of the model that a job starts from, loaded whole or refused."""
+"""The tokenizer of the model that a job starts from, loaded whole or rejected."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def verify_shard(output: Folder, plan: WorkPlan, shard: int, names: InferenceOut
     """The marker of a shard that is whole and has these names of columns; else what is wrong with the shard, in words.
 
     Raises:
-        ConfigurationError, TemporaryError: the store refuses or does not answer, so that nobody knows.
+        ConfigurationError, TemporaryError: the store rejects or does not answer, so that nobody knows.
     """
     marker = written_shard(output, plan, shard)
     if isinstance(marker, Marker) and not marker.is_named_as(names):
@@ -82,7 +82,7 @@ def difference(output: Folder, expected: ManifestFile) -> str:
     """What does not agree between a file of the output folder and what is said of it; empty where all does.
 
     Raises:
-        ConfigurationError, TemporaryError: the store refuses or does not answer.
+        ConfigurationError, TemporaryError: the store rejects or does not answer.
     """
     try:
         found = measure(output, expected.path)
@@ -98,7 +98,7 @@ def measure(output: Folder, path: str) -> ManifestFile:
 
     Raises:
         InputMissingError: it is not there.
-        ConfigurationError, TemporaryError: the store refuses or does not answer.
+        ConfigurationError, TemporaryError: the store rejects or does not answer.
     """
     uri, digest, size = output.location.below(path).uri, hashlib.sha256(), 0
     with storage.store_errors(uri), storage.open_input(uri) as file:

@@ -159,7 +159,7 @@ def longest_prompt(data: InferenceData, context_length: int | None, max_new_toke
 
 def _compiled(text: str, sample: Sequence[Record]) -> Template:
     environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True, finalize=_refuse_null
+        undefined=StrictUndefined, keep_trailing_newline=True, finalize=_reject_null
     )
     try:
         template = environment.from_string(text)
@@ -171,7 +171,7 @@ def _compiled(text: str, sample: Sequence[Record]) -> Template:
     return template
 
 
-def _refuse_null(value: Any) -> Any:
+def _reject_null(value: Any) -> Any:
     """See that a template writes no null: Python's word for it, None, is no part of a prompt."""
     if value is None:
         raise _NullError("it writes a value that is null; say what to write in its place: {{ column or '' }}")

@@ -31,7 +31,7 @@ class OutputRow:
     error: str | None = None
 
 
-def refuse_clash(record: Record | None, names: InferenceOutputFormat) -> None:
+def reject_clash(record: Record | None, names: InferenceOutputFormat) -> None:
     """See that the output's own columns do not take the place of a column of the input.
 
     Raises:

@@ -18,7 +18,7 @@ from zerotune_trainer.data.lines import open_lines
 from zerotune_trainer.data.readers import Record, parse_object, read_file
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.inference.rows import refuse_clash
+from zerotune_trainer.inference.rows import reject_clash
 from zerotune_trainer.input_errors import input_errors
 
 SAMPLE = 100
@@ -62,7 +62,7 @@ def count_records(file: DataFile, names: InferenceOutputFormat) -> int:
         return _count_parquet(file, names)
     if file.format == "datasets":
         split = open_split(file)
-        refuse_clash(Record(dict.fromkeys(split.column_names), file.name, 1), names)
+        reject_clash(Record(dict.fromkeys(split.column_names), file.name, 1), names)
         return len(split)
     count = 0
     for item in _items(file):
@@ -70,7 +70,7 @@ def count_records(file: DataFile, names: InferenceOutputFormat) -> int:
         if isinstance(item, _Line):
             _check_line(item, names)
         elif count == 1:
-            refuse_clash(item, names)
+            reject_clash(item, names)
     return count
 
 
@@ -79,7 +79,7 @@ def _check_line(line: _Line, names: InferenceOutputFormat) -> None:
     wanted = (names.generation_column, names.error_column)
     # JSON may write any character of a name as an escape.
     if b"\\u" in line.text or any(name.encode() in line.text or not name.isalnum() for name in wanted):
-        refuse_clash(_entry(0, line).record, names)
+        reject_clash(_entry(0, line).record, names)
 
 
 def readable_records(file: DataFile) -> Iterator[Record]:
@@ -163,5 +163,5 @@ def _count_parquet(file: DataFile, names: InferenceOutputFormat) -> int:
     with storage.open_native(file.uri) as native, broken:
         parquet = ParquetFile(native)
         columns, rows = parquet.schema_arrow.names, int(parquet.metadata.num_rows)
-    refuse_clash(Record(dict.fromkeys(columns), file.name, 1), names)
+    reject_clash(Record(dict.fromkeys(columns), file.name, 1), names)
     return rows

@@ -89,7 +89,7 @@ def verify(place: Place, context: RankContext, gather: Gather) -> Work:
     """See which shards are whole. Every rank calls this, and all get the same answer.
 
     Raises:
-        ConfigurationError, TemporaryError: the store refuses or does not answer, so that nobody knows.
+        ConfigurationError, TemporaryError: the store rejects or does not answer, so that nobody knows.
     """
     return _together(place, _look(place, _share(place.plan, context)), gather)
 

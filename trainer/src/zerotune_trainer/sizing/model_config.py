@@ -140,7 +140,7 @@ def _fetch(url: str, model: str, most_bytes: int = _MOST_BYTES) -> bytes:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
             content: bytes = answer.read(most_bytes + 1)
     except urllib.error.HTTPError as error:
-        raise _refusal(error, url, model) from error
+        raise _rejection(error, url, model) from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise TemporaryError(
             f"{url} does not answer: {error}", "check the network and HF_ENDPOINT, or try again"
@@ -150,7 +150,7 @@ def _fetch(url: str, model: str, most_bytes: int = _MOST_BYTES) -> bytes:
     return content
 
 
-def _refusal(error: urllib.error.HTTPError, url: str, model: str) -> InputMissingError | TemporaryError:
+def _rejection(error: urllib.error.HTTPError, url: str, model: str) -> InputMissingError | TemporaryError:
     if error.code in (401, 403):
         return InputMissingError(
             f"{model} is not there, or not yours to read ({error.code})",

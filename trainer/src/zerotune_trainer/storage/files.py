@@ -24,7 +24,7 @@ def list_files(uri: str, suffixes: Sequence[str]) -> list[StoredFile]:
 
     Raises:
         InputMissingError: there is none.
-        ConfigurationError, TemporaryError: the store refuses or does not answer.
+        ConfigurationError, TemporaryError: the store rejects or does not answer.
     """
     location = locate(uri)
     with store_errors(uri):

@@ -27,7 +27,7 @@ def training_arguments(
         evaluates: Whether there are validation rows.
 
     Raises:
-        ConfigurationError: there will be no best state to load, or transformers refuses an argument or several
+        ConfigurationError: there will be no best state to load, or transformers rejects an argument or several
             together.
     """
     training, evaluation = config.training, config.evaluation

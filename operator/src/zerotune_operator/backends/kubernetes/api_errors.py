@@ -63,7 +63,7 @@ class ForbiddenError(ApiError, TemporaryError):
 
 
 class DeniedError(ApiError, TemporaryError):
-    """Admission refuses the object: a quota, a policy or a webhook of the cluster, which somebody may change."""
+    """Admission rejects the object: a quota, a policy or a webhook of the cluster, which somebody may change."""
 
     failure_class = "Forbidden"
 
@@ -125,7 +125,7 @@ def _error(status: int, causes: Sequence[Cause], message: str, request: str) -> 
 
 
 def _is_denied(causes: Sequence[Cause], message: str) -> bool:
-    """Whether admission refuses an object, whatever code it answers with: what is wrong with the object itself names
+    """Whether admission rejects an object, whatever code it answers with: what is wrong with the object itself names
     the fields, or how it was written.
     """
     by_policy = bool(causes) and not any(cause.field or cause.reason for cause in causes)

@@ -104,7 +104,7 @@ class KubernetesBackend:
         """Make the objects be; a Job that is there stays as it is.
 
         Raises:
-            ConfigurationError: the API server refuses them.
+            ConfigurationError: the API server rejects them.
             TemporaryError: it does not answer, or an object of such a name is there, and is not this job's.
         """
         shared = (self._owned.share(wanted) for wanted in manifests.shared)

@@ -96,7 +96,7 @@ class ClusterClient:
         """Make an object be as `wanted` (server-side apply); a repeat changes nothing.
 
         Raises:
-            ConfigurationError: the API server refuses it.
+            ConfigurationError: the API server rejects it.
             TemporaryError: it does not answer, or a quota or another object is in the way.
         """
         return await self._request("PATCH", path_of(wanted), _WRITE | {"force": "true"}, wanted, _APPLY)
@@ -106,10 +106,10 @@ class ClusterClient:
 
         Args:
             wanted: The object.
-            strict: Whether to refuse a field that its kind does not have: where a user has written a part of it.
+            strict: Whether to reject a field that its kind does not have: where a user has written a part of it.
 
         Raises:
-            ConfigurationError: the API server refuses it.
+            ConfigurationError: the API server rejects it.
             ConflictError: one of its name is there.
         """
         collection = path_of(wanted).rpartition("/")[0]

@@ -107,7 +107,7 @@ _OTHERS = {
 """Class and hint of any other reason, by what the API server calls the pod."""
 
 
-def refused_pods(message: str) -> Waiting:
+def rejected_pods(message: str) -> Waiting:
     """What a Job waits for whose pods are not created: in every case a class, the API server's words, and a hint.
 
     Args:

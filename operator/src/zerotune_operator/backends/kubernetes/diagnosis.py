@@ -163,7 +163,7 @@ def _storage(pod: Object, state: Object) -> Failure:
 
 
 def _never_ran(pod: Object) -> Failure:
-    """A pod that its node refused, or whose earlier containers failed."""
+    """A pod that its node rejected, or whose earlier containers failed."""
     status = pod["status"]
     told = [status.get("reason"), status.get("message"), *_failed_containers(pod)]
     return Failure(

@@ -37,8 +37,8 @@ def merge_overlay(template: Object, job: Job, installation: Installation, contai
     complete: Object = merged | {"spec": spec | dns}
     policy = installation.pod_policy
     policy = policy.model_copy(update={"secrets": (*policy.secrets, *_mounted_secrets(template))})
-    refused = check_pod(complete, policy, installation.trainer_image)
-    require_none((replace(each, path=_field_of(each.path, job)) for each in refused), job)
+    rejected = check_pod(complete, policy, installation.trainer_image)
+    require_none((replace(each, path=_field_of(each.path, job)) for each in rejected), job)
     return complete
 
 

@@ -95,7 +95,7 @@ class OwnedObjects:
         """Create the Secret of an attempt, of random content; one that is there stays: the operator reads no Secrets.
 
         Raises:
-            ConfigurationError: the API server refuses it.
+            ConfigurationError: the API server rejects it.
             TemporaryError: it does not answer.
         """
         try:

@@ -2,7 +2,7 @@
 
 A pod may run anything, so nothing in a report is trusted: numbers are finite and fit an API object, texts are short and
 without control characters, classes of failures are those that zerotune has. What is left can neither break a reconcile
-nor be refused by the API server as part of a status. Where a result lies is not for a pod to say either: that is the
+nor be rejected by the API server as part of a status. Where a result lies is not for a pod to say either: that is the
 job's `output.uri`.
 """
 

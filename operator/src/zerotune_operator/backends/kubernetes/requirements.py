@@ -50,7 +50,7 @@ def _unreachable(job: Job) -> Iterator[Problem]:
 
 
 def _mounted(job: Job) -> Iterator[str]:
-    """The folders where the user mounts volumes. A patch that is none is for the overlay to refuse."""
+    """The folders where the user mounts volumes. A patch that is none is for the overlay to reject."""
     for container in _items(_part(backend_of(job).pod, "spec"), "containers"):
         if container.get("name") == CONTAINER:
             yield from (str(mount.get("mountPath")) for mount in _items(container, "volumeMounts"))

@@ -1,6 +1,6 @@
 """Why a pod, or a Job without pods, waits for something that does not come by itself. Pure.
 
-no pod       events of the Job: the API server refuses to create pods
+no pod       events of the Job: the API server rejects to create pods
 not placed   the condition PodScheduled: the scheduler's reasons, resource by resource
 placed       states of the containers and events of the pod: image, volumes, Secrets, the container itself
 """
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from zerotune_operator.backends.kubernetes import pod_state
-from zerotune_operator.backends.kubernetes.creation import refused_pods
+from zerotune_operator.backends.kubernetes.creation import rejected_pods
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.scheduling import scheduling_hint, scheduling_reasons
 from zerotune_operator.backends.kubernetes.troubles import MISSING, Waiting, first_match, trouble, waiting_for
@@ -90,7 +90,7 @@ def waits_for(pod: Object, events: Iterable[Object]) -> Waiting | None:
 def job_waits_for(events: Iterable[Object], job: str) -> Waiting | None:
     """Why the pods of a Job cannot be created; None: nothing is known that keeps it from creating them."""
     messages = [event["message"] for event in _about(events, "Job", job) if event.get("reason") == _CREATION_REASON]
-    return refused_pods(messages[-1]) if messages else None
+    return rejected_pods(messages[-1]) if messages else None
 
 
 def could_not_start(reason: str, message: str) -> Waiting | None:

@@ -31,7 +31,7 @@ def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | N
     """The result at `uri`, where all of it is there and the job `uid` made it with this configuration.
 
     Raises:
-        ConfigurationError, TemporaryError: its store refuses or does not answer, so that nobody knows.
+        ConfigurationError, TemporaryError: its store rejects or does not answer, so that nobody knows.
     """
     manifest = _manifest(uri)
     if manifest is None or manifest.job.uid != uid or manifest.config_digest != config_digest:
