@@ -213,7 +213,7 @@ def test_a_change_that_may_be_is_stored_and_reads_as_one(namespace: str, tmp_pat
     check_update(parse_job(suspend.base), parse_job(stored))
 
 
-def test_explain_tells_what_a_field_is_and_its_default() -> None:
+def test_explain_reports_what_a_field_is_and_its_default() -> None:
     said = " ".join(_kubectl("explain", "ftj.spec.training").split())
     assert "learningRate <number> Peak learning rate. Default: 2e-05." in said
     assert "gradientCheckpointing <boolean> Recompute activations in the backward pass" in said
@@ -221,7 +221,7 @@ def test_explain_tells_what_a_field_is_and_its_default() -> None:
     assert "Sample among the likeliest tokens whose probabilities add up to this. Default: 1.0." in said
 
 
-def test_get_prints_a_table_that_tells_how_a_job_is_doing(namespace: str, tmp_path: Path) -> None:
+def test_get_prints_a_table_that_reports_how_a_job_is_doing(namespace: str, tmp_path: Path) -> None:
     for kind, status in yaml.safe_load((GOLDEN / "status.yaml").read_text()).items():
         base = next(case.base for case in read_cases("changes.yaml") if case.base["kind"] == kind)
         path = tmp_path / "job.json"

@@ -124,7 +124,7 @@ def test_one_of_two_replicas_leads_and_the_other_takes_over_when_it_dies(namespa
     assert _kubectl(*lease).startswith(leaders[0])
 
 
-def test_the_webhook_rejects_what_only_a_plan_can_tell(namespace: str) -> None:
+def test_the_webhook_rejects_what_only_a_plan_can_find(namespace: str) -> None:
     spec = {
         "method": "cpt",
         "model": {"uri": "pvc://models/base"},

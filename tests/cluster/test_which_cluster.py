@@ -41,7 +41,7 @@ def test_the_kubeconfig_of_the_shell_is_no_cluster_for_tests(monkeypatch: pytest
     assert cluster.named() == Path("/home/me/trial")
 
 
-def test_a_named_cluster_is_told_to_pull_and_not_loaded(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_cluster_is_asked_to_pull_and_not_loaded(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZEROTUNE_KUBECONFIG", "/home/me/trial")
 
     with pytest.raises(RuntimeError, match=r"/home/me/trial, a cluster of your own: .* `make push REGISTRY="):
@@ -71,7 +71,7 @@ def test_a_program_that_is_not_in_the_path_is_built(programs: Path, monkeypatch:
     assert (cache_folder() / "bin" / "helm").read_text() == "built\n"
 
 
-def test_without_go_one_is_told_to_install_it(programs: Path) -> None:
+def test_without_go_the_error_asks_to_install_it(programs: Path) -> None:
     with pytest.raises(RuntimeError, match=r"helm is built from source.* no `go` in PATH: install Go 1\.26"):
         components.build(("helm",))
 
@@ -145,7 +145,7 @@ def test_the_command_ends_with_a_sentence_and_not_with_a_traceback(programs: Pat
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_who_is_not_root_is_told_what_a_cluster_takes(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_not_root_is_reported_what_a_cluster_takes(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     with pytest.raises(RuntimeError, match=r"needs Linux and root: .* ZEROTUNE_KUBECONFIG"):

@@ -20,7 +20,7 @@ MANY = 80
 """More than the operator works on at a time."""
 
 
-def test_of_many_jobs_every_one_begins_once_and_is_told_of(kubeconfig: Path, tmp_path: Path) -> None:
+def test_of_many_jobs_every_one_begins_once_and_is_reported(kubeconfig: Path, tmp_path: Path) -> None:
     async def act(there: Stage) -> None:
         operator = there.start_operator()
         await until(lambda: operator.answers("/readyz"), "the operator is ready")
@@ -38,7 +38,7 @@ def test_of_many_jobs_every_one_begins_once_and_is_told_of(kubeconfig: Path, tmp
     asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
-def test_a_job_that_is_suspended_before_its_begin_was_told_is_stopped(kubeconfig: Path, tmp_path: Path) -> None:
+def test_a_job_that_is_suspended_before_its_begin_was_reported_is_stopped(kubeconfig: Path, tmp_path: Path) -> None:
     async def act(there: Stage) -> None:
         first = there.start_operator()
         await there.cluster.create(there.job_path, stand_in.job(inspected=False))

@@ -97,7 +97,7 @@ def test_the_next_attempt_runs_and_no_restart_is_counted(name: str, losses: dict
 
 
 @pytest.mark.parametrize("name", _CLASSES)
-def test_an_event_tells_of_the_loss(name: str, losses: dict[str, Loss], namespace: Namespace) -> None:
+def test_an_event_reports_the_loss(name: str, losses: dict[str, Loss], namespace: Namespace) -> None:
     metadata, spec = losses[name].pod["metadata"], losses[name].pod["spec"]
     told = namespace.kubectl("describe", "ftj", name).partition("Events:")[2]
     place = f"({metadata['name']}, {spec['nodeName']})"

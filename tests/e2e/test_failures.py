@@ -82,7 +82,7 @@ def test_a_host_that_stands_still_is_a_lost_peer_of_the_others(namespace: Namesp
 
 
 @pytest.mark.parametrize(("name", "memory"), [("hungry-start", "150Mi"), ("hungry", "450Mi")])
-def test_a_container_that_reaches_its_memory_limit_is_told_as_such(
+def test_a_container_that_reaches_its_memory_limit_is_reported_as_such(
     name: str, memory: str, namespace: Namespace, volume: Volume
 ) -> None:
     """While a node imports torch, and while it trains."""

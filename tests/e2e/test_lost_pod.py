@@ -47,7 +47,7 @@ def test_the_result_is_that_of_the_undisturbed_job(disturbed: Object, succeeded:
     assert _losses(volume, "disturbed") == pytest.approx(_losses(volume, "cpt"), rel=1e-4)
 
 
-def test_events_tell_of_the_loss_and_of_the_resumption(disturbed: Object, namespace: Namespace) -> None:
+def test_events_report_the_loss_and_of_the_resumption(disturbed: Object, namespace: Namespace) -> None:
     told = [event for event in namespace.events("disturbed") if event[1] not in ("Pending", "Planned")]
     assert told == [
         ("Normal", "Started"),

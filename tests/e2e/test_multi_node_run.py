@@ -32,7 +32,7 @@ def test_every_rank_is_proven_to_run_where_the_hostfile_says(succeeded: Object, 
     assert nodes <= {node["metadata"]["name"] for node in namespace.list("nodes")}
 
 
-def test_the_status_tells_the_plan_and_how_it_went(succeeded: Object) -> None:
+def test_the_status_reports_the_plan_and_how_it_went(succeeded: Object) -> None:
     plan = succeeded["plan"]
     assert (plan["nodes"], plan["worldSize"], plan["zeroStage"], plan["backend"]) == (2, 4, 3, "kubernetes")
     progress = succeeded["progress"]
@@ -75,7 +75,7 @@ def test_kubectl_get_shows_the_result(succeeded: Object, namespace: Namespace) -
     assert (shown["STEP"], shown["LOSS"]) == (f"{STEPS}/{STEPS}", succeeded["display"]["loss"])
 
 
-def test_events_tell_the_story_once(succeeded: Object, namespace: Namespace) -> None:
+def test_events_are_written_once(succeeded: Object, namespace: Namespace) -> None:
     told = [(kind, reason) for kind, reason in namespace.events("cpt") if reason != "Pending"]
     assert told == [("Normal", "Planned"), ("Normal", "Started"), ("Normal", "Succeeded")]
     described = namespace.kubectl("describe", "ftj", "cpt")

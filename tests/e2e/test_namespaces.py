@@ -14,7 +14,7 @@ from zerotune_devtools.harness.installation import installed
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
-def test_a_namespace_that_is_gone_keeps_no_other_waiting(kubeconfig: Path) -> None:
+def test_a_deleted_namespace_keeps_no_other_waiting(kubeconfig: Path) -> None:
     gone = f"gone-{uuid.uuid4().hex[:6]}"
     assert chart.kubectl("create", "namespace", gone).returncode == 0
     with installed(others=[gone]) as there:

@@ -141,7 +141,7 @@ def test_what_pods_need_is_made_again_where_it_is_deleted(kubeconfig: Path, tmp_
     asyncio.run(on_stage(kubeconfig, tmp_path, act))
 
 
-def test_without_the_webhook_the_status_tells_what_planning_finds(kubeconfig: Path, tmp_path: Path) -> None:
+def test_without_the_webhook_the_status_reports_what_planning_finds(kubeconfig: Path, tmp_path: Path) -> None:
     async def act(there: Stage) -> None:
         job = deepcopy(stand_in.job(inspected=False))
         job["spec"]["training"]["globalBatchSize"] = 3

@@ -72,7 +72,7 @@ def test_the_keys_are_in_the_secret_and_nowhere_else(
         assert store.access_key.encode() not in content, path
 
 
-def test_wrong_keys_are_told_as_such_at_once(store: ObjectStore, namespace: Namespace) -> None:
+def test_wrong_keys_are_reported_as_such_at_once(store: ObjectStore, namespace: Namespace) -> None:
     wrong = store.environment() | {"AWS_SECRET_ACCESS_KEY": "not-the-key"}
     namespace.apply(_secret("wrong-keys", wrong), _job("locked-out", "wrong-keys"))
     status = namespace.phase("ftj/locked-out", "Failed")

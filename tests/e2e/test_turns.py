@@ -82,7 +82,7 @@ class Scene:
         return phase
 
 
-def test_what_was_changed_meanwhile_is_looked_at_before_anything_is_told(kubeconfig: Path) -> None:
+def test_what_was_changed_meanwhile_is_read_before_anything_is_reported(kubeconfig: Path) -> None:
     async def act(scene: Scene) -> None:
         await scene.create()
         await scene.change({"spec": {"runPolicy": {"maxRestarts": 5}}})

@@ -17,7 +17,7 @@ from zerotune_devtools.harness.host_operator import HostOperator
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
-def test_a_leader_that_is_told_to_stop_is_followed_at_once(kubeconfig: Path, tmp_path: Path) -> None:
+def test_a_leader_that_is_asked_to_stop_is_followed_at_once(kubeconfig: Path, tmp_path: Path) -> None:
     async def stop(leader: HostOperator) -> None:
         assert await leader.stop() == 0
 

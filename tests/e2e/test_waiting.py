@@ -158,7 +158,7 @@ def test_the_status_names_what_a_job_waits_for_where_and_the_remedy(name: str, w
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_conditions_and_describe_tell_it_too(name: str, waiting: dict[str, Object], namespace: Namespace) -> None:
+def test_conditions_and_describe_report_it_too(name: str, waiting: dict[str, Object], namespace: Namespace) -> None:
     case = CASES[name]
     [running] = [found for found in waiting[name]["conditions"] if found["type"] == "Running"]
     assert running["status"] == "False"
@@ -166,7 +166,7 @@ def test_conditions_and_describe_tell_it_too(name: str, waiting: dict[str, Objec
     assert re.search(rf"Warning +{case.failure_class} .*{re.escape(case.says)}", told)
 
 
-def test_all_of_it_is_told_within_a_minute(
+def test_all_of_it_is_reported_within_a_minute(
     waiting: dict[str, Object], namespace: Namespace, figures: dict[str, str]
 ) -> None:
     events = namespace.list("events")

@@ -50,7 +50,7 @@ class Scene:
         await until(same, f"the listener knows {expected}", 20)
 
 
-def test_what_is_there_and_what_changes_is_told(tmp_path: Path) -> None:
+def test_what_is_there_and_what_changes_is_reported(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         await scene.knows({"first": "1"})
         await scene.create("second")
@@ -61,7 +61,7 @@ def test_what_is_there_and_what_changes_is_told(tmp_path: Path) -> None:
     asyncio.run(_run(tmp_path, act))
 
 
-def test_what_happens_during_an_outage_is_told_after_it(tmp_path: Path) -> None:
+def test_what_happens_during_an_outage_is_reported_after_it(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         await scene.create("second")
         await scene.knows({"first": "1", "second": "1"})

@@ -151,7 +151,7 @@ def test_files_of_no_plan_are_removed_from_the_own_folder(tmp_path: Path, stub_j
 
 
 @pytest.mark.parametrize("name", ["part-000003.jsonl", "results.json"])
-def test_a_finished_job_whose_files_are_gone_makes_them_again(
+def test_a_finished_job_whose_files_are_missing_makes_them_again(
     tmp_path: Path, stub_job: Callable[..., Any], name: str
 ) -> None:
     output, job = tmp_path / "output", stub_job(RECORDS)

@@ -76,7 +76,7 @@ def test_a_generated_name_is_for_kubectl_create(tmp_path: Path) -> None:
         load_jobs(path)
 
 
-def test_everything_wrong_is_said_at_once_with_its_line(tmp_path: Path) -> None:
+def test_everything_wrong_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
     broken = TRAINING.replace("method: cpt", "method: cpd").replace("learningRate: 2e-5", "learningRat: 2e-5")
     path = _file(tmp_path, broken, INFERENCE.replace("data: {uris", "data: {urls"))
     with pytest.raises(InvalidManifestError) as caught:
@@ -149,7 +149,7 @@ def test_what_the_api_server_has_accepted_is_read_as_it_is() -> None:
     assert read_job(resource) == parse_job(resource)
 
 
-def test_a_resource_of_another_version_of_the_schema_is_told_field_by_field() -> None:
+def test_a_resource_of_another_version_of_the_schema_is_reported_field_by_field() -> None:
     resource = resource_of("cpt")
     resource["spec"] |= {"methods": "cpt", "training": {"maxSteps": "many"}}
 

@@ -79,12 +79,12 @@ def test_a_value_that_holds_itself_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("levels", [120, 8000])
-def test_what_is_nested_too_deep_is_told(levels: int) -> None:
+def test_what_is_nested_too_deep_is_reported(levels: int) -> None:
     text = "a: " + "[" * levels + "]" * levels
     assert f"is nested more than {MOST_LEVELS} levels deep" in _read(text).problems[0].message
 
 
-def test_a_tab_is_told_with_its_remedy() -> None:
+def test_a_tab_is_reported_with_its_remedy() -> None:
     assert _read("a:\n\tb: 1\n").problems[0].message.endswith("YAML is indented with spaces, replace the tab")
 
 

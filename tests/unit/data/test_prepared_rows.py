@@ -38,7 +38,7 @@ def test_cpt_trains_every_token_and_ends_every_document(
     assert prepared.validation is None
 
 
-def test_cpt_wraps_unless_told_otherwise_and_sft_does_not_pack(make_config: MakeConfig) -> None:
+def test_cpt_wraps_by_default_and_sft_does_not_pack(make_config: MakeConfig) -> None:
     record = [{"text": "x"}]
     assert data.packing_of(make_config(record, method="cpt")) == "wrapped"
     assert data.packing_of(make_config(record, method="sft")) == "none"

@@ -29,7 +29,7 @@ def text_of(make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, created
         ("strftime_now('%Y') if strftime_now is defined else 'never'", "2024"),
     ],
 )
-def test_a_template_is_told_when_the_job_was_created(
+def test_a_template_knows_when_the_job_was_created(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, expression: str, wanted: str
 ) -> None:
     tokenizer.chat_template = "[{{ " + expression + " }}]" + CHATML

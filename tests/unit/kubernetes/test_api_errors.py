@@ -55,7 +55,7 @@ def error(code: int, reason: str, message: str, *causes: dict[str, str]) -> Zero
         ((418, "Teapot", "no"), UnknownAnswerError, ""),
     ],
 )  # fmt: skip
-def test_an_answer_is_told_by_its_code_reason_and_causes(answer: Any, kind: type[ZerotuneError], hint: str) -> None:
+def test_an_error_is_classified_by_code_reason_and_causes(answer: Any, kind: type[ZerotuneError], hint: str) -> None:
     found = error(*answer)
     assert type(found) is kind
     assert isinstance(found, ApiError)

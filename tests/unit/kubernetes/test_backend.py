@@ -54,7 +54,7 @@ def test_a_job_of_a_resource_that_had_the_name_before_is_not_the_attempts() -> N
     assert asyncio.run(_has_started(store))
 
 
-def test_the_last_pod_of_a_job_counts_when_the_job_is_gone() -> None:
+def test_the_last_pod_of_a_job_counts_when_the_job_is_deleted() -> None:
     store = Store()
     store.children(KEY).keep_pod("tune-a0-0-old", _pod("old"))
 
@@ -63,7 +63,7 @@ def test_the_last_pod_of_a_job_counts_when_the_job_is_gone() -> None:
     assert seen.closed
 
 
-def test_an_attempt_goes_on_as_long_as_a_pod_runs_whose_job_is_gone() -> None:
+def test_an_attempt_goes_on_as_long_as_a_pod_runs_whose_job_is_deleted() -> None:
     """It was deleted by hand, and its pods save; or they were orphaned."""
     known = (store := Store()).children(KEY)
     known.keep_job("tune-a0", _job("j"))
@@ -96,7 +96,7 @@ def test_an_attempt_is_what_its_job_says_whatever_version_made_it(version: str) 
     )
 
 
-def test_what_is_heard_of_a_resource_after_its_end_is_not_kept() -> None:
+def test_what_arrives_about_a_resource_after_its_end_is_not_kept() -> None:
     store = Store()
     store.children(KEY).keep_pod("tune-a0-0-old", _pod("old"))
 

@@ -34,7 +34,7 @@ def test_what_a_node_waits_for_is_named_with_the_remedy(name: str) -> None:
         ("restricted", "Forbidden", 'violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'),
     ],
 )
-def test_what_security_forbids_is_told_in_its_own_words(name: str, kind: str, phrase: str) -> None:
+def test_what_security_forbids_is_reported_in_its_own_words(name: str, kind: str, phrase: str) -> None:
     found = nodes_of(name)[0].failure
     assert found is not None
     assert found.failure_class == kind
@@ -49,7 +49,7 @@ def test_two_tries_of_the_same_pull_read_the_same() -> None:
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_nobody_is_told_to_make_the_configuration_that_zerotune_makes(ours: bool) -> None:
+def test_nobody_is_asked_to_make_the_configuration_that_zerotune_makes(ours: bool) -> None:
     """Somebody deleted it. A ConfigMap that the user mounts is another matter."""
     missing = "own" if ours else "theirs"
     said = f'MountVolume.SetUp failed for volume "job" : configmap "{missing}" not found'
@@ -79,7 +79,7 @@ def test_an_image_without_the_launcher_is_a_fault_of_the_image_and_not_retried(c
     assert "backend.kubernetes.image" in found.hint
 
 
-def test_a_pod_that_is_to_run_as_root_is_told_the_field() -> None:
+def test_a_pod_that_is_to_run_as_root_is_rejected_with_the_field() -> None:
     message = 'container\'s runAsUser breaks non-root policy (pod: "own-0-x", container: trainer)'
     state = {"waiting": {"reason": "CreateContainerConfigError", "message": message}}
     status = {"phase": "Pending", "containerStatuses": [{"name": "trainer", "state": state}]}
@@ -88,7 +88,7 @@ def test_a_pod_that_is_to_run_as_root_is_told_the_field() -> None:
     assert "leave runAsUser out of securityContext under backend.kubernetes.pod.spec" in found.hint
 
 
-def test_a_claim_for_one_pod_or_node_is_told_to_be_shared() -> None:
+def test_a_claim_for_one_pod_or_node_is_asked_to_be_shared() -> None:
     access = "1 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
     placed = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     placed |= {"message": f"0/1 nodes are available: {access}. preemption: 0/1 nodes are available."}
@@ -160,7 +160,7 @@ def failed(name: str) -> Failure:
     return failure
 
 
-def test_a_container_out_of_memory_is_told_from_one_that_was_killed() -> None:
+def test_a_container_out_of_memory_is_distinguished_from_one_that_was_killed() -> None:
     first, second = nodes_of("oom")
     assert (first.state, first.exit_code, first.pod, first.node) == ("ended", 137, "oom-a0-0-mz9nv", "test-bed")
     assert first.failure == Failure(
@@ -197,7 +197,7 @@ def test_a_launcher_that_says_why_is_believed() -> None:
     assert failed("data-error") == Failure(failure_class="Data", message="line 7 is bad", rank=0, exit_code=65)
 
 
-def test_a_launcher_is_told_with_the_uris_that_the_user_wrote() -> None:
+def test_a_launcher_is_reported_with_the_uris_that_the_user_wrote() -> None:
     """At its end, and by HTTP before that."""
     own = Failure(
         failure_class="Data",
@@ -314,7 +314,7 @@ def test_a_launcher_that_never_ran_or_used_too_much_is_at_fault_itself(name: str
     assert node.failure.hint
 
 
-def test_a_pod_that_its_node_rejects_is_told_with_the_reason() -> None:
+def test_a_pod_that_its_node_rejects_is_reported_with_the_reason() -> None:
     pod = recording("silent")["pods"][0]
     pod["status"] = {
         "phase": "Failed",

@@ -150,7 +150,7 @@ def test_a_job_that_is_about_to_end_by_itself_is_left_alone() -> None:
     played(act)
 
 
-def test_a_job_that_does_not_notice_its_end_is_told_to_and_then_deleted() -> None:
+def test_a_job_that_does_not_notice_its_end_is_asked_to_and_then_deleted() -> None:
     async def act(scene: Scene) -> None:
         end_pod(scene)
         assert await scene.close(seconds=10) == ["PATCH jobs"]

@@ -92,7 +92,7 @@ def test_the_result_counts_only_when_every_node_has_ended() -> None:
     assert seen.output is None
 
 
-def test_a_result_that_the_launcher_told_over_http_counts_too() -> None:
+def test_a_result_that_the_launcher_reported_over_http_counts_too() -> None:
     view = view_of("done")
     completion = Completion(job_uid="u-1", config_digest="d-1", uri="s3://another/run", files=1, bytes=2, progress=LAST)
     answer = NodeProgress(job="j", attempt=0, host="host-0", ranks=[], completion=completion)
@@ -241,12 +241,12 @@ def inspected(message: str, exit_code: int = 0) -> ClusterView:
     return view
 
 
-def test_an_inspection_tells_the_shape_of_the_model() -> None:
+def test_an_inspection_reports_the_shape_of_the_model() -> None:
     message = json.dumps({"shape": SHAPE.model_dump(by_alias=True, exclude_none=True, mode="json")})
     assert shape_of_inspection(inspected(message)) == SHAPE
 
 
-def test_an_inspection_that_waits_is_told_from_one_that_failed() -> None:
+def test_an_inspection_that_waits_is_distinguished_from_one_that_failed() -> None:
     assert shape_of_inspection(view_of("running")) is None
     placed, rejected = (shape_of_inspection(view_of(name)) for name in ("no-claim", "no-account"))
     assert isinstance(placed, RootCause)

@@ -171,7 +171,7 @@ def test_names_in_fields_of_the_job_itself_are_judged_too(spec: dict[str, Any], 
     check(job, "kubernetes")  # Without a cluster nobody knows which names it allows.
 
 
-def test_everything_that_is_not_allowed_is_said_at_once() -> None:
+def test_everything_that_is_not_allowed_is_reported_at_once() -> None:
     with pytest.raises(InvalidManifestError) as rejected:
         _check({"hostNetwork": True, "hostPID": True, **volume(hostPath={"path": "/"})}, RESTRICTED)
     assert len(rejected.value.problems) == 3

@@ -98,7 +98,7 @@ def test_a_plan_without_a_uid_shows_where_the_hash_will_be() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_pods_are_told_whose_they_are_by_what_comes_with_them(case: str) -> None:
+def test_pods_know_whose_they_are_by_what_comes_with_them(case: str) -> None:
     made = rendered(case)
     metadata = made.job["spec"]["template"]["metadata"] | {"uid": "p"}
     told = {

@@ -30,7 +30,7 @@ def test_place_of_a_rank() -> None:
     }
 
 
-def test_what_imports_look_at() -> None:
+def test_what_imports_read() -> None:
     assert node_variables(Launch(cache_dir="/c", accelerator="cuda", threads_per_rank=7)) == {
         "DS_ACCELERATOR": "cuda",
         "OMP_NUM_THREADS": "7",

@@ -25,7 +25,7 @@ def test_output_in_a_home_with_spaces_and_umlauts_is_where_storage_looks(
     assert locate(output_uri(job(), folder)).local == folder.output
 
 
-def test_a_user_without_a_home_is_told_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_is_asked_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
     import pwd
 
     def unknown(_: int) -> None:

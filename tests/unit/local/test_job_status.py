@@ -227,7 +227,7 @@ def test_the_deadline_fails_the_job_and_the_end_of_its_nodes_changes_nothing() -
     assert over.attempts[-1].end_time == at(13)
 
 
-def test_a_job_whose_runner_is_gone_is_not_running() -> None:
+def test_a_job_whose_runner_has_died_is_not_running() -> None:
     lost = abandoned(RUNNING, at(60))
     assert (lost.phase, lost.attempts[-1].outcome) == ("Failed", "Failed")
     assert lost.root_cause == RootCause(

@@ -75,7 +75,7 @@ def test_a_status_is_read_back_whole(home: Home) -> None:
     assert folder.read_status() == status
 
 
-def test_a_second_runner_is_told_who_the_first_is(home: Home) -> None:
+def test_a_second_runner_reads_who_the_first_is(home: Home) -> None:
     folder = home.create("FineTuneJob", "cwe")
     hold = (
         "import sys; from pathlib import Path; from zerotune_operator.backends.local.state import JobFolder\n"
@@ -96,7 +96,7 @@ def test_a_second_runner_is_told_who_the_first_is(home: Home) -> None:
         pass
 
 
-def test_a_node_holds_the_lock_of_a_runner_that_is_gone(home: Home, tmp_path: Path) -> None:
+def test_a_node_holds_the_lock_of_a_runner_that_has_died(home: Home, tmp_path: Path) -> None:
     folder = home.create("FineTuneJob", "cwe")
     node = NodeProcess("127.0.0.1", ("sleep", "60"), {}, tmp_path / "log", tmp_path / "message")
     with folder.locked() as lock:

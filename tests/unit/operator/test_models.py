@@ -91,7 +91,7 @@ async def test_a_model_that_has_changed_is_looked_at_whatever_anybody_knows() ->
     assert await found(resource("asks", 2), failed, other) == Source(URI, shape(1))
 
 
-async def test_a_job_that_has_begun_goes_on_from_the_output_of_one_that_is_gone() -> None:
+async def test_a_job_that_has_begun_goes_on_from_the_output_of_a_deleted_one() -> None:
     asking = resource("asks", 2)
     asking["spec"]["model"] = {"fromFineTuneJob": "base"}
     assert isinstance(await found(asking, JobStatus()), Awaited)

@@ -58,7 +58,7 @@ def test_jobs_and_pods_come_change_and_go() -> None:
     assert store.children(KEY).pods == {}
 
 
-def test_what_was_last_seen_of_a_pod_is_kept_until_its_job_is_gone() -> None:
+def test_what_was_last_seen_of_a_pod_is_kept_until_its_job_is_deleted() -> None:
     known = Store().children(KEY)
     owner = {"kind": "Job", "name": "cpt-a0"}
     pod = {
@@ -85,7 +85,7 @@ def running(number: int) -> dict[str, Any]:
     return pod_at(number, phase="Running", containerStatuses=[{"name": "trainer", "state": {"running": {}}}])
 
 
-def test_only_what_a_pod_tells_is_news() -> None:
+def test_only_what_a_pod_reports_is_news() -> None:
     known = Store().children(KEY)
     placed = [{"type": "PodScheduled", "status": "True"}]
     creating = [{"name": "trainer", "state": {"waiting": {"reason": "ContainerCreating"}}}]
@@ -101,7 +101,7 @@ def test_only_what_a_pod_tells_is_news() -> None:
     assert known.keep_pod("p", pod_at(7, phase="Succeeded"))
 
 
-def test_only_what_a_job_tells_is_news() -> None:
+def test_only_what_a_job_reports_is_news() -> None:
     known = Store().children(KEY)
 
     assert known.keep_job("cpt-a0", version(1))

@@ -108,7 +108,7 @@ def test_records_are_shared_out_evenly_or_rejected_with_sizes_that_work(
     assert (wanted or batch.global_size, share or batch.micro) == (batch.global_size, batch.micro)
 
 
-def test_eight_records_a_rank_where_nothing_is_said() -> None:
+def test_eight_records_a_rank_where_nothing_is_reported() -> None:
     assert inference_batch(None, None, 4) == Batch(global_size=32, micro=8, accumulation=1, data_parallel=4)
 
 

@@ -38,13 +38,13 @@ def estimate(run: Run) -> ZeroCandidate:
     return candidate
 
 
-def test_no_run_that_ran_out_of_memory_is_said_to_fit() -> None:
+def test_no_run_that_ran_out_of_memory_is_reported_to_fit() -> None:
     failed = {run.source: estimate(run).verdict for run in RUNS if run.outcome == "out of memory"}
     assert len(failed) >= 8
     assert [source for source, verdict in failed.items() if verdict == "fits"] == []
 
 
-def test_at_most_one_run_that_ran_is_said_not_to_fit() -> None:
+def test_at_most_one_run_that_ran_is_reported_not_to_fit() -> None:
     ran = [(run.source, run.tokens) for run in RUNS if run.outcome == "ran" and estimate(run).verdict == "does not fit"]
     assert len(RUNS) >= 40
     assert len(ran) <= 1, ran

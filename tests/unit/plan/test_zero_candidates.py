@@ -348,7 +348,7 @@ def test_a_fixed_stage_that_may_just_fit_is_taken_with_a_warning(plan_training: 
     assert plan.notes == ("ZeRO-2 is asked for, but tight: 91% of a GPU, 2% of a node",)
 
 
-def test_nodes_with_too_little_memory_are_told_how_much_it_takes(plan_training: PlanOf) -> None:
+def test_nodes_with_too_little_memory_read_how_much_it_takes(plan_training: PlanOf) -> None:
     with pytest.raises(ConfigurationError) as caught:
         plan_training(on="llama-3.1-8b", topology=H100 | {"memory": "16Gi"})
     assert caught.value.message.endswith("ZeRO-3 takes 23.0 GiB of a node's 16.0 GiB")
@@ -357,7 +357,7 @@ def test_nodes_with_too_little_memory_are_told_how_much_it_takes(plan_training: 
     assert plan_training(on="llama-3.1-8b", topology=H100 | {"memory": memory})
 
 
-def test_a_cpu_node_with_too_little_memory_is_told_how_much_it_takes(plan_training: PlanOf) -> None:
+def test_a_cpu_node_with_too_little_memory_reports_how_much_it_takes(plan_training: PlanOf) -> None:
     with pytest.raises(ConfigurationError) as caught:
         plan_training(on="llama-3.1-8b", topology={"memory": "64Gi"}, zero={"stage": 0})
     remedy, memory = caught.value.hint.rsplit(" ", 1)

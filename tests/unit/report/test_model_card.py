@@ -42,7 +42,7 @@ def test_what_is_not_known_is_left_out(write_run: WriteRun, tmp_path: Path) -> N
     assert set(card.data.to_dict()) == {"library_name", "pipeline_tag", "tags", "model_name"}
 
 
-def test_text_tells_data_training_results_and_use(write_run: WriteRun, tmp_path: Path) -> None:
+def test_text_reports_data_training_results_and_use(write_run: WriteRun, tmp_path: Path) -> None:
     results = {"perplexity": 20.5, "firstPerplexity": 900.0, "counts": {"train": {"records": 12, "skipped": 3}}}
     processing = {"file": "file:///code/clean.py", "function": "clean"}
     data = {"train": {"uris": ["file:///d/a.jsonl"]}, "columns": {"text": "body"}, "processing": processing}

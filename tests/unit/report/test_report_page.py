@@ -164,7 +164,7 @@ def test_one_step_is_a_mark(write_run: WriteRun, tmp_path: Path) -> None:
     assert sum(tag == "circle" for tag, _ in page.elements) == 5
 
 
-def test_no_logged_step_is_said(write_run: WriteRun, tmp_path: Path) -> None:
+def test_no_logged_step_is_reported(write_run: WriteRun, tmp_path: Path) -> None:
     page = read(write_report(tmp_path, write_run([])))
     assert "No step was logged." in page.text
 

@@ -32,7 +32,7 @@ CAUSE = RootCause(failure_class="Configuration", message="no", hint="yes", exit_
 DONE = OutputSummary(uri="pvc://results/run", files=3, bytes=1234)
 
 
-def test_a_life_with_a_restart_is_told_phase_by_phase() -> None:
+def test_a_life_with_a_restart_is_reported_phase_by_phase() -> None:
     assert story(
         seen(running("a")),
         seen(ended("a", "OutOfMemory", 71)),
@@ -53,7 +53,7 @@ def test_a_life_with_a_restart_is_told_phase_by_phase() -> None:
     ]
 
 
-def test_a_plan_is_told_also_where_the_job_was_further_by_then() -> None:
+def test_a_plan_is_reported_also_where_the_job_was_further_by_then() -> None:
     runs, failed = told(seen(running("a"))), told(seen(ended("a", "Data", 65)))
     first, then = changes(JobStatus(), runs)
     assert (first, then.reason) == (PLANNED, "Started")
@@ -62,14 +62,14 @@ def test_a_plan_is_told_also_where_the_job_was_further_by_then() -> None:
     assert [event.reason for event in changes(JobStatus(), rejected(JobStatus(), CAUSE, at(1)))] == ["Failed"]
 
 
-def test_where_an_attempt_goes_on_is_told_once_it_is_known() -> None:
+def test_where_an_attempt_goes_on_is_reported_once_it_is_known() -> None:
     told_late = story(seen(running("a")), seen(resumed(4)), seen(resumed(4)), Observation(0, (ended("a"),), DONE))
     assert [event.reason for event in told_late] == ["Planned", "Started", "Resumed", "Succeeded"]
     at_the_end = Observation(0, (ended("a"),), DONE, Progress(step=9, total=9, first_step=4))
     assert [event.reason for event in story(seen(running("a")), at_the_end)][2:] == ["Resumed", "Succeeded"]
 
 
-def test_what_a_node_waits_for_is_told_once_and_again_when_it_is_something_else() -> None:
+def test_what_a_node_waits_for_is_reported_once_and_again_when_it_is_something_else() -> None:
     pull, quota = seen(waiting("a", "ImagePull")), seen(waiting("a", "QuotaExceeded"))
     assert story(pull, pull, seen(waiting("a")), quota) == [
         PLANNED,
@@ -89,7 +89,7 @@ def test_a_job_that_cannot_be_planned_yet_says_what_for() -> None:
     assert changes(JobStatus(), waits) == [EventText("Normal", "Pending", "FineTuneJob base has not succeeded yet")]
 
 
-def test_a_queue_and_a_stop_are_told() -> None:
+def test_a_queue_and_a_stop_are_reported() -> None:
     queued, policy = seen(waiting("a"), queued=True), RunPolicy(suspend=True)
     status = told(queued)
     assert changes(START, status) == [EventText("Normal", "Queued", "the queue has yet to admit the job")]

@@ -176,7 +176,7 @@ def test_a_disruption_in_a_stop_that_was_asked_for_suspends() -> None:
     assert (status.phase, status.attempts[0].outcome, status.root_cause) == ("Suspended", "Stopped", None)
 
 
-def test_a_failure_is_told_while_other_nodes_still_run_and_kept_when_its_pod_has_gone() -> None:
+def test_a_failure_is_reported_while_other_nodes_still_run_and_kept_when_its_pod_is_deleted() -> None:
     both = seen(running("a"), running("b"))
     status = told(both, seen(ended("a", "OutOfMemory", 71), running("b")))
     assert (status.phase, status.attempts[0].failure_class) == ("Running", "OutOfMemory")

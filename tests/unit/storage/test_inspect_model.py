@@ -87,7 +87,7 @@ def test_a_store_or_hub_that_does_not_answer(
     assert "http://127.0.0.1:9/org/model/resolve/v2/config.json does not answer" in said["message"]
 
 
-def test_a_termination_log_that_cannot_be_written_is_said(folder: Path, tmp_path: Path) -> None:
+def test_a_termination_log_that_cannot_be_written_is_reported(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "zerotune_trainer.inspect_model", folder.as_uri(), "--termination-log", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 64

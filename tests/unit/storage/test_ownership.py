@@ -157,7 +157,7 @@ def test_of_attempts_at_once_the_latest_has_the_bucket_in_the_end(bucket: str, t
         assert ends[-1] == "done" and all(text.startswith("SupersededError") for text in ends[:-1]), ends
 
 
-def test_a_later_attempt_takes_over_and_the_earlier_one_is_told(open_again: Callable[[str], Folder]) -> None:
+def test_a_later_attempt_takes_over_and_the_earlier_one_is_reported(open_again: Callable[[str], Folder]) -> None:
     first, second = (Ownership(open_again(f"host-{n}"), identity(attempt=n)) for n in (1, 2))
     first.acquire()
     first.verify()
@@ -170,7 +170,7 @@ def test_a_later_attempt_takes_over_and_the_earlier_one_is_told(open_again: Call
     second.acquire()
 
 
-def test_another_job_is_told_whose_the_folder_is(open_again: Callable[[str], Folder]) -> None:
+def test_another_job_reads_whose_the_folder_is(open_again: Callable[[str], Folder]) -> None:
     Ownership(open_again("a"), identity()).acquire()
     other = Ownership(open_again("b"), identity("two"))
     for late in (other.verify, other.acquire):
@@ -186,14 +186,14 @@ def test_a_torn_owner_file_is_nobodys(open_again: Callable[[str], Folder], torn:
     ownership.verify()
 
 
-def test_a_torn_owner_file_beside_other_files_is_told(open_again: Callable[[str], Folder]) -> None:
+def test_a_torn_owner_file_beside_other_files_is_reported(open_again: Callable[[str], Folder]) -> None:
     open_again("a").write(OWNER_NAME, b"")
     open_again("a").write("model.safetensors", b"weights")
     with pytest.raises(ConfigurationError, match=r"no job has written: model.safetensors, and its .* cannot be read"):
         Ownership(open_again("b"), identity()).acquire()
 
 
-def test_an_owner_file_that_is_gone_says_nothing_of_the_job(
+def test_a_missing_owner_file_says_nothing_of_the_job(
     open_again: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zerotune_trainer.storage.folders._LATE_SECONDS", 1)
