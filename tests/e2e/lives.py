@@ -23,6 +23,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 KINDS = {
     "Service": "/api/v1/namespaces/{}/services",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "Secret": "/api/v1/namespaces/{}/secrets",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "Job": "/apis/batch/v1/namespaces/{}/jobs",
     "Pod": "/api/v1/namespaces/{}/pods",
@@ -239,7 +240,7 @@ def expect_a_good_end(life: Life) -> None:
     assert (life.status["phase"], life.status["restarts"]) == ("Succeeded", 1)
     assert [attempt["outcome"] for attempt in life.status["attempts"]] == ["Failed", "Succeeded"]
     kinds = Counter(kind for kind, name in life.objects if "inspect" not in name)
-    assert kinds == {"Service": 1, "NetworkPolicy": 1, "ConfigMap": 2, "Job": 2, "Pod": 2}
+    assert kinds == {"Service": 1, "NetworkPolicy": 1, "ConfigMap": 2, "Secret": 2, "Job": 2, "Pod": 2}
     assert len(life.events) == len(set(life.events))
     assert {reason for _, reason, _ in life.events} >= {"Planned", "Started", "Restarting", "Succeeded"}
 

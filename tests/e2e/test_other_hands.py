@@ -127,8 +127,11 @@ def test_what_pods_need_is_made_again_where_it_is_deleted(kubeconfig: Path, tmp_
         for kind in ("ConfigMap", "Service", "NetworkPolicy"):
             [found] = await there.belongings(kind)
             made[f"{KINDS[kind].format(there.namespace)}/{found['metadata']['name']}"] = found
+        [secret] = await there.belongings("Secret")
         for path in made:
             await there.cluster.delete(path)
+        # It belongs to the ConfigMap: the garbage collector deletes both.
+        await until(lambda: _is_deleted(there, secret), "the Secret is deleted with its ConfigMap")
         for path, before in made.items():
             again = await until(partial(_new, there, path, before), f"{path} is made again", 120)
             assert again.get("data") == before.get("data")
@@ -202,6 +205,10 @@ async def _runs(there: Stage, attempt: int) -> bool:
 
 async def _is_gone(there: Stage, kind: str, name: str) -> bool:
     return name not in [each["metadata"]["name"] for each in await there.belongings(kind)]
+
+
+async def _is_deleted(there: Stage, secret: Object) -> bool:
+    return secret["metadata"]["uid"] not in [each["metadata"]["uid"] for each in await there.belongings("Secret")]
 
 
 async def _new(there: Stage, path: str, before: Object) -> Object | None:

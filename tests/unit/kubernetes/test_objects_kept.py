@@ -199,7 +199,7 @@ def test_what_pods_need_is_made_again_where_it_is_deleted(soon: bool) -> None:
         scene.now = NOW + timedelta(seconds=10 if soon else 60)
         await scene.backend.restore(ref, lacking if soon else seen, lambda: scene.plan)
         made = ["POST services", "POST networkpolicies", "POST configmaps"]
-        assert scene.objects.asked == (["POST secrets", *made] if soon else made)
+        assert scene.objects.asked == ([*made, "POST secrets"] if soon else made)
         assert all(scene.objects.known[path_of(wanted)]["metadata"]["uid"] for wanted in shared)
 
     played(act)
@@ -222,6 +222,9 @@ def test_the_secret_of_an_attempt_is_random_and_stays_as_it_was_made() -> None:
         assert "stringData" not in manifests.secret
         made = scene.objects.known[path_of(manifests.secret)]
         assert re.fullmatch("[0-9a-f]{64}", made["stringData"]["rendezvous-secret"])
+        (config_map,) = (each for path, each in scene.objects.known.items() if "/configmaps/" in path)
+        [owner] = made["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"]) == ("ConfigMap", config_map["metadata"]["uid"])
         await scene.backend.apply(manifests)
         assert scene.objects.known[path_of(manifests.secret)] == made
         del scene.objects.known[path_of(manifests.secret)]

@@ -107,8 +107,8 @@ class KubernetesBackend:
             ConfigurationError: the API server rejects them.
             TemporaryError: it does not answer, or an object of such a name is there, and is not this job's.
         """
-        shared = (self._owned.share(wanted) for wanted in manifests.shared)
-        await asyncio.gather(*shared, self._owned.make_secret(manifests.secret))
+        *_, config_map = await asyncio.gather(*(self._owned.share(wanted) for wanted in manifests.shared))
+        await self._owned.make_secret(manifests.secret, config_map)
         await self._owned.make(manifests.job)
         self._known.restored_at = self._cluster.clock()
 
@@ -190,15 +190,16 @@ class KubernetesBackend:
             return  # An operator of an earlier version named the objects of this attempt.
         client = self._cluster.client
         manifests = self.render(plan())
-        if lacks:
-            await self._owned.make_secret(manifests.secret)
         for wanted in manifests.shared:
-            if await client.read_metadata(wanted) is None:
+            found = await client.read_metadata(wanted)
+            if found is None:
                 _logger.warning("%s %s was deleted, and is made again", wanted["kind"], wanted["metadata"]["name"])
-                await self._owned.share(wanted)
+                found = await self._owned.share(wanted)
+            if lacks and wanted["kind"] == "ConfigMap":
+                await self._owned.make_secret(manifests.secret, found)
 
     async def clean_up(self, newest: int) -> None:
-        """Delete the Job and the ConfigMap of the attempt that the status no longer lists.
+        """Delete the Job, the ConfigMap and the Secret of the attempt that the status no longer lists.
 
         Args:
             newest: Number of the newest attempt.

@@ -78,11 +78,15 @@ class OwnedObjects:
         _require_owner(made, wanted)
         self._known.keep_job(wanted["metadata"]["name"], trim_job(made))
 
-    async def share(self, wanted: Object) -> None:
-        """Create an object that pods share, or bring it up to date; one of its name that is another's is left alone."""
+    async def share(self, wanted: Object) -> Object:
+        """Create an object that pods share, or bring it up to date; one of its name that is another's is left alone.
+
+        Raises:
+            TemporaryError: one of this name is another's, or the API server does not answer.
+        """
         client = self._cluster.client
         try:
-            await client.create(wanted)
+            return await client.create(wanted)
         except ConflictError as error:
             made = await client.read_metadata(wanted)
             if made is None:
@@ -90,21 +94,31 @@ class OwnedObjects:
             _require_owner(made, wanted)
             if not wanted.get("immutable"):
                 await client.apply(wanted)
+            return made
 
-    async def make_secret(self, wanted: Object) -> None:
-        """Create the Secret of an attempt, of random content; one that is there stays: the operator reads no Secrets.
+    async def make_secret(self, wanted: Object, config_map: Object) -> None:
+        """Create the Secret of an attempt, of random content; one that exists stays: the operator reads no Secrets.
+
+        It belongs to the ConfigMap of the attempt: the garbage collector deletes it with that one. The operator has no
+        right to delete a Secret, and so no user's.
 
         Raises:
             ConfigurationError: the API server rejects it.
             TemporaryError: it does not answer.
         """
         try:
-            await self._cluster.client.create(wanted | {"stringData": {RENDEZVOUS_FILE: secrets.token_hex(32)}})
+            await self._cluster.client.create(
+                {
+                    **wanted,
+                    "metadata": wanted["metadata"] | {"ownerReferences": [_reference(config_map)]},
+                    "stringData": {RENDEZVOUS_FILE: secrets.token_hex(32)},
+                }
+            )
         except ConflictError:
             return  # Made by an earlier try, whose pods may have read it.
 
     async def delete_config_map(self, name: str) -> None:
-        """Delete the ConfigMap of an attempt; one of that name that is another's is left alone.
+        """Delete the ConfigMap of an attempt, and with it its Secret; another's of that name is left alone.
 
         Raises:
             TemporaryError: the API server does not answer.
@@ -146,6 +160,11 @@ def age_seconds(made: Object, now: datetime) -> float:
 def owners(made: Object) -> set[str]:
     """The uids of what an object goes away with."""
     return {owner["uid"] for owner in made["metadata"].get("ownerReferences", ())}
+
+
+def _reference(config_map: Object) -> Object:
+    metadata = config_map["metadata"]
+    return {"apiVersion": "v1", "kind": "ConfigMap", "name": metadata["name"], "uid": metadata["uid"]}
 
 
 def _require_owner(made: Object, wanted: Object) -> None:

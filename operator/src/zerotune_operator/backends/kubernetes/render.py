@@ -5,7 +5,7 @@
     Secret                    one an attempt: what its ranks know each other by; its content is made with it
     Job                       one an attempt, a pod a node
 
-All are owned by the FineTuneJob or InferenceJob, and go away with it.
+All are owned by the FineTuneJob or InferenceJob and deleted with it, the Secret by way of the ConfigMap.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Manifests:
     """The objects of one attempt, as they are applied."""
 
     shared: tuple[Object, ...]
-    """Service, NetworkPolicy and ConfigMap: they are there before the Job."""
+    """Service, NetworkPolicy and ConfigMap, in this order: they exist before the Job."""
     secret: Object
-    """The Secret, without what it holds. It is created once and never read."""
+    """The Secret, without what it holds. It is created once and never read, and belongs to the ConfigMap."""
     job: Object
     """The Indexed Job: a pod a node. It is created once and never applied again: its template cannot change, and
     where a queue admits it, `suspend` and parts of the template are the queue's."""
