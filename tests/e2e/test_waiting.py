@@ -81,7 +81,7 @@ CASES = {
         "MissingReference",
         'secret "model-keys" not found',
         "credentials.secretName",
-        {"model": {"uri": "file:///model", "credentials": {"secretName": "model-keys"}}},
+        {"model": {"uri": "hf://team/model", "credentials": {"secretName": "model-keys"}}},
         has_node=True,
     ),
     "output-secret": Case(
@@ -110,7 +110,7 @@ def _quota(storage: str) -> Object:
 
 
 def _secret(name: str) -> Object:
-    values = {"AWS_ACCESS_KEY_ID": "any"}
+    values = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
 
 
@@ -122,11 +122,10 @@ def _claim(name: str) -> Object:
 REMEDIES = {
     "quota": _quota("1Gi"),
     "claim": _claim("corpus"),
-    "model-secret": _secret("model-keys"),
     "output-secret": _secret("output-keys"),
     "account": {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "trainer"}},
 }
-"""What a job lacks, by its name."""
+"""What a job lacks, by its name: for those whose pods then need nothing else."""
 
 
 @pytest.fixture(scope="module")

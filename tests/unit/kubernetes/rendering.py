@@ -99,3 +99,12 @@ _Literal.add_representer(
 
 def as_yaml(objects: list[Object]) -> str:
     return yaml.dump_all(objects, Dumper=_Literal, sort_keys=False, allow_unicode=True, width=120)
+
+
+def secret_keys(made: Object) -> dict[str, tuple[str, bool]]:
+    """The variables of the container that come from Secrets: of which one, and whether a pod waits for the key."""
+    sources = [each for each in trainer(made)["env"] if "secretKeyRef" in each.get("valueFrom", {})]
+    found = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in sources}
+    assert all(name == key["key"] for name, key in found.items())
+    assert len(found) == len(sources)
+    return {name: (key["name"], not key.get("optional", False)) for name, key in found.items()}

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.kubernetes.rendering import attempt_of, fine_tune_job, pod_spec, trainer, tuned
+from tests.unit.kubernetes.rendering import attempt_of, fine_tune_job, pod_spec, secret_keys, trainer, tuned
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, apply_overlay, merge
 from zerotune_operator.backends.kubernetes.render import Object
@@ -160,15 +160,14 @@ def test_tolerations_of_a_job_stay_beside_those_of_another_effect() -> None:
     assert found == [[other, *ours], [same, *(each for each in ours if each["key"] != key)]]
 
 
-CREDENTIALS = tuned(model={"uri": "s3://m/m", "credentials": {"secretName": "keys"}}).job["spec"]["template"]
-
-
 @pytest.mark.parametrize("own", [{"configMapRef": {"name": "proxy"}}, {"secretRef": {"name": "keys"}}])
-def test_the_secrets_of_credentials_stay_beside_the_users_variables(own: Object) -> None:
-    patch = {"spec": {"containers": [{"name": "trainer", "envFrom": [own]}]}}
-    (container,) = apply_overlay(CREDENTIALS, patch, "trainer")["spec"]["containers"]
-    ours = {"secretRef": {"name": "keys"}}
-    assert container["envFrom"] == ([ours] if own == ours else [ours, own])
+def test_the_keys_of_credentials_stay_beside_the_users_variables(own: Object) -> None:
+    made = tuned(
+        model={"uri": "s3://m/m", "credentials": {"secretName": "keys"}},
+        backend={"kubernetes": {"pod": {"spec": {"containers": [{"name": "trainer", "envFrom": [own]}]}}}},
+    ).job
+    assert trainer(made)["envFrom"] == [own]
+    assert secret_keys(made)["AWS_ACCESS_KEY_ID"] == ("keys", True)
 
 
 @given(st.sampled_from([path for path, keys in MERGE_KEYS.items() if len(keys) > 1]), st.data())

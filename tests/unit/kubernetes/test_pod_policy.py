@@ -156,7 +156,12 @@ def test_what_harms_nobody_is_allowed_by_default(pod: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        ({"model": {"uri": "s3://m/m", "credentials": {"secretName": "other"}}}, "envFrom[0].secretRef"),
+        ({"model": {"uri": "s3://m/m", "credentials": {"secretName": "other"}}}, "spec.model.credentials.secretName"),
+        ({"checkpoint": {"credentials": {"secretName": "other"}}}, "spec.checkpoint.credentials.secretName"),
+        (
+            {"output": {"uri": "pvc://c/o", "credentials": {"secretName": "other"}}},
+            "spec.output.credentials.secretName names the Secret 'other'",
+        ),
         ({"backend": {"kubernetes": {"serviceAccountName": "admin"}}}, "spec.backend.kubernetes.serviceAccountName"),
         ({"backend": {"kubernetes": {"image": "evil.example/x"}}}, "spec.backend.kubernetes.image"),
         ({"backend": {"kubernetes": {"imagePullSecrets": ["other"]}}}, "spec.backend.kubernetes.imagePullSecrets"),

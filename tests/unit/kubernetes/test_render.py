@@ -26,6 +26,7 @@ from tests.unit.kubernetes.rendering import (
     job_of,
     pod_spec,
     rendered,
+    secret_keys,
     trainer,
     tuned,
 )
@@ -203,7 +204,7 @@ def test_nothing_is_asked_of_the_cluster_that_the_user_did_not_ask_for() -> None
     unasked = {"nodeSelector", "priorityClassName", "serviceAccountName", "imagePullSecrets"}
     assert not unasked & pod_spec(job).keys()
     assert "suspend" not in job["spec"]
-    assert "envFrom" not in trainer(job)
+    assert not secret_keys(job)
 
 
 @pytest.mark.parametrize("resource", ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "amd.com/gpu"])
@@ -253,7 +254,7 @@ def test_the_inspection_of_a_job_needs_no_more_than_its_model() -> None:
         "requests": {"cpu": "100m", "memory": "256Mi"},
         "limits": {"cpu": "1", "memory": "1Gi"},
     }
-    assert container["envFrom"] == [{"secretRef": {"name": "hub"}}]
+    assert secret_keys(made) == {"HF_TOKEN": ("hub", True), "HF_ENDPOINT": ("hub", False)}
     assert {each["name"] for each in pod_spec(made)["volumes"]} == {"tmp", "cache"}
     assert pod_spec(made)["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4"}
 

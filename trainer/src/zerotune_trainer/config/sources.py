@@ -13,10 +13,12 @@ Packing = Literal["none", "wrapped", "bfd_split"]
 
 
 class SecretReference(Settings):
-    """A Secret of the job's namespace. It is mounted into the pods by name; the operator never reads it."""
+    """A Secret of the job's namespace. Pods get single keys of it by name; the operator never reads it."""
 
     secret_name: ObjectName
-    """Name of the Secret. Its keys become environment variables of the ranks: `HF_TOKEN`, `AWS_ACCESS_KEY_ID`, ..."""
+    """Name of the Secret. Ranks get as environment variables for `hf://` its keys HF_TOKEN and, if any, HF_ENDPOINT;
+    for `s3://` AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if any, AWS_SESSION_TOKEN, AWS_ENDPOINT_URL[_S3],
+    AWS_REGION, AWS_DEFAULT_REGION. Two for one scheme: the output's counts, then that of checkpoints, data, model."""
 
 
 class Model(Settings):

@@ -8,10 +8,11 @@ from zerotune_operator.api.backend import KubernetesSpec
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import require_none
 from zerotune_operator.api.manifest_yaml import Path
+from zerotune_operator.backends.kubernetes.credentials import named_secrets
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.overlay import apply_overlay
-from zerotune_operator.backends.kubernetes.pod_checks import check_pod
+from zerotune_operator.backends.kubernetes.pod_checks import check_pod, check_secrets
 from zerotune_operator.backends.kubernetes.pod_schema import PLACE, check_overlay
 
 
@@ -36,8 +37,10 @@ def merge_overlay(template: Object, job: Job, installation: Installation, contai
     dns = {"dnsPolicy": "ClusterFirstWithHostNet"} if spec.get("hostNetwork") and "dnsPolicy" not in spec else {}
     complete: Object = merged | {"spec": spec | dns}
     policy = installation.pod_policy
-    policy = policy.model_copy(update={"secrets": (*policy.secrets, *_mounted_secrets(template))})
-    rejected = check_pod(complete, policy, installation.trainer_image)
+    credentials = named_secrets(job)
+    require_none(check_secrets(credentials, policy), job)
+    known = (*policy.secrets, *_mounted_secrets(template), *credentials.values())
+    rejected = check_pod(complete, policy.model_copy(update={"secrets": known}), installation.trainer_image)
     require_none((replace(each, path=_field_of(each.path, job)) for each in rejected), job)
     return complete
 

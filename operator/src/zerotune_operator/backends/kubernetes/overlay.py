@@ -80,7 +80,7 @@ def apply_overlay(template: Object, patch: Object, container: str) -> Object:
     """
     for problem in _unknown(patch):
         raise problem
-    merged = _with_ours(template, merge(template, patch), container)
+    merged = _with_ours(template, merge(template, patch))
     for problem in _broken(template, merged, container):
         raise problem
     return merged
@@ -155,35 +155,16 @@ def _identity_of(item: Object, keys: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(item.get(key, _KEY_DEFAULTS.get(key)) for key in keys)
 
 
-def _with_ours(template: Object, merged: Object, container: str) -> Object:
-    """The merged template with our entries of lists that have no keys, where the user's would replace them: the Secrets
-    with the job's credentials, the tolerations. Of two that are about the same, the user's counts.
+def _with_ours(template: Object, merged: Object) -> Object:
+    """The merged template with our tolerations: the list has no keys, and the user's would replace it. Of two that are
+    about the same taints, the user's counts.
     """
     spec = dict(merged.get("spec", {}))
     ours, theirs = template["spec"].get("tolerations", []), spec.get("tolerations", [])
     if theirs != ours:
         kept = [each for each in ours if not any(_tolerates_alike(each, own) for own in theirs)]
         spec["tolerations"] = [*theirs, *kept]
-    if "containers" in spec:
-        sources = _sources(template["spec"], container)
-        spec["containers"] = [_with_sources(each, sources, container) for each in spec["containers"]]
     return merged | {"spec": spec}
-
-
-def _sources(spec: Object, container: str) -> list[Object]:
-    """Where the container gets variables from."""
-    return [source for each in spec["containers"] if each["name"] == container for source in each.get("envFrom", [])]
-
-
-def _with_sources(each: Object, sources: list[Object], container: str) -> Object:
-    if not sources or each["name"] != container:
-        return each
-    return each | {"envFrom": _joined(sources, each.get("envFrom", []))}
-
-
-def _joined(ours: list[Object], theirs: list[Object]) -> list[Object]:
-    """Ours first: where two sources have a variable, the later one counts."""
-    return [*(each for each in ours if each not in theirs), *theirs]
 
 
 def _tolerates_alike(ours: Object, theirs: Object) -> bool:

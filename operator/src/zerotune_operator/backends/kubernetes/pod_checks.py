@@ -7,7 +7,7 @@ or added to, by another. Rules and the fields they are about are those of the Po
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zerotune_operator.api.manifest_yaml import Path, Problem
@@ -95,8 +95,24 @@ def _secrets(value: Any, policy: PodPolicy, path: Path) -> Iterator[Problem]:
             place = (*path, field)
             named = _secret(field, inner, in_list_of=path[-2] if len(path) > 1 else None)
             if named is not None and not allows(policy.secrets, named):
-                yield _problem(place, f"names the Secret {named!r}", f"secrets: [{named}]")
+                yield _names_secret(place, named)
             yield from _secrets(inner, policy, place)
+
+
+def check_secrets(named: Mapping[Path, str], policy: PodPolicy) -> Iterator[Problem]:
+    """The Secrets that a policy does not allow.
+
+    Args:
+        named: The Secrets, by the field that names them.
+        policy: The operator's.
+    """
+    for path, name in named.items():
+        if not allows(policy.secrets, name):
+            yield _names_secret(path, name)
+
+
+def _names_secret(path: Path, name: str) -> Problem:
+    return _problem(path, f"names the Secret {name!r}", f"secrets: [{name}]")
 
 
 def _secret(field: str, value: Any, in_list_of: object) -> str | None:

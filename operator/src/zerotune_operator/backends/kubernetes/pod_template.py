@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zerotune_operator.api.backend import KubernetesSpec
-from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.topology import Topology
+from zerotune_operator.backends.kubernetes.credentials import Credentials, credential_variables, credentials_of
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, resolve
 from zerotune_operator.backends.kubernetes.merged_pod import merge_overlay
@@ -33,7 +34,6 @@ from zerotune_operator.backends.kubernetes.volumes import (
     shared_memory,
 )
 from zerotune_operator.plan import Plan
-from zerotune_trainer.config.sources import SecretReference
 from zerotune_trainer.launching.identity import (
     ATTEMPT_VARIABLE,
     DIGEST_VARIABLE,
@@ -87,7 +87,7 @@ def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object
     backend, topology, attempt = backend_of(job), job.spec.topology, plan.config.job.attempt
     folder = job_folder(attempt_name(job, attempt))
     mounts = [folder, *scratch(), shared_memory(backend, topology), *claims_of(plan.config)]
-    common = _container(job, installation, mounts, _credentials(job))
+    common = _container(job, installation, mounts, credentials_of(job, plan.config))
     container = {
         **common,
         "env": [*common["env"], *(_field(name, path) for name, path in _IDENTITY.items())],
@@ -114,7 +114,7 @@ def inspection_template(job: Job, model_uri: str, installation: Installation) ->
     """
     uri = resolve(model_uri)
     mounts = [*scratch(), *claims([uri])]
-    container = _container(job, installation, mounts, [job.spec.model.credentials])
+    container = _container(job, installation, mounts, [Credentials(job.spec.model.credentials, [uri])])
     template = {
         "metadata": template_metadata(job, labels(job, "inspection")),
         "spec": _spec(job, mounts, container, _LOOK_SECONDS),
@@ -163,10 +163,8 @@ def _spec(job: Job, mounts: Sequence[Mount], container: Object, grace_seconds: i
 
 
 def _container(
-    job: Job, installation: Installation, mounts: Sequence[Mount], credentials: Sequence[SecretReference | None]
+    job: Job, installation: Installation, mounts: Sequence[Mount], credentials: Sequence[Credentials]
 ) -> Object:
-    secrets = _unique([each.secret_name for each in credentials if each is not None])
-    variables = [{"secretRef": {"name": name}} for name in secrets]
     return {
         "name": CONTAINER,
         "image": backend_of(job).image or installation.trainer_image,
@@ -183,8 +181,8 @@ def _container(
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 an own volume
             {"name": "HF_HOME", "value": f"{CACHE_DIR}/huggingface"},
             {"name": "TRITON_CACHE_DIR", "value": f"{CACHE_DIR}/triton"},
+            *credential_variables(credentials),
         ],
-        **given({"envFrom": variables or None}),
         "volumeMounts": [each.mount() for each in mounts],
     }
 
@@ -192,13 +190,6 @@ def _container(
 def _field(variable: str, path: str) -> Object:
     """An environment variable with a field of the pod."""
     return {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-
-
-def _credentials(job: Job) -> list[SecretReference | None]:
-    """The Secrets of a job. Where two have the same key, that of the later one counts."""
-    spec = job.spec
-    checkpoint = job.spec.checkpoint.credentials if isinstance(job, FineTuneJob) else None
-    return [spec.model.credentials, spec.data.credentials, checkpoint, spec.output.credentials]
 
 
 def _resources(topology: Topology) -> Object:

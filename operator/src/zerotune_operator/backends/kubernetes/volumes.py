@@ -11,6 +11,7 @@ from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, CLAIMS_DIR, claim_of
 from zerotune_operator.backends.kubernetes.objects import Object, given
 from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.config.sources import Data
 
 JOB_DIR = "/zerotune/job"
 """The job's folder: config.json, hostfile, deepspeed.json, and what the ranks of the attempt know each other by."""
@@ -79,13 +80,15 @@ def claims(read: Iterable[str], written: Iterable[str] = ()) -> list[Mount]:
 
 def claims_of(config: TrainConfig | InferConfig) -> list[Mount]:
     """The claims of a job, writable where results or checkpoints go."""
-    read = [config.model_uri]
-    written = [config.output_uri]
-    if isinstance(config, TrainConfig):
-        read += config.data.train.uris
-        read += config.data.validation.uris if config.data.validation else []
-        written += [config.checkpoint.uri] if config.checkpoint.uri else []
-    else:
-        read += config.data.uris
-    read += [config.data.processing.file] if config.data.processing else []
-    return claims(read, written)
+    checkpoints = config.checkpoint.uri if isinstance(config, TrainConfig) else None
+    return claims([config.model_uri, *data_uris(config)], [config.output_uri, *([checkpoints] if checkpoints else [])])
+
+
+def data_uris(config: TrainConfig | InferConfig) -> list[str]:
+    """What the data of a job is read from."""
+    uris = list(config.data.uris) if isinstance(config, InferConfig) else _records(config.data)
+    return [*uris, config.data.processing.file] if config.data.processing else uris
+
+
+def _records(data: Data) -> list[str]:
+    return [*data.train.uris, *(data.validation.uris if data.validation else [])]
