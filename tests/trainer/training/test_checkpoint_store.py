@@ -30,11 +30,11 @@ def forgotten(store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     script = Path(__file__).with_name("forgetful_store.py")
     server = subprocess.Popen([sys.executable, script, str(port), store["AWS_ENDPOINT_URL"].rpartition(":")[2], folder])
     wait_for_port(port)
-    s3.client.cache_clear()
+    s3.forget_client()
     monkeypatch.setenv("MOTO_URL", store["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     yield folder
-    s3.client.cache_clear()
+    s3.forget_client()
     server.kill()
     server.wait()
 

@@ -48,7 +48,7 @@ def wait_for(port: int) -> None:
 
 def forget_clients() -> None:
     """Let the next request look at the environment again."""
-    s3.client.cache_clear()
+    s3.forget_client()
 
 
 @pytest.fixture

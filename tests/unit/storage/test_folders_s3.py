@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 
-from zerotune_operator.backends.local.output import complete_output
-from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.storage import folders, s3
+from zerotune_trainer.storage import folders
 
 NAMES = ["a.jsonl", "b.txt", "sub/c.jsonl", "sub/deep/d.jsonl", "_SUCCESS", ".hidden.jsonl", "sub/.x/e.jsonl"]
 
@@ -152,115 +148,6 @@ def test_a_place_that_cannot_be_a_folder_is_an_input_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(InputMissingError, match="file/out is not there"):
         storage.open_folder(f"file://{tmp_path}/file/out", tmp_path / "cache")
-
-
-def test_no_such_bucket(s3_environment: str, tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match=r"s3://no-such-bucket/a\.jsonl is not there"):
-        storage.read_bytes("s3://no-such-bucket/a.jsonl")
-    folder = storage.open_folder("s3://no-such-bucket/out", tmp_path)
-    (folder.local / "a").write_text("")
-    with pytest.raises(InputMissingError, match="NoSuchBucket"):
-        folder.push(["a"])
-
-
-@pytest.mark.parametrize("uri", ["s3://", "s3://a/b.jsonl", "s3://Upper_Case/b.jsonl"])
-def test_a_name_that_no_bucket_may_have_is_for_a_person_to_change(s3_environment: str, uri: str) -> None:
-    with pytest.raises((ConfigurationError, InputMissingError), match=uri):
-        storage.list_files(uri, [])
-
-
-def test_without_keys_a_public_object_is_read(bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = boto3.client("s3", endpoint_url=s3_endpoint)
-    client.put_object(Bucket=bucket, Key="a", Body=b"for all", ACL="public-read")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    s3.client.cache_clear()
-    assert storage.read_bytes(f"s3://{bucket}/a") == b"for all"
-
-
-def test_a_store_that_does_not_answer_is_temporary(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3.client.cache_clear()
-    with pytest.raises(TemporaryError, match="s3://bucket/a: the store did not do it") as caught:
-        storage.read_bytes("s3://bucket/a")
-    assert "AWS_ENDPOINT_URL" in caught.value.hint
-
-
-def test_results_for_a_store_that_does_not_answer_can_be_sent_again(
-    monkeypatch: pytest.MonkeyPatch, s3_environment: str, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3.client.cache_clear()
-    folder = storage.open_folder("s3://bucket/out", tmp_path)
-    (folder.local / "a").write_text("")
-    with pytest.raises(TemporaryError, match="s3://bucket/out: the store did not do it"):
-        folder.push(["a"])
-    with pytest.raises(TemporaryError, match="s3://bucket/out"):
-        folder.children()
-    with pytest.raises(TemporaryError, match="s3://bucket/model"):
-        storage.local_folder("s3://bucket/model", tmp_path)
-    assert (folder.local / "a").exists()
-
-
-class Denying(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
-        self.send_response(403)
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_HEAD = do_PUT = do_POST = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def denying_store(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> Iterator[None]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denying)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    s3.client.cache_clear()
-    yield
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.parametrize("uri", ["s3://bucket/a.jsonl", "s3://bucket/*.jsonl"])
-def test_access_denied_names_the_secret_and_its_keys(denying_store: None, uri: str) -> None:
-    with pytest.raises(ConfigurationError, match="access denied") as caught:
-        storage.list_files(uri, [])
-    assert uri in caught.value.message
-    assert "AWS_ACCESS_KEY_ID" in caught.value.hint and "Secret" in caught.value.hint
-
-
-def test_writing_where_it_is_denied_names_the_folder_and_the_secret(denying_store: None, tmp_path: Path) -> None:
-    folder = storage.open_folder("s3://bucket/out", tmp_path)
-    (folder.local / "a").write_text("")
-    with pytest.raises(ConfigurationError, match="s3://bucket/out: access denied") as caught:
-        folder.push(["a"])
-    assert "AWS_SECRET_ACCESS_KEY" in caught.value.hint and "Secret" in caught.value.hint
-
-
-def test_the_operator_says_of_a_store_what_the_trainer_says(
-    denying_store: None, bucket: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(ConfigurationError, match=r"s3://bucket/config.json: access denied") as denied:
-        read_remote("s3://bucket/config.json")
-    assert "AWS_SECRET_ACCESS_KEY" in denied.value.hint
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(TemporaryError, match=r"s3://bucket/config.json: the store did not do it"):
-        read_remote("s3://bucket/config.json")
-    with pytest.raises(TemporaryError, match=r"s3://bucket/out/manifest.json: the store did not do it"):
-        complete_output("s3://bucket/out", "uid", "digest")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    with pytest.raises(InputMissingError, match=rf"s3://{bucket}/none is not there"):
-        read_remote(f"s3://{bucket}/none")
-    assert complete_output(f"s3://{bucket}/none", "uid", "digest") is None
 
 
 def test_a_file_that_links_multiply_is_listed_once(tmp_path: Path) -> None:

@@ -86,6 +86,6 @@ def test_a_store_that_goes_away_is_temporary_not_bad_data(
     folder.push(["a.jsonl", "a.parquet"])
     files = resolve(Records(uris=[f"{folder.uri}/{name}"]), cache)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3.client.cache_clear()
+    s3.forget_client()
     with pytest.raises(TemporaryError, match="the store did not do it"):
         list(read_files(files))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +47,23 @@ _NO_REQUEST = (ConfigParseError, InvalidRegionError, ParamValidationError)
 """Raised before anything is asked: a name that no bucket may have, a region or file of AWS that cannot be read."""
 
 
-@functools.cache
+_client_lock = threading.Lock()
+"""Threads that ask for the client at once would each make one, of which making is the dear part."""
+
+
 def client() -> Any:
+    """The S3 client of this process, made when it is first asked for; see `_create_client`."""
+    with _client_lock:
+        return _create_client()
+
+
+def forget_client() -> None:
+    """Make another client next time: the environment has changed."""
+    _create_client.cache_clear()
+
+
+@functools.cache
+def _create_client() -> Any:
     """S3 with keys, region and endpoint as boto3 finds them: the AWS variables, its files, the role of the pod or host.
 
     Where it finds no keys, requests are not signed, as public buckets take them. The one name that boto3 does not know
@@ -71,8 +87,13 @@ def client() -> Any:
         raise ConfigurationError(f"S3 cannot be asked: {error}", "check AWS_ENDPOINT_URL and AWS_REGION") from error
 
 
-# A forked process must not speak over its parent's connections.
-os.register_at_fork(after_in_child=client.cache_clear)
+def _forget_in_child() -> None:
+    """A forked process must not use its parent's connections, nor wait for a thread that it does not have."""
+    _client_lock.release()
+    forget_client()
+
+
+os.register_at_fork(before=_client_lock.acquire, after_in_parent=_client_lock.release, after_in_child=_forget_in_child)
 
 
 class S3Store(Store):
