@@ -15,6 +15,8 @@ from zerotune_trainer.engines.transformers import TransformersEngine, left_padde
 from zerotune_trainer.errors import ConfigurationError, StoppedError
 from zerotune_trainer.inference.engine import Request
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def prompts(tokenizer: Any, weaknesses: list[dict[str, Any]]) -> list[Request]:

@@ -35,6 +35,7 @@ def wait_for_files(output: Path, count: int) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sleeps", [False, True], ids=["both run", "the old one wakes up when the new one is done"])
 def test_the_older_attempt_ends_and_every_file_equals_its_marker(
     tmp_path: Path, stub_job: Callable[..., Any], stub_engine: Any, tokenizer: Any, sleeps: bool

@@ -17,6 +17,8 @@ from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.inference import rounds, verification
 from zerotune_trainer.manifest import differences, read_manifest
 
+pytestmark = pytest.mark.slow
+
 SHARDS = 7
 RECORDS = 20
 

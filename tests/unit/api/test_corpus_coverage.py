@@ -80,6 +80,7 @@ def _set(value: Any, path: Path = ()) -> Iterator[Path]:
                 yield from _set(inner, (*path, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_rule_is_broken_by_a_case(kind: Kind, problems: list[tuple[str, Problem]]) -> None:
     broken = {(problem.path, problem.message.partition(": ")[2]) for name, problem in problems if name == kind.name}

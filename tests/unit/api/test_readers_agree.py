@@ -29,6 +29,8 @@ from zerotune_operator.cli.run import run_job
 from zerotune_operator.controller.webhook import review
 from zerotune_trainer.errors import ConfigurationError
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path(__file__).parents[2] / "golden" / "plan" / "models"
 Manifest = dict[str, Any]
 

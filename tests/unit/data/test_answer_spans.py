@@ -17,6 +17,8 @@ from zerotune_trainer.data.processing import load_processing
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.tokens import RecordTokenizer
 
+pytestmark = pytest.mark.slow
+
 SPECIAL = ["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|end|>"]
 MARKED = (
     "{% for m in messages %}<|{{ m.role }}|>\n{% if m.role == 'assistant' %}"

@@ -150,6 +150,7 @@ def test_the_preview_command_reports_what_it_cannot_read(
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_the_preview_command_says_where_it_cannot_write(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(make_config([QUESTION]).model_dump_json(by_alias=True))
     command = [sys.executable, "-m", "zerotune_trainer.data", str(tmp_path), "/proc/rows"]

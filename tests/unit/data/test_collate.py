@@ -110,6 +110,7 @@ def test_flash_attention_gets_documents_end_to_end(make_config: MakeConfig, toke
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "varlen"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 def test_packed_documents_have_the_logits_they_have_alone(family: str, attention: str) -> None:

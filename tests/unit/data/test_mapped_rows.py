@@ -16,6 +16,8 @@ from zerotune_trainer.data.arrow import flat_of, read_rows, table_of, write_coun
 from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.data.tokens import Row
 
+pytestmark = pytest.mark.slow
+
 ROWS = st.lists(st.lists(st.integers(0, 1000), min_size=1, max_size=5), min_size=1, max_size=12)
 
 

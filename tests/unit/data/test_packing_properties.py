@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zerotune_trainer.data.arrow import flat_of, table_of
 from zerotune_trainer.data.packing import pack
 from zerotune_trainer.data.tokens import Row
+
+pytestmark = pytest.mark.slow
 
 Rows = list[list[int]]
 

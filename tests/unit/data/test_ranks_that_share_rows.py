@@ -18,6 +18,8 @@ from zerotune_trainer import data
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import ZerotuneError
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., TrainConfig]
 Tokenizer = PreTrainedTokenizerFast
 Rows = list[dict[str, Any]]

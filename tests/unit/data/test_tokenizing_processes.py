@@ -16,6 +16,8 @@ from zerotune_trainer.data import parallel
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import DataError, OutOfMemoryError
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., TrainConfig]
 Tokenizer = PreTrainedTokenizerFast
 Rows = list[dict[str, Any]]

@@ -32,6 +32,8 @@ from zerotune_operator.backends.kubernetes.poller import Poller, Target
 from zerotune_operator.backends.kubernetes.progress_client import ProgressClient
 from zerotune_trainer.progress import NodeProgress, TopologyEntry
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 64 * 1024
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HONEST_JOB = Key("FineTuneJob", "honest", "tune")

@@ -62,6 +62,7 @@ def tampered(draw: st.DrawFn, report: Any) -> Any:
     return [draw(tampered(value)) for value in report] if isinstance(report, list) else report
 
 
+@pytest.mark.slow
 @given(tampered(REPORT))
 def test_a_status_can_be_written_whatever_a_launcher_answers(report: Any) -> None:
     view = view_of("running")

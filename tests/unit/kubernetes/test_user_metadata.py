@@ -62,6 +62,7 @@ def test_the_overlay_of_pods_may_set_another_value(make: Any) -> None:
         assert template["annotations"]["example.com/owner"] == "me"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS)
 def test_no_label_by_which_objects_are_found_can_be_set(make: Any) -> None:
     own = [(field, key) for made in metadata_of(make()) for field in USERS for key in made.get(field, {})]

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 
+pytestmark = pytest.mark.slow
+
 _NAME = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
 _hosts = st.lists(st.tuples(_NAME, st.integers(1, 99)), min_size=1, max_size=8, unique_by=lambda pair: pair[0])
 

@@ -30,6 +30,8 @@ from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.termination import TerminationLog
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
 
+pytestmark = pytest.mark.slow
+
 NODE = NodeProgress(
     job="cwe",
     attempt=2,

@@ -20,6 +20,8 @@ from zerotune_trainer.errors import AuthenticationError, ConfigurationError, Inp
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.rendezvous import rendezvous
 
+pytestmark = pytest.mark.slow
+
 HOSTS = "127.0.0.2 slots=1\n127.0.0.3 slots=1\n"
 PATIENCE_SECONDS = 20
 

@@ -16,6 +16,8 @@ from zerotune_operator.backends.local.state import Home
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.storage import locate
 
+pytestmark = pytest.mark.slow
+
 
 def test_output_in_a_home_with_spaces_and_umlauts_is_where_storage_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Callable[..., Job]

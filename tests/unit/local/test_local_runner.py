@@ -20,6 +20,8 @@ from zerotune_operator.lifecycle.observation import Observation
 from zerotune_operator.lifecycle.transitions import planned
 from zerotune_operator.plan import Plan
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Log:

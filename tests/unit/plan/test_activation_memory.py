@@ -13,6 +13,8 @@ from zerotune_trainer.sizing.activations import layer_bytes
 from zerotune_trainer.sizing.shape import ModelShape, read_shape
 from zerotune_trainer.sizing.workload import Workload, default_settings
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 64
 SIZES = {"vocab_size": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 

@@ -264,6 +264,7 @@ def _leaves(value: Any, path: str = "") -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @given(own=ours)
 def test_the_plan_keeps_the_users_values_and_leaves_no_auto(plan_training: PlanOf, own: Any) -> None:
     plan = plan_training(deepspeed=own, zero={"stage": 2})

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "kubernetes" / "jobs.yaml"
 MODEL = ROOT / "tests" / "golden" / "plan" / "models" / "tiny-llama.json"

@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from zerotune_operator.api.jobs import FineTuneJob, InferenceJob
 from zerotune_operator.api.load import load_jobs
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[3] / "examples" / "quickstart"
 
 

@@ -169,6 +169,7 @@ def test_no_logged_step_is_reported(write_run: WriteRun, tmp_path: Path) -> None
     assert "No step was logged." in page.text
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_steps_stay_small_and_keep_their_peak(write_run: WriteRun, tmp_path: Path) -> None:
     lines = [train_line(step) for step in range(1, 100_001)]
     lines[70_000]["gradNorm"] = 49.0

@@ -14,6 +14,8 @@ from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.storage import folders
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["a.jsonl", "b.txt", "sub/c.jsonl", "sub/deep/d.jsonl", "_SUCCESS", ".hidden.jsonl", "sub/.x/e.jsonl"]
 
 

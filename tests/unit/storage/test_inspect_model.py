@@ -16,6 +16,8 @@ import pytest
 from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_trainer.errors import Failure
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "tests" / "golden" / "plan" / "models" / "tiny-llama.json"
 Inspect = Callable[..., tuple[int, dict[str, Any]]]

@@ -16,6 +16,8 @@ from zerotune_operator.backends.local.state import Home
 from zerotune_operator.backends.model_shape import model_shape, shape_of_file
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
+pytestmark = pytest.mark.slow
+
 MODEL = Path(__file__).parents[2] / "golden" / "plan" / "models" / "tiny-llama.json"
 
 

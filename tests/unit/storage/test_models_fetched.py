@@ -20,6 +20,8 @@ from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.storage import complete_or_absent
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "config.json": b'{"model_type": "llama"}',
     "model.safetensors": b"weights" * 1000,

@@ -20,6 +20,8 @@ from zerotune_trainer.errors import ConfigurationError, SupersededError, Tempora
 from zerotune_trainer.ownership import OWNER_NAME, Ownership, open_output, writing_errors
 from zerotune_trainer.storage import Folder
 
+pytestmark = pytest.mark.slow
+
 FORK = multiprocessing.get_context("fork")
 CONTENDERS = 4
 

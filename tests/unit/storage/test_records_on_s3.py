@@ -20,6 +20,8 @@ from zerotune_trainer.data.records import read_files, read_records
 from zerotune_trainer.errors import DataError, TemporaryError
 from zerotune_trainer.storage import Folder, s3
 
+pytestmark = pytest.mark.slow
+
 ROWS = [{"text": f"weakness {number}"} for number in range(600)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 

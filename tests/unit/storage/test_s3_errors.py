@@ -17,6 +17,8 @@ from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.storage import s3
 
+pytestmark = pytest.mark.slow
+
 
 def test_threads_that_start_together_share_one_client(s3_environment: str) -> None:
     with ThreadPoolExecutor(8) as pool:
