@@ -16,7 +16,7 @@ from zerotune_trainer.config.base import Rule, Settings
 
 OF_THE_API_SERVER = {("metadata", "uid"), ("metadata", "creationTimestamp")}
 # No job that sets these is accepted: they are not supported yet.
-NOWHERE = {("spec", "backend", "sagemaker"), ("spec", "topology", "minNodes")}
+NOWHERE = {("spec", "topology", "minNodes")}
 NEVER_ACCEPTED = {
     "FineTuneJob": {
         ("spec", "adapter"),

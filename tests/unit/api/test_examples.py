@@ -21,10 +21,12 @@ REJECTED = {
     ],
     "infer-zero.yaml": [f"spec.engine is 'zero': engine zero {LATER} use transformers or auto"],
 }
-ACCEPTED = {"cpt.yaml": "weaknesses", "sft.yaml": "log-analyst", "infer-transformers.yaml": "alert-triage"}
+ACCEPTED = {"cpt.yaml": "weaknesses", "sft.yaml": "log-analyst", "infer-transformers.yaml": "alert-triage"} | {
+    "sagemaker.yaml": "log-analyst-spot"
+}
 
 
-def test_there_is_one_for_each_method_and_engine() -> None:
+def test_there_is_one_for_each_method_and_engine_and_one_for_sagemaker() -> None:
     assert {path.name for path in EXAMPLES.iterdir()} == REJECTED.keys() | ACCEPTED.keys()
 
 

@@ -11,6 +11,16 @@ from zerotune_trainer.config.base import JsonObject, ObjectName, Rule, Settings
 
 LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 """Value of a label of a Kubernetes object."""
+_AWS_NAME = r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$"
+# As the service model of botocore has them: botocore itself checks lengths, and no patterns.
+AwsId = Annotated[str, StringConstraints(pattern=r"^[-0-9a-zA-Z]+$", max_length=32)]
+"""Identifier of a subnet or security group."""
+KmsKey = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9:/_-]+$", max_length=2048)]
+"""Id, alias or ARN of a KMS key."""
+AwsValue = Annotated[str, StringConstraints(max_length=512)]
+"""Value of a variable."""
+AwsTagValue = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9 _.:/=+@-]*$", max_length=256)]
+"""Value of a tag."""
 
 
 class ObjectMetadata(Settings):
@@ -40,8 +50,21 @@ class KubernetesSpec(Settings):
     tolerations, affinity, volumes, environment, further resources."""
 
 
+class SageMakerExperiment(Settings):
+    """Where SageMaker Experiments lists the training jobs."""
+
+    experiment_name: str | None = Field(default=None, max_length=120, pattern=_AWS_NAME)
+    """Experiment, which is there."""
+    trial_name: str | None = Field(default=None, max_length=120, pattern=_AWS_NAME)
+    """Trial, which is there."""
+    run_name: str | None = Field(default=None, max_length=120, pattern=_AWS_NAME)
+    """Run."""
+
+
 class SageMakerSpec(Settings):
-    """Training jobs of Amazon SageMaker."""
+    """Training jobs of Amazon SageMaker, one an attempt. Every instance reads and writes S3 itself with the execution
+    role, so network isolation, which takes the role away, is not offered.
+    """
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -49,34 +72,73 @@ class SageMakerSpec(Settings):
             "subnets and securityGroupIds go together: give both or neither",
             "securityGroupIds",
         ),
+        Rule(
+            "!has(self.maxWaitSeconds) || self.spot",
+            "maxWaitSeconds is how long spot instances are waited for: set spot to true, or leave it out",
+            "maxWaitSeconds",
+        ),
+        Rule(
+            "!has(self.maxWaitSeconds) || self.maxWaitSeconds >= self.maxRuntimeSeconds",
+            "maxWaitSeconds includes the run itself: it must not be below maxRuntimeSeconds",
+            "maxWaitSeconds",
+        ),
+        Rule(
+            "!has(self.keepAliveSeconds) || !self.spot",
+            "a warm pool (keepAliveSeconds) cannot be of spot instances: leave one of the two out",
+            "keepAliveSeconds",
+        ),
     )
 
     instance_type: str = Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
     """Instance type, e.g. ml.p5.48xlarge. `topology.nodes` is the instance count."""
-    image: str | None = None
-    """Image in ECR."""
-    role_arn: str | None = Field(default=None, pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")
-    """Execution role. Default: discovered."""
-    region: str | None = None
+    image: str | None = Field(default=None, max_length=255)
+    """Trainer image in ECR. Default: the operator's."""
+    role_arn: str | None = Field(
+        default=None, max_length=2048, pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@/-]+$"
+    )
+    """Execution role: it reads the model and the data and writes the output. Default: the operator's."""
+    region: str | None = Field(default=None, pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]$")
     """AWS region. Default: the operator's."""
     volume_size_gb: int = Field(default=300, ge=1, le=16384)
-    """Storage of an instance."""
-    job_name_prefix: str | None = Field(default=None, max_length=40, pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$")
+    """Storage of an instance that has none of its own."""
+    job_name_prefix: str | None = Field(default=None, max_length=40, pattern=_AWS_NAME)
     """What job names begin with. Default: the resource's name."""
-    keep_alive_seconds: int | None = Field(default=None, ge=1, le=3600)
-    """Warm pool: how long instances are kept after the job."""
+    keep_alive_seconds: int | None = Field(default=None, ge=1, le=21600)
+    """Warm pool: how long instances are kept, and paid for, after the job."""
     max_runtime_seconds: int = Field(default=86400, ge=1, le=2419200)
-    """Longest run."""
+    """Longest run of an attempt."""
+    max_pending_seconds: int | None = Field(default=None, ge=1800, le=2419200)
+    """Longest wait of an attempt for capacity. Default: SageMaker's."""
     spot: bool = False
     """Use managed spot instances; needs checkpoints on S3."""
-    subnets: list[str] = Field(default=[], max_length=16)
+    max_wait_seconds: int | None = Field(default=None, ge=1, le=2419200)
+    """Longest wait for spot instances, the run included. Default: `maxRuntimeSeconds`."""
+    retry_attempts: int | None = Field(default=None, ge=1, le=30)
+    """How often SageMaker itself starts a job again that failed of an internal error of its own."""
+    subnets: list[AwsId] = Field(default=[], max_length=16)
     """Subnets of the VPC the instances are in; goes with `securityGroupIds`."""
-    security_group_ids: list[str] = Field(default=[], max_length=5)
+    security_group_ids: list[AwsId] = Field(default=[], max_length=5)
     """Security groups of the VPC; goes with `subnets`."""
-    kms_key_id: str | None = None
-    """KMS key that encrypts volumes and output."""
-    tags: dict[str, str] = Field(default={}, max_length=40)
+    volume_kms_key_id: KmsKey | None = None
+    """KMS key that encrypts the volumes."""
+    output_kms_key_id: KmsKey | None = None
+    """KMS key that encrypts the files that zerotune hands to the job. The result is encrypted as its bucket says."""
+    encrypt_traffic: bool = False
+    """Encrypt what the instances send each other, which costs time."""
+    environment: dict[str, AwsValue] = Field(default={}, max_length=64)
+    """Variables of the ranks' environment. They are visible to whoever may describe the job: no secrets."""
+    tags: dict[str, AwsTagValue] = Field(default={}, max_length=40)
     """Tags of the training jobs, besides those of zerotune."""
+    training_plan_arn: str | None = Field(
+        default=None, max_length=2048, pattern=r"^arn:aws[a-z-]*:sagemaker:[a-z0-9-]*:[0-9]{12}:training-plan/.+$"
+    )
+    """Training plan whose reserved capacity the job takes."""
+    infrastructure_check: bool = False
+    """Have SageMaker check the GPUs and their network before the ranks start."""
+    remote_debug: bool = False
+    """Let AWS Systems Manager open a shell in the container."""
+    experiment: SageMakerExperiment | None = None
+    """Where SageMaker Experiments lists the jobs."""
 
 
 class LocalSpec(Settings):

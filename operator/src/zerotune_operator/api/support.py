@@ -99,7 +99,26 @@ _BOTH_KINDS = (
         for name in ("tensor", "sequence", "pipeline")
     ),
     _not_yet("topology.minNodes", "leave it out: a job runs on all its nodes", "topology.minNodes"),
-    _not_yet("backend.sagemaker", "use backend.kubernetes", "backend.sagemaker"),
+    Unsupported(
+        "backend.sagemaker",
+        "the operator does not run jobs on SageMaker yet",
+        "use backend.kubernetes; `zerotune plan` shows the request to SageMaker",
+        ("kubernetes",),
+    ),
+    Unsupported(
+        "backend.sagemaker",
+        "`zerotune run` runs jobs on this machine",
+        "leave it out to run the job here",
+        ("local",),
+    ),
+    *(
+        Unsupported(field, f"{field} is for a cluster", f"leave it out: {remedy}", ("sagemaker",))
+        for field, remedy in (
+            ("topology.cpu", "the CPUs are those of backend.sagemaker.instanceType"),
+            ("runPolicy.queue", "SageMaker queues its jobs itself"),
+            ("runPolicy.priorityClass", "there are no pods on SageMaker"),
+        )
+    ),
     Unsupported(
         "backend.local",
         "backend.local is for one machine",
@@ -146,6 +165,13 @@ def _about_credentials(kind: str) -> Iterator[Unsupported]:
             "Secrets are for a cluster",
             "leave it out, and set HF_TOKEN, AWS_ACCESS_KEY_ID, ... in the environment of `zerotune run`",
             ("local",),
+        )
+        yield Unsupported(
+            f"{part}.credentials",
+            "SageMaker has no Secrets",
+            "leave it out: the execution role reads and writes S3"
+            + ("; copy a model that needs a token to S3" if part == "model" else ""),
+            ("sagemaker",),
         )
 
 

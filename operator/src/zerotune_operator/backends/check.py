@@ -22,6 +22,8 @@ def target_of(job: Job) -> Target:
     backend, output = job.spec.backend, job.spec.output.uri
     if backend.kubernetes is not None:
         return Target.KUBERNETES
+    if backend.sagemaker is not None:
+        return Target.SAGEMAKER
     if backend.local is not None or output is None or output.startswith("file://"):
         return Target.LOCAL
     return Target.KUBERNETES

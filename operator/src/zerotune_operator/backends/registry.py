@@ -1,6 +1,6 @@
 """The backends, by name: what checks a job for each of them, what lays it out, and what runs it.
 
-A new backend is a package beside `kubernetes` and `local` and an entry of `BACKENDS`.
+A new backend is a package beside `kubernetes`, `sagemaker` and `local`, and an entry of `BACKENDS`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from zerotune_operator.backends.kubernetes.requirements import require_kubernete
 from zerotune_operator.backends.local import layout as local_layout
 from zerotune_operator.backends.local.requirements import require_local
 from zerotune_operator.backends.local.state import Home
+from zerotune_operator.backends.sagemaker import layout as sagemaker_layout
+from zerotune_operator.backends.sagemaker.render import TrainingJob
+from zerotune_operator.backends.sagemaker.render import render as render_training_job
+from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.plan import Plan, RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError
 
@@ -30,7 +34,16 @@ class Target(StrEnum):
     """A backend that a job can be checked and planned for."""
 
     KUBERNETES = "kubernetes"
+    SAGEMAKER = "sagemaker"
     LOCAL = "local"
+
+
+def _no_facts(_: Job) -> list[tuple[str, str]]:
+    return []
+
+
+def _no_request(*_: object) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,14 @@ class RegisteredBackend:
     """Sees that what a plan asks for can be made."""
     under_operator: Callable[[Job, Cluster], Backend[Any]] | None
     """Makes the backend of a job that the operator runs. None: `zerotune run` does."""
+    facts: Callable[[Job], list[tuple[str, str]]] = _no_facts
+    """What `zerotune plan` prints of where the job runs: title and text of each line."""
+    request: Callable[[Plan, Job, Installation], dict[str, Any]] = _no_request
+    """What is asked of a service for a plan, where that is one request."""
+
+
+def _sagemaker_job(plan: Plan, job: Job, installation: Installation) -> TrainingJob:
+    return render_training_job(plan, job, installation.sagemaker)
 
 
 def _kubernetes_backend(job: Job, cluster: Cluster) -> Backend[Any]:
@@ -64,7 +85,7 @@ def _kubernetes_layout(job: Job, model_uri: str) -> RuntimeLayout:
     return kubernetes_layout.place(job, 0, model_uri)
 
 
-def _kubernetes_model_uri(job: Job) -> str:
+def _written_model_uri(job: Job) -> str:
     """A path in a pod means nothing here, so the shape is read where the spec says the model is."""
     model = job.spec.model
     if model.uri is None:
@@ -95,10 +116,21 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         require=require_kubernetes,
         outline=_kubernetes_layout,
         layout=_kubernetes_layout,
-        model_uri=_kubernetes_model_uri,
+        model_uri=_written_model_uri,
         check_probe=render_inspection,
         check_plan=render,
         under_operator=_kubernetes_backend,
+    ),
+    Target.SAGEMAKER: RegisteredBackend(
+        require=require_sagemaker,
+        outline=sagemaker_layout.place,
+        layout=sagemaker_layout.place,
+        model_uri=_written_model_uri,
+        check_probe=lambda job, _, installation: installation.sagemaker.require_namespace(job.metadata.namespace),
+        check_plan=_sagemaker_job,
+        under_operator=None,
+        facts=sagemaker_layout.facts,
+        request=lambda *made: _sagemaker_job(*made).request,
     ),
     Target.LOCAL: RegisteredBackend(
         require=require_local,

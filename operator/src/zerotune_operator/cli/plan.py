@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 import yaml
@@ -18,8 +19,23 @@ from zerotune_operator.backends.model_shape import model_shape, shape_of_file
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.plan_table import show
 from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
+from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
+
+
+class Planned(NamedTuple):
+    """What a job of the file would do."""
+
+    plan: Plan
+    facts: Sequence[tuple[str, str]] = ()
+    """What the backend says of where it runs."""
+    request: JsonObject = {}  # noqa: RUF012 nobody changes it
+    """What is asked of a service for it."""
+
+    def data(self) -> dict[str, Any]:
+        """All of it as JSON data."""
+        return self.plan.data() | ({"request": self.request} if self.request else {})
 
 
 class Format(StrEnum):
@@ -39,36 +55,37 @@ def command(
     model_config: Annotated[Path | None, typer.Option(help="The model's config.json, where it cannot be read.")] = None,
 ) -> None:
     """Show what the jobs of a file would do: ranks, batch, ZeRO stage, memory. Of models only config.json is read."""
-    plans: list[Plan] = []
+    plans: list[Planned] = []
     for job in load_jobs(file):
         target = backend or target_of(job)
         check(job, target)
         try:
             plans.append(_plan(job, target, model_config, plans))
         except DoesNotFitError as error:
-            _write([*plans, error.plan], output, error)
+            _write([*plans, Planned(error.plan, BACKENDS[target].facts(job))], output, error)
             raise
     _write(plans, output)
 
 
-def _write(plans: list[Plan], output: Format, error: DoesNotFitError | None = None) -> None:
+def _write(plans: list[Planned], output: Format, error: DoesNotFitError | None = None) -> None:
     """Print the plans. The last one is that of a job which does not fit, where there is an `error`."""
-    data = [plan.data() for plan in plans]
+    data = [planned.data() for planned in plans]
     if error is not None:
         data[-1] |= {"artifacts": {}, "error": {"message": error.message, "hint": error.hint}}
     if output is Format.TABLE:
-        for plan in plans:
-            show(plan)
+        for planned in plans:
+            show(planned.plan, planned.facts)
     elif output is Format.JSON:
         typer.echo(json.dumps(data[0] if len(data) == 1 else data, indent=2))
     else:
         typer.echo(yaml.safe_dump_all(data, sort_keys=False, allow_unicode=True), nl=False)
 
 
-def _plan(job: Job, target: Target, config: Path | None, earlier: list[Plan]) -> Plan:
+def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned]) -> Planned:
     identity = identity_of(job)
     base = ("FineTuneJob", job.spec.model.from_fine_tune_job)
-    source = next((plan for plan in earlier if (plan.config.job.kind, plan.config.job.name) == base), None)
+    plans = (planned.plan for planned in earlier)
+    source = next((plan for plan in plans if (plan.config.job.kind, plan.config.job.name) == base), None)
     if source is not None:
         job = _starting_from(job, str(source.config.output.uri))
     runs_on = BACKENDS[target]
@@ -76,7 +93,7 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Plan]) ->
     layout = runs_on.layout(job, uri)
     plan = plan_job(job, _shape(uri, job.spec.model.revision, config, source), layout, identity)
     runs_on.check_plan(plan, job, UNKNOWN_INSTALLATION)
-    return plan
+    return Planned(plan, runs_on.facts(job), runs_on.request(plan, job, UNKNOWN_INSTALLATION))
 
 
 def _starting_from(job: Job, uri: str) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -20,18 +21,23 @@ _PARTS_OF_A_NODE = ("host_bytes", "saving")
 _TITLES = {"host_bytes": "host of a rank"}
 
 
-def show(plan: Plan) -> None:
-    """Print a plan; where the output is no terminal, without colours and with lines as long as their text."""
+def show(plan: Plan, facts: Sequence[tuple[str, str]]) -> None:
+    """Print a plan; where the output is no terminal, without colours and with lines as long as their text.
+
+    Args:
+        plan: The plan.
+        facts: What the backend says of where it runs.
+    """
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_IN_A_PIPE, highlight=False)
     with console.capture() as printed:
-        _print(plan, console)
+        _print(plan, facts, console)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
 
-def _print(plan: Plan, console: Console) -> None:
+def _print(plan: Plan, facts: Sequence[tuple[str, str]], console: Console) -> None:
     job = plan.config.job
     console.print(f"[bold]{job.kind} {job.name}[/bold] on {plan.backend}", soft_wrap=True)
-    console.print(_facts(plan))
+    console.print(_facts([*_lines(plan), *facts]))
     if plan.workload is not None:
         wide = console.width >= _WIDTH_FOR_PARTS
         console.print(_candidates(plan, plan.workload, parts=wide))
@@ -42,11 +48,11 @@ def _print(plan: Plan, console: Console) -> None:
     console.print(f"files of a pod: {', '.join(plan.artifacts())} (-o yaml shows them)\n", markup=False, soft_wrap=True)
 
 
-def _facts(plan: Plan) -> Table:
+def _facts(lines: Sequence[tuple[str, str]]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in _lines(plan):
+    for name, text in lines:
         table.add_row(name, text)
     return table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES, PodPolicy
+from zerotune_operator.backends.sagemaker.settings import UNKNOWN_SETTINGS, SageMakerSettings
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class Installation:
     """Where what scrapes the metrics of jobs runs, if elsewhere."""
     pod_policy: PodPolicy = field(default_factory=PodPolicy)
     """What the pods of jobs may be."""
+    sagemaker: SageMakerSettings = field(default_factory=SageMakerSettings)
+    """Which jobs may run on SageMaker, and with what."""
 
 
-UNKNOWN_INSTALLATION = Installation(trainer_image="unknown", pod_policy=ANY_NAMES)
+UNKNOWN_INSTALLATION = Installation(trainer_image="unknown", pod_policy=ANY_NAMES, sagemaker=UNKNOWN_SETTINGS)
 """For objects that are made to see whether they can be made."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from zerotune_operator.api.backend import ObjectMetadata
 from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.names import ATTEMPT_LETTERS, stem
 
 Object = dict[str, Any]
 """An object of the Kubernetes API, or a part of one."""
@@ -39,13 +39,7 @@ _KEPT_METADATA = (
     "creationTimestamp",
     "deletionTimestamp",
 )
-_NAME_LENGTH = 43
-"""Characters of a job's name in those of its objects. The longest is the host name of a pod, a DNS label of at most 63:
-`NAME-HASH-a9999-4095` is that of one among 10,000 attempts of 4,096 pods."""
-_HASH_TO_COME = "xxxxxxxx"
-"""Stands for the hash in a plan of a job that the API server has yet to give a uid."""
 _SHORT_KINDS = {kind.name: kind.short_name for kind in KINDS}
-_ATTEMPT_LETTERS = {"FineTuneJob": "a", "InferenceJob": "i"}
 
 
 def service_name(job: Job) -> str:
@@ -53,28 +47,17 @@ def service_name(job: Job) -> str:
 
     The kind comes first, as a Service's name must begin with a letter and a job's may begin with a digit.
     """
-    return f"{_SHORT_KINDS[job.kind]}-{_stem(job)}"
+    return f"{_SHORT_KINDS[job.kind]}-{stem(job)}"
 
 
 def attempt_name(job: Job, attempt: int) -> str:
     """Name of an attempt's Job and ConfigMap: `NAME-HASH-a0` of a FineTuneJob, `NAME-HASH-i0` of an InferenceJob."""
-    return f"{_stem(job)}-{_ATTEMPT_LETTERS[job.kind]}{attempt}"
+    return f"{stem(job)}-{ATTEMPT_LETTERS[job.kind]}{attempt}"
 
 
 def inspection_name(job: Job) -> str:
     """Name of the Job that reads the shape of the model: `NAME-HASH-a-inspect`, `NAME-HASH-i-inspect`."""
-    return f"{_stem(job)}-{_ATTEMPT_LETTERS[job.kind]}-inspect"
-
-
-def _stem(job: Job) -> str:
-    """The job's name, cut to fit, and a hash of its uid.
-
-    The kubelet and the name servers cache objects by name: those of a job must not have the names of those that an
-    earlier job of its name had.
-    """
-    uid = job.metadata.uid
-    digest = hashlib.sha256(uid.encode()).hexdigest()[: len(_HASH_TO_COME)] if uid else _HASH_TO_COME
-    return f"{job.metadata.name[:_NAME_LENGTH].rstrip('-')}-{digest}"
+    return f"{stem(job)}-{ATTEMPT_LETTERS[job.kind]}-inspect"
 
 
 def selector(job: Job) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Training jobs of Amazon SageMaker, one an attempt."""

@@ -1,0 +1,165 @@
+"""Plan -> the training job of an attempt, as `CreateTrainingJob` takes it, and the files on S3 that it reads. Pure.
+
+A request has room for 256 characters an argument and 512 a variable, so the job's folder (`config.json`, `hostfile`,
+`deepspeed.json`) travels as a channel of input: SageMaker copies it to every instance before the container starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from zerotune_operator.api.backend import SageMakerSpec
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.sagemaker.layout import attempt_uri, job_name, sagemaker_of
+from zerotune_operator.backends.sagemaker.requirements import OWN_PREFIX
+from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.plan import Plan
+from zerotune_trainer.errors import ConfigurationError
+
+Request = dict[str, Any]
+"""A request to SageMaker, or a part of one."""
+
+UID_TAG, ATTEMPT_TAG = f"{OWN_PREFIX}job-uid", f"{OWN_PREFIX}attempt"
+DIGEST_TAG = f"{OWN_PREFIX}config-digest"
+CHANNEL = "zerotune"
+STATUS_URI_FILE = "status-uri"
+_ENTRYPOINT = ["tini", "--", "zerotune-sagemaker"]
+_LONGEST_URI = 1024
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """The training job of one attempt."""
+
+    name: str
+    request: Request
+    """What `CreateTrainingJob` takes."""
+    folder: str
+    """URI of the folder that the instances receive."""
+    files: dict[str, str]
+    """Its files, by name, besides the secret of the attempt, which is made with it."""
+    kms_key: str | None
+    """What encrypts them."""
+
+
+def render(plan: Plan, job: Job, settings: SageMakerSettings) -> TrainingJob:
+    """The training job of the attempt that `plan` is for.
+
+    Raises:
+        ConfigurationError: the installation has no role or image for it, or does not allow what it names, or a URI is
+            too long.
+    """
+    sagemaker, attempt = sagemaker_of(job), plan.config.job.attempt
+    base = attempt_uri(job, attempt)
+    folder, name = _short_enough(f"{base}/job"), job_name(job, attempt)
+    request = {
+        "TrainingJobName": name,
+        "AlgorithmSpecification": {
+            "TrainingImage": settings.image_of(sagemaker.image),
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": _ENTRYPOINT,
+        },
+        "RoleArn": settings.role(sagemaker.role_arn),
+        "InputDataConfig": [_channel(folder)],
+        "OutputDataConfig": _given({"S3OutputPath": base, "KmsKeyId": sagemaker.output_kms_key_id}),
+        "ResourceConfig": _resources(sagemaker, plan.topology.nodes),
+        "StoppingCondition": _stopping(sagemaker),
+        "Environment": sagemaker.environment | _identity(plan),
+        "Tags": _tags(sagemaker, plan),
+        "EnableManagedSpotTraining": sagemaker.spot,
+        "EnableInterContainerTrafficEncryption": sagemaker.encrypt_traffic,
+        **_options(sagemaker),
+    }
+    files = plan.artifacts() | {STATUS_URI_FILE: f"{base}/status"}
+    return TrainingJob(name, request, folder, files, sagemaker.output_kms_key_id)
+
+
+def _channel(folder: str) -> Request:
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"{folder}/", "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": CHANNEL, "DataSource": {"S3DataSource": source}}
+
+
+def _resources(sagemaker: SageMakerSpec, nodes: int) -> Request:
+    return _given(
+        {
+            "InstanceType": sagemaker.instance_type,
+            "InstanceCount": nodes,
+            "VolumeSizeInGB": sagemaker.volume_size_gb,
+            "VolumeKmsKeyId": sagemaker.volume_kms_key_id,
+            "KeepAlivePeriodInSeconds": sagemaker.keep_alive_seconds,
+            "TrainingPlanArn": sagemaker.training_plan_arn,
+        }
+    )
+
+
+def _stopping(sagemaker: SageMakerSpec) -> Request:
+    wait = (sagemaker.max_wait_seconds or sagemaker.max_runtime_seconds) if sagemaker.spot else None
+    return _given(
+        {
+            "MaxRuntimeInSeconds": sagemaker.max_runtime_seconds,
+            "MaxWaitTimeInSeconds": wait,
+            "MaxPendingTimeInSeconds": sagemaker.max_pending_seconds,
+        }
+    )
+
+
+def _identity(plan: Plan) -> dict[str, str]:
+    """What the container compares its `config.json` with."""
+    job = plan.config.job
+    return {
+        "ZEROTUNE_JOB_UID": job.uid,
+        "ZEROTUNE_ATTEMPT": str(job.attempt),
+        "ZEROTUNE_CONFIG_DIGEST": plan.config.digest(),
+    }
+
+
+def _tags(sagemaker: SageMakerSpec, plan: Plan) -> list[Request]:
+    job = plan.config.job
+    own = {
+        f"{OWN_PREFIX}job-name": job.name,
+        f"{OWN_PREFIX}job-kind": job.kind,
+        UID_TAG: job.uid,
+        ATTEMPT_TAG: str(job.attempt),
+        DIGEST_TAG: plan.config.digest(),
+    }
+    return [{"Key": key, "Value": value} for key, value in (sagemaker.tags | own).items()]
+
+
+def _options(sagemaker: SageMakerSpec) -> Request:
+    """What is left out unless the spec asks for it."""
+    vpc = {"SecurityGroupIds": sagemaker.security_group_ids, "Subnets": sagemaker.subnets}
+    attempts = sagemaker.retry_attempts
+    return _given(
+        {
+            "VpcConfig": vpc if sagemaker.subnets else None,
+            "RetryStrategy": {"MaximumRetryAttempts": attempts} if attempts else None,
+            "InfraCheckConfig": {"EnableInfraCheck": True} if sagemaker.infrastructure_check else None,
+            "RemoteDebugConfig": {"EnableRemoteDebug": True} if sagemaker.remote_debug else None,
+            "ExperimentConfig": _experiment(sagemaker),
+        }
+    )
+
+
+def _experiment(sagemaker: SageMakerSpec) -> Request | None:
+    experiment = sagemaker.experiment
+    if experiment is None:
+        return None
+    names = {
+        "ExperimentName": experiment.experiment_name,
+        "TrialName": experiment.trial_name,
+        "RunName": experiment.run_name,
+    }
+    return _given(names) or None
+
+
+def _given(fields: Request) -> Request:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _short_enough(uri: str) -> str:
+    if len(uri) >= _LONGEST_URI:
+        raise ConfigurationError(
+            f"{uri} has {len(uri)} characters, and SageMaker takes URIs below {_LONGEST_URI}", "shorten output.uri"
+        )
+    return uri

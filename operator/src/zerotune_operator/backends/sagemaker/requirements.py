@@ -1,0 +1,48 @@
+"""What SageMaker does not support: an error that says so, never ignored. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.load import require_none
+from zerotune_operator.api.manifest_yaml import Problem
+from zerotune_operator.api.problems import find_unsupported
+from zerotune_operator.backends.sagemaker.layout import sagemaker_of
+
+_VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
+_TAG = re.compile(r"[a-zA-Z0-9 _.:/=+@-]{1,128}")
+OWN_PREFIX = "zerotune.dev/"
+"""What the keys of zerotune's own tags begin with."""
+_OWN_VARIABLES, _AWS_TAGS = "ZEROTUNE_", "aws:"
+
+
+def require_sagemaker(job: Job) -> None:
+    """See that training jobs of SageMaker support everything that the job asks for.
+
+    Raises:
+        InvalidManifestError: they do not.
+        ConfigurationError: `backend.sagemaker` is missing.
+    """
+    sagemaker_of(job)
+    require_none((*find_unsupported(job.kind, job.spec, "sagemaker"), *_names(job)), job)
+
+
+def _names(job: Job) -> Iterator[Problem]:
+    """Names of variables and tags that AWS does not take, or that are zerotune's own."""
+    sagemaker, place = sagemaker_of(job), ("spec", "backend", "sagemaker")
+    for name in sagemaker.environment:
+        if not _VARIABLE.fullmatch(name) or name.startswith(_OWN_VARIABLES):
+            yield Problem(
+                (*place, "environment", name),
+                f"is no name that a variable may have here: write letters, digits and _, at most 512, and nothing that "
+                f"begins with {_OWN_VARIABLES}",
+            )
+    for key in sagemaker.tags:
+        if not _TAG.fullmatch(key) or key.lower().startswith((OWN_PREFIX, _AWS_TAGS)):
+            yield Problem(
+                (*place, "tags", key),
+                f"is no key that a tag may have here: write letters, digits, blanks and _.:/=+@-, at most 128, and "
+                f"nothing that begins with {OWN_PREFIX} or {_AWS_TAGS}",
+            )
