@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ def reference() -> dict[str, Any]:
     return {}
 
 
-def plain(job: Any, output: Path) -> list[tuple[float, float]]:
+def plain(job: Any, output: Path, prepare: Callable[[Any], Any] = lambda model: model) -> list[tuple[float, float]]:
     """Loss and gradient norm by step: transformers' Trainer, one process, no DeepSpeed, the global batch at once."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
@@ -48,7 +49,7 @@ def plain(job: Any, output: Path) -> list[tuple[float, float]]:
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model = prepare(AutoModelForCausalLM.from_pretrained(folder))
     trainer = Trainer(
         model,
         arguments,

@@ -19,7 +19,7 @@ OF_THE_API_SERVER = {("metadata", "uid"), ("metadata", "creationTimestamp")}
 NOWHERE = {("spec", "topology", "minNodes")}
 NEVER_ACCEPTED = {
     "FineTuneJob": {
-        ("spec", "adapter"),
+        ("spec", "adapter", "quantization"),
         ("spec", "preference"),
         ("spec", "data", "columns", "chosen"),
         ("spec", "data", "columns", "rejected"),
@@ -34,7 +34,7 @@ NEVER_ACCEPTED = {
     },
 }
 # Every other value of these is rejected, so there is no job whose value could change.
-NEVER_CHANGED = {"FineTuneJob": {"adapter", "parallelism", "preference"}, "InferenceJob": {"parallelism", "zero"}}
+NEVER_CHANGED = {"FineTuneJob": {"parallelism", "preference"}, "InferenceJob": {"parallelism", "zero"}}
 # Keywords of the schema, and what the words of a rejection say for each.
 BOUNDS = {
     "type": "must be",

@@ -21,8 +21,12 @@ REJECTED = {
     ],
     "infer-zero.yaml": [f"spec.engine is 'zero': engine zero {LATER} use transformers or auto"],
 }
-ACCEPTED = {"cpt.yaml": "weaknesses", "sft.yaml": "log-analyst", "infer-transformers.yaml": "alert-triage"} | {
-    "sagemaker.yaml": "log-analyst-spot"
+ACCEPTED = {
+    "cpt.yaml": "weaknesses",
+    "sft.yaml": "log-analyst",
+    "lora.yaml": "alert-adapter",
+    "infer-transformers.yaml": "alert-triage",
+    "sagemaker.yaml": "log-analyst-spot",
 }
 
 

@@ -28,6 +28,8 @@ WHOLE = {
         if line.backends == BACKENDS and not line.values and not line.schemes and line.above is None
     },
     "preference": "of methods that are not supported",
+    "adapter.type": "there is one type that is supported",
+    "adapter.quantization": "of qlora, which is not supported",
     "training.lrSchedulerKwargs": "handed on as it is",
     "modelShape": "compared as a whole",
 }

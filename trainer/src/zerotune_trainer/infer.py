@@ -18,6 +18,7 @@ from typing import cast
 from torch.distributed.distributed_c10d import Store
 
 from zerotune_trainer import collectives, distributed, model_checks
+from zerotune_trainer.adapters import model_folders
 from zerotune_trainer.collectives import Collectives
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.context import RankContext
@@ -39,7 +40,7 @@ from zerotune_trainer.inference.verification import verify
 from zerotune_trainer.manifest import Manifest, completion
 from zerotune_trainer.ownership import Ownership, open_output
 from zerotune_trainer.rendezvous import rendezvous
-from zerotune_trainer.storage import Folder, local_folder
+from zerotune_trainer.storage import Folder
 
 _log = logging.getLogger(__name__)
 
@@ -79,11 +80,11 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
 
     context.report.phase("data")
     files = _each_once(resolve(config.data, cache))
-    folder = local_folder(config.model_uri, cache, config.model.revision)
-    model_checks.check_config(config, folder)
-    empty = model_checks.empty_model(config.model, folder)
-    model_checks.check_weights(empty, folder)
-    tokenizer = load_tokenizer(config.model, folder)
+    folders = model_folders(config)
+    model_checks.check_config(config, folders.base)
+    empty = model_checks.empty_model(config.model, folders.base)
+    model_checks.check_weights(empty, folders.base)
+    tokenizer = load_tokenizer(config.model, folders.tokenizer)
     ownership = Ownership(output, config.job)
     plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, context.world_size).to_json(), str)
     plan = WorkPlan.model_validate_json(plan_json)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from peft import PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -15,6 +16,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from zerotune_trainer import adapters
+from zerotune_trainer.adapters import ModelFolders
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
@@ -104,16 +107,33 @@ def _config(model: Model, folder: Path) -> PretrainedConfig:
     return config
 
 
-def load_for_training(config: TrainConfig, folder: Path) -> PreTrainedModel:
-    """The model in the precision of training, once it is clear that what training asks for is there.
+def load_for_training(config: TrainConfig, folders: ModelFolders) -> PreTrainedModel | PeftModel:
+    """The model in the precision of training, once it is clear that what training asks for is there; with the adapter
+    that is trained, where one is.
 
     Raises:
-        ZerotuneError: as `load_model`; a ConfigurationError also without CUDA or package for the Liger kernels.
+        ZerotuneError: as `load_model`, `adapters.attach` and `adapters.merge`; a ConfigurationError also without CUDA
+            or package for the Liger kernels.
     """
     accelerator = config.launch.accelerator
     if config.training.use_liger_kernel:
         check_liger(accelerator)
-    return load_model(config.model, folder, resolve_precision(config.training.precision, accelerator), accelerator)
+    precision = resolve_precision(config.training.precision, accelerator)
+    loaded = load_model(config.model, folders.base, precision, accelerator)
+    if config.adapter is not None:
+        return adapters.attach(loaded, config.adapter, folders, config.training.seed)
+    return loaded if folders.adapter is None else adapters.merge(loaded, folders.adapter)
+
+
+def load_merged(config: TrainConfig, base: Path, adapter: Path) -> PreTrainedModel:
+    """The base with an adapter merged into it, in host memory and in the precision of training.
+
+    Raises:
+        ZerotuneError: as `load_model` and `adapters.merge`.
+    """
+    accelerator = config.launch.accelerator
+    precision = resolve_precision(config.training.precision, accelerator)
+    return adapters.merge(load_model(config.model, base, precision, accelerator, "cpu"), adapter)
 
 
 def attention(implementation: str, accelerator: str) -> str | None:

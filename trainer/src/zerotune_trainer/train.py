@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from zerotune_trainer import collectives, compat, data, distributed, methods, model, model_checks
+from zerotune_trainer.adapters import model_folders
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
@@ -24,7 +25,7 @@ from zerotune_trainer.ownership import Ownership, complete_manifest, open_output
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.sizing.flops import Utilization
 from zerotune_trainer.sizing.model_config import shape_of_file
-from zerotune_trainer.storage import Folder, local_folder
+from zerotune_trainer.storage import Folder
 from zerotune_trainer.training import zero
 from zerotune_trainer.training.arguments import training_arguments
 from zerotune_trainer.training.callbacks.finite_loss import FiniteLoss
@@ -68,11 +69,11 @@ def train(config: TrainConfig, context: RankContext) -> None:
     store = rendezvous(context, config.launch)
 
     context.report.phase("data")
-    model_folder = local_folder(config.model_uri, cache, config.model.revision)
-    model_checks.check_config(config, model_folder)
-    empty = model_checks.empty_model(config.model, model_folder)
-    model_checks.check_weights(empty, model_folder)
-    tokenizer = load_tokenizer(config.model, model_folder)
+    folders = model_folders(config)
+    model_checks.check_config(config, folders.base)
+    empty = model_checks.empty_model(config.model, folders.base)
+    model_checks.check_weights(empty, folders.base)
+    tokenizer = load_tokenizer(config.model, folders.tokenizer)
     rows = method.prepare(config, tokenizer)
     model_checks.check_tokens(empty, tokenizer, rows.splits)
     model_checks.check_positions(empty, max(data.padded_length(config, split.longest()) for split in rows.splits))
@@ -89,11 +90,11 @@ def train(config: TrainConfig, context: RankContext) -> None:
     context.report.phase("model")
     deepspeed = zero.read_deepspeed(context.folder)
     arguments = training_arguments(config, deepspeed, checkpoint_store.path, evaluates=rows.validation is not None)
-    loaded = model.load_for_training(config, model_folder)
+    loaded = model.load_for_training(config, folders)
     writer = CheckpointWriter(checkpoint_store, config, share, output.local)
-    writer.warn_on_volume(loaded)
+    writer.warn_on_volume(loaded, loaded.dtype)
     collator = method.collator(config, tokenizer, loaded.config)
-    shape, devices = shape_of_file(model_folder / "config.json"), [entry.device for entry in topology]
+    shape, devices = shape_of_file(folders.base / "config.json"), [entry.device for entry in topology]
     utilization = Utilization.of_devices(shape, devices, config.training.precision)
     metrics = MetricsLogger(output.local, context.report, writes=context.rank == 0, utilization=utilization)
     step = StepState()
@@ -121,7 +122,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         weights = trainer.gather_weights()
         if weights is not None:
             stage = trainer.engine.zero_optimization_stage()
-            run = Run(trainer.state, topology, rows.counts, stage, model_folder, checkpoints.skipped)
+            run = Run(trainer.state, topology, rows.counts, stage, folders, checkpoints.skipped)
             manifest = write_output(ownership, config, run, loaded, weights, tokenizer)
             context.report.completion(completion_of(output, manifest))
     distributed.destroy_process_group()

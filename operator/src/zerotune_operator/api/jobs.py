@@ -7,12 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from zerotune_operator.api.adapter import Adapter
 from zerotune_operator.api.backend import BackendSpec
 from zerotune_operator.api.parallelism import Parallelism
 from zerotune_operator.api.rules import FINE_TUNE_RULES, INFERENCE_RULES
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.topology import Topology
+from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import JsonObject, Rule, Settings
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.sources import Data, Model, Output
@@ -115,7 +115,7 @@ class InferenceJobSpec(Settings):
 
 
 class FineTuneJob(Settings):
-    """Full-parameter fine-tuning of a language model."""
+    """Fine-tuning of a language model: of all its parameters, or of an adapter."""
 
     api_version: Literal["zerotune.dev/v1alpha1"]
     kind: Literal["FineTuneJob"]

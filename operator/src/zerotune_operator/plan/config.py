@@ -44,6 +44,7 @@ def train_config(
         method=spec.method,
         data=_data(spec, layout),
         training=training,
+        adapter=spec.adapter,
         checkpoint=spec.checkpoint.model_copy(update={"uri": layout.checkpoint_uri}),
         evaluation=spec.evaluation,
         output=_output(spec.output, layout),

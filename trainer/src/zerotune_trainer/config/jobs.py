@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.sources import Data, Model, Output
@@ -62,6 +63,10 @@ class _Config(Settings):
     model: Model
     model_shape: ModelShape | None = None
     """What the plan was made for. None: it is not known for certain, and nothing is compared."""
+    model_source: str | None = None
+    """The model as the spec names it: what an adapter records as its base. Default: `model.uri`."""
+    base_uri: str | None = None
+    """Where the model is an adapter, the folder of its base. Default: the one that `adapter_config.json` names."""
     output: Output
 
     def digest(self) -> str:
@@ -97,6 +102,8 @@ class TrainConfig(_Config):
     method: Method
     data: Data
     training: Training
+    adapter: Adapter | None = None
+    """What is trained instead of all parameters. None: all parameters are."""
     checkpoint: Checkpoint
     evaluation: Evaluation
 

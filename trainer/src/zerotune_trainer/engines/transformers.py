@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -18,6 +17,7 @@ from transformers import (
 )
 
 from zerotune_trainer import model as models
+from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation
@@ -27,7 +27,6 @@ from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.sampling import sampler, seed_of
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request
-from zerotune_trainer.storage import local_folder
 
 
 class TransformersEngine:
@@ -61,13 +60,15 @@ class TransformersEngine:
     @classmethod
     def load(cls, config: InferConfig, replica: Replica) -> Self:
         """See Engine."""
-        folder = local_folder(config.model_uri, Path(config.launch.cache_dir), config.model.revision)
+        folders = model_folders(config)
         accelerator = config.launch.accelerator
         device = f"cuda:{replica.local_rank}" if accelerator == "cuda" else "cpu"
         precision = models.resolve_precision(config.precision, accelerator)
-        loaded = models.load_model(config.model, folder, precision, accelerator, device)
+        loaded = models.load_model(config.model, folders.base, precision, accelerator, device)
+        if folders.adapter is not None:
+            loaded = merge(loaded, folders.adapter)
         check_causality(loaded)
-        tokenizer = load_tokenizer(config.model, folder)
+        tokenizer = load_tokenizer(config.model, folders.tokenizer)
         return cls(loaded, tokenizer, config.generation, config.per_device_batch_size)
 
     @property

@@ -6,10 +6,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from peft import PeftModel
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+from zerotune_trainer.adapters import ModelFolders
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data import DataCounts
 from zerotune_trainer.manifest import (
@@ -21,6 +25,7 @@ from zerotune_trainer.manifest import (
     describe,
     files_of,
 )
+from zerotune_trainer.model import load_merged
 from zerotune_trainer.ownership import Ownership
 from zerotune_trainer.progress import Completion, TopologyEntry
 from zerotune_trainer.reporting.card import write_card
@@ -37,6 +42,9 @@ from zerotune_trainer.reporting.results import (
 from zerotune_trainer.storage import Folder
 from zerotune_trainer.training.drafts import discard_drafts, draft_folder
 
+ADAPTER_FOLDER = "adapter"
+"""Where the adapter lies in an output that holds the merged model."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -46,7 +54,7 @@ class Run:
     topology: list[TopologyEntry]
     counts: DataCounts
     zero_stage: int
-    model_folder: Path
+    folders: ModelFolders
     """The model that it started from."""
     skipped: list[str]
     """Checkpoints that were not used when the run was resumed, and why."""
@@ -56,8 +64,8 @@ def write_output(
     ownership: Ownership,
     config: TrainConfig,
     run: Run,
-    model: PreTrainedModel,
-    weights: dict[str, object],
+    model: PreTrainedModel | PeftModel,
+    weights: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase,
 ) -> Manifest:
     """Write all of the output. Rank 0 calls it.
@@ -71,7 +79,7 @@ def write_output(
     draft = draft_folder(output.local, config.job.attempt)
     discard_drafts(output.local, config.job.attempt)
     draft.mkdir()
-    model.save_pretrained(draft, state_dict=_each_once(model, weights))
+    _save_model(draft, config, run, model, weights)
     tokenizer.save_pretrained(draft)
     _describe_run(draft, output.local, config, run)
     files = describe(draft, files_of(draft))
@@ -84,7 +92,22 @@ def write_output(
     return manifest
 
 
-def _each_once(model: PreTrainedModel, weights: dict[str, object]) -> dict[str, object]:
+def _save_model(
+    draft: Path, config: TrainConfig, run: Run, model: PreTrainedModel | PeftModel, weights: dict[str, Any]
+) -> None:
+    """Save what was trained: all of the model, or an adapter; with `merge` also the model with it merged in."""
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(draft, state_dict=_each_once(model, weights))
+        return
+    merges = config.adapter is not None and config.adapter.merge
+    folder = draft / ADAPTER_FOLDER if merges else draft
+    model.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
+    if merges:
+        unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]  # At stage 3 it would load a share of the weights alone.
+        load_merged(config, run.folders.base, folder).save_pretrained(draft)
+
+
+def _each_once(model: PreTrainedModel, weights: dict[str, Any]) -> dict[str, Any]:
     """The weights without those that are tied to others.
 
     DeepSpeed gathers copies, by which transformers no longer sees that two names are one tensor.
@@ -106,7 +129,7 @@ def _describe_run(draft: Path, output: Path, config: TrainConfig, run: Run) -> N
     topology = TypeAdapter(list[TopologyEntry]).dump_json(run.topology, by_alias=True, indent=2)
     (draft / TOPOLOGY_NAME).write_bytes(topology)
     (draft / RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n", encoding="utf-8")
-    write_card(draft, config, results, run.model_folder)
+    write_card(draft, config, results, run.folders.base)
     write_report(draft, config)
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
+from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
@@ -27,7 +28,7 @@ from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
 from zerotune_trainer.training.hf_trainer import Trainer
 from zerotune_trainer.training.sampling import EpochSampler, SetEpoch
 from zerotune_trainer.training.step_state import StepState, StopTraining
-from zerotune_trainer.training.zero import check_precision
+from zerotune_trainer.training.zero import check_precision, trained_weights
 
 Evaluate = Callable[[nn.Module, Iterable[Batch], torch.device], dict[str, float]]
 """Figures over this rank's batches, the same on every rank, among them `eval_loss`."""
@@ -46,7 +47,7 @@ class CausalTrainer(Trainer):
         metrics: MetricsLogger,
         checkpoints: CheckpointWriter,
         args: TrainingArguments,
-        model: PreTrainedModel,
+        model: PreTrainedModel | PeftModel,
         train_dataset: Rows,
         data_collator: Collator,
         **options: Any,
@@ -126,13 +127,21 @@ class CausalTrainer(Trainer):
 
     def load_weights(self, checkpoint: Path) -> None:
         """Go back to the weights of a checkpoint."""
-        self.engine.load_checkpoint(str(checkpoint), load_optimizer_states=True, load_lr_scheduler_states=False)
+        self.engine.load_checkpoint(
+            str(checkpoint),
+            # That of an adapter holds no weights of its base.
+            load_module_strict=not isinstance(self.model, PeftModel),
+            load_optimizer_states=True,
+            load_lr_scheduler_states=False,
+        )
 
     def gather_weights(self) -> dict[str, Any] | None:
-        """The weights of all ranks in the dtype of training, on rank 0. Every rank calls it."""
+        """The weights that were trained in the dtype of training, on rank 0. Every rank calls it."""
         gathers = self.args.process_index == 0
         # All ranks gather what stage 3 has shared out; below it, each that asks gets a copy of the whole model.
-        if gathers or self.engine.zero_optimization_stage() == 3:
+        if isinstance(self.model, PeftModel):
+            weights = trained_weights(self.model)
+        elif gathers or self.engine.zero_optimization_stage() == 3:
             weights = self.accelerator.get_state_dict(self.model_wrapped)
         return weights if gathers else None
 

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import deepspeed
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
+from torch import nn
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, InternalError
 
@@ -36,6 +38,16 @@ def read_deepspeed(folder: Path) -> dict[str, Any]:
             "leave `scheduler` out of `deepspeed`: zerotune schedules by `training`",
         )
     return settings
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the parameters that are trained, on the host. Every rank calls it: stage 3 has shared them out."""
+    weights = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+                weights[name] = parameter.detach().to("cpu", copy=True)
+    return weights
 
 
 def check_precision(engine: DeepSpeedEngine, dtype: torch.dtype) -> None:

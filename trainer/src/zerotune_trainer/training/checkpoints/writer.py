@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import PreTrainedModel, TrainerState
+import torch
+from torch import nn
+from transformers import TrainerState
 
 from zerotune_trainer.collectives import barrier, gather
 from zerotune_trainer.config import TrainConfig
@@ -50,14 +52,15 @@ class CheckpointWriter:
                 self._complete(name, state, files)
             self._clear_staging()
 
-    def warn_on_volume(self, model: PreTrainedModel) -> None:
+    def warn_on_volume(self, model: nn.Module, dtype: torch.dtype) -> None:
         """Warn where the checkpoints of this model will not fit the disk. Rank 0 does."""
         settings = self._config.checkpoint
         if self._share.rank == 0 and settings.save_strategy != "no":
             # Under ZeRO-3 a parameter holds only this rank's part, and says in ds_numel how large it is.
-            parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+            trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+            parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained)
             kept = 0 if self._store.is_staged else settings.save_total_limit
-            warn_on_volume(self._store.path, parameters, model.dtype, kept)
+            warn_on_volume(self._store.path, parameters, dtype, kept)
 
     def _make_room(self, name: str) -> None:
         if self._share.rank == 0:

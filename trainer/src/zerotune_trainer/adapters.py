@@ -1,0 +1,170 @@
+"""Low-rank adapters (LoRA) over a frozen base model, by peft: attached to train, loaded to go on, merged to run.
+
+The folder of an adapter holds no model: `adapter_config.json` names the base. Training with an adapter goes on with the
+one that the folder holds; everything else merges it into the base as the model is loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import deepspeed
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel, set_seed
+
+from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.input_errors import input_errors
+from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base, recorded_name
+from zerotune_trainer.storage import local_folder
+
+_log = logging.getLogger(__name__)
+
+
+class ModelFolders(NamedTuple):
+    """Where the model of a job lies on this machine."""
+
+    base: Path
+    """Holds config.json and the weights."""
+    adapter: Path | None = None
+    """Holds an adapter for them, where the job starts from one."""
+    base_name: str = ""
+    """What the configuration of an adapter calls the base."""
+    base_revision: str | None = None
+
+    @property
+    def tokenizer(self) -> Path:
+        """Holds the tokenizer: the adapter's folder, where it brings one along."""
+        brings_one = self.adapter is not None and any(self.adapter.glob("tokenizer*"))
+        return self.adapter if brings_one and self.adapter is not None else self.base
+
+
+def model_folders(config: TrainConfig | InferConfig) -> ModelFolders:
+    """Fetch the model of a job, and where it is an adapter also its base.
+
+    Raises:
+        InputMissingError, ConfigurationError, TemporaryError: as `storage.local_folder`; the base cannot be found.
+    """
+    cache, model = Path(config.launch.cache_dir), config.model
+    folder = local_folder(config.model_uri, cache, model.revision)
+    path = folder / ADAPTER_CONFIG
+    if not path.is_file():
+        return ModelFolders(folder, None, recorded_name(config.model_source or config.model_uri), model.revision)
+    base = read_base(path.read_bytes(), str(path))
+    found = Base(config.base_uri or base.uri, base.revision)
+    return ModelFolders(local_folder(found.uri, cache, found.revision), folder, recorded_name(base.uri), base.revision)
+
+
+def attach(model: PreTrainedModel, adapter: Adapter, folders: ModelFolders, seed: int) -> PeftModel:
+    """The model with an adapter to train: a new one, or the one that the job starts from. All else is frozen.
+
+    Args:
+        model: The base, with its weights.
+        adapter: What is asked for.
+        folders: Where base and adapter lie.
+        seed: What a new adapter is drawn with, on every rank.
+
+    Raises:
+        ConfigurationError: the model has no such modules, or the adapter there is another than the one asked for.
+    """
+    if folders.adapter is not None:
+        attached = _load(model, folders.adapter, trains=True)
+        _check_same(attached.peft_config["default"], _lora_config(adapter, folders), folders.adapter)
+    else:
+        set_seed(seed)
+        hint = f"name modules that the model has, such as {', '.join(_linear_names(model))}; or {ALL_LINEAR}"
+        with input_errors(ConfigurationError, "adapter does not go with the model", hint):
+            # In the dtype of training, as all of the model: DeepSpeed keeps fp32 weights of what it updates.
+            attached = get_peft_model(model, _lora_config(adapter, folders), autocast_adapter_dtype=False)
+    trained, total = attached.get_nb_trainable_parameters()
+    _log.info("adapter: %s of %s parameters are trained", f"{trained:,}", f"{total:,}")
+    return attached
+
+
+def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The model with the adapter of a folder merged into its weights: added in fp32, and rounded once.
+
+    Raises:
+        ConfigurationError: the adapter is not one for this model.
+    """
+    attached = _load(model, folder, trains=False)
+    for layer in attached.modules():
+        if isinstance(layer, LoraLayer):
+            with _weights_in_fp32(layer):
+                layer.merge()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # All is merged already, as it says of each layer.
+        merged: PreTrainedModel = attached.merge_and_unload()
+    merged.requires_grad_(True)  # peft froze it.
+    return merged
+
+
+def _lora_config(adapter: Adapter, folders: ModelFolders) -> LoraConfig:
+    names = adapter.target_modules
+    return LoraConfig(
+        base_model_name_or_path=folders.base_name,
+        revision=folders.base_revision,
+        task_type="CAUSAL_LM",
+        r=adapter.r,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=ALL_LINEAR if names == [ALL_LINEAR] else names,
+        modules_to_save=adapter.modules_to_save or None,
+        use_dora=adapter.use_dora,
+        use_rslora=adapter.use_rslora,
+    )
+
+
+def _load(model: PreTrainedModel, folder: Path, *, trains: bool) -> PeftModel:
+    hint = "give the adapter together with the base that it was trained on"
+    with input_errors(ConfigurationError, f"{folder} does not load as an adapter of its base", hint):
+        return PeftModel.from_pretrained(model, folder, is_trainable=trains, autocast_adapter_dtype=False)
+
+
+_SAME = ("r", "lora_alpha", "use_dora", "use_rslora")
+
+
+def _check_same(found: Any, asked: LoraConfig, folder: Path) -> None:
+    """See that the adapter of a folder is as the job asks for: training goes on with it as it is.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    differing = [
+        f"{name} is {getattr(found, name)}, the job asks for {getattr(asked, name)}"
+        for name in _SAME
+        if getattr(found, name) != getattr(asked, name)
+    ]
+    if differing:
+        raise ConfigurationError(
+            f"{folder} holds an adapter that training goes on with, and it is another one: {'; '.join(differing)}",
+            "give spec.adapter as it was for the job that made it, or leave spec.adapter out: the adapter is merged, "
+            "and all parameters are trained",
+        )
+
+
+def _linear_names(model: nn.Module) -> list[str]:
+    """The last names of the linear layers: what `targetModules` may hold."""
+    found = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return sorted(found)[:8]
+
+
+@contextmanager
+def _weights_in_fp32(layer: LoraLayer) -> Iterator[None]:
+    """Wrap a change to the weights under an adapter: they are whole, and in fp32, and rounded to their dtype after."""
+    parameters = list(layer.get_base_layer().parameters())
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0, enabled=hasattr(parameters[0], "ds_id")):
+        stored = [parameter.data for parameter in parameters]
+        cast("nn.Module", layer).float()
+        yield
+        for parameter, data in zip(parameters, stored, strict=True):
+            data.copy_(parameter.data.to(data.dtype))
+            parameter.data = data

@@ -1,0 +1,53 @@
+"""`spec.adapter`: a low-rank adapter that is trained instead of the model's own parameters."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from zerotune_trainer.config.base import Number, Rule, Settings
+
+ALL_LINEAR = "all-linear"
+
+ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+"""Name of a module of the model, or the end of one: `q_proj`."""
+
+
+class Adapter(Settings):
+    """Train a low-rank adapter instead of all parameters, as peft's LoraConfig describes it."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.quantization) || self.type == 'qlora'",
+            "quantization is for type: qlora; lora keeps the base as it is: set type: qlora, or leave quantization out",
+            "quantization",
+        ),
+        Rule(
+            f"size(self.targetModules) == 1 || !('{ALL_LINEAR}' in self.targetModules)",
+            f"{ALL_LINEAR} stands for all linear layers but the head: name it alone, or name the modules without it",
+            "targetModules",
+        ),
+    )
+
+    type: Literal["lora", "qlora"]
+    """LoRA, or LoRA over a quantized base."""
+    quantization: Literal["nf4", "fp4", "int8"] | None = None
+    """Number format of a qlora base (bitsandbytes). Default: nf4."""
+    r: int = Field(default=16, ge=1)
+    """Rank of the adapter."""
+    alpha: int = Field(default=32, ge=1)
+    """Scale of the adapter: alpha / r, with `useRslora` alpha / sqrt(r)."""
+    dropout: Number = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    target_modules: list[ModuleName] = Field(default=[ALL_LINEAR], min_length=1, max_length=256)
+    """Modules that get an adapter, by name; `all-linear`: every linear layer but the head."""
+    modules_to_save: list[ModuleName] = Field(default=[], max_length=256)
+    """Further modules that are trained whole and saved with the adapter, such as `embed_tokens` and `lm_head`."""
+    use_dora: bool = False
+    """Train the magnitude of each weight apart from its direction (DoRA, arXiv 2402.09353): slower, often better at a
+    low rank."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(r) (rank-stabilized LoRA, arXiv 2312.03732), which suits a high rank."""
+    merge: bool = False
+    """The output is the whole model with the adapter merged into it; the adapter is saved in its folder `adapter`."""

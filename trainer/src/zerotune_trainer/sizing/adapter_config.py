@@ -1,0 +1,70 @@
+"""An adapter's `adapter_config.json`, as peft writes it: which model the adapter is for. Torch-free and pure.
+
+`base_model_name_or_path` is what peft loads the base from: a name on the Hugging Face Hub, or a folder. A base on s3://
+or pvc://, which peft cannot read, is recorded by its URI.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from zerotune_trainer.errors import ConfigurationError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
+_MERGE_IT = "merge it into its model with peft's merge_and_unload(), and give the folder of that"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+
+
+class Base(NamedTuple):
+    """The model that an adapter is for."""
+
+    uri: str
+    revision: str | None = None
+    """Branch, tag or commit of a model on the Hub."""
+
+
+def read_base(content: bytes, where: str) -> Base:
+    """The base that an `adapter_config.json` names.
+
+    Args:
+        content: Content of the file.
+        where: Its name, for errors.
+
+    Raises:
+        ConfigurationError: it describes no LoRA adapter, or names no base that can be found.
+    """
+    config = _parse(content, where)
+    if config.get("peft_type") != "LORA":
+        kind = config.get("peft_type")
+        raise ConfigurationError(f"{where} describes an adapter of type {kind!r}, not LORA", _MERGE_IT)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if isinstance(name, str) and "://" in name:
+        return Base(name)
+    if isinstance(name, str) and name.startswith("/"):
+        return Base(f"file://{name}")
+    if isinstance(name, str) and _HUB_NAME.fullmatch(name):
+        return Base(f"hf://{name}", revision if isinstance(revision, str) else None)
+    raise ConfigurationError(
+        f"{where} names the base {name!r}, which is neither a model on the Hugging Face Hub nor an absolute path",
+        "let base_model_name_or_path name the base: ORG/NAME, /PATH, s3://BUCKET/PREFIX or pvc://CLAIM/PATH",
+    )
+
+
+def recorded_name(uri: str) -> str:
+    """What `base_model_name_or_path` says for the base at a URI."""
+    scheme, _, rest = uri.partition("://")
+    return {"hf": rest.strip("/"), "file": rest}.get(scheme, uri)
+
+
+def _parse(content: bytes, where: str) -> dict[str, Any]:
+    try:
+        config: Any = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{where} is not JSON: {error}", "write the adapter's folder again") from error
+    if not isinstance(config, dict):
+        raise ConfigurationError(f"{where} is not a JSON object", "write the adapter's folder again")
+    return config
