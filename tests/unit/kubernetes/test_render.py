@@ -248,7 +248,8 @@ def test_the_inspection_of_a_job_needs_no_more_than_its_model() -> None:
     )  # fmt: skip
     made = render_inspection(job, "hf://org/model", INSTALLATION)
     container = trainer(made)
-    assert container["command"] == ["tini", "--", "zerotune-inspect", "hf://org/model", "--revision", "v2"]
+    command = ["tini", "--", "zerotune-inspect", "hf://org/model", "--claims", "/mnt/pvc", "--revision", "v2"]
+    assert container["command"] == command
     assert "args" not in container
     assert container["resources"] == {
         "requests": {"cpu": "100m", "memory": "256Mi"},

@@ -99,3 +99,25 @@ async def test_a_job_that_has_begun_goes_on_from_the_output_of_a_deleted_one() -
     assert await found(asking, begun) == Source("pvc://models/base", shape(7))
     changed = begun.model_copy(update={"attempts": [Attempt(number=0, failure_class="ModelChanged")]})
     assert await found(asking, changed) == Source("pvc://models/base", None), "a pod looks at it again"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "known_base", "base"),
+    [
+        (None, None, None),
+        (None, "hf://org/base", None),
+        ({"type": "lora"}, None, URI),
+        ({"type": "lora"}, "hf://org/base", "hf://org/base"),
+        ({"type": "lora", "merge": True}, "hf://org/base", None),
+    ],
+)
+async def test_the_output_of_a_job_is_an_adapter_of_what_it_started_from(
+    adapter: dict[str, Any] | None, known_base: str | None, base: str | None
+) -> None:
+    asking, origin = resource("asks", 2), resource("base", 1, shape(7).model_copy(update={"base_uri": known_base}))
+    asking["spec"]["model"] = {"fromFineTuneJob": "base"}
+    origin["spec"] |= {"adapter": adapter} if adapter else {}
+    output = {"uri": "s3://models/base", "files": 3, "bytes": 9}
+    origin["status"] |= {"phase": "Succeeded", "modelUri": URI, "output": output}
+    expected = shape(7).model_copy(update={"base_uri": base})
+    assert await found(asking, JobStatus(), origin) == Source(str(output["uri"]), expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,9 @@ from typing import ClassVar
 import pytest
 
 from zerotune_operator.backends.model_shape import model_shape
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
+from zerotune_trainer.inspect_model import inspect
+from zerotune_trainer.sizing.adapter_config import read_base, recorded_name
 
 CONFIG = Path(__file__).parents[2] / "golden" / "plan" / "models" / "tiny-llama.json"
 
@@ -153,10 +156,70 @@ def test_what_only_a_pod_has_mounted_cannot_be_read() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("adapter_config.json", "merge"), ("trainer_state.json", "checkpoint"), ("README.md", "it holds config.json")],
+    [("trainer_state.json", "checkpoint"), ("README.md", "it holds config.json")],
 )
 def test_a_folder_that_is_no_model_says_what_to_give(tmp_path: Path, name: str, hint: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(InputMissingError) as rejected:
         model_shape(f"file://{tmp_path}")
     assert hint in rejected.value.hint
+
+
+def adapter_of(base: str, folder: Path, kind: str = "LORA") -> str:
+    folder.mkdir()
+    config = {"peft_type": kind, "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return f"file://{folder}"
+
+
+def test_an_adapter_has_the_shape_of_its_base(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copy(CONFIG, base / "config.json")
+    shape = model_shape(adapter_of(str(base), tmp_path / "adapter"))
+    assert shape.base_uri == f"file://{base}"
+    assert shape.model_copy(update={"base_uri": None}) == model_shape(f"file://{base}")
+
+
+def test_the_base_of_an_adapter_is_read_where_its_claim_is_mounted(tmp_path: Path) -> None:
+    base = tmp_path / "claims" / "models" / "base"
+    base.mkdir(parents=True)
+    shutil.copy(CONFIG, base / "config.json")
+    (base / "model.safetensors").touch()
+    adapter = adapter_of("pvc://models/base", tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_model.safetensors").touch()
+    found = inspect(adapter, None, tmp_path / "claims").shape
+    assert (found.base_uri, found.layers) == ("pvc://models/base", model_shape(f"file://{base}").layers)
+
+
+@pytest.mark.parametrize(
+    ("base", "kind", "message"),
+    [
+        ("adapter", "LORA", "neither a model on the Hugging Face Hub nor an absolute path"),
+        ("pvc://models/base", "LORA", "the shape of pvc://models/base cannot be read from here"),
+        ("/nowhere", "LORA", "/nowhere/config.json is not there"),
+        ("/nowhere", "IA3", "describes an adapter of type 'IA3', not LORA"),
+    ],
+)
+def test_an_adapter_without_a_base_that_can_be_read_is_rejected(
+    tmp_path: Path, base: str, kind: str, message: str
+) -> None:
+    with pytest.raises(ZerotuneError) as rejected:
+        model_shape(adapter_of("./" + base if base == "adapter" else base, tmp_path / "adapter", kind))
+    assert message in rejected.value.message
+
+
+def test_an_adapter_of_an_adapter_is_rejected(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copy(CONFIG, base / "config.json")
+    adapter_of(str(base), tmp_path / "first")
+    with pytest.raises(ConfigurationError) as rejected:
+        model_shape(adapter_of(str(tmp_path / "first"), tmp_path / "second"))
+    assert "which is an adapter itself" in rejected.value.message
+
+
+@pytest.mark.parametrize("uri", ["hf://org/name", "file:///models/base", "s3://bucket/base", "pvc://claim/base"])
+def test_a_base_is_found_again_by_the_name_that_is_recorded(uri: str) -> None:
+    config = {"peft_type": "LORA", "base_model_name_or_path": recorded_name(uri)}
+    assert read_base(json.dumps(config).encode(), "adapter_config.json").uri == uri

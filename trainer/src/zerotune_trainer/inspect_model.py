@@ -32,16 +32,16 @@ class Inspection(Settings):
 def main() -> NoReturn:
     """The command."""
     options = _parser().parse_args()
-    sys.exit(report(options.model_uri, options.revision, options.termination_log))
+    sys.exit(report(options.model_uri, options.revision, options.termination_log, options.claims))
 
 
-def report(uri: str, revision: str | None, termination_log: Path | None) -> int:
+def report(uri: str, revision: str | None, termination_log: Path | None, claims: Path | None = None) -> int:
     """Say what shape the model at `uri` has, or why it cannot be said. Returns the exit code."""
     log: TerminationLog | None = None
     outcome: Failure | Inspection
     try:
         log = TerminationLog(termination_log)
-        outcome = inspect(uri, revision)
+        outcome = inspect(uri, revision, claims)
     except ZerotuneError as error:
         outcome = describe(error)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is reported)
@@ -50,18 +50,28 @@ def report(uri: str, revision: str | None, termination_log: Path | None) -> int:
     return outcome.exit_code if isinstance(outcome, Failure) else 0
 
 
-def inspect(uri: str, revision: str | None) -> Inspection:
+def inspect(uri: str, revision: str | None, claims: Path | None = None) -> Inspection:
     """The model at `hf://ORG/NAME`, `s3://BUCKET/PREFIX` or `file:///PATH`; of the latter also whether it has weights.
+
+    Args:
+        uri: The model's folder, or that of an adapter.
+        revision: Branch, tag or commit of an `hf://` model.
+        claims: Where the claims are mounted that an adapter's base may lie on.
 
     Raises:
         InputMissingError: there is no such model, or what a model needs is not in its folder.
         ConfigurationError: it is no language model, or it is not ours to read.
         TemporaryError: the store or the Hub does not answer.
     """
-    shape = model_shape(uri, revision, _read_s3)
+    shape = model_shape(uri, revision, _read_s3, lambda named: _mounted(named, claims))
     if uri.startswith("file://"):
         require_weights(Path(uri.removeprefix("file://")))
     return Inspection(shape=shape)
+
+
+def _mounted(uri: str, claims: Path | None) -> str:
+    scheme, _, rest = uri.partition("://")
+    return f"file://{claims}/{rest}" if scheme == "pvc" and claims else uri
 
 
 def _read_s3(uri: str) -> bytes:
@@ -81,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("zerotune-inspect", description="Say what shape a model has.")
     parser.add_argument("model_uri", help="the model's folder: hf://ORG/NAME, s3://BUCKET/PREFIX or file:///PATH")
     parser.add_argument("--revision", help="branch, tag or commit of an hf:// model (default: main)")
+    parser.add_argument("--claims", type=Path, help="where pvc://CLAIM/PATH is mounted")
     parser.add_argument("--termination-log", type=Path, help="gets the answer as JSON (default: /dev/termination-log)")
     return parser
 

@@ -47,9 +47,9 @@ def check_config(config: TrainConfig | InferConfig, folder: Path) -> None:
     check = check_trainable if isinstance(config, TrainConfig) else check_generates
     check(found.quantization, str(path))
     planned = config.model_shape
-    if planned is None or found == planned:
+    if planned is None or found == planned.model_copy(update={"base_uri": None}):
         return
-    before, now = planned.model_dump(by_alias=True), found.model_dump(by_alias=True)
+    before, now = (shape.model_dump(by_alias=True, exclude={"base_uri"}) for shape in (planned, found))
     changed = [f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]]
     raise ModelChangedError(
         f"{folder} is another model than the one that the job was planned for: {', '.join(changed)}",

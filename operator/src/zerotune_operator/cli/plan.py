@@ -19,6 +19,8 @@ from zerotune_operator.backends.model_shape import model_shape, shape_of_file
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.plan_table import show
 from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
+from zerotune_operator.plan.outputs import shape_of_output
+from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
@@ -106,7 +108,9 @@ def _shape(uri: str, revision: str | None, config: Path | None, source: Plan | N
     if config is not None:
         return shape_of_file(config)
     if source is not None:
-        return source.shape
+        config_of_source = source.config
+        adapter = config_of_source.adapter if isinstance(config_of_source, TrainConfig) else None
+        return shape_of_output(adapter, source.shape, config_of_source.model_source or config_of_source.model_uri)
     try:
         return model_shape(uri, revision)
     except (InputMissingError, ConfigurationError, TemporaryError) as error:

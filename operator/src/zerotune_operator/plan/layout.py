@@ -23,6 +23,8 @@ class RuntimeLayout:
     """Folder of the checkpoints."""
     cache_dir: str
     """Folder for tokenized data and fetched models, on every node."""
+    model_source: str | None = None
+    """The model as a user writes it, where ranks read it by another URI: what an adapter records as its base."""
     backend: Literal["kubernetes", "sagemaker", "local"] = "local"
     """What runs the job."""
     master_port: int = 29500

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base
 from zerotune_trainer.sizing.host import BYTES_OF_DTYPE
 from zerotune_trainer.sizing.shape import ModelShape, has_unknown_experts, read_shape
 
@@ -27,8 +28,18 @@ _MOST_BYTES, _MOST_BYTES_OF_INDEX = 4 << 20, 64 << 20
 _TRUE = {"1", "on", "yes", "true"}
 
 
-def model_shape(uri: str, revision: str | None, read_s3: Callable[[str], bytes]) -> ModelShape:
-    """The shape of the model at `hf://ORG/NAME`, `s3://BUCKET/PREFIX` or `file:///PATH`.
+Reader = Callable[[str], bytes]
+"""Gives the content of a file of a model's folder, by its name.
+
+Raises:
+    InputMissingError: there is no such file.
+"""
+
+
+def model_shape(
+    uri: str, revision: str | None, read_s3: Callable[[str], bytes], resolve: Callable[[str], str] = str
+) -> ModelShape:
+    """The shape of the model at `hf://ORG/NAME`, `s3://BUCKET/PREFIX` or `file:///PATH`; for an adapter, of its base.
 
     The Hub is asked as huggingface_hub does: its cache first, then, unless `HF_HUB_OFFLINE` is set, `HF_ENDPOINT` with
     `HF_TOKEN`.
@@ -37,6 +48,7 @@ def model_shape(uri: str, revision: str | None, read_s3: Callable[[str], bytes])
         uri: The model's folder.
         revision: Branch, tag or commit of an `hf://` model; default `main`.
         read_s3: Gives the content of a file at `s3://`. Its errors rise as they are.
+        resolve: Says where a URI that an adapter names is read from here: `pvc://` where the claim is mounted.
 
     Raises:
         InputMissingError: there is no such model, it has no config.json, or it is not ours to read.
@@ -46,16 +58,39 @@ def model_shape(uri: str, revision: str | None, read_s3: Callable[[str], bytes])
     scheme, _, rest = uri.partition("://")
     match scheme:
         case "file":
-            return shape_of_file(Path(rest) / "config.json")
+            where, read = rest.rstrip("/"), _reader_of_folder(Path(rest))
         case "hf":
-            return _shape_of_hub(rest.strip("/"), revision or "main")
+            where, read = _reader_of_hub(rest.strip("/"), revision or "main")
         case "s3":
-            where = f"{uri.rstrip('/')}/config.json"
-            index = f"{uri.rstrip('/')}/{WEIGHT_INDEX}"
-            return _shape_of_content(read_s3(where), where, lambda: read_s3(index))
-    raise ConfigurationError(
-        f"the shape of {uri} cannot be read from here", "only what has mounted the claim can: there it is file:///PATH"
-    )
+            where = uri.rstrip("/")
+            read = lambda name: read_s3(f"{where}/{name}")  # noqa: E731
+        case _:
+            raise ConfigurationError(
+                f"the shape of {uri} cannot be read from here",
+                "only what has mounted the claim can: there it is file:///PATH",
+            )
+    return _shape_of_folder(where, read, lambda base: model_shape(resolve(base.uri), base.revision, read_s3, resolve))
+
+
+def _shape_of_folder(where: str, read: Reader, shape_of: Callable[[Base], ModelShape]) -> ModelShape:
+    """The shape of the model in a folder, or of the base of the adapter there."""
+    try:
+        content = read("config.json")
+    except InputMissingError:
+        try:
+            base = read_base(read(ADAPTER_CONFIG), f"{where}/{ADAPTER_CONFIG}")
+        except InputMissingError:
+            base = None
+        if base is None:
+            raise
+        shape = shape_of(base)
+        if shape.base_uri is not None:
+            raise ConfigurationError(
+                f"{where}/{ADAPTER_CONFIG} names the base {base.uri}, which is an adapter itself",
+                "merge that adapter into its model, and train an adapter of the merged model",
+            ) from None
+        return shape.model_copy(update={"base_uri": base.uri})
+    return _shape_of_content(content, f"{where}/config.json", lambda: read(WEIGHT_INDEX))
 
 
 def shape_of_file(path: Path) -> ModelShape:
@@ -65,25 +100,28 @@ def shape_of_file(path: Path) -> ModelShape:
         InputMissingError: there is no such file.
         ConfigurationError: it is not the config.json of a language model.
     """
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputMissingError(f"{path} is not there", _folder_hint(path.parent)) from error
-    except OSError as error:
-        raise InputMissingError(
-            f"{path} cannot be read: {error.strerror}", "name a folder that you can read"
-        ) from error
-    index = path.with_name(WEIGHT_INDEX)
-    return _shape_of_content(content, str(path), lambda: _bounded(index))
+    read = _reader_of_folder(path.parent)
+    return _shape_of_content(read(path.name), str(path), lambda: read(WEIGHT_INDEX))
+
+
+def _reader_of_folder(folder: Path) -> Reader:
+    def read(name: str) -> bytes:
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                return file.read(_MOST_BYTES_OF_INDEX)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InputMissingError(f"{path} is not there", _folder_hint(folder)) from error
+        except OSError as error:
+            raise InputMissingError(
+                f"{path} cannot be read: {error.strerror}", "name a folder that you can read"
+            ) from error
+
+    return read
 
 
 def _folder_hint(folder: Path) -> str:
     """What to give in place of a folder without config.json."""
-    if (folder / "adapter_config.json").is_file():
-        return (
-            "the folder holds an adapter: merge it into its model and save that, as "
-            "peft's AutoPeftModelForCausalLM.from_pretrained(...).merge_and_unload() does"
-        )
     if (folder / "trainer_state.json").is_file() or (folder / "latest").is_file():
         return "the folder holds a checkpoint: give the output folder of the job that wrote it"
     return "name the folder of a model: it holds config.json"
@@ -102,18 +140,21 @@ def require_weights(folder: Path) -> None:
         )
 
 
-def _shape_of_hub(name: str, revision: str) -> ModelShape:
+def _reader_of_hub(name: str, revision: str) -> tuple[str, Reader]:
+    """What the files of a model on the Hub are called, and what reads them."""
     cached = _cached(name, revision)
     if cached is not None:
-        return shape_of_file(cached)
+        return str(cached), _reader_of_folder(cached)
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
         raise InputMissingError(f"hf://{name} is not in the cache at {_cache()}, and HF_HUB_OFFLINE is set", "unset it")
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     # Quoted: neither name nor revision may lead to another file.
     folder = f"{endpoint}/{quote(name)}/resolve/{quote(revision, safe='')}"
-    config, model = f"{folder}/config.json", f"hf://{name}"
-    index = f"{folder}/{WEIGHT_INDEX}"
-    return _shape_of_content(_fetch(config, model), config, lambda: _fetch(index, model, _MOST_BYTES_OF_INDEX))
+
+    def read(file: str) -> bytes:
+        return _fetch(f"{folder}/{file}", f"hf://{name}", _MOST_BYTES_OF_INDEX if file == WEIGHT_INDEX else _MOST_BYTES)
+
+    return folder, read
 
 
 def _cache() -> Path:
@@ -123,15 +164,15 @@ def _cache() -> Path:
 
 
 def _cached(name: str, revision: str) -> Path | None:
-    """Where huggingface_hub keeps the file: `refs/BRANCH` names a commit, `snapshots/COMMIT` holds its files."""
+    """Where huggingface_hub keeps the files: `refs/BRANCH` names a commit, `snapshots/COMMIT` holds its files."""
     folder = _cache() / f"models--{name.replace('/', '--')}"
     reference = folder / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision
-    path = folder / "snapshots" / commit / "config.json"
-    return path if path.is_file() else None
+    snapshot = folder / "snapshots" / commit
+    return snapshot if any((snapshot / file).is_file() for file in ("config.json", ADAPTER_CONFIG)) else None
 
 
-def _fetch(url: str, model: str, most_bytes: int = _MOST_BYTES) -> bytes:
+def _fetch(url: str, model: str, most_bytes: int) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "zerotune"})  # noqa: S310 (the endpoint is the user's)
     if token := os.environ.get("HF_TOKEN"):
         # Not sent on to wherever the Hub redirects to.
@@ -202,12 +243,3 @@ def _parameters_of_index(read_index: Callable[[], bytes], shape: ModelShape) -> 
 
 
 _MOST_BYTES_OF_WEIGHTS = 10**16
-
-
-def _bounded(path: Path) -> bytes:
-    """The content of an index on this machine; reading none that is larger than one can be."""
-    try:
-        with path.open("rb") as file:
-            return file.read(_MOST_BYTES_OF_INDEX)
-    except OSError as error:
-        raise InputMissingError(f"{path} cannot be read: {error.strerror}", "") from error

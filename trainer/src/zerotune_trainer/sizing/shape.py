@@ -52,6 +52,9 @@ class ModelShape(Settings):
     """False where the architecture is unknown and Llama's arithmetic was used."""
     quantization: str | None = None
     """How the stored weights are quantized: `quant_method` of the config. None: they are not."""
+    base_uri: str | None = None
+    """Where the model's folder holds an adapter, the model that it is for, as `adapter_config.json` names it: then this
+    is the shape of that model. None: the folder holds a whole model."""
 
 
 _MOST_PARAMETERS = 10**15

@@ -26,10 +26,10 @@ class _Keys:
     of its keys are optional."""
     optional: tuple[str, ...]
 
-    def of(self, secret: str) -> Iterator[Object]:
+    def of(self, secret: str, needs_none: bool) -> Iterator[Object]:
         """The variables, each with its key of this Secret."""
         for key in self.required:
-            yield _variable(key, {"name": secret, "key": key})
+            yield _variable(key, {"name": secret, "key": key} | ({"optional": True} if needs_none else {}))
         for key in self.optional:
             yield _variable(key, {"name": secret, "key": key, "optional": True})
 
@@ -50,6 +50,8 @@ class Credentials:
 
     reference: SecretReference | None
     uris: Sequence[str]
+    needs_none: bool = False
+    """Whether a pod starts without the keys: what the URIs name may be public."""
 
 
 def credentials_of(job: Job, config: TrainConfig | InferConfig) -> list[Credentials]:
@@ -59,6 +61,8 @@ def credentials_of(job: Job, config: TrainConfig | InferConfig) -> list[Credenti
     if isinstance(job, FineTuneJob) and isinstance(config, TrainConfig):
         checkpoints = [Credentials(job.spec.checkpoint.credentials, [config.checkpoint.uri or config.output_uri])]
     return [
+        # The base of an adapter may lie elsewhere, and be public.
+        Credentials(spec.model.credentials, [config.base_uri] if config.base_uri else [], needs_none=True),
         Credentials(spec.model.credentials, [config.model_uri]),
         Credentials(spec.data.credentials, data_uris(config)),
         *checkpoints,
@@ -72,12 +76,12 @@ def credential_variables(credentials: Iterable[Credentials]) -> list[Object]:
     A process has one set of variables for a scheme: where two Secrets are for the same one, the later counts.
     """
     secrets = {
-        uri.partition("://")[0]: each.reference.secret_name
+        uri.partition("://")[0]: (each.reference.secret_name, each.needs_none)
         for each in credentials
         if each.reference is not None
         for uri in each.uris
     }
-    return [variable for scheme, keys in KEYS.items() if scheme in secrets for variable in keys.of(secrets[scheme])]
+    return [variable for scheme, keys in KEYS.items() if scheme in secrets for variable in keys.of(*secrets[scheme])]
 
 
 def named_secrets(job: Job) -> dict[Path, str]:

@@ -45,6 +45,7 @@ def place(job: Job, attempt: int, model_uri: str) -> RuntimeLayout:
         hosts=host_names(None, job, attempt),
         resolve=resolve,
         model_uri=resolve(model_uri),
+        model_source=model_uri,
         output_uri=output,
         checkpoint_uri=resolve(checkpoints) if checkpoints else f"{output.rstrip('/')}/checkpoints",
         cache_dir=CACHE_DIR,

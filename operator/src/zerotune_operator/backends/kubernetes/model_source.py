@@ -23,6 +23,8 @@ from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.model_shape import model_shape
 from zerotune_operator.lifecycle.pending import Awaited
+from zerotune_operator.plan.outputs import shape_of_output
+from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.errors import InputMissingError, ModelChangedError, TemporaryError, ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -161,4 +163,10 @@ def _output_of(origin: Key, store: Store) -> Source | Awaited:
         )
     if status.phase != "Succeeded" or status.output is None:
         return Awaited("ModelAwaited", f"waits for {origin}, which is {status.phase or 'Pending'}")
-    return Source(status.output.uri, status.model)
+    return Source(status.output.uri, _shape_of_output(resource["spec"].get("adapter"), status))
+
+
+def _shape_of_output(adapter: dict[str, Any] | None, status: JobStatus) -> ModelShape | None:
+    if status.model is None or status.model_uri is None:
+        return status.model
+    return shape_of_output(Adapter.model_validate(adapter) if adapter else None, status.model, status.model_uri)

@@ -9,7 +9,7 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.credentials import Credentials, credential_variables, credentials_of
 from zerotune_operator.backends.kubernetes.installation import Installation
-from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, resolve
+from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, CLAIMS_DIR, resolve
 from zerotune_operator.backends.kubernetes.merged_pod import merge_overlay
 from zerotune_operator.backends.kubernetes.network import PROGRESS_PORT_NAME
 from zerotune_operator.backends.kubernetes.objects import (
@@ -122,7 +122,7 @@ def inspection_template(job: Job, model_uri: str, installation: Installation) ->
     merged = merge_overlay(template, job, installation, CONTAINER)
     revision = ["--revision", job.spec.model.revision] if job.spec.model.revision else []
     look = {
-        "command": [*_INIT, "zerotune-inspect", uri, *revision],
+        "command": [*_INIT, "zerotune-inspect", uri, "--claims", CLAIMS_DIR, *revision],
         "args": None,
         # With limits, as a quota of the namespace may want them.
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},

@@ -81,7 +81,10 @@ def claims(read: Iterable[str], written: Iterable[str] = ()) -> list[Mount]:
 def claims_of(config: TrainConfig | InferConfig) -> list[Mount]:
     """The claims of a job, writable where results or checkpoints go."""
     checkpoints = config.checkpoint.uri if isinstance(config, TrainConfig) else None
-    return claims([config.model_uri, *data_uris(config)], [config.output_uri, *([checkpoints] if checkpoints else [])])
+    base = [config.base_uri] if config.base_uri else []
+    return claims(
+        [config.model_uri, *base, *data_uris(config)], [config.output_uri, *([checkpoints] if checkpoints else [])]
+    )
 
 
 def data_uris(config: TrainConfig | InferConfig) -> list[str]:
