@@ -148,6 +148,33 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
     assert "all ranks of this host are done" in workplace.zerotune("logs", "cwe", "--node", "0", "--attempt", "4")[1]
 
 
+def test_a_student_learns_what_its_teacher_answered(workplace: Workplace, material: Path, tmp_path: Path) -> None:
+    """Of the teacher's folder, which also has metrics, results, a report and a manifest, the records alone are read."""
+    model, questions = ({"uri": (material / name).as_uri()} for name in ("model", "questions.jsonl"))
+    teacher = {"model": model, "data": {"uris": [questions["uri"]]}, "generation": {"maxNewTokens": 4}}
+    columns = {"prompt": "prompt", "completion": "generation"}
+    student = {
+        "method": "sft",
+        "model": model,
+        "data": {"train": {"fromInferenceJob": "teacher"}, "columns": columns, "maxLength": 64},
+        "training": {"globalBatchSize": 5, "numTrainEpochs": 1},
+    }
+    header = {"apiVersion": "zerotune.dev/v1alpha1"}
+    jobs = [
+        header | {"kind": "InferenceJob", "metadata": {"name": "teacher"}, "spec": teacher},
+        header | {"kind": "FineTuneJob", "metadata": {"name": "student"}, "spec": student},
+    ]
+    manifest = tmp_path / "jobs.yaml"
+    manifest.write_text(yaml.safe_dump_all(jobs))
+
+    code, shown = workplace.zerotune("run", str(manifest))
+    assert code == 0, shown
+    answers = workplace.home.job("InferenceJob", "teacher").output
+    status = workplace.home.job("FineTuneJob", "student").read_status()
+    assert status.data_uris == {"data.train": answers.as_uri()}
+    assert (status.progress and status.progress.step) == 3, "15 answers, 5 at once"
+
+
 def test_bad_data_ends_with_its_exit_code_and_says_where(workplace: Workplace, material: Path, tmp_path: Path) -> None:
     rows = (material / "train.jsonl").read_text().splitlines(keepends=True)
     rows[2] = rows[2][:20] + "\n"

@@ -27,6 +27,7 @@ ACCEPTED = {
     "lora.yaml": "alert-adapter",
     "infer-transformers.yaml": "alert-triage",
     "sagemaker.yaml": "log-analyst-spot",
+    "distill.yaml": "alert-student",
 }
 
 

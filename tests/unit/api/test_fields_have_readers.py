@@ -32,11 +32,16 @@ WHOLE = {
     "adapter.quantization": "of qlora, which is not supported",
     "training.lrSchedulerKwargs": "handed on as it is",
     "modelShape": "compared as a whole",
+    **dict.fromkeys(
+        ("data.fromInferenceJob", "data.train.fromInferenceJob", "data.validation.fromInferenceJob"),
+        "read by name in api/origins.py",
+    ),
 }
 """Parts whose fields nobody need name."""
 SETTLED = {
     "globalBatchSize": "the plan makes micro batch and accumulation of it",
     "fromFineTuneJob": "the plan makes a URI of it",
+    "fromInferenceJob": "the plan makes a URI of it",
     "credentials": "the backend makes variables of the environment of it",
     "secretName": "part of credentials",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from typer import Exit
 from tests.unit.api.admission_cases import Case, PlanCase, read_cases
 from zerotune_operator.api.cel import broken_rules
 from zerotune_operator.api.load import parse_job, read_job
+from zerotune_operator.api.origins import origins_of
 from zerotune_operator.api.support import BACKENDS, UNSUPPORTED, unsupported
+from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Store
 from zerotune_operator.backends.kubernetes.cluster import Cluster
@@ -74,7 +77,7 @@ class Readers:
         def begin() -> None:
             job = read_job(manifest)
             backend = KubernetesBackend(job, cast(Cluster, cluster))
-            backend.render(backend.plan(self._shape, 0, str(job.spec.model.uri)))
+            backend.render(backend.plan(Inputs(str(job.spec.model.uri), self._shape, {}), 0))
 
         return self._printed(begin)
 
@@ -98,19 +101,22 @@ class Readers:
         return ""
 
 
-def with_model(manifest: Manifest) -> Manifest:
-    """The manifest with a model that is there: the output of another job is for reconcile to wait for."""
+def with_inputs(manifest: Manifest) -> Manifest:
+    """The manifest with inputs that are there: the output of another job is for reconcile to wait for."""
+    manifest = copy.deepcopy(manifest)
     spec = manifest["spec"]
-    if "fromFineTuneJob" not in spec["model"]:
-        return manifest
-    return manifest | {"spec": spec | {"model": {"uri": "s3://models/base"}}}
+    for origin in origins_of(spec):
+        *above, last = origin.part.split(".")
+        part = spec[above[0]] if above else spec
+        part[last] = {"uri": "s3://models/base"} if origin.is_model else {"uris": ["s3://answers/all"]}
+    return manifest
 
 
 def test_what_is_accepted_is_accepted_by_all(
     valid_case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readers = Readers("tiny-llama", Target(valid_case.backend), tmp_path, capsys)
-    verdicts = readers.verdicts(with_model(valid_case.manifest), run=False)
+    verdicts = readers.verdicts(with_inputs(valid_case.manifest), run=False)
 
     assert verdicts == dict.fromkeys(verdicts, "")
 
@@ -120,7 +126,7 @@ def test_what_a_backend_does_not_support_is_rejected_by_all(
 ) -> None:
     readers = Readers("tiny-llama", Target(unsupported_case.backend), tmp_path, capsys)
 
-    for said in readers.verdicts(with_model(unsupported_case.manifest)).values():
+    for said in readers.verdicts(with_inputs(unsupported_case.manifest)).values():
         for place, piece in unsupported_case.complaints:
             assert f"{place} is " in said
             assert piece in said
@@ -130,7 +136,7 @@ def test_what_cannot_be_planned_is_rejected_by_all(
     plan_case: PlanCase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readers = Readers(plan_case.model, Target.KUBERNETES, tmp_path, capsys)
-    verdicts = readers.verdicts(with_model(plan_case.manifest))
+    verdicts = readers.verdicts(with_inputs(plan_case.manifest))
     if plan_case.needs_model:
         assert verdicts.pop("validate") == ""
 

@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
 from tests.unit.kubernetes.rendering import GOLDEN, INSTALLATION, fine_tune_job
+from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient, path_of
@@ -114,7 +115,7 @@ def played(act: Callable[[Scene], Awaitable[None]]) -> None:
             scene: Scene
             cluster = Cluster(store, client, WarningEvents(client), Launchers(), INSTALLATION, lambda: scene.now)
             backend = KubernetesBackend(JOB, cluster)
-            scene = Scene(objects, store, backend, backend.plan(SHAPE, 0, "s3://m/m"))
+            scene = Scene(objects, store, backend, backend.plan(Inputs("s3://m/m", SHAPE, {}), 0))
             await backend.apply(backend.render(scene.plan))
             await act(scene)
             await cluster.launchers.close()

@@ -10,8 +10,9 @@ import pytest
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.status import Attempt, JobStatus
 from zerotune_operator.backends.kubernetes.cache import Key, Store
-from zerotune_operator.backends.kubernetes.model_source import Hub, Source, find_model
+from zerotune_operator.backends.kubernetes.model_source import Hub, Source, find_model, find_records, source_keys
 from zerotune_operator.lifecycle.pending import Awaited
+from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -121,3 +122,59 @@ async def test_the_output_of_a_job_is_an_adapter_of_what_it_started_from(
     origin["status"] |= {"phase": "Succeeded", "modelUri": URI, "output": output}
     expected = shape(7).model_copy(update={"base_uri": base})
     assert await found(asking, JobStatus(), origin) == Source(str(output["uri"]), expected)
+
+
+def distilling(**train: Any) -> dict[str, Any]:
+    """A FineTuneJob that learns what a teacher answers, and is evaluated on what another one does."""
+    student = resource("student", 2)
+    student["spec"]["data"] = {
+        "train": {"fromInferenceJob": "teacher", **train},
+        "validation": {"fromInferenceJob": "examiner"},
+    }
+    return student
+
+
+def records(asking: dict[str, Any], status: JobStatus, **phases: str) -> Any:
+    """What `asking` learns from, where InferenceJobs of its namespace are in these phases."""
+    store = Store()
+    for name, phase in phases.items():
+        status_of = {"phase": phase, "output": {"uri": f"pvc://answers/{name}", "files": 1, "bytes": 1}}
+        cause = {"rootCause": {"class": "Data", "message": "q.jsonl:3: not JSON"}} if phase == "Failed" else {}
+        key = Key("InferenceJob", "team", name)
+        store.keep_resource(key, {"metadata": {"resourceVersion": "1"}, "spec": {}, "status": {**status_of, **cause}})
+    return find_records(parse_job(asking), status, store)
+
+
+def test_the_records_of_other_jobs_are_awaited_one_after_the_other() -> None:
+    missing = records(distilling(), JobStatus())
+    assert missing == Awaited(
+        "DataAwaited",
+        "InferenceJob team/teacher is not there: create it, or correct data.train.fromInferenceJob",
+    )
+    running = records(distilling(), JobStatus(), teacher="Succeeded", examiner="Running")
+    assert running == Awaited("DataAwaited", "waits for InferenceJob team/examiner, which is Running")
+    found = records(distilling(), JobStatus(), teacher="Succeeded", examiner="Succeeded")
+    assert found == {"data.train": "pvc://answers/teacher", "data.validation": "pvc://answers/examiner"}
+
+
+def test_a_job_whose_records_will_not_come_is_rejected_with_the_reason() -> None:
+    with pytest.raises(InputMissingError) as rejected:
+        records(distilling(), JobStatus(), teacher="Failed", examiner="Succeeded")
+    assert rejected.value.message == (
+        "InferenceJob team/teacher, whose output is data.train, failed: q.jsonl:3: not JSON"
+    )
+
+
+def test_a_job_that_has_begun_goes_on_from_the_records_of_deleted_jobs() -> None:
+    uris = {"data.train": "pvc://answers/teacher", "data.validation": "pvc://answers/examiner"}
+    assert records(distilling(), JobStatus(data_uris=uris)) == uris
+
+
+def test_a_job_follows_all_that_it_starts_from() -> None:
+    student = distilling()
+    student["spec"]["model"] = {"fromFineTuneJob": "base"}
+    assert source_keys(Key("FineTuneJob", "team", "student"), student) == [
+        Key("FineTuneJob", "team", "base"),
+        Key("InferenceJob", "team", "teacher"),
+        Key("InferenceJob", "team", "examiner"),
+    ]

@@ -111,6 +111,22 @@ def test_a_job_may_start_from_the_output_of_one_before_it(zerotune: Path, tmp_pa
     assert not (tmp_path / "home").exists(), "a plan leaves nothing behind"
 
 
+def test_a_job_may_learn_from_the_answers_of_one_before_it(zerotune: Path, tmp_path: Path) -> None:
+    model = {"uri": model_folder(tmp_path)}
+    ask = job("InferenceJob", "teacher", model=model, data={"uris": ["file:///data/q.jsonl"]})
+    records = {"train": {"fromInferenceJob": "teacher"}, "maxLength": 64}
+    done = run(
+        zerotune,
+        manifest(tmp_path, ask, job("FineTuneJob", "learn", method="sft", model=model, data=records)),
+        "-o",
+        "json",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    teacher, learn = (json.loads(plan["artifacts"]["config.json"]) for plan in json.loads(done.stdout))
+    assert learn["data"]["train"]["uris"] == [teacher["output"]["uri"]]
+    assert learn["data"]["train"]["fromInferenceJob"] is None
+
+
 def test_a_batch_that_contradicts_itself_ends_with_64_and_the_nearest_sizes(zerotune: Path, tmp_path: Path) -> None:
     spec = training(model_folder(tmp_path), training={"globalBatchSize": 7}, topology={"nodes": 2})
     done = run(zerotune, manifest(tmp_path, spec))
@@ -157,13 +173,10 @@ def test_a_model_that_only_the_pods_can_read_asks_for_its_config(zerotune: Path,
 
 
 def test_a_job_of_another_file_cannot_be_planned_for_a_cluster(zerotune: Path, tmp_path: Path) -> None:
-    ask = job(
-        "InferenceJob",
-        "ask",
-        model={"fromFineTuneJob": "elsewhere"},
-        data={"uris": ["s3://data/q.jsonl"]},
-        output={"uri": "s3://results/r"},
-    )
-    done = run(zerotune, manifest(tmp_path, ask))
-    assert done.returncode == 64
-    assert "model.fromFineTuneJob: 'elsewhere' is no job of this file" in done.stderr
+    output = {"uri": "s3://results/r"}
+    ask = job("InferenceJob", "ask", model={"fromFineTuneJob": "elsewhere"}, data={"uris": ["s3://d/q"]}, output=output)
+    judge = job("InferenceJob", "judge", model={"uri": "s3://m/m"}, data={"fromInferenceJob": "asked"}, output=output)
+    for spec, name in ((ask, "model.fromFineTuneJob: 'elsewhere'"), (judge, "data.fromInferenceJob: 'asked'")):
+        done = run(zerotune, manifest(tmp_path, spec))
+        assert done.returncode == 64
+        assert f"{name} is no job of this file" in done.stderr

@@ -172,7 +172,9 @@ class JobStatus(Settings):
     """The model's shape, as its `config.json` tells it; what memory is planned with."""
     model_uri: str | None = None
     """The model that the last attempt started from: `model.uri`, or the output of the job that `model` names, which may
-    be gone by now."""
+    be deleted by now."""
+    data_uris: dict[str, str] = Field(default={})
+    """The outputs of the jobs that `data` names, by field, that the last attempt started from: `data.train`."""
     plan: PlanSummary | None = None
     """What the plan settled on."""
     progress: Progress | None = None

@@ -1,6 +1,6 @@
 """The seam between a job and what runs it.
 
-    probe_model > plan > render > apply    how an attempt begins
+    find_inputs > plan > render > apply    how an attempt begins
     attempt_ref > observe                  how it goes on
     stop, close, restore                   what is done about it
     clean_up, finalize                     what is left when it has ended
@@ -24,12 +24,14 @@ RenderedT = TypeVar("RenderedT")
 """What a backend applies: the objects of a cluster, the processes of this machine."""
 
 
-class FoundModel(NamedTuple):
-    """The model that a job starts from."""
+class Inputs(NamedTuple):
+    """What a job starts from: a model, and what other jobs have written."""
 
-    uri: str
+    model_uri: str
     """As a user writes it, or the output of the FineTuneJob that the spec names."""
     shape: ModelShape
+    data_uris: dict[str, str]
+    """Outputs of the InferenceJobs that the spec names, by the part of it that they are for: `data.train`."""
 
 
 class Backend(Protocol[RenderedT]):
@@ -38,14 +40,14 @@ class Backend(Protocol[RenderedT]):
     All methods that do I/O may raise TemporaryError: the same call may succeed later.
     """
 
-    async def probe_model(self, status: JobStatus) -> FoundModel | Awaited:
-        """The model, or what the job waits for before it can be planned.
+    async def find_inputs(self, status: JobStatus) -> Inputs | Awaited:
+        """The model and the outputs of other jobs, or what the job waits for before it can be planned.
 
         Raises:
-            ConfigurationError, DataError, InputMissingError: there is no such model, and there will be none.
+            ConfigurationError, DataError, InputMissingError: there is no such input, and there will be none.
         """
 
-    def plan(self, shape: ModelShape, attempt: int, model_uri: str) -> Plan:
+    def plan(self, inputs: Inputs, attempt: int) -> Plan:
         """The plan of an attempt, with the runtime layout of this backend.
 
         Raises:

@@ -1,4 +1,4 @@
-"""One step of a job, whatever runs it: probe > plan > apply > observe > status.
+"""One step of a job, whatever runs it: inputs > plan > apply > observe > status.
 
 The operator and `zerotune run` drive jobs with the same steps. They differ in what wakes them (watches and a queue; a
 poll and Ctrl-C) and in where they write the status that a step answers (the API server; `status.json`).
@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.base import Backend, RenderedT
+from zerotune_operator.backends.base import Backend, Inputs, RenderedT
 from zerotune_operator.lifecycle.deadlines import deadline_in, pause, stragglers
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited, pending
@@ -89,16 +89,17 @@ class Driver(Generic[RenderedT]):
         return await self._begin(status, attempt)
 
     async def _begin(self, status: JobStatus, attempt: int) -> Step:
-        """Start an attempt, unless the model is not there yet or the attempt has started."""
-        model = await self._backend.probe_model(status)
-        if isinstance(model, Awaited):
-            waiting = pending(status, model.reason, model.message, model.cause, self._clock())
+        """Start an attempt, unless its inputs are not there yet or the attempt has started."""
+        inputs = await self._backend.find_inputs(status)
+        if isinstance(inputs, Awaited):
+            waiting = pending(status, inputs.reason, inputs.message, inputs.cause, self._clock())
             return Step(waiting, self._interval)
-        plan = self._backend.plan(model.shape, attempt, model.uri)
+        plan = self._backend.plan(inputs, attempt)
         if not self._backend.has_started(attempt):
             await self._backend.apply(self._backend.render(plan))
         summary = plan.summary()
-        status = status.model_copy(update={"model": model.shape, "model_uri": model.uri, "plan": summary})
+        started = {"model": inputs.shape, "model_uri": inputs.model_uri, "data_uris": inputs.data_uris}
+        status = status.model_copy(update={**started, "plan": summary})
         if status.phase not in ACTIVE:
             status = planned(status, summary, self._clock())
         return (await self._watch(status))._replace(plan=plan)
@@ -127,8 +128,9 @@ class Driver(Generic[RenderedT]):
         shape, uri = status.model, status.model_uri
         if shape is None or uri is None:
             return  # It was started by an earlier version.
+        inputs = Inputs(uri, shape, status.data_uris)
         try:
-            await self._backend.restore(attempt, seen, lambda: self._backend.plan(shape, attempt.number, uri))
+            await self._backend.restore(attempt, seen, lambda: self._backend.plan(inputs, attempt.number))
         except REJECTIONS as error:  # Of an operator of another version than the one that accepted the job.
             _logger.warning("what the nodes of attempt %d need is not restored: %s", attempt.number, error)
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.origins import Origin, model_origin
 from zerotune_operator.backends.base import Backend
 from zerotune_operator.backends.kubernetes import layout as kubernetes_layout
 from zerotune_operator.backends.kubernetes.installation import Installation
@@ -58,6 +59,8 @@ class RegisteredBackend:
     """The runtime layout of an attempt that would start now."""
     model_uri: Callable[[Job], str]
     """Where this machine reads the shape of the model."""
+    output_of: Callable[[Origin], str]
+    """Output of another job that is not in the same file."""
     check_probe: Callable[[Job, str, Installation], object]
     """Sees that what reads the shape of a model, at a URI, can be made."""
     check_plan: Callable[[Plan, Job, Installation], object]
@@ -87,13 +90,15 @@ def _kubernetes_layout(job: Job, model_uri: str) -> RuntimeLayout:
 
 def _written_model_uri(job: Job) -> str:
     """A path in a pod means nothing here, so the shape is read where the spec says the model is."""
-    model = job.spec.model
-    if model.uri is None:
-        raise ConfigurationError(
-            f"model.fromFineTuneJob: {model.from_fine_tune_job!r} is no job of this file",
-            "put that FineTuneJob into the file, before this one",
-        )
-    return model.uri
+    origin = model_origin(job)
+    return _unknown_output(origin) if origin else str(job.spec.model.uri)
+
+
+def _unknown_output(origin: Origin) -> str:
+    """Where a job of the cluster writes is not known on this machine."""
+    raise ConfigurationError(
+        f"{origin} is no job of this file", f"put that {origin.kind} into the file, before this one"
+    )
 
 
 def _local_outline(job: Job, model_uri: str) -> RuntimeLayout:
@@ -117,6 +122,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         outline=_kubernetes_layout,
         layout=_kubernetes_layout,
         model_uri=_written_model_uri,
+        output_of=_unknown_output,
         check_probe=render_inspection,
         check_plan=render,
         under_operator=_kubernetes_backend,
@@ -126,6 +132,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         outline=sagemaker_layout.place,
         layout=sagemaker_layout.place,
         model_uri=_written_model_uri,
+        output_of=_unknown_output,
         check_probe=lambda job, _, installation: installation.sagemaker.require_namespace(job.metadata.namespace),
         check_plan=_sagemaker_job,
         under_operator=None,
@@ -137,6 +144,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         outline=_local_outline,
         layout=_local_layout,
         model_uri=lambda job: local_layout.model_uri(job, Home.of_environment()),
+        output_of=lambda origin: local_layout.output_of(origin, Home.of_environment()),
         check_probe=_nothing,
         check_plan=_nothing,
         under_operator=None,

@@ -13,6 +13,7 @@ import yaml
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_jobs
+from zerotune_operator.api.origins import Origin, model_origin, record_origins, starting_from
 from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.model_shape import model_shape, shape_of_file
@@ -85,12 +86,14 @@ def _write(plans: list[Planned], output: Format, error: DoesNotFitError | None =
 
 def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned]) -> Planned:
     identity = identity_of(job)
-    base = ("FineTuneJob", job.spec.model.from_fine_tune_job)
-    plans = (planned.plan for planned in earlier)
-    source = next((plan for plan in plans if (plan.config.job.kind, plan.config.job.name) == base), None)
-    if source is not None:
-        job = _starting_from(job, str(source.config.output.uri))
     runs_on = BACKENDS[target]
+    origin = model_origin(job)
+    source = _plan_of(origin, earlier) if origin else None
+    outputs = {"model": source.config.output_uri} if source else {}
+    for records in record_origins(job):
+        writer = _plan_of(records, earlier)
+        outputs[records.part] = writer.config.output_uri if writer else runs_on.output_of(records)
+    job = starting_from(job, outputs)
     uri = runs_on.model_uri(job)
     layout = runs_on.layout(job, uri)
     plan = plan_job(job, _shape(uri, job.spec.model.revision, config, source), layout, identity)
@@ -98,9 +101,11 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
     return Planned(plan, runs_on.facts(job), runs_on.request(plan, job, UNKNOWN_INSTALLATION))
 
 
-def _starting_from(job: Job, uri: str) -> Job:
-    model = job.spec.model.model_copy(update={"uri": uri, "from_fine_tune_job": None})
-    return job.model_copy(update={"spec": job.spec.model_copy(update={"model": model})})
+def _plan_of(origin: Origin, earlier: list[Planned]) -> Plan | None:
+    """The plan of a job that another one starts from, where it is of the same file."""
+    wanted = (origin.kind, origin.name)
+    plans = (planned.plan for planned in earlier)
+    return next((plan for plan in plans if (plan.config.job.kind, plan.config.job.name) == wanted), None)
 
 
 def _shape(uri: str, revision: str | None, config: Path | None, source: Plan | None) -> ModelShape:

@@ -15,7 +15,7 @@ from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.backend import LocalBackend
-from zerotune_operator.backends.local.layout import find_model
+from zerotune_operator.backends.local.layout import find_inputs
 from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.local.state import Home, JobFolder
@@ -78,8 +78,8 @@ def _finished(job: Job, status: JobStatus) -> bool:
 
 
 def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) -> int:
-    backend, model = LocalBackend(job, folder, home, lock), find_model(job, home)
-    plan = backend.plan(model.shape, next_attempt(status), model.uri)  # What cannot run is rejected before any write.
+    backend, inputs = LocalBackend(job, folder, home, lock), find_inputs(job, home)
+    plan = backend.plan(inputs, next_attempt(status))  # What cannot run is rejected before any write.
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))
     view = view_for(job.metadata.name)

@@ -15,7 +15,7 @@ from zerotune_operator.api.jobs import GROUP, VERSION
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.job_state import JobState, trim_job
-from zerotune_operator.backends.kubernetes.model_source import source_key
+from zerotune_operator.backends.kubernetes.model_source import source_keys
 from zerotune_operator.backends.kubernetes.objects import JOB_KIND_LABEL, JOB_NAME_LABEL, Object
 from zerotune_operator.backends.kubernetes.pod_state import has_ended, trim_pod
 from zerotune_operator.controller.watches import Listener, Watch
@@ -69,7 +69,7 @@ class Handlers:
         if key in self._news or gone:
             self._queue.add(key)
         self._news.discard(key)
-        if origin := source_key(key, dict(body)):
+        for origin in source_keys(key, dict(body)):
             (self._followers[origin].discard if gone else self._followers[origin].add)(key)
         for follower in self._followers.get(key, ()):
             self._queue.add(follower)

@@ -16,6 +16,7 @@ class InferenceData(Records):
     """Records to run the model over."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        *Records.rules,
         Rule(
             "!(has(self.columns.text) || has(self.columns.completion) || has(self.columns.chosen))",
             "an InferenceJob reads the column prompt or messages: name one of these",

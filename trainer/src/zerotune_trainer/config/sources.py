@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -112,8 +112,17 @@ class Processing(Settings):
 class Records(Settings):
     """Files of records."""
 
-    uris: Annotated[list[Uri], Field(min_length=1, max_length=256)]
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "(size(self.uris) > 0) != has(self.fromInferenceJob)",
+            "give exactly one of uris and fromInferenceJob",
+        ),
+    )
+
+    uris: list[Uri] = Field(default=[], max_length=256)
     """Files, globs or folders. A folder stands for every file in it that `format` can read."""
+    from_inference_job: ObjectName | None = None
+    """Name of an InferenceJob whose output is the records. The job waits for it, and fails when it fails."""
     format: Literal["auto", "jsonl", "parquet", "csv", "txt", "datasets"] = "auto"
     """Format of the files. `auto` goes by the file's name: .jsonl, .jsonl.gz, .parquet, .csv, .txt; a folder written by
     `datasets.save_to_disk` is recognized by its content. A txt file is one record."""

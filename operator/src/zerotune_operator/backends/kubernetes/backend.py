@@ -8,15 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.origins import starting_from
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.base import FoundModel
+from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.job_state import JobState
 from zerotune_operator.backends.kubernetes.layout import host_names, place
 from zerotune_operator.backends.kubernetes.model_probe import probe_model
-from zerotune_operator.backends.kubernetes.model_source import find_model, has_changed
+from zerotune_operator.backends.kubernetes.model_source import find_model, find_records, has_changed
 from zerotune_operator.backends.kubernetes.objects import CONFIG_DIGEST_ANNOTATION, attempt_name
 from zerotune_operator.backends.kubernetes.observe import observe
 from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects
@@ -29,7 +30,6 @@ from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.lifecycle.record import ATTEMPTS_KEPT
 from zerotune_operator.plan import Plan, identity_of, plan_job
 from zerotune_trainer.config import Launch
-from zerotune_trainer.sizing.shape import ModelShape
 
 _SETTLE_SECONDS = 10
 """How long a Job may take to notice that all of its pods have ended."""
@@ -54,11 +54,12 @@ class KubernetesBackend:
         self._key = Key(job.kind, job.metadata.namespace, job.metadata.name)
         self._known = cluster.store.children(self._key)
 
-    async def probe_model(self, status: JobStatus) -> FoundModel | Awaited:
-        """The model, or what the job waits for: another job, or a pod that reads its shape.
+    async def find_inputs(self, status: JobStatus) -> Inputs | Awaited:
+        """The model and the outputs of other jobs, or what the job waits for: another job, or a pod that reads the
+        model's shape.
 
         Raises:
-            ConfigurationError, DataError, InputMissingError: there is no such model, and there will be none.
+            ConfigurationError, DataError, InputMissingError: there is no such input, and there will be none.
             TemporaryError: the API server does not answer.
         """
         source = await find_model(self._job, status, self._cluster.store, self._cluster.hub)
@@ -66,16 +67,19 @@ class KubernetesBackend:
             return source
         since = status.attempts[-1].end_time if has_changed(status) else None
         shape = source.shape or await probe_model(self._job, self._owned, self._cluster, source.uri, since)
-        return shape if isinstance(shape, Awaited) else FoundModel(source.uri, shape)
+        if isinstance(shape, Awaited):
+            return shape
+        records = find_records(self._job, status, self._cluster.store)
+        return records if isinstance(records, Awaited) else Inputs(source.uri, shape, records)
 
-    def plan(self, shape: ModelShape, attempt: int, model_uri: str) -> Plan:
+    def plan(self, inputs: Inputs, attempt: int) -> Plan:
         """The plan of an attempt.
 
         Raises:
             ConfigurationError: the job cannot be carried out.
         """
-        job = self._job
-        return plan_job(job, shape, place(job, attempt, model_uri), identity_of(job, attempt))
+        job = starting_from(self._job, inputs.data_uris)
+        return plan_job(job, inputs.shape, place(job, attempt, inputs.model_uri), identity_of(job, attempt))
 
     def render(self, plan: Plan) -> Manifests:
         """The objects of the attempt that `plan` is for."""

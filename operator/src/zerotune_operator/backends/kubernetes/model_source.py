@@ -1,7 +1,9 @@
-"""The model a job runs on a cluster: where it is, and what shape it has. Decided before any pod with a GPU starts.
+"""What a job on a cluster starts from: where its model is, and what shape it has; where the records are that another
+job writes. Decided before any pod with a GPU starts.
 
 model.fromFineTuneJob        the output of that job, once it has succeeded; its shape is that job's. A job that has
-                             begun goes on from it when that one is gone
+                             begun goes on from it when that one is deleted
+data.*.fromInferenceJob      likewise
 hf:// without credentials    the operator asks the Hub for config.json
 everything else              what a job of the namespace with the same model knows of it, else the Job
                              `NAME-HASH-a-inspect` reads it in a pod, where claims and Secrets are
@@ -18,6 +20,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.origins import Origin, model_origin, origins_of, record_origins
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.objects import Object
@@ -96,10 +99,9 @@ def _answer(uri: str, revision: str | None) -> ModelShape | ZerotuneError:
         return error
 
 
-def source_key(key: Key, resource: Object) -> Key | None:
-    """The FineTuneJob whose output a resource runs, if any."""
-    name = resource["spec"]["model"].get("fromFineTuneJob")
-    return Key("FineTuneJob", key.namespace, name) if name else None
+def source_keys(key: Key, resource: Object) -> list[Key]:
+    """The jobs whose output a resource starts from."""
+    return [Key(origin.kind, key.namespace, origin.name) for origin in origins_of(resource["spec"])]
 
 
 async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Source | Awaited:
@@ -111,10 +113,10 @@ async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Sou
     """
     model = job.spec.model
     changed = has_changed(status)
-    if model.from_fine_tune_job is not None:
+    if origin := model_origin(job):
         if status.model_uri is not None:  # It was there when the job began, and lies there still.
             return Source(status.model_uri, None if changed else status.model)
-        return _output_of(Key("FineTuneJob", job.metadata.namespace, model.from_fine_tune_job), store)
+        return _output_of(origin, job.metadata.namespace, store)
     uri = model.uri
     assert uri is not None, "validation asks for one of the two"
     if status.model is not None and not changed:
@@ -124,6 +126,22 @@ async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Sou
             hub.forget(uri, model.revision)
         return Source(uri, await hub.shape(uri, model.revision))
     return Source(uri, None if changed else _known_to_others(job, store))
+
+
+def find_records(job: Job, status: JobStatus, store: Store) -> dict[str, str] | Awaited:
+    """Outputs of the jobs that the data names, by the part of the spec that they are for, or what the job waits for.
+
+    Raises:
+        InputMissingError: there will be none.
+    """
+    uris = dict(status.data_uris)  # They were there when the job began, and lie there still.
+    for origin in record_origins(job):
+        if origin.part not in uris:
+            found = _output_of(origin, job.metadata.namespace, store)
+            if isinstance(found, Awaited):
+                return found
+            uris[origin.part] = found.uri
+    return uris
 
 
 def has_changed(status: JobStatus) -> bool:
@@ -151,18 +169,18 @@ def _name_of(model: dict[str, Any]) -> dict[str, Any]:
     return {name: model.get(name) for name in ("uri", "revision", "credentials")}
 
 
-def _output_of(origin: Key, store: Store) -> Source | Awaited:
-    resource = store.resource(origin)
+def _output_of(origin: Origin, namespace: str, store: Store) -> Source | Awaited:
+    key = Key(origin.kind, namespace, origin.name)
+    reason, what = ("ModelAwaited", "the model") if origin.is_model else ("DataAwaited", origin.part)
+    resource = store.resource(key)
     if resource is None:
-        return Awaited("ModelAwaited", f"{origin} is not there: create it, or correct model.fromFineTuneJob")
+        return Awaited(reason, f"{key} is not there: create it, or correct {origin.path}")
     status = JobStatus.model_validate(resource.get("status") or {})
     if status.phase == "Failed":
         cause = f": {status.root_cause.message}" if status.root_cause else ""
-        raise InputMissingError(
-            f"{origin}, whose output is the model, failed{cause}", "correct that job, then this one"
-        )
+        raise InputMissingError(f"{key}, whose output is {what}, failed{cause}", "correct that job, then this one")
     if status.phase != "Succeeded" or status.output is None:
-        return Awaited("ModelAwaited", f"waits for {origin}, which is {status.phase or 'Pending'}")
+        return Awaited(reason, f"waits for {key}, which is {status.phase or 'Pending'}")
     return Source(status.output.uri, _shape_of_output(resource["spec"].get("adapter"), status))
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.origins import starting_from
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.base import FoundModel
-from zerotune_operator.backends.local.layout import find_model, gpus_for, output_uri, place
+from zerotune_operator.backends.base import Inputs
+from zerotune_operator.backends.local.layout import find_inputs, gpus_for, output_uri, place
 from zerotune_operator.backends.local.output import complete_output, final_progress
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import LocalAttempt, render
@@ -25,7 +26,6 @@ from zerotune_operator.plan import Plan, identity_of, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import TemporaryError
-from zerotune_trainer.sizing.shape import ModelShape
 
 _GRACE_SECONDS = 600.0
 """How long nodes may take to save and end after they were asked to: as long as pods."""
@@ -56,16 +56,16 @@ class LocalBackend:
         self._stopped_at: float | None = None
         """When the nodes were asked to end, by `time.monotonic`."""
 
-    async def probe_model(self, _: JobStatus) -> FoundModel:
-        """The model, as it is at this moment.
+    async def find_inputs(self, _: JobStatus) -> Inputs:
+        """The model and the outputs of other jobs, as they are at this moment.
 
         Raises:
-            ConfigurationError, InputMissingError: there is no such model.
+            ConfigurationError, InputMissingError: there is no such input.
             TemporaryError: its store does not answer, or the job that makes it still runs.
         """
-        return await asyncio.to_thread(find_model, self._job, self._home)
+        return await asyncio.to_thread(find_inputs, self._job, self._home)
 
-    def plan(self, shape: ModelShape, attempt: int, model_uri: str) -> Plan:
+    def plan(self, inputs: Inputs, attempt: int) -> Plan:
         """The plan of an attempt, with ports that are free at this moment.
 
         Once steps were made, the ZeRO stage is that of the attempt that made them: no other can load its checkpoints.
@@ -74,8 +74,9 @@ class LocalBackend:
             ConfigurationError: the job cannot run here.
         """
         identity = identity_of(self._job, attempt)
-        job = _with_known_zero(self._job, self._folder.read_status())
-        return plan_job(job, shape, place(job, self._folder, self._home, self._gpus, model_uri), identity)
+        job = starting_from(_with_known_zero(self._job, self._folder.read_status()), inputs.data_uris)
+        layout = place(job, self._folder, self._home, self._gpus, inputs.model_uri)
+        return plan_job(job, inputs.shape, layout, identity)
 
     def render(self, plan: Plan) -> LocalAttempt:
         """The files and processes of the attempt that `plan` is for."""

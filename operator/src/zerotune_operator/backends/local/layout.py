@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.backends.base import FoundModel
+from zerotune_operator.api.origins import Origin, model_origin, record_origins
+from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.backends.model_shape import model_shape
 from zerotune_operator.plan import RuntimeLayout
@@ -154,15 +155,15 @@ def checkpoint_uri(job: Job, output: str) -> str:
     return resolve(given) if given else f"{output.rstrip('/')}/checkpoints"
 
 
-def find_model(job: Job, home: Home) -> FoundModel:
-    """The model to start from, and its shape.
+def find_inputs(job: Job, home: Home) -> Inputs:
+    """The model to start from with its shape, and the outputs of other jobs.
 
     Raises:
-        InputMissingError, ConfigurationError: there is no such model.
+        InputMissingError, ConfigurationError: there is no such input.
         TemporaryError: its store does not answer, or the job that makes it still runs.
     """
-    uri = model_uri(job, home)
-    return FoundModel(uri, model_shape(uri, job.spec.model.revision))
+    uri, records = model_uri(job, home), {origin.part: output_of(origin, home) for origin in record_origins(job)}
+    return Inputs(uri, model_shape(uri, job.spec.model.revision), records)
 
 
 def model_uri(job: Job, home: Home) -> str:
@@ -172,26 +173,32 @@ def model_uri(job: Job, home: Home) -> str:
         InputMissingError: there is no such job, or it did not succeed.
         TemporaryError: it is still running.
     """
-    model = job.spec.model
-    if model.from_fine_tune_job is None:
-        assert model.uri is not None, "validation asks for one of the two"
-        return resolve(model.uri)
-    return _output_of(home.job("FineTuneJob", model.from_fine_tune_job), home)
+    if origin := model_origin(job):
+        return output_of(origin, home)
+    assert job.spec.model.uri is not None, "validation asks for one of the two"
+    return resolve(job.spec.model.uri)
 
 
-def _output_of(source: JobFolder, home: Home) -> str:
-    field = f"model.fromFineTuneJob: {source.name!r}"
+def output_of(origin: Origin, home: Home) -> str:
+    """URI of the output of another local job.
+
+    Raises:
+        InputMissingError: there is no such job, or it did not succeed.
+        TemporaryError: it is still running.
+    """
+    source = home.job(origin.kind, origin.name)
     if not (source.path / "job.yaml").is_file():
-        names = ", ".join(folder.name for folder in home.jobs() if folder.kind == "FineTuneJob") or "none"
+        names = ", ".join(folder.name for folder in home.jobs() if folder.kind == origin.kind) or "none"
         raise InputMissingError(
-            f"{field} is no FineTuneJob in {home.path} (there are: {names})", "run that job first, or correct the name"
+            f"{origin} is no {origin.kind} in {home.path} (there are: {names})",
+            "run that job first, or correct the name",
         )
     if source.is_running():
-        raise TemporaryError(f"{field} is still running", f"wait for it: `zerotune logs {source.name} -f`")
+        raise TemporaryError(f"{origin} is still running", f"wait for it: `zerotune logs {source.name} -f`")
     status = source.read_status()
     if status.phase != "Succeeded" or status.output is None:
         cause = f": {status.root_cause.message}" if status.root_cause else ""
         raise InputMissingError(
-            f"{field} has not succeeded, its phase is {status.phase}{cause}", "run that job to its end first"
+            f"{origin} has not succeeded, its phase is {status.phase}{cause}", "run that job to its end first"
         )
     return status.output.uri
