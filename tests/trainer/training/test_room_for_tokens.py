@@ -43,7 +43,50 @@ def test_a_token_without_an_embedding_is_named_with_the_remedy(
     ended = job_of(make_job, model_without_room, train={"uris": [records.as_uri()]}).run()
     assert ended.exit_codes == [64]
     assert f"({ADDED!r}), and the model has embeddings for" in ended.failures[0].message
-    assert "resize_token_embeddings" in ended.failures[0].hint
+    assert "model.resizeEmbeddings: true" in ended.failures[0].hint
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_embeddings_grow_to_the_tokenizer_by_the_mean_of_the_others(model_folder: Path, tied: bool) -> None:
+    import torch
+    from transformers import AutoConfig, LlamaForCausalLM
+
+    from zerotune_trainer.model import grow_embeddings
+
+    config = AutoConfig.from_pretrained(model_folder, tie_word_embeddings=tied)
+    grown = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        model = LlamaForCausalLM(config)
+        before = model.get_input_embeddings().weight.detach().clone()
+        torch.rand(len(grown))  # Another state of the generator, as of another rank.
+        grow_embeddings(model, len(before) + 3, seed=7)
+        grow_embeddings(model, 8, seed=7)
+        grown.append(model)
+    first, again = (model.state_dict() for model in grown)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    embeddings, head = grown[0].get_input_embeddings().weight, grown[0].get_output_embeddings().weight
+    assert len(embeddings) == len(head) == grown[0].config.vocab_size == len(before) + 3
+    assert torch.equal(embeddings[:-3], before) and (embeddings is head) == tied
+    assert torch.allclose(embeddings[-3:].mean(0), before.mean(0), atol=0.05)
+
+
+def test_a_model_with_new_tokens_is_trained_and_saved_at_its_new_size(
+    make_job: Any, model_without_room: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    records = tmp_path / "added.jsonl"
+    records.write_text("".join(json.dumps({"text": f"{number} {ADDED}"}) + "\n" for number in range(8)))
+    job = make_job(method="sft", hosts="127.0.0.1 slots=2\n", stage=3)
+    job.config["model"] |= {"uri": model_without_room.as_uri(), "resizeEmbeddings": True}
+    job.config["data"]["train"]["uris"] = [records.as_uri()]
+    job.config["training"]["maxSteps"] = 2
+    assert job.run().exit_codes == [0, 0]
+    saved = AutoModelForCausalLM.from_pretrained(job.output)
+    tokens = len(AutoTokenizer.from_pretrained(job.output))
+    assert saved.config.vocab_size == tokens == saved.get_input_embeddings().num_embeddings
+    assert saved.get_output_embeddings().out_features == tokens
 
 
 def test_a_pad_token_without_an_embedding_pads_with_another(make_job: Any, model_without_room: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 
 from zerotune_trainer import adapters
@@ -23,7 +24,7 @@ from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.input_errors import input_errors
-from zerotune_trainer.model_checks import MEND, some
+from zerotune_trainer.model_checks import MEND, embedding_count, some, token_count
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger(__name__)
@@ -107,9 +108,11 @@ def _config(model: Model, folder: Path) -> PretrainedConfig:
     return config
 
 
-def load_for_training(config: TrainConfig, folders: ModelFolders) -> PreTrainedModel | PeftModel:
+def load_for_training(
+    config: TrainConfig, folders: ModelFolders, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel | PeftModel:
     """The model in the precision of training, once it is clear that what training asks for is there; with the adapter
-    that is trained, where one is.
+    that is trained, where one is; grown to the tokenizer's size where the job asks for that.
 
     Raises:
         ZerotuneError: as `load_model`, `adapters.attach` and `adapters.merge`; a ConfigurationError also without CUDA
@@ -122,7 +125,11 @@ def load_for_training(config: TrainConfig, folders: ModelFolders) -> PreTrainedM
     loaded = load_model(config.model, folders.base, precision, accelerator)
     if config.adapter is not None:
         return adapters.attach(loaded, config.adapter, folders, config.training.seed)
-    return loaded if folders.adapter is None else adapters.merge(loaded, folders.adapter)
+    if folders.adapter is not None:
+        loaded = adapters.merge(loaded, folders.adapter)
+    if config.model.resize_embeddings:
+        grow_embeddings(loaded, token_count(tokenizer), config.training.seed)
+    return loaded
 
 
 def load_merged(config: TrainConfig, base: Path, adapter: Path) -> PreTrainedModel:
@@ -134,6 +141,21 @@ def load_merged(config: TrainConfig, base: Path, adapter: Path) -> PreTrainedMod
     accelerator = config.launch.accelerator
     precision = resolve_precision(config.training.precision, accelerator)
     return adapters.merge(load_model(config.model, base, precision, accelerator, "cpu"), adapter)
+
+
+def grow_embeddings(model: PreTrainedModel, tokens: int, seed: int) -> None:
+    """Give a model embeddings, and a head, for `tokens` tokens, where it has fewer. Larger ones stay as they are.
+
+    The new ones are drawn from a normal distribution with the mean and the covariance of the others (Hewitt 2021,
+    https://nlp.stanford.edu/~johnhew/vocab-expansion.html), the same on every rank and in every attempt.
+    """
+    before = embedding_count(model)
+    if tokens <= before:
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model.resize_token_embeddings(tokens)
+    _log.info("embeddings grown from %d to %d tokens", before, tokens)
 
 
 def attention(implementation: str, accelerator: str) -> str | None:

@@ -102,18 +102,17 @@ def check_tokens(empty: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spl
         ConfigurationError: the tokenizer has tokens that were added without resizing the model, and rows use them.
     """
     embeddings = embedding_count(empty)
-    tokens = tokenizer.get_vocab()
+    tokens = token_count(tokenizer)
     # Many a tokenizer has more tokens than the model, and no text uses them: only then the rows must be gone through.
-    if max(tokens.values(), default=0) < embeddings:
+    if tokens <= embeddings:
         return
     largest = max(rows.largest_id() for rows in splits)
     if largest >= embeddings:
         text = tokenizer.convert_ids_to_tokens(largest)
         raise ConfigurationError(
             f"the data holds token {largest} ({text!r}), and the model has embeddings for {embeddings} tokens "
-            f"(0 to {embeddings - 1}); its tokenizer has {max(tokens.values()) + 1}",
-            "resize the model and save it: model.resize_token_embeddings(len(tokenizer)); or use the tokenizer that "
-            "belongs to the model",
+            f"(0 to {embeddings - 1}); its tokenizer has {tokens}",
+            "set model.resizeEmbeddings: true, and the model learns them; or use the tokenizer that belongs to it",
         )
 
 
@@ -134,6 +133,11 @@ def check_positions(empty: PreTrainedModel, length: int) -> None:
             f"{empty.config.model_type} model has",
             f"set data.maxLength and data.padToMultipleOf so that rows are padded to {positions} tokens or fewer",
         )
+
+
+def token_count(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of a tokenizer, those of ids that are left out between them included."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
 def embedding_count(model: PreTrainedModel) -> int:

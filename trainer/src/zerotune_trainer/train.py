@@ -75,7 +75,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     model_checks.check_weights(empty, folders.base)
     tokenizer = load_tokenizer(config.model, folders.tokenizer)
     rows = method.prepare(config, tokenizer)
-    model_checks.check_tokens(empty, tokenizer, rows.splits)
+    if not config.model.resize_embeddings:
+        model_checks.check_tokens(empty, tokenizer, rows.splits)
     model_checks.check_positions(empty, max(data.padded_length(config, split.longest()) for split in rows.splits))
     _stop_if_asked(context, context.stop.is_set())
 
@@ -90,7 +91,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     context.report.phase("model")
     deepspeed = zero.read_deepspeed(context.folder)
     arguments = training_arguments(config, deepspeed, checkpoint_store.path, evaluates=rows.validation is not None)
-    loaded = model.load_for_training(config, folders)
+    loaded = model.load_for_training(config, folders, tokenizer)
     writer = CheckpointWriter(checkpoint_store, config, share, output.local)
     writer.warn_on_volume(loaded, loaded.dtype)
     collator = method.collator(config, tokenizer, loaded.config)

@@ -170,6 +170,11 @@ _DEVICES = (
 )
 
 FINE_TUNE_RULES = (
+    Rule(
+        "!has(self.adapter) || !self.model.resizeEmbeddings",
+        "an adapter does not train the embeddings that are added: train all parameters, or leave resizeEmbeddings out",
+        "model.resizeEmbeddings",
+    ),
     *_METHODS,
     *_PACKING,
     *_ZERO,
@@ -199,6 +204,11 @@ FINE_TUNE_RULES = (
 """Of a FineTuneJob's spec."""
 
 INFERENCE_RULES = (
+    Rule(
+        "!self.model.resizeEmbeddings",
+        "embeddings that are added must be trained: leave resizeEmbeddings out, and train the model with it first",
+        "model.resizeEmbeddings",
+    ),
     _half_precision("precision"),
     Rule(
         "self.engine == 'zero' || string(self.zero.stage) == 'auto' && self.zero.offloadParam == 'auto' "

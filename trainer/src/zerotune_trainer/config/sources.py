@@ -42,6 +42,9 @@ class Model(Settings):
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     """Attention kernels (transformers `attn_implementation`). `auto`: flash_attention_2 where a CUDA device and the
     package are there, else sdpa, else eager."""
+    resize_embeddings: bool = False
+    """Grow the embeddings (and the head) before training where the tokenizer has more tokens than the model, new ones
+    drawn from the distribution of those that are there (transformers `resize_token_embeddings`)."""
     trust_remote_code: bool = False
     """Run Python code that the model's folder brings along (transformers `trust_remote_code`)."""
     chat_template: str | None = None
