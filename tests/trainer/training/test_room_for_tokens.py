@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_embeddings_grow_to_the_tokenizer_by_the_mean_of_the_others(model_folder
     grown = []
     for _ in range(2):
         torch.manual_seed(1)
-        model = LlamaForCausalLM(config)
+        model = LlamaForCausalLM(copy.deepcopy(config))
         before = model.get_input_embeddings().weight.detach().clone()
         torch.rand(len(grown))  # Another state of the generator, as of another rank.
         grow_embeddings(model, len(before) + 3, seed=7)
