@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from zerotune_trainer import collectives, compat, data, distributed, methods, model, model_checks
 from zerotune_trainer.adapters import model_folders
 from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config.packages import require_packages
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.data.tokenizer import load_tokenizer
@@ -65,6 +66,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
             context.report.completion(completion_of(output, manifest))
         return
 
+    require_packages(config.training.arguments)
     context.report.phase("rendezvous")
     store = rendezvous(context, config.launch)
 

@@ -13,6 +13,7 @@ from zerotune_operator.api.problems import find_unsupported
 from zerotune_operator.backends.kubernetes.layout import claim_of
 from zerotune_operator.backends.kubernetes.pod_template import CONTAINER, backend_of
 from zerotune_operator.backends.kubernetes.user_metadata import metadata_problems
+from zerotune_operator.backends.packages import in_image, package_problems
 
 
 def require_kubernetes(job: Job) -> None:
@@ -22,7 +23,9 @@ def require_kubernetes(job: Job) -> None:
         InvalidManifestError: they do not.
     """
     found = find_unsupported(job.kind, job.spec, "kubernetes")
-    require_none((*found, *_unreachable(job), *metadata_problems(job)), job)
+    remedy = "name an image that has {module} in backend.kubernetes.image"
+    packages = package_problems(job, in_image(backend_of(job).image), remedy)
+    require_none((*found, *_unreachable(job), *metadata_problems(job), *packages), job)
 
 
 def _unreachable(job: Job) -> Iterator[Problem]:

@@ -1,0 +1,30 @@
+"""What `training.arguments` need of Python packages, and the ranks of a job do not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.manifest_yaml import Problem
+from zerotune_trainer.config.packages import missing_packages
+
+
+def package_problems(job: Job, is_there: Callable[[str], bool], remedy: str) -> Iterator[Problem]:
+    """The values of `training.arguments` that need a package which is not there.
+
+    Args:
+        job: The job.
+        is_there: Whether a module is there where its ranks run.
+        remedy: What to do besides leaving the value out.
+    """
+    if isinstance(job, FineTuneJob):
+        for missing in missing_packages(job.spec.training.arguments, is_there):
+            place = ("spec", "training", "arguments", missing.argument)
+            yield Problem(place, f"{missing}: leave it out, or {remedy.format(module=missing.module)}")
+
+
+def in_image(image: str | None) -> Callable[[str], bool]:
+    """Whether a module is there in a trainer image: in zerotune's own, which None stands for, none of them is; an image
+    of the user's may have them all.
+    """
+    return lambda _: image is not None

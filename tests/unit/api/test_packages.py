@@ -1,0 +1,76 @@
+"""Trackers and optimizers whose packages are missing where a job is to run are rejected before it does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.load import parse_job
+from zerotune_operator.backends.check import check
+from zerotune_operator.backends.registry import Target
+from zerotune_trainer.config.arguments import known
+from zerotune_trainer.config.packages import missing_packages
+from zerotune_trainer.errors import ConfigurationError
+
+REQUIREMENTS = Path(__file__).parents[3] / "requirements" / "trainer.txt"
+
+
+def job(arguments: dict[str, Any], backend: dict[str, Any]) -> Job:
+    spec = {
+        "method": "cpt",
+        "model": {"uri": "s3://models/m"},
+        "data": {"train": {"uris": ["s3://data/d"]}},
+        "training": {"arguments": arguments},
+        "zero": {"stage": 2},
+        "output": {"uri": "s3://models/o"},
+        "backend": backend,
+    }
+    header = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "j"}}
+    return parse_job(header | {"spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"report_to": "wandb"}, "report_to is 'wandb', which needs the Python package wandb: leave it out"),
+        ({"report_to": ["none", "tensorboard"]}, "'tensorboard', which needs the Python package tensorboard"),
+        ({"optim": "adamw_bnb_8bit"}, "optim is 'adamw_bnb_8bit', which needs the Python package bitsandbytes"),
+        ({"optim": "galore_adamw_8bit"}, "needs the Python package galore_torch"),
+        ({"optim": "adamw_torch_8bit"}, "needs the Python package torchao"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("target", "backend", "remedy"),
+    [
+        (Target.KUBERNETES, {}, "in backend.kubernetes.image"),
+        (Target.LOCAL, {}, "run `pip install "),
+    ],
+)
+def test_a_missing_package_is_named_with_the_remedy(
+    arguments: dict[str, Any], message: str, target: Target, backend: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)) as rejected:
+        check(job(arguments, backend), target)
+    assert remedy in str(rejected.value)
+
+
+def test_an_image_of_the_users_may_have_every_package() -> None:
+    own = {"kubernetes": {"image": "registry.example/own:1"}}
+    check(job({"report_to": ["wandb", "mlflow"], "optim": "paged_adamw_8bit"}, own), Target.KUBERNETES)
+
+
+def test_what_torch_and_the_trainer_bring_along_is_accepted() -> None:
+    for optimizer in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"):
+        check(job({"report_to": "none", "optim": optimizer}, {}), Target.KUBERNETES)
+
+
+def test_the_trainers_image_has_none_of_the_packages() -> None:
+    installed = {line.partition("==")[0].replace("-", "_") for line in REQUIREMENTS.read_text().splitlines()}
+    choices = known()["optim"].choices or []
+    needed = {each.module for name in choices for each in missing_packages({"optim": name}, lambda _: False)}
+    assert {"bitsandbytes", "torchao", "lomo_optim"} <= needed
+    assert not needed & installed

@@ -1,0 +1,103 @@
+"""Packages that values of `training.arguments` need, and that the trainer does not bring along. Torch-free.
+
+transformers imports them when a Trainer is made: only then, with all data prepared and the model loaded, would it be
+known that one is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from zerotune_trainer.errors import ConfigurationError
+
+_REPORTERS = {
+    "azure_ml": "azureml",
+    "clearml": "clearml",
+    "codecarbon": "codecarbon",
+    "comet_ml": "comet_ml",
+    "dagshub": "dagshub",
+    "dvclive": "dvclive",
+    "flyte": "flytekit",
+    "mlflow": "mlflow",
+    "neptune": "neptune",
+    "swanlab": "swanlab",
+    "tensorboard": "tensorboard",
+    "trackio": "trackio",
+    "wandb": "wandb",
+}
+"""Modules that the values of `report_to` need (transformers/integrations/integration_utils.py)."""
+_OPTIMIZERS = (
+    ("galore", "galore_torch"),
+    ("apollo", "apollo_torch"),
+    ("lomo", "lomo_optim"),
+    ("grokadamw", "grokadamw"),
+    ("schedule_free", "schedulefree"),
+    ("stable_adamw", "optimi"),
+    ("anyprecision", "torchdistx"),
+    ("torch_4bit", "torchao"),
+    ("torch_8bit", "torchao"),
+    ("torch_xla", "torch_xla"),
+    ("torch_npu", "torch_npu"),
+    ("bnb", "bitsandbytes"),
+    ("8bit", "bitsandbytes"),
+    ("32bit", "bitsandbytes"),
+    ("ademamix", "bitsandbytes"),
+)
+"""Parts of the names of optimizers, the first that fits, with the module they need (transformers.trainer_optimizer)."""
+
+
+class MissingPackage(NamedTuple):
+    """A package that is not there."""
+
+    argument: str
+    """What needs it: `report_to`."""
+    value: str
+    """And its value: `wandb`."""
+    module: str
+
+    def __str__(self) -> str:
+        """`is 'wandb', which needs the Python package wandb`."""
+        return f"is {self.value!r}, which needs the Python package {self.module}"
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported by this interpreter."""
+    return find_spec(module) is not None
+
+
+def missing_packages(arguments: Mapping[str, Any], is_there: Callable[[str], bool]) -> Iterator[MissingPackage]:
+    """The packages that `training.arguments` ask for and that are not there.
+
+    Args:
+        arguments: By their names in TrainingArguments.
+        is_there: Whether a module is there where the ranks run.
+    """
+    for argument, value, module in _needed(arguments):
+        if not is_there(module):
+            yield MissingPackage(argument, value, module)
+
+
+def require_packages(arguments: Mapping[str, Any]) -> None:
+    """See that this interpreter has what `training.arguments` ask for.
+
+    Raises:
+        ConfigurationError: a package is missing.
+    """
+    for missing in missing_packages(arguments, is_installed):
+        raise ConfigurationError(
+            f"training.arguments.{missing.argument} {missing}, and this image has none",
+            f"leave {missing.argument} out, or add {missing.module} to the trainer's image",
+        )
+
+
+def _needed(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    reporters = arguments.get("report_to") or []
+    for name in [reporters] if isinstance(reporters, str) else reporters:
+        if name in _REPORTERS:
+            yield "report_to", name, _REPORTERS[name]
+    optimizer = str(arguments.get("optim") or "")
+    module = next((module for part, module in _OPTIMIZERS if part in optimizer), None)
+    if module is not None:
+        yield "optim", optimizer, module
