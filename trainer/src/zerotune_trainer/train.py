@@ -98,7 +98,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     writer.warn_on_volume(loaded, loaded.dtype)
     collator = method.collator(config, tokenizer, loaded.config)
     shape, devices = shape_of_file(folders.base / "config.json"), [entry.device for entry in topology]
-    utilization = Utilization.of_devices(shape, devices, config.training.precision)
+    frozen = config.adapter is not None
+    utilization = Utilization.of_devices(shape, devices, config.training.precision, frozen=frozen)
     metrics = MetricsLogger(output.local, context.report, writes=context.rank == 0, utilization=utilization)
     step = StepState()
     trainer = CausalTrainer(
@@ -125,7 +126,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
         weights = trainer.gather_weights()
         if weights is not None:
             stage = trainer.engine.zero_optimization_stage()
-            run = Run(trainer.state, topology, rows.counts, stage, folders, checkpoints.skipped)
+            skipped, parameters = checkpoints.skipped, zero.count_parameters(loaded)
+            run = Run(trainer.state, topology, rows.counts, stage, folders, skipped, parameters)
             manifest = write_output(ownership, config, run, loaded, weights, tokenizer)
             context.report.completion(completion_of(output, manifest))
     distributed.destroy_process_group()

@@ -57,6 +57,13 @@ def _facts(lines: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
+def _adapter(plan: Plan) -> list[tuple[str, str]]:
+    if plan.workload is None or not plan.workload.adapter_parameters:
+        return []
+    count = plan.workload.adapter_parameters
+    return [("adapter", f"{count:,} parameters ({count / plan.shape.parameters:.2%} of the model's)")]
+
+
 def _lines(plan: Plan) -> list[tuple[str, str]]:
     shape, topology, batch, config = plan.shape, plan.topology, plan.batch, plan.config
     hosts = plan.hostfile.hosts
@@ -67,6 +74,7 @@ def _lines(plan: Plan) -> list[tuple[str, str]]:
     ranks = f"{topology.world_size} = {topology.nodes} nodes x {topology.ranks_per_node} on {topology.accelerator}"
     lines = [
         ("model", f"{config.model.uri} ({shape.architecture}, {shape.parameters:,} parameters, {sizes})"),
+        *_adapter(plan),
         ("hosts", names),
         ("ranks", f"{ranks}, master {hosts[0].name}:{config.launch.master_port}"),
         ("batch", f"{batch.global_size} = {unit} x {batch.data_parallel} {'data-parallel ' if trains else ''}ranks"),

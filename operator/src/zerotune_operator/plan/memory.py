@@ -11,6 +11,7 @@ from zerotune_operator.plan.engine_settings import engine_settings
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.sizing.adapter_parameters import adapter_parameters
 from zerotune_trainer.sizing.candidates import COMFORTABLE, choose_candidate, drawback
 from zerotune_trainer.sizing.generation import GenerationMemory, generation_memory
 from zerotune_trainer.sizing.memory import Verdict, ZeroCandidate
@@ -43,6 +44,8 @@ def training_workload(
         attention=spec.model.attn_implementation,
         masked=_is_masked(spec),
         liger_kernel=spec.training.use_liger_kernel,
+        adapter_parameters=adapter_parameters(shape, spec.adapter) if spec.adapter else 0,
+        merges=spec.adapter is not None and spec.adapter.merge,
         device_bytes=topology.device_bytes,
         node_bytes=topology.node_bytes,
     )

@@ -64,7 +64,7 @@ def write_card(folder: Path, config: TrainConfig, results: Results, model_folder
 def _metadata(config: TrainConfig, results: Results, model_folder: Path) -> ModelCardData:
     return ModelCardData(
         base_model=_hub_name(config.model.uri),
-        library_name="transformers",
+        library_name="peft" if config.adapter is not None and not config.adapter.merge else "transformers",
         pipeline_tag="text-generation",
         tags=["zerotune", "deepspeed", config.method],
         model_name=config.job.name,
@@ -107,6 +107,8 @@ def _evaluation(config: TrainConfig, results: Results) -> list[EvalResult] | Non
 
 def _hyperparameters(config: TrainConfig) -> list[tuple[str, str]]:
     values = config.training.model_dump(mode="json", by_alias=True, exclude_none=True)
+    adapter = config.adapter.model_dump(mode="json", by_alias=True, exclude_none=True) if config.adapter else {}
+    values |= {f"adapter.{name}": value for name, value in adapter.items() if value not in (False, [])}
     chosen = values | {"maxLength": config.data.max_length, "packing": config.data.packing, "loss": config.data.loss}
     return [(name, json.dumps(value).strip('"')) for name, value in chosen.items() if value not in (None, {})]
 

@@ -42,6 +42,7 @@ def final_figures(results: Results, steps: Sequence[TrainRecord] = ()) -> list[F
         Figure("Output is the state of step", f"{results.best_step:,}") if results.best_step is not None else None,
         _peak(steps),
         Figure("ZeRO stage", str(results.zero_stage)) if results.zero_stage is not None else None,
+        _trained(results),
     )
     return [figure for figure in candidates if figure]
 
@@ -83,6 +84,13 @@ def _speed(results: Results) -> float | None:
 def _utilization(steps: Sequence[TrainRecord]) -> Figure | None:
     shares = [record.mfu for record in steps if record.mfu is not None]
     return Figure("Model FLOPs utilization, median", f"{median(shares):.1%}") if shares else None
+
+
+def _trained(results: Results) -> Figure | None:
+    trained, total = results.trained_parameters, results.parameters
+    if trained is None or not total:
+        return None
+    return Figure("Parameters trained", f"{trained:,}" + (f" of {total:,}" if trained < total else ""))
 
 
 def _peak(steps: Sequence[TrainRecord]) -> Figure | None:

@@ -66,6 +66,10 @@ class Results(Settings):
     """Step whose state the output is, where `loadBestModelAtEnd` chose it."""
     zero_stage: int | None = None
     """DeepSpeed ZeRO stage."""
+    trained_parameters: int | None = None
+    """Parameters that were trained: those of the adapter, where there is one."""
+    parameters: int | None = None
+    """Parameters in all."""
     counts: dict[str, dict[str, int] | None] = Field(default={})
     """What the train and the validation part of the data hold, and what was left out of them (data.DataCounts)."""
     skipped_checkpoints: list[str] = Field(default=[])

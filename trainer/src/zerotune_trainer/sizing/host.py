@@ -29,12 +29,14 @@ def host_bytes(workload: Workload, optimizer: bool, param: bool) -> int:
 
 
 def saving_bytes(workload: Workload) -> int:
-    """Bytes on the node that writes the output: a copy of all weights."""
-    return workload.width * workload.shape.parameters
+    """Bytes on the node that writes the output: a copy of the weights that were trained, and the merged model."""
+    merged = workload.width * workload.parameters if workload.merges else 0
+    return merged + workload.width * workload.trained
 
 
 def _optimizer(workload: Workload) -> int:
-    share, group = workload.share, max(1, min(workload.share, workload.settings.sub_group_size))
+    share = workload.trained_share
+    group = max(1, min(share, workload.settings.sub_group_size))
     groups, rest = divmod(share, group)
     gradients = groups * _pinned(4 * group) + _pinned(4 * rest)
     return (4 + workload.settings.optimizer_bytes) * share + gradients + _pinned(workload.width * share)

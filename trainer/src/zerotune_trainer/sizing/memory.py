@@ -16,6 +16,10 @@ and on top of them the larger of two peaks, which never coincide:
                  for each parameter of a sub-group.
 
 An evaluation keeps no gradients: it is compared with them.
+
+Where an adapter is trained, P is the model's parameters and the adapter's for the weights, and the adapter's alone for
+everything else: what is frozen has neither gradient nor optimizer state. Activations are those of the model: gradients
+pass through its frozen layers all the same, and an adapter of every linear layer keeps its inputs.
 """
 
 from __future__ import annotations
@@ -133,28 +137,28 @@ def _estimate(workload: Workload, name: str, stage: Stage, optimizer_on: Device,
 
 
 def _weights(workload: Workload, stage: Stage) -> int:
-    return workload.width * (workload.share if stage == 3 else workload.shape.parameters)
+    return workload.width * (workload.share if stage == 3 else workload.parameters)
 
 
 def _gradients(workload: Workload, stage: Stage) -> int:
     width = workload.settings.gradient_bytes or workload.width
-    return width * (workload.share if stage >= 2 else workload.shape.parameters)
+    return width * (workload.trained_share if stage >= 2 else workload.trained)
 
 
 def _optimizer(workload: Workload, stage: Stage) -> int:
     master = 0 if workload.precision == "fp32" and stage in (0, 3) else 4
-    parameters = workload.share if stage else workload.shape.parameters
+    parameters = workload.trained_share if stage else workload.trained
     return (master + workload.settings.optimizer_bytes) * parameters
 
 
 def _step(workload: Workload, stage: Stage) -> int:
     in_place = workload.settings.fused_optimizer
     if stage == 0:
-        return (6 if in_place else 10) * workload.shape.parameters
+        return (6 if in_place else 10) * workload.trained
     if stage < 3:
-        return (8 if in_place else 12) * workload.share
-    at_once = min(workload.share, workload.settings.sub_group_size + _largest_share(workload))
-    return 2 * workload.share + (6 if in_place else 8) * at_once
+        return (8 if in_place else 12) * workload.trained_share
+    at_once = min(workload.trained_share, workload.settings.sub_group_size + _largest_share(workload))
+    return 2 * workload.trained_share + (6 if in_place else 8) * at_once
 
 
 def _largest_share(workload: Workload) -> int:
@@ -173,11 +177,11 @@ def _gathered(workload: Workload, stage: Stage) -> int:
 def _buffers(workload: Workload, stage: Stage, offloads: bool) -> int:
     settings = workload.settings
     # Gradients on their way to the host, a layer's at a time.
-    leaving = workload.width * workload.shape.largest_layer if offloads else 0
+    leaving = workload.width * min(workload.shape.largest_layer, workload.trained) if offloads else 0
     if workload.data_parallel == 1:
         return leaving
     if stage == 0:
         # Without ZeRO the engine reduces in buckets of 5e8.
-        return workload.width * min(workload.shape.parameters, 500_000_000)
+        return workload.width * min(workload.trained, 500_000_000)
     reduced = settings.reduce_bucket_size * (2 if settings.overlap_comm else 1)
-    return leaving + workload.width * min(reduced, 2 * workload.shape.parameters)
+    return leaving + workload.width * min(reduced, 2 * workload.trained)

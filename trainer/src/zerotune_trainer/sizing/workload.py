@@ -59,6 +59,10 @@ class Workload(Settings):
     """Whether attention gets a mask: rows are padded, or documents share a block; never with flash attention."""
     liger_kernel: bool = False
     """Fused kernels: norms, MLP and loss keep less, and there are never all logits at once."""
+    adapter_parameters: int = 0
+    """Parameters of the adapter that is trained while those of the model are frozen; 0 where there is none."""
+    merges: bool = False
+    """Whether the output holds the model with the adapter merged in."""
     device_bytes: int | None = None
     """Memory of one GPU; None where unknown, and on CPU."""
     node_bytes: int | None = None
@@ -75,9 +79,24 @@ class Workload(Settings):
         return bytes_per_number(self.precision)
 
     @property
+    def parameters(self) -> int:
+        """Parameters in all, those of an adapter among them."""
+        return self.shape.parameters + self.adapter_parameters
+
+    @property
+    def trained(self) -> int:
+        """Parameters with a gradient and optimizer state: those of the adapter, where there is one."""
+        return self.adapter_parameters or self.shape.parameters
+
+    @property
     def share(self) -> int:
         """Parameters of a rank where they are partitioned."""
-        return -(-self.shape.parameters // self.data_parallel)
+        return -(-self.parameters // self.data_parallel)
+
+    @property
+    def trained_share(self) -> int:
+        """Trained parameters of a rank where they are partitioned."""
+        return -(-self.trained // self.data_parallel)
 
 
 def bytes_per_number(precision: Precision) -> int:

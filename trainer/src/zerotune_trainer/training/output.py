@@ -41,6 +41,7 @@ from zerotune_trainer.reporting.results import (
 )
 from zerotune_trainer.storage import Folder
 from zerotune_trainer.training.drafts import discard_drafts, draft_folder
+from zerotune_trainer.training.zero import ParameterCounts
 
 ADAPTER_FOLDER = "adapter"
 """Where the adapter lies in an output that holds the merged model."""
@@ -58,6 +59,7 @@ class Run:
     """The model that it started from."""
     skipped: list[str]
     """Checkpoints that were not used when the run was resumed, and why."""
+    parameters: ParameterCounts
 
 
 def write_output(
@@ -150,6 +152,8 @@ def _results(folder: Path, config: TrainConfig, run: Run) -> Results:
     return Results(
         steps=run.state.global_step,
         zero_stage=run.zero_stage,
+        trained_parameters=run.parameters.trained,
+        parameters=run.parameters.total,
         epochs=run.state.epoch,
         tokens=run.state.num_input_tokens_seen,
         seconds=records[-1].elapsed_seconds if records else None,

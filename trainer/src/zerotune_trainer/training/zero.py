@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import deepspeed
 import torch
@@ -38,6 +38,19 @@ def read_deepspeed(folder: Path) -> dict[str, Any]:
             "leave `scheduler` out of `deepspeed`: zerotune schedules by `training`",
         )
     return settings
+
+
+class ParameterCounts(NamedTuple):
+    """How many parameters a model has."""
+
+    trained: int
+    total: int
+
+
+def count_parameters(model: nn.Module) -> ParameterCounts:
+    """Count the parameters of a model, whole also where stage 3 has shared them out."""
+    counts = [(getattr(each, "ds_numel", each.numel()), each.requires_grad) for each in model.parameters()]
+    return ParameterCounts(sum(count for count, trained in counts if trained), sum(count for count, _ in counts))
 
 
 def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:

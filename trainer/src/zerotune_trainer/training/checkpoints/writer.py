@@ -18,6 +18,7 @@ from zerotune_trainer.ownership import writing_errors
 from zerotune_trainer.training.checkpoints.sharing import Share, check_ranks
 from zerotune_trainer.training.checkpoints.store import CheckpointStore, name_of
 from zerotune_trainer.training.volume import warn_on_volume
+from zerotune_trainer.training.zero import count_parameters
 
 
 class CheckpointWriter:
@@ -56,9 +57,7 @@ class CheckpointWriter:
         """Warn where the checkpoints of this model will not fit the disk. Rank 0 does."""
         settings = self._config.checkpoint
         if self._share.rank == 0 and settings.save_strategy != "no":
-            # Under ZeRO-3 a parameter holds only this rank's part, and says in ds_numel how large it is.
-            trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
-            parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in trained)
+            parameters = count_parameters(model).trained
             kept = 0 if self._store.is_staged else settings.save_total_limit
             warn_on_volume(self._store.path, parameters, dtype, kept)
 
