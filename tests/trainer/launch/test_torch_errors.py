@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from zerotune_trainer.errors import OutOfMemoryError, PeerLostError, TemporaryError
+from zerotune_trainer.errors import ConfigurationError, OutOfMemoryError, PeerLostError, TemporaryError
 from zerotune_trainer.failures import classify
 
 pytestmark = pytest.mark.slow
@@ -47,3 +47,15 @@ def test_a_peer_that_went_away() -> None:
         client.set("key", "value")
         client.get("key")
     assert isinstance(classify(raised.value), PeerLostError)
+
+
+def test_an_interface_that_is_missing_is_named_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zerotune_trainer.distributed import check_interfaces
+
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    check_interfaces()
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo,rdma7")
+    with pytest.raises(ConfigurationError, match="names the network interface 'rdma7', and .* has .*lo"):
+        check_interfaces()
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    check_interfaces()

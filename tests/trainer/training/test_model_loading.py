@@ -113,3 +113,15 @@ def test_weights_that_are_not_finite_are_named(model_folder: Path, tmp_path: Pat
     with pytest.raises(errors.ConfigurationError, match=r"not finite in torch\.float32: model\.norm\.weight") as caught:
         load(folder)
     assert "as it was before" in caught.value.hint
+
+
+def test_attention_auto_falls_back_to_eager_where_a_model_has_no_sdpa(tmp_path: Path) -> None:
+    from transformers import GPTNeoConfig, GPTNeoForCausalLM
+
+    from zerotune_trainer.model import load_model
+
+    shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+    assert not GPTNeoForCausalLM._supports_sdpa
+    GPTNeoForCausalLM(GPTNeoConfig(vocab_size=64, max_position_embeddings=32, **shape)).save_pretrained(tmp_path)
+    loaded = load_model(Model(), tmp_path, "fp32", "cpu")
+    assert loaded.config._attn_implementation == "eager"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,6 +101,17 @@ def test_a_row_whose_answer_was_cut_off_is_skipped_not_trained_without_loss(
     assert (counts.rows, counts.skipped_records, counts.truncated_records) == (1, 1, 0)
 
 
+def test_validation_records_that_are_all_too_long_are_named(
+    make_config: MakeConfig, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    held_out = tmp_path / "held-out.jsonl"
+    held_out.write_text(json.dumps(LONG[1]) + "\n")
+    validation = {"uris": [held_out.as_uri()]}
+    with pytest.raises(DataError, match=f"none of the 1 records of {held_out} fits") as caught:
+        data.prepare(make_config(LONG, maxLength=16, overflow="skip", validation=validation), tokenizer)
+    assert "data.overflow: truncate" in caught.value.hint
+
+
 def test_nothing_left_is_an_error(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
-    with pytest.raises(DataError, match=r"none of the 1 records fits into data.maxLength 16"):
+    with pytest.raises(DataError, match=r"none of the 1 records of .* fits into data.maxLength 16"):
         data.prepare(make_config(LONG[1:2], maxLength=16, overflow="skip"), tokenizer)

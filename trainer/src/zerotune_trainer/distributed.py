@@ -39,7 +39,7 @@ def init_process_group(context: RankContext, launch: Launch, store: Store) -> li
         Where every rank runs, in rank order. Rank 0 also reports it.
 
     Raises:
-        ConfigurationError: the ranks do not agree with the hostfile.
+        ConfigurationError: the ranks do not agree with the hostfile, or a network interface is missing.
     """
     store.set(_READY.format(context.rank), "")
     store.wait([_READY.format(rank) for rank in range(context.world_size)], _PATIENCE)
@@ -49,6 +49,7 @@ def init_process_group(context: RankContext, launch: Launch, store: Store) -> li
     else:
         compat.without_shm_op()
     _use_loopback(context.host.name)
+    check_interfaces()
     _start_groups(context, launch, store)
     return _prove_topology(context, launch)
 
@@ -78,6 +79,22 @@ def _use_loopback(host: str) -> None:
     """Bind gloo to the loopback device where hosts are loopback addresses: this machine's name may lead elsewhere."""
     if address_of(host).is_loopback:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+def check_interfaces() -> None:
+    """See that the interfaces that GLOO_SOCKET_IFNAME names are there: gloo says of others that an address is missing.
+
+    Raises:
+        ConfigurationError: one is not.
+    """
+    there = [name for _, name in socket.if_nameindex()]
+    for name in filter(None, os.environ.get("GLOO_SOCKET_IFNAME", "").split(",")):
+        if name not in there:
+            raise ConfigurationError(
+                f"GLOO_SOCKET_IFNAME names the network interface {name!r}, and {socket.gethostname()} has "
+                f"{', '.join(there)}",
+                "name one of these, or leave the variable out: gloo then takes that of the host's own name",
+            )
 
 
 def _prove_topology(context: RankContext, launch: Launch) -> list[TopologyEntry]:

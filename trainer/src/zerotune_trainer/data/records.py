@@ -35,9 +35,10 @@ def read_files(files: Iterable[DataFile]) -> Iterator[Record]:
         for record in read_file(file):
             yield record
     if record is None:
-        raise DataError(f"no record in {_brief(names)}", "the files are empty: give files that hold records")
+        raise DataError(f"no record in {brief(names)}", "the files are empty: give files that hold records")
 
 
-def _brief(names: list[str]) -> str:
+def brief(names: list[str]) -> str:
+    """The first of the names of files, and how many there are besides."""
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

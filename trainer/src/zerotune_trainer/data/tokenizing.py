@@ -16,7 +16,7 @@ from zerotune_trainer.data.columns import resolve_columns
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.parallel import tokenize_in_parallel
 from zerotune_trainer.data.processing import load_processing
-from zerotune_trainer.data.records import read_files
+from zerotune_trainer.data.records import brief, read_files
 from zerotune_trainer.data.tokens import RecordTokenizer, Rows
 from zerotune_trainer.errors import DataError
 
@@ -56,7 +56,9 @@ def tokenize_files(
     counts = write_rows(folder, _tables(chunks, total))
     if not counts.rows:
         raise DataError(
-            f"none of the {total.records} records fits into data.maxLength {data.max_length}", "raise data.maxLength"
+            f"none of the {total.records} records of {brief([file.name for file in files])} fits into data.maxLength "
+            f"{data.max_length}",
+            "raise data.maxLength, or cut the records with data.overflow: truncate",
         )
     write_counts(
         folder,

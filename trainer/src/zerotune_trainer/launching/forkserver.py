@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from multiprocessing import forkserver, util
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 RankTarget = Callable[[Path, str, int, Connection], object]
 """What a rank runs: `worker.run_rank`."""
 
+_LONGEST_FOLDER = 75
+"""Bytes that the path of the folder for temporary files may have, see `_make_short_folder`."""
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -73,9 +76,24 @@ def start_imports_of(folder: Path) -> None:
 def start_imports(modules: list[str], launch: Launch | Compute) -> None:
     """Start the forkserver, which begins to import. Returns at once; a second call in a process changes nothing."""
     os.environ.update(node_variables(launch))
+    _make_short_folder()
     _context.set_forkserver_preload(["zerotune_trainer.launching.uncollected", *modules])
     with _SigintIgnored():
         forkserver.ensure_running()
+
+
+def _make_short_folder() -> None:
+    """Make multiprocessing's folder, for the sockets of this launcher, where its name is short enough for one.
+
+    The path of a socket has 107 bytes at most, and 32 of them are multiprocessing's own.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_FOLDER:
+        return
+    former, tempfile.tempdir = tempfile.tempdir, "/tmp"  # noqa: S108 - the folder in it is made for this user alone
+    try:
+        util.get_temp_dir()
+    finally:
+        tempfile.tempdir = former
 
 
 def start_rank(target: RankTarget, folder: Path, host: str, local_rank: int) -> tuple[ForkServerProcess, Connection]:
