@@ -55,7 +55,7 @@ def test_an_interface_that_is_missing_is_named_with_those_there_are(monkeypatch:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     check_interfaces()
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo,rdma7")
-    with pytest.raises(ConfigurationError, match="names the network interface 'rdma7', and .* has .*lo"):
+    with pytest.raises(ConfigurationError, match=r"names the network interface 'rdma7', and .* has .*lo"):
         check_interfaces()
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     check_interfaces()
