@@ -74,6 +74,15 @@ def test_an_adapter_of_another_model_is_rejected(model_folder: Path, tmp_path: P
         merge(AutoModelForCausalLM.from_config(wider), folder)
 
 
+def test_an_adapter_on_embeddings_that_are_the_head_is_rejected(model_folder: Path, tmp_path: Path) -> None:
+    config = loaded(model_folder).config
+    config.tie_word_embeddings = True
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "tied")
+    folder = write_adapter(tmp_path / "tied", tmp_path / "adapter", target_modules=["embed_tokens"])
+    with pytest.raises(ConfigurationError, match=r"shares with its head \(tie_word_embeddings\)"):
+        merge(loaded(tmp_path / "tied"), folder)
+
+
 def test_a_job_generates_what_the_merged_model_does(
     job: Any, run_job: Any, output_rows: Any, model_folder: Path, tokenizer: Any, write_jsonl: Any, tmp_path: Path
 ) -> None:

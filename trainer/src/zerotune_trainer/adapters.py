@@ -84,6 +84,7 @@ def attach(model: PreTrainedModel, adapter: Adapter, folders: ModelFolders, seed
         with input_errors(ConfigurationError, "adapter does not go with the model", hint):
             # In the dtype of training, as all of the model: DeepSpeed keeps fp32 weights of what it updates.
             attached = get_peft_model(model, _lora_config(adapter, folders), autocast_adapter_dtype=False)
+    _check_untied(attached)
     trained, total = attached.get_nb_trainable_parameters()
     _log.info("adapter: %s of %s parameters are trained", f"{trained:,}", f"{total:,}")
     return attached
@@ -96,6 +97,7 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         ConfigurationError: the adapter is not one for this model.
     """
     attached = _load(model, folder, trains=False)
+    _check_untied(attached)
     for layer in attached.modules():
         if isinstance(layer, LoraLayer):
             with _weights_in_fp32(layer):
@@ -148,6 +150,20 @@ def _check_same(found: Any, asked: LoraConfig, folder: Path) -> None:
             f"{folder} holds an adapter that training goes on with, and it is another one: {'; '.join(differing)}",
             "give spec.adapter as it was for the job that made it, or leave spec.adapter out: the adapter is merged, "
             "and all parameters are trained",
+        )
+
+
+def _check_untied(model: PeftModel) -> None:
+    """See that no adapter lies on an embedding that is the head, too: merged into the one, it would change the other.
+
+    Raises:
+        ConfigurationError: one does.
+    """
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    if ends[0].weight is ends[1].weight and any(isinstance(each, LoraLayer) for each in ends):
+        raise ConfigurationError(
+            "the adapter changes the embeddings, which this model shares with its head (tie_word_embeddings)",
+            "leave embeddings and head out of adapter.targetModules, and name them in adapter.modulesToSave instead",
         )
 
 
