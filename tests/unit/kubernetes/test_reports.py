@@ -154,6 +154,7 @@ def test_a_shape_that_no_model_has_is_a_failed_probe(size: str, value: int) -> N
         vocab_size=1,
     ).model_dump(by_alias=True, exclude_none=True)
     assert isinstance(shape_of_inspection(_ended(json.dumps({"shape": shape}), 0)), ModelShape)
+    assert not isinstance(shape_of_inspection(_ended(json.dumps({"shape": shape | {"baseUri": "x"}}), 0)), ModelShape)
     found = shape_of_inspection(_ended(json.dumps({"shape": shape | {size: value}}), 0))
     assert found is not None
     assert not isinstance(found, ModelShape)

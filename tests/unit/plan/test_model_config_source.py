@@ -197,6 +197,7 @@ def test_the_base_of_an_adapter_is_read_where_its_claim_is_mounted(tmp_path: Pat
     [
         ("adapter", "LORA", "neither a model on the Hugging Face Hub nor an absolute path"),
         ("pvc://models/base", "LORA", "the shape of pvc://models/base cannot be read from here"),
+        ("ftp://host/base", "LORA", "names the base 'ftp://host/base', which is neither"),
         ("/nowhere", "LORA", "/nowhere/config.json is not there"),
         ("/nowhere", "IA3", "describes an adapter of type 'IA3', not LORA"),
     ],

@@ -7,16 +7,18 @@ or pvc://, which peft cannot read, is recorded by its URI.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
+from zerotune_trainer.config.base import ModelUri
 from zerotune_trainer.errors import ConfigurationError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _MERGE_IT = "merge it into its model with peft's merge_and_unload(), and give the folder of that"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+_URI = TypeAdapter[str](ModelUri)
 
 
 class Base(NamedTuple):
@@ -42,16 +44,20 @@ def read_base(content: bytes, where: str) -> Base:
         kind = config.get("peft_type")
         raise ConfigurationError(f"{where} describes an adapter of type {kind!r}, not LORA", _MERGE_IT)
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
-    if isinstance(name, str) and "://" in name:
-        return Base(name)
-    if isinstance(name, str) and name.startswith("/"):
-        return Base(f"file://{name}")
-    if isinstance(name, str) and _HUB_NAME.fullmatch(name):
-        return Base(f"hf://{name}", revision if isinstance(revision, str) else None)
-    raise ConfigurationError(
-        f"{where} names the base {name!r}, which is neither a model on the Hugging Face Hub nor an absolute path",
-        "let base_model_name_or_path name the base: ORG/NAME, /PATH, s3://BUCKET/PREFIX or pvc://CLAIM/PATH",
-    )
+    try:
+        uri = _URI.validate_python(_uri_of(name))
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{where} names the base {name!r}, which is neither a model on the Hugging Face Hub nor an absolute path",
+            "let base_model_name_or_path name the base: ORG/NAME, /PATH, s3://BUCKET/PREFIX or pvc://CLAIM/PATH",
+        ) from error
+    return Base(uri, revision if uri.startswith("hf://") and isinstance(revision, str) else None)
+
+
+def _uri_of(name: Any) -> Any:
+    if not isinstance(name, str) or "://" in name:
+        return name
+    return f"file://{name}" if name.startswith("/") else f"hf://{name}"
 
 
 def recorded_name(uri: str) -> str:

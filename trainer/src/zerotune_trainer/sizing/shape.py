@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.base import ModelUri, Settings
 from zerotune_trainer.sizing.families import FAMILIES, Family
 from zerotune_trainer.sizing.parameters import layer_parameters, parameters_outside_layers
 from zerotune_trainer.sizing.quantization import quantization_of
@@ -52,7 +52,7 @@ class ModelShape(Settings):
     """False where the architecture is unknown and Llama's arithmetic was used."""
     quantization: str | None = None
     """How the stored weights are quantized: `quant_method` of the config. None: they are not."""
-    base_uri: str | None = None
+    base_uri: ModelUri | None = None
     """Where the model's folder holds an adapter, the model that it is for, as `adapter_config.json` names it: then this
     is the shape of that model. None: the folder holds a whole model."""
 
