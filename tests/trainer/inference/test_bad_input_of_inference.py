@@ -63,6 +63,13 @@ def test_system_prompt_without_conversations(question: dict[str, Any], rejected:
     assert "holds plain text" in rejected(64, data=question | {"systemPrompt": "be brief"})
 
 
+def test_an_encoder(tmp_path: Path, model_folder: Path, question: dict[str, Any], rejected: Any) -> None:
+    folder = Path(shutil.copytree(model_folder, tmp_path / "encoder"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
+    assert "a bert model sees the tokens" in rejected(64, data=question, model={"uri": folder.as_uri()})
+
+
 def test_missing_input(tmp_path: Path, rejected: Any) -> None:
     assert "is not there" in rejected(66, data={"uris": [(tmp_path / "nothing.jsonl").as_uri()]})
 

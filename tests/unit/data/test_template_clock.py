@@ -9,7 +9,10 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.unit.data.conftest import CHATML, MakeConfig
 from zerotune_trainer import data
+from zerotune_trainer.config.generation import InferenceData
+from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.inference.prompts import Prompts
 
 TALK = [{"role": "user", "content": "what?"}, {"role": "assistant", "content": "that"}]
 CREATED = datetime(2024, 2, 29, 23, 30, 15, tzinfo=timezone(timedelta(hours=-3)))
@@ -47,3 +50,11 @@ def test_a_clock_without_a_creation_time_or_with_a_format_of_its_own_is_rejected
     tokenizer.chat_template = "{% set f = '%Y' %}{{ strftime_now(f) }}" + CHATML
     with pytest.raises(ConfigurationError, match="in a format that it works out"):
         text_of(make_config, tokenizer)
+
+
+def test_prompts_of_an_inference_job_know_when_it_was_created(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}: {{ messages[0].content }}"
+    asked = Record({"prompt": "what?"}, "q.jsonl", 1)
+    asks = InferenceData(uris=["file:///q.jsonl"], apply_chat_template=True)
+    texts = {Prompts(asks, tokenizer, [asked], None, created=CREATED).text(asked) for _ in range(2)}
+    assert texts == {"01 Mar 2024: what?"}

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zerotune_trainer.config.generation import InferenceOutputFormat
+from zerotune_trainer.config.generation import InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.sources import Records
 from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.errors import ConfigurationError, DataError
@@ -61,6 +61,16 @@ def test_runs_in_any_order_give_the_records_of_those_numbers(cuts: list[int], st
                 else:
                     assert entry.record is not None
                     assert number(entry.record.values) == entry.number
+
+
+def test_links_and_loops_of_links_multiply_no_record(tmp_path: Path) -> None:
+    (tmp_path / "run-1").mkdir()
+    (tmp_path / "run-1/a.jsonl").write_text('{"n": 0}\n{"n": 1}\n')
+    (tmp_path / "latest").symlink_to("run-1")
+    (tmp_path / "run-1/loop").symlink_to(tmp_path)
+    (tmp_path / "z.jsonl").symlink_to("run-1/a.jsonl")
+    files = resolve(InferenceData(uris=[f"file://{tmp_path}"]), tmp_path / "cache")
+    assert sum(count_records(file, NAMES) for file in files) == 2
 
 
 def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
