@@ -33,7 +33,7 @@ def load_processing(processing: Processing | None) -> Process:
     def process(record: Record) -> Record:
         try:
             values = function(dict(record.values))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             what = f"{type(error).__name__}: {error}"
             raise DataError(f"{name} failed at {record.location}: {what}", "make it cope with this record") from error
         if not isinstance(values, dict):
@@ -50,7 +50,7 @@ def _function(processing: Processing) -> Callable[[dict[str, Any]], Any]:
     source = storage.read_bytes(processing.file)
     try:
         exec(compile(source, processing.file, "exec"), module.__dict__)  # noqa: S102 - running it is what was asked for
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}"
         raise ConfigurationError(f"{processing.file} cannot be executed: {what}", "try it with python") from error
     function: Callable[[dict[str, Any]], Any] | None = getattr(module, processing.function, None)
