@@ -31,7 +31,7 @@ def test_r32_a_function_of_the_user_makes_the_records(
         ("    record['x'] = record['none']", DataError, r"processing.py:process failed at .*train.jsonl:1: KeyError"),
         ("    return 7", DataError, r"processing.py:process returned int at .*train.jsonl:1"),
         ("    raise SystemExit(3)", DataError, r"processing.py:process failed at .*train.jsonl:1: SystemExit: 3"),
-        ("    pass\n\n\nraise SystemExit(2)\n\n\ndef more():", ConfigurationError, r"cannot be executed: SystemExit: 2"),
+        ("    pass\nraise SystemExit(2)\ndef more():", ConfigurationError, r"cannot be executed: SystemExit: 2"),
         ("  syntax error", ConfigurationError, r"processing.py cannot be executed: .*Error"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from zerotune_operator.api.jobs import Job
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.errors import ConfigurationError
 
 _FIELDS = {"fromFineTuneJob": "FineTuneJob", "fromInferenceJob": "InferenceJob"}
 """The fields that name another job, with its kind."""
@@ -53,17 +54,34 @@ def origins_of(spec: Mapping[str, Any]) -> list[Origin]:
 
 
 def model_origin(job: Job) -> Origin | None:
-    """The job whose output is the model of `job`."""
-    return next((origin for origin in _origins(job) if origin.is_model), None)
+    """The job whose output is the model of `job`.
+
+    Raises:
+        ConfigurationError: it is `job` itself.
+    """
+    return next((origin for origin in origins(job) if origin.is_model), None)
 
 
 def record_origins(job: Job) -> list[Origin]:
-    """The jobs whose output is records of `job`."""
-    return [origin for origin in _origins(job) if not origin.is_model]
+    """The jobs whose output is records of `job`.
+
+    Raises:
+        ConfigurationError: `job` itself is one.
+    """
+    return [origin for origin in origins(job) if not origin.is_model]
 
 
-def _origins(job: Job) -> list[Origin]:
-    return origins_of(job.spec.model_dump(by_alias=True))
+def origins(job: Job) -> list[Origin]:
+    """The jobs that `job` starts from.
+
+    Raises:
+        ConfigurationError: it is one of them itself.
+    """
+    found = origins_of(job.spec.model_dump(by_alias=True))
+    for origin in found:
+        if (origin.kind, origin.name) == (job.kind, job.metadata.name):
+            raise ConfigurationError(f"{origin} is this job itself, which would wait for its own end", "name another")
+    return found
 
 
 def starting_from(job: Job, outputs: Mapping[str, str]) -> Job:

@@ -7,6 +7,7 @@ on their way, and so reject the same jobs with the same messages.
 from __future__ import annotations
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.origins import origins
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION, Installation
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.plan import check_job
@@ -42,5 +43,6 @@ def check(job: Job, target: Target, installation: Installation = UNKNOWN_INSTALL
     """
     backend, model = BACKENDS[target], job.spec.model.uri or ANY_MODEL
     backend.require(job)
+    origins(job)
     check_job(job, backend.outline(job, model))
     backend.check_probe(job, model, installation)

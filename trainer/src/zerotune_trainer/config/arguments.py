@@ -15,6 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+from zerotune_trainer.config.packages import REPORTERS
+
 
 class Argument(BaseModel):
     """A field of TrainingArguments."""
@@ -148,7 +150,7 @@ def _complaint(name: str, value: Any) -> str | None:
         return f"has its own place: use {_OWN_FIELD[name]}"
     if name not in known():
         return f"is not a field of transformers' TrainingArguments: {_suggestion(name)}"
-    return _value_complaint(known()[name], value)
+    return _value_complaint(known()[name], value) or (_reporter_complaint(value) if name == "report_to" else None)
 
 
 def _suggestion(name: str) -> str:
@@ -167,6 +169,15 @@ def _value_complaint(argument: Argument, value: Any) -> str | None:
         close = get_close_matches(str(value), argument.choices, n=1)
         remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(argument.choices)}"
         return f"is {value!r}, which transformers does not have: {remedy}"
+    return None
+
+
+def _reporter_complaint(value: Any) -> str | None:
+    for name in value if isinstance(value, list) else [value]:
+        if name is not None and name not in REPORTERS:
+            close = get_close_matches(str(name), REPORTERS, n=1)
+            remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(REPORTERS)}"
+            return f"is {name!r}, to which transformers does not report: {remedy}"
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from zerotune_trainer.errors import ConfigurationError
 
-_REPORTERS = {
+_MODULES_OF_REPORTERS = {
     "azure_ml": "azureml",
     "clearml": "clearml",
     "codecarbon": "codecarbon",
@@ -28,6 +28,8 @@ _REPORTERS = {
     "wandb": "wandb",
 }
 """Modules that the values of `report_to` need (transformers/integrations/integration_utils.py)."""
+REPORTERS = ("none", "all", "kubeflow", *_MODULES_OF_REPORTERS)
+"""The values of `report_to`."""
 _OPTIMIZERS = (
     ("galore", "galore_torch"),
     ("apollo", "apollo_torch"),
@@ -95,8 +97,8 @@ def require_packages(arguments: Mapping[str, Any]) -> None:
 def _needed(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     reporters = arguments.get("report_to") or []
     for name in [reporters] if isinstance(reporters, str) else reporters:
-        if name in _REPORTERS:
-            yield "report_to", name, _REPORTERS[name]
+        if name in _MODULES_OF_REPORTERS:
+            yield "report_to", name, _MODULES_OF_REPORTERS[name]
     optimizer = str(arguments.get("optim") or "")
     module = next((module for part, module in _OPTIMIZERS if part in optimizer), None)
     if module is not None:
