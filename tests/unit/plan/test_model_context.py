@@ -28,6 +28,20 @@ def test_a_row_longer_than_a_table_of_positions_is_rejected(plan_training: PlanO
         )
 
 
+def test_padding_beyond_a_table_of_positions_is_rejected_where_it_is_certain(plan_training: PlanOf) -> None:
+    data = TRAIN | {"maxLength": 500, "padding": "max_length"}
+    assert plan_training(on="tiny-gpt2", data=data | {"padToMultipleOf": 64}).config
+    beyond = data | {"padToMultipleOf": 300}
+    assert plan_training(on="tiny-gpt2", data=beyond | {"padding": "longest"}).config, "for ranks to see"
+    with pytest.raises(ConfigurationError) as rejected:
+        plan_training(on="tiny-gpt2", data=beyond)
+    assert rejected.value.message == (
+        "data.padding: max_length pads rows to 600 tokens, a multiple of data.padToMultipleOf 300, "
+        "and the gpt2 model has 512 positions"
+    )
+    assert rejected.value.hint == "lower data.maxLength, or let data.padToMultipleOf divide 512"
+
+
 def test_a_row_longer_than_rotary_positions_were_trained_for_is_noted(plan_training: PlanOf) -> None:
     assert plan_training(data=TRAIN | {"maxLength": 512}).notes == ()
     assert plan_training(data=TRAIN | {"maxLength": 513}).notes == (

@@ -20,6 +20,7 @@ from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.config.base import JsonObject
+from zerotune_trainer.config.sources import Data
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.sizing.candidates import choose_candidate
@@ -146,6 +147,18 @@ def _check_length(shape: ModelShape, length: int | None) -> None:
         )
 
 
+def _check_padding(data: Data, shape: ModelShape) -> None:
+    """See that rows which are padded to a length, whatever they hold, have a position for every token."""
+    multiple = data.pad_to_multiple_of or 1
+    length = -(-data.max_length // multiple) * multiple
+    if data.padding == "max_length" and shape.learned_positions and shape.context and length > shape.context:
+        raise ConfigurationError(
+            f"data.padding: max_length pads rows to {length} tokens, a multiple of data.padToMultipleOf {multiple}, "
+            f"and the {shape.architecture} model has {shape.context} positions",
+            f"lower data.maxLength, or let data.padToMultipleOf divide {shape.context}",
+        )
+
+
 def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTopology) -> None:
     flash = topology.accelerator == "cuda" and spec.model.attn_implementation in ("auto", "flash_attention_2")
     if spec.data.packing == "bfd_split" and mixes_documents(shape.architecture, flash_attention=flash):
@@ -160,6 +173,8 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, i
     spec = merge_deepspeed(job.spec)
     check_trainable(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
+    if spec.data.packing != "bfd_split":  # Such blocks are padded where no position is taken.
+        _check_padding(spec.data, shape)
     topology = plan_topology(spec.topology, spec.parallelism, layout)
     _check_packing(spec, shape, topology)
     batch = training_batch(spec.training, topology.data_parallel)
