@@ -168,9 +168,9 @@ def test_a_later_job_goes_on_with_the_adapter_or_merges_it(make_lora_job: Any, m
         assert ended.exit_codes == [0, 0], ended.failures
         assert evaluations(job)[0] == pytest.approx(evaluations(first)[-1], abs=1e-4)
     assert (second.output / WEIGHTS).is_file()
-    assert json.loads((second.output / "adapter_config.json").read_text()) == json.loads(
-        (first.output / "adapter_config.json").read_text()
-    )
+    before, after = (json.loads((job.output / "adapter_config.json").read_text()) for job in (first, second))
+    assert after | {"target_modules": []} == before | {"target_modules": []}
+    assert set(after["target_modules"]) == {"q_proj", "v_proj"}
     assert (third.output / "model.safetensors").is_file()
 
 
@@ -183,7 +183,8 @@ def test_an_adapter_in_bf16_goes_on_with_its_own_rank_alone(make_lora_job: Any) 
     first.config["training"]["precision"] = "bf16"
     assert first.run().exit_codes == [0]
     assert {weight.dtype for weight in load_file(first.output / WEIGHTS).values()} == {torch.bfloat16}
-    second = make_lora_job("second", r=8)
+    second = make_lora_job("second", r=8, targetModules=["o_proj"])
     second.hosts, second.config["model"]["uri"] = first.hosts, f"file://{first.output}"
-    ended = second.run()
-    assert "r is 4, the job asks for 8" in ended.failures[0].message
+    message = second.run().failures[0].message
+    assert "r is 4, the job asks for 8" in message
+    assert "target_modules is ['q_proj', 'v_proj'], the job asks for ['o_proj']" in message

@@ -93,6 +93,7 @@ def test_below_stage_3_the_rank_that_writes_alone_copies_the_model(
 
     asked: list[None] = []
     trainer = SimpleNamespace(
+        model=None,
         args=SimpleNamespace(process_index=rank),
         engine=SimpleNamespace(zero_optimization_stage=lambda: stage),
         accelerator=SimpleNamespace(get_state_dict=lambda engine: {"weights": asked.append(engine)}),

@@ -131,7 +131,7 @@ def _load(model: PreTrainedModel, folder: Path, *, trains: bool) -> PeftModel:
         return PeftModel.from_pretrained(model, folder, is_trainable=trains, autocast_adapter_dtype=False)
 
 
-_SAME = ("r", "lora_alpha", "use_dora", "use_rslora")
+_SAME = ("r", "lora_alpha", "use_dora", "use_rslora", "target_modules", "modules_to_save")
 
 
 def _check_same(found: Any, asked: LoraConfig, folder: Path) -> None:
@@ -140,10 +140,11 @@ def _check_same(found: Any, asked: LoraConfig, folder: Path) -> None:
     Raises:
         ConfigurationError: it is not.
     """
+    before, wanted = ({name: _listed(getattr(config, name)) for name in _SAME} for config in (found, asked))
+    if wanted["target_modules"] == ALL_LINEAR:  # The adapter lists what these are.
+        wanted["target_modules"] = before["target_modules"]
     differing = [
-        f"{name} is {getattr(found, name)}, the job asks for {getattr(asked, name)}"
-        for name in _SAME
-        if getattr(found, name) != getattr(asked, name)
+        f"{name} is {before[name]}, the job asks for {wanted[name]}" for name in _SAME if before[name] != wanted[name]
     ]
     if differing:
         raise ConfigurationError(
@@ -151,6 +152,10 @@ def _check_same(found: Any, asked: LoraConfig, folder: Path) -> None:
             "give spec.adapter as it was for the job that made it, or leave spec.adapter out: the adapter is merged, "
             "and all parameters are trained",
         )
+
+
+def _listed(value: Any) -> Any:
+    return sorted(value) if isinstance(value, (set, list)) else value
 
 
 def _check_untied(model: PeftModel) -> None:
