@@ -1,4 +1,4 @@
-"""Full fine-tuning that people reported, as it ran or ran out of memory, with the place where they did.
+"""Fine-tuning, of all parameters or of an adapter, that people reported: it ran or ran out of memory, and where.
 
 Nothing here was measured by us: model, batch and settings are the report's. FSDP `full_shard` stands for ZeRO-3.
 """
@@ -71,6 +71,12 @@ _QWEN = "github.com/QwenLM/Qwen/blob/main/README.md: profiling of memory and spe
 _LIGER = {"liger_kernel": True, "attention": "flash_attention_2", "gradient_checkpointing": True}
 _FLASH = {"attention": "flash_attention_2", "gradient_checkpointing": True}
 _PADDED = {"masked": True, "gradient_checkpointing": True}
+
+
+def _adapter(parameters: int) -> dict[str, Any]:
+    return _FLASH | {"adapter_parameters": parameters}
+
+
 _FOREACH = {"fused_optimizer": False}
 
 RUNS = [
@@ -90,6 +96,16 @@ RUNS = [
         Run(_QWEN, "qwen-7b", 2, 80, 3, tokens, 1, "ran", used, options=_FLASH)
         for tokens, used in ((256, 69.6), (512, 74.0), (1024, 79.2))
     ),
+    # LoRA of rank 64 on the attention's and the MLP's projections, of which queries, keys and values are one.
+    *(
+        Run(f"{_QWEN}: LoRA", "qwen-1.8b", 1, 80, 0, tokens, 1, "ran", used, options=_adapter(53_673_984))
+        for tokens, used in ((256, 6.7), (512, 7.4), (1024, 8.4), (2048, 11.0), (4096, 16.2), (8192, 21.8))
+    ),
+    *(
+        Run(f"{_QWEN}: LoRA", "qwen-7b", 1, 80, 0, tokens, 1, "ran", used, options=_adapter(143_130_624))
+        for tokens, used in ((256, 20.1), (512, 20.4), (1024, 21.5), (2048, 23.8), (4096, 29.7), (8192, 36.6))
+    ),
+    Run(_SWIFT + "lora_sft.sh", "qwen2.5-7b", 1, 80, 0, 2048, 1, "ran", 22, options=_adapter(20_185_088)),
     Run("github.com/hiyouga/LlamaFactory/issues/1221", "llama-7b", 8, 32, 2, 512, 1, "out of memory", options=_FOREACH),
     Run("github.com/hiyouga/LlamaFactory/issues/1221: stage 3", "llama-7b", 8, 32, 3, 512, 1, "ran", options=_FOREACH),
     Run("github.com/hiyouga/LlamaFactory/issues/1158", "baichuan2-13b", 4, 80, 2, 1536, 1, "out of memory"),
