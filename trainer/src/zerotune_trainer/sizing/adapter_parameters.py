@@ -2,7 +2,8 @@
 
 A layer of n inputs and m outputs gets r (n + m) parameters, with DoRA m more; a module that is trained whole has all of
 its own. In a mixture of experts peft adapts the router and every expert, gate and up projection together at 2 r; how
-many experts there are is taken from the parameters of a layer.
+many experts there are is taken from the parameters of a layer. Where `all-linear` finds queries, keys and values in one
+layer, as in GPT-2 and GPT-NeoX, there are fewer parameters than counted here.
 """
 
 from __future__ import annotations
