@@ -16,6 +16,7 @@ from zerotune_operator.backends.model_shape import model_shape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.inspect_model import inspect
 from zerotune_trainer.sizing.adapter_config import read_base, recorded_name
+from zerotune_trainer.sizing.model_config import model_shape as read_model_shape
 
 CONFIG = Path(__file__).parents[2] / "golden" / "plan" / "models" / "tiny-llama.json"
 
@@ -208,6 +209,24 @@ def test_an_adapter_without_a_base_that_can_be_read_is_rejected(
     with pytest.raises(ZerotuneError) as rejected:
         model_shape(adapter_of("./" + base if base == "adapter" else base, tmp_path / "adapter", kind))
     assert message in rejected.value.message
+
+
+def test_adapter_and_base_may_lie_on_s3() -> None:
+    files = {
+        "s3://models/adapter/adapter_config.json": b'{"peft_type": "LORA", "base_model_name_or_path": "s3://models/base"}',
+        "s3://models/base/config.json": CONFIG.read_bytes(),
+    }
+
+    def read(uri: str) -> bytes:
+        if uri not in files:
+            raise InputMissingError(f"{uri} is not there", "")
+        return files[uri]
+
+    shape = read_model_shape("s3://models/adapter/", None, read)
+    assert shape.base_uri == "s3://models/base"
+    assert shape.model_copy(update={"base_uri": None}) == read_model_shape("s3://models/base", None, read)
+    with pytest.raises(InputMissingError, match=r"s3://models/other/config\.json is not there"):
+        read_model_shape("s3://models/other", None, read)
 
 
 def test_an_adapter_of_an_adapter_is_rejected(tmp_path: Path) -> None:
