@@ -58,6 +58,19 @@ def test_a_missing_package_is_named_with_the_remedy(
     assert remedy in str(rejected.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (["wandbb"], "report_to is 'wandbb', to which transformers does not report: did you mean wandb?"),
+        ("https://track.example", "use one of none, all, kubeflow"),
+        ([1], "report_to is 1, to which transformers does not report"),
+    ],
+)
+def test_a_tracker_that_transformers_does_not_know_is_rejected(value: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        job({"report_to": value}, {})
+
+
 def test_an_image_of_the_users_may_have_every_package() -> None:
     own = {"kubernetes": {"image": "registry.example/own:1"}}
     check(job({"report_to": ["wandb", "mlflow"], "optim": "paged_adamw_8bit"}, own), Target.KUBERNETES)
