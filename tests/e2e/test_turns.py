@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
 
 from tests.e2e import stand_in
 from zerotune_devtools.harness.api_server import ApiServer, Object, until
@@ -20,6 +18,7 @@ from zerotune_operator.api.load import read_job
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.cluster import Cluster
+from zerotune_operator.backends.kubernetes.connection import connect
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.job_state import trim_job
@@ -56,7 +55,7 @@ class Scene:
         job = deepcopy(stand_in.job(inspected=False))
         job["spec"]["runPolicy"] |= {"suspend": True}
         made = await self.cluster.create(self.path.rpartition("/")[0], job)
-        self.store.keep_resource(self.key, made)
+        self.store.upsert_resource(self.key, made)
         return made
 
     async def change(self, patch: Object) -> Object:
@@ -88,7 +87,7 @@ def test_what_was_changed_meanwhile_is_read_before_anything_is_reported(kubeconf
         await scene.change({"spec": {"runPolicy": {"maxRestarts": 5}}})
         assert await scene.turn() is None
         assert await scene.phase() is None
-        scene.store.keep_resource(scene.key, await scene.cluster.get(scene.path))
+        scene.store.upsert_resource(scene.key, await scene.cluster.get(scene.path))
         await scene.turn()
         assert await scene.phase() == "Suspended"
 
@@ -122,8 +121,8 @@ def test_a_finished_job_that_cannot_be_read_any_more_stays_as_it_is(kubeconfig: 
         made = await scene.create()
         skewed = deepcopy(made) | {"status": {"phase": "Succeeded"}}
         skewed["spec"]["training"]["arguments"] = {"label_names": "of another version"}
-        scene.store.drop_resource(scene.key)
-        scene.store.keep_resource(scene.key, skewed)
+        scene.store.delete_resource(scene.key)
+        scene.store.upsert_resource(scene.key, skewed)
         assert await scene.turn() is None
         assert scene.requests == []
 
@@ -136,7 +135,7 @@ def test_the_job_of_an_attempt_that_the_status_has_forgotten_goes(kubeconfig: Pa
         kept, forgotten = [await _job_of_attempt(scene, resource, number) for number in (1, 0)]
         ended = {"number": 16, "endTime": "2026-01-01T00:00:00Z", "outcome": "Stopped"}
         known = await scene.tell({"phase": "Suspended", "attempts": [ended]})
-        scene.store.keep_resource(scene.key, known)
+        scene.store.upsert_resource(scene.key, known)
         await scene.turn()
         assert "deletionTimestamp" not in (await scene.cluster.get(kept))["metadata"]
         await until(lambda: _is_gone(scene, forgotten), "the Job is gone")
@@ -153,7 +152,7 @@ async def _job_of_attempt(scene: Scene, resource: Object, number: int) -> str:
         "metadata": {"name": name, "labels": labels(read_job(resource), "trainer", number), "ownerReferences": [owner]},
         "spec": {"suspend": True, "template": {"spec": pod}},
     }
-    scene.store.children(scene.key).keep_job(name, trim_job(await scene.cluster.create(jobs, body)))
+    scene.store.children(scene.key).upsert_job(name, trim_job(await scene.cluster.create(jobs, body)))
     return f"{jobs}/{name}"
 
 
@@ -202,12 +201,11 @@ async def _run(kubeconfig: Path, act: Callable[[Scene], Awaitable[None]]) -> Non
 @asynccontextmanager
 async def _scene(kubeconfig: Path) -> AsyncIterator[Scene]:
     namespace = f"turns-{uuid.uuid4().hex[:8]}"
-    settings = Configuration()
-    await config.load_kube_config(str(kubeconfig), client_configuration=settings)
-    async with ApiServer(kubeconfig) as cluster, ApiClient(settings) as api:
+    connection = await connect(kubeconfig)
+    async with ApiServer(kubeconfig) as cluster, aclosing(connection):
         await cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         requests: list[str] = []
-        client = ClusterClient(api, lambda method, _: requests.append(method))
+        client = ClusterClient(connection, lambda method, _: requests.append(method))
         try:
             yield Scene(cluster, namespace, client, requests)
         finally:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
 
 from zerotune_devtools import chart
 from zerotune_devtools.harness.api_server import ApiServer
 from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.connection import connect
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -92,12 +91,11 @@ async def _run(act: object) -> None:
 @asynccontextmanager
 async def _scene() -> AsyncIterator[Scene]:
     namespace = f"events-{uuid.uuid4().hex[:8]}"
-    settings = Configuration()
-    await config.load_kube_config(str(chart.kubeconfig()), client_configuration=settings)
-    async with ApiServer(chart.kubeconfig()) as cluster, ApiClient(settings) as api:
+    connection = await connect(chart.kubeconfig())
+    async with ApiServer(chart.kubeconfig()) as cluster, aclosing(connection):
         await cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         requests: list[str] = []
-        client = ClusterClient(api, lambda method, _: requests.append(method))
+        client = ClusterClient(connection, lambda method, _: requests.append(method))
         try:
             yield Scene(cluster, namespace, requests, WarningEvents(client))
         finally:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
 
 from zerotune_devtools import chart
 from zerotune_devtools.harness.api_server import ApiServer, Object, until
 from zerotune_devtools.harness.deadly_proxy import DeadlyProxy, Never
 from zerotune_devtools.harness.host_operator import kubeconfig_of
 from zerotune_operator.backends.kubernetes.client import ClusterClient
-from zerotune_operator.controller.watches import Listener, Watch
+from zerotune_operator.backends.kubernetes.connection import connect
+from zerotune_operator.controller.watches import EventHandler, Watch
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 LABEL = "zerotune.dev/watched"
@@ -115,12 +114,9 @@ async def _scene(folder: Path) -> AsyncIterator[Scene]:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     async with ApiServer(chart.kubeconfig()) as cluster, DeadlyProxy(cluster, lambda: None, Never()) as proxy:
         await cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
-        settings = Configuration()
-        file = str(kubeconfig_of(proxy.url, folder / "kubeconfig"))
-        await config.load_kube_config(file, client_configuration=settings)
-        async with ApiClient(settings) as api:
+        async with aclosing(await connect(kubeconfig_of(proxy.url, folder / "kubeconfig"))) as connection:
             told: dict[str, str] = {}
-            watch = Watch(ClusterClient(api), path, LABEL, _listener(told))
+            watch = Watch(ClusterClient(connection), path, LABEL, _listener(told))
             scene = Scene(cluster, proxy, path, watch, told)
             await scene.create("first")
             task = asyncio.create_task(watch.run())
@@ -133,7 +129,7 @@ async def _scene(folder: Path) -> AsyncIterator[Scene]:
                 await cluster.delete(f"/api/v1/namespaces/{namespace}")
 
 
-def _listener(told: dict[str, str]) -> Listener:
+def _listener(told: dict[str, str]) -> EventHandler:
     uids: dict[str, str] = {}
 
     def keep(found: Object) -> None:
@@ -144,4 +140,4 @@ def _listener(told: dict[str, str]) -> Listener:
         if uids[gone["metadata"]["name"]] == gone["metadata"]["uid"]:
             del told[gone["metadata"]["name"]]
 
-    return Listener(keep, drop)
+    return EventHandler(keep, drop)

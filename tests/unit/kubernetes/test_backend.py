@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client import Configuration
 
 from tests.unit.kubernetes.rendering import INSTALLATION, UID, fine_tune_job, trainer, tuned
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.cluster import Cluster
+from zerotune_operator.backends.kubernetes.connection import Connection
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.job_state import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
@@ -31,32 +32,32 @@ AGE = 7
 def test_the_last_pod_of_a_deleted_job_is_not_taken_for_one_of_its_successor() -> None:
     """A job is deleted and created anew by the same name; the old pod has yet to save."""
     store = Store()
-    store.children(KEY).keep_job("tune-new-a0", _job("new"))
-    store.children(KEY).keep_pod("tune-old-a0-0-x", _pod("old", uid="another"))
+    store.children(KEY).upsert_job("tune-new-a0", _job("new"))
+    store.children(KEY).upsert_pod("tune-old-a0-0-x", _pod("old", uid="another"))
 
     assert [node.state for node in asyncio.run(_observe(store)).nodes] == ["waiting"]
 
 
 def test_a_pod_of_a_job_that_was_made_again_by_hand_is_not_the_attempts() -> None:
     store = Store()
-    store.children(KEY).keep_job("tune-a0", _job("new"))
-    store.children(KEY).keep_pod("tune-a0-0-x", _pod("old"))
+    store.children(KEY).upsert_job("tune-a0", _job("new"))
+    store.children(KEY).upsert_pod("tune-a0-0-x", _pod("old"))
 
     assert [node.state for node in asyncio.run(_observe(store)).nodes] == ["waiting"]
 
 
 def test_a_job_of_a_resource_that_had_the_name_before_is_not_the_attempts() -> None:
     store = Store()
-    store.children(KEY).keep_job("tune-a0", _job("old", owner="another"))
+    store.children(KEY).upsert_job("tune-a0", _job("old", owner="another"))
     assert not asyncio.run(_has_started(store))
 
-    store.children(KEY).keep_job("tune-a0", _job("new", version="3"))
+    store.children(KEY).upsert_job("tune-a0", _job("new", version="3"))
     assert asyncio.run(_has_started(store))
 
 
 def test_the_last_pod_of_a_job_counts_when_the_job_is_deleted() -> None:
     store = Store()
-    store.children(KEY).keep_pod("tune-a0-0-old", _pod("old"))
+    store.children(KEY).upsert_pod("tune-a0-0-old", _pod("old"))
 
     seen = asyncio.run(_observe(store))
     assert [node.state for node in seen.nodes] == ["ended"]
@@ -66,9 +67,9 @@ def test_the_last_pod_of_a_job_counts_when_the_job_is_deleted() -> None:
 def test_an_attempt_goes_on_as_long_as_a_pod_runs_whose_job_is_deleted() -> None:
     """It was deleted by hand, and its pods save; or they were orphaned."""
     known = (store := Store()).children(KEY)
-    known.keep_job("tune-a0", _job("j"))
-    known.keep_pod("tune-a0-0-x", _pod("j", running=True))
-    known.drop_job("tune-a0", "j")
+    known.upsert_job("tune-a0", _job("j"))
+    known.upsert_pod("tune-a0-0-x", _pod("j", running=True))
+    known.delete_job("tune-a0", "j")
 
     assert [node.state for node in asyncio.run(_observe(store)).nodes] == ["running"]
 
@@ -85,7 +86,7 @@ def test_an_attempt_is_what_its_job_says_whatever_version_made_it(version: str) 
         del job["metadata"]["annotations"]
         hosts = [f"tune-a0-{index}.ftj-tune.default.svc" for index in (0, 1)]
     job["metadata"] |= {"uid": "j", "resourceVersion": "1", "creationTimestamp": NOW.isoformat()}
-    store.children(KEY).keep_job(job["metadata"]["name"], trim_job(job))
+    store.children(KEY).upsert_job(job["metadata"]["name"], trim_job(job))
 
     async def attempt_ref() -> AttemptRef:
         return KubernetesBackend(fine_tune_job(), _cluster(store)).attempt_ref(0, "of the status")
@@ -98,7 +99,7 @@ def test_an_attempt_is_what_its_job_says_whatever_version_made_it(version: str) 
 
 def test_what_arrives_about_a_resource_after_its_end_is_not_kept() -> None:
     store = Store()
-    store.children(KEY).keep_pod("tune-a0-0-old", _pod("old"))
+    store.children(KEY).upsert_pod("tune-a0-0-old", _pod("old"))
 
     asyncio.run(_reconcile(store))
 
@@ -120,7 +121,7 @@ async def _reconcile(store: Store) -> None:
 
 def _cluster(store: Store) -> Cluster:
     """One whose API server is never asked."""
-    client = ClusterClient(ApiClient())
+    client = ClusterClient(Connection(Configuration()))
     clock = NOW + timedelta(seconds=AGE)
     return Cluster(store, client, WarningEvents(client), Launchers(), INSTALLATION, lambda: clock)
 

@@ -60,9 +60,9 @@ def _watch(scene: Scene) -> None:
         if job["metadata"]["labels"][COMPONENT_LABEL] != "inspection":
             continue
         if not any(path.endswith(f"/jobs/{name}") for path in scene.objects.known):
-            known.drop_job(name, job["metadata"]["uid"])
+            known.delete_job(name, job["metadata"]["uid"])
         elif not any(pod["metadata"]["uid"] == job["metadata"]["uid"] for pod in known.pods.values()):
-            known.keep_pod("probe", _failed_pod(job, scene))
+            known.upsert_pod("probe", _failed_pod(job, scene))
 
 
 def _failed_pod(job: Object, scene: Scene) -> Object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
 from tests.unit.kubernetes.rendering import GOLDEN, INSTALLATION, fine_tune_job
 from zerotune_operator.backends.base import Inputs
@@ -20,6 +21,7 @@ from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient, path_of
 from zerotune_operator.backends.kubernetes.cluster import Cluster
+from zerotune_operator.backends.kubernetes.connection import Connection
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import Object
@@ -109,9 +111,9 @@ def played(act: Callable[[Scene], Awaitable[None]]) -> None:
         app.router.add_route("*", "/{path:.*}", objects.answer)
         async with (
             TestServer(app) as server,
-            ApiClient(Configuration(host=str(server.make_url("")).rstrip("/"))) as api,
+            aclosing(Connection(Configuration(host=str(server.make_url("")).rstrip("/")))) as connection,
         ):
-            client, store = ClusterClient(api), Store()
+            client, store = ClusterClient(connection), Store()
             scene: Scene
             cluster = Cluster(store, client, WarningEvents(client), Launchers(), INSTALLATION, lambda: scene.now)
             backend = KubernetesBackend(JOB, cluster)
@@ -137,7 +139,7 @@ def end_pod(scene: Scene, **pod: Any) -> None:
     }
     status = {"phase": "Failed", "containerStatuses": [{"name": "trainer", "state": {"terminated": state}}]}
     spec = {"containers": [{"name": "trainer", "image": "i"}]}
-    scene.store.children(KEY).keep_pod("p", {"metadata": metadata, "spec": spec, "status": status | pod})
+    scene.store.children(KEY).upsert_pod("p", {"metadata": metadata, "spec": spec, "status": status | pod})
     job["status"] = {"startTime": NOW.isoformat()}
 
 

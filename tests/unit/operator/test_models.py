@@ -50,7 +50,7 @@ def resource(name: str, created: int, known: ModelShape | None = None, **model: 
 async def found(asking: dict[str, Any], status: JobStatus, *others: dict[str, Any], namespace: str = "team") -> Any:
     store = Store()
     for other in (asking, *others):
-        store.keep_resource(Key("FineTuneJob", namespace, other["metadata"]["name"]), other)
+        store.upsert_resource(Key("FineTuneJob", namespace, other["metadata"]["name"]), other)
     return await find_model(parse_job(asking), status, store, Hub())
 
 
@@ -141,7 +141,7 @@ def records(asking: dict[str, Any], status: JobStatus, **phases: str) -> Any:
         status_of = {"phase": phase, "output": {"uri": f"pvc://answers/{name}", "files": 1, "bytes": 1}}
         cause = {"rootCause": {"class": "Data", "message": "q.jsonl:3: not JSON"}} if phase == "Failed" else {}
         key = Key("InferenceJob", "team", name)
-        store.keep_resource(key, {"metadata": {"resourceVersion": "1"}, "spec": {}, "status": {**status_of, **cause}})
+        store.upsert_resource(key, {"metadata": {"resourceVersion": "1"}, "spec": {}, "status": {**status_of, **cause}})
     return find_records(parse_job(asking), status, store)
 
 

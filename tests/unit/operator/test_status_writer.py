@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client import Configuration
 
 from zerotune_operator.api.status import Attempt, JobStatus
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.connection import Connection
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.controller.status_writer import StatusWriter, event, merge_patch
 from zerotune_operator.lifecycle.job_events import EventText
@@ -143,7 +144,7 @@ def test_what_is_deferred_of_a_deleted_job_is_forgotten() -> None:
 
 def _writer() -> StatusWriter:
     """One whose API server is never asked."""
-    return StatusWriter(ClusterClient(ApiClient()), Store(), LONGEST)
+    return StatusWriter(ClusterClient(Connection(Configuration())), Store(), LONGEST)
 
 
 def _busy_writer() -> StatusWriter:

@@ -17,28 +17,28 @@ def version(number: int, uid: str = "u", **more: Any) -> dict[str, Any]:
 
 def test_an_older_version_does_not_replace_a_newer_one() -> None:
     store = Store()
-    store.keep_resource(KEY, version(10, status={"by": "us"}))
-    store.keep_resource(KEY, version(9, status={"by": "the watch"}))
+    store.upsert_resource(KEY, version(10, status={"by": "us"}))
+    store.upsert_resource(KEY, version(9, status={"by": "the watch"}))
 
     assert store.resource(KEY) == version(10, status={"by": "us"})
 
 
 def test_what_is_heard_late_of_an_object_that_had_the_name_before_replaces_nothing() -> None:
     store = Store()
-    store.keep_resource(KEY, version(8, uid="old"))
-    store.keep_resource(KEY, version(10, uid="new"))
-    store.keep_resource(KEY, version(9, uid="old", deleted=True))
+    store.upsert_resource(KEY, version(8, uid="old"))
+    store.upsert_resource(KEY, version(10, uid="new"))
+    store.upsert_resource(KEY, version(9, uid="old", deleted=True))
 
     assert store.resource(KEY) == version(10, uid="new")
 
 
 def test_what_belongs_to_a_resource_is_forgotten_with_it() -> None:
     store = Store()
-    store.keep_resource(KEY, version(1))
-    store.children(KEY).keep_job("cpt-a0", version(2))
-    store.children(KEY).keep_pod("cpt-a0-0-x", version(3))
+    store.upsert_resource(KEY, version(1))
+    store.children(KEY).upsert_job("cpt-a0", version(2))
+    store.children(KEY).upsert_pod("cpt-a0-0-x", version(3))
 
-    store.drop_resource(KEY)
+    store.delete_resource(KEY)
 
     assert store.resource(KEY) is None
     assert (store.children(KEY).jobs, store.children(KEY).pods) == ({}, {})
@@ -46,13 +46,13 @@ def test_what_belongs_to_a_resource_is_forgotten_with_it() -> None:
 
 def test_jobs_and_pods_come_change_and_go() -> None:
     store = Store()
-    store.children(KEY).keep_job("cpt-a0", version(2))
-    store.children(KEY).keep_job("cpt-a0", version(4, status={"completedIndexes": "0"}))
-    store.children(KEY).keep_pod("p", pod_at(3))
-    store.children(KEY).drop_pod("p", "another that had its name")
-    store.children(KEY).drop_pod("never seen", "p")
+    store.children(KEY).upsert_job("cpt-a0", version(2))
+    store.children(KEY).upsert_job("cpt-a0", version(4, status={"completedIndexes": "0"}))
+    store.children(KEY).upsert_pod("p", pod_at(3))
+    store.children(KEY).delete_pod("p", "another that had its name")
+    store.children(KEY).delete_pod("never seen", "p")
     assert store.children(KEY).pods == {"p": pod_at(3)}
-    store.children(KEY).drop_pod("p", "p")
+    store.children(KEY).delete_pod("p", "p")
 
     assert store.children(KEY).jobs == {"cpt-a0": version(4, status={"completedIndexes": "0"})}
     assert store.children(KEY).pods == {}
@@ -65,15 +65,15 @@ def test_what_was_last_seen_of_a_pod_is_kept_until_its_job_is_deleted() -> None:
         "metadata": {"uid": "p", "resourceVersion": "3", "ownerReferences": [owner]},
         "status": {"phase": "Failed", "reason": "Evicted"},
     }
-    known.keep_job("cpt-a0", version(2))
-    known.keep_pod("cpt-a0-0-x", pod)
-    known.keep_job("cpt-a1", version(5, uid="other"))
+    known.upsert_job("cpt-a0", version(2))
+    known.upsert_pod("cpt-a0-0-x", pod)
+    known.upsert_job("cpt-a1", version(5, uid="other"))
 
-    known.drop_pod("cpt-a0-0-x", "p")
-    known.drop_job("cpt-a1", "other")
-    known.drop_job("cpt-a0", "another that had its name")
+    known.delete_pod("cpt-a0-0-x", "p")
+    known.delete_job("cpt-a1", "other")
+    known.delete_job("cpt-a0", "another that had its name")
     assert known.pods == {"cpt-a0-0-x": pod}
-    known.drop_job("cpt-a0", "u")
+    known.delete_job("cpt-a0", "u")
     assert (known.jobs, known.pods) == ({}, {})
 
 
@@ -91,22 +91,22 @@ def test_only_what_a_pod_reports_is_news() -> None:
     creating = [{"name": "trainer", "state": {"waiting": {"reason": "ContainerCreating"}}}]
     short = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]
 
-    assert not known.keep_pod("p", pod_at(1, phase="Pending"))
-    assert known.keep_pod("p", pod_at(2, phase="Pending", conditions=short))
-    assert known.keep_pod("p", pod_at(3, phase="Pending", conditions=placed))
-    assert not known.keep_pod("p", pod_at(4, phase="Pending", conditions=placed, containerStatuses=creating))
-    assert known.keep_pod("p", running(5))
-    assert not known.keep_pod("p", running(6))
-    assert not known.keep_pod("p", pod_at(5, phase="Failed")), "told late"
-    assert known.keep_pod("p", pod_at(7, phase="Succeeded"))
+    assert not known.upsert_pod("p", pod_at(1, phase="Pending"))
+    assert known.upsert_pod("p", pod_at(2, phase="Pending", conditions=short))
+    assert known.upsert_pod("p", pod_at(3, phase="Pending", conditions=placed))
+    assert not known.upsert_pod("p", pod_at(4, phase="Pending", conditions=placed, containerStatuses=creating))
+    assert known.upsert_pod("p", running(5))
+    assert not known.upsert_pod("p", running(6))
+    assert not known.upsert_pod("p", pod_at(5, phase="Failed")), "told late"
+    assert known.upsert_pod("p", pod_at(7, phase="Succeeded"))
 
 
 def test_only_what_a_job_reports_is_news() -> None:
     known = Store().children(KEY)
 
-    assert known.keep_job("cpt-a0", version(1))
-    assert not known.keep_job("cpt-a0", version(2, status={"active": 2, "ready": 0}))
-    assert known.keep_job("cpt-a0", version(3, status={"failedIndexes": "1"}))
+    assert known.upsert_job("cpt-a0", version(1))
+    assert not known.upsert_job("cpt-a0", version(2, status={"active": 2, "ready": 0}))
+    assert known.upsert_job("cpt-a0", version(3, status={"failedIndexes": "1"}))
 
 
 def test_what_the_operator_wrote_itself_is_no_news_and_nobody_keeps_who_manages_which_field() -> None:
@@ -114,16 +114,16 @@ def test_what_the_operator_wrote_itself_is_no_news_and_nobody_keeps_who_manages_
     answer = version(8)
     answer["metadata"]["managedFields"] = [{}]
 
-    assert store.keep_resource(KEY, version(7))
-    assert store.keep_resource(KEY, answer)
-    assert not store.keep_resource(KEY, version(8))
+    assert store.upsert_resource(KEY, version(7))
+    assert store.upsert_resource(KEY, answer)
+    assert not store.upsert_resource(KEY, version(8))
     assert store.resource(KEY) == version(8)
 
 
 def test_a_finished_job_is_kept_without_its_pods_and_what_only_a_plan_reads() -> None:
     store = Store()
-    store.children(KEY).keep_pod("p", pod_at(3))
-    store.keep_resource(KEY, finished(1))
+    store.children(KEY).upsert_pod("p", pod_at(3))
+    store.upsert_resource(KEY, finished(1))
     kept = store.resource(KEY)
     assert kept is not None
     assert store.children(KEY).pods == {}
@@ -134,10 +134,10 @@ def test_a_finished_job_is_kept_without_its_pods_and_what_only_a_plan_reads() ->
 
 def test_a_job_that_is_being_stopped_keeps_its_pods() -> None:
     store = Store()
-    store.children(KEY).keep_pod("p", pod_at(3))
+    store.children(KEY).upsert_pod("p", pod_at(3))
     failing = finished(1)
     failing["status"] |= {"phase": "Failed", "attempts": [{"number": 0}]}
-    store.keep_resource(KEY, failing)
+    store.upsert_resource(KEY, failing)
     assert store.children(KEY).pods == {"p": pod_at(3)}
 
 
@@ -148,8 +148,8 @@ def test_memory_is_that_of_active_jobs_beside_finished_ones() -> None:
     for number in range(1000):
         key = KEY._replace(name=f"job-{number}")
         for pod in ("p-0", "p-1"):
-            store.children(key).keep_pod(pod, json.loads(json.dumps(pod_at(3) | {"filler": "x" * 4000})))
-        store.keep_resource(key, json.loads(json.dumps(finished(1, 4000))))
+            store.children(key).upsert_pod(pod, json.loads(json.dumps(pod_at(3) | {"filler": "x" * 4000})))
+        store.upsert_resource(key, json.loads(json.dumps(finished(1, 4000))))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 12 * 2**20

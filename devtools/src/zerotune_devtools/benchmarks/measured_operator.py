@@ -37,7 +37,7 @@ async def _leads(operator: HostOperator) -> bool:
 
 async def requests(operator: HostOperator) -> float:
     """Requests to the API server so far."""
-    return await operator.figure("zerotune_apirequests_total")
+    return await operator.figure("zerotune_api_requests_total")
 
 
 async def all_run(cluster: ApiServer, namespace: str) -> bool:

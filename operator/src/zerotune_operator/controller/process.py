@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from zerotune_operator.backends.kubernetes.cache import Key, Store
-from zerotune_operator.backends.kubernetes.client import ClusterClient, connect
+from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.cluster import Cluster
+from zerotune_operator.backends.kubernetes.connection import connect
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.controller.certificates import Certificates
-from zerotune_operator.controller.handlers import watch
+from zerotune_operator.controller.handlers import operate
 from zerotune_operator.controller.health import build_app, serve
 from zerotune_operator.controller.leadership import Lease
 from zerotune_operator.controller.metrics import Metrics
@@ -76,9 +77,9 @@ async def run(settings: Settings) -> int:
     store = Store()
     metrics, ready, leads = Metrics(store), asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
-        api = await connect()
-        stack.push_async_callback(api.close)
-        client = ClusterClient(api, metrics.request)
+        connection = await connect()
+        stack.push_async_callback(connection.aclose)
+        client = ClusterClient(connection, metrics.request)
 
         async def work() -> None:
             leads.set()
@@ -95,8 +96,8 @@ async def run(settings: Settings) -> int:
 
 
 def _collect_seldom() -> None:
-    """What is imported stays, and need not be gone through again; what the API server tells comes in large pieces
-    without cycles, and by default each of them would bring a collection.
+    """What is imported stays, and need not be traversed again; what the API server sends comes in large pieces without
+    cycles, and by default each of them would start a collection.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -146,9 +147,8 @@ async def _work(
     queue = WorkQueue(reconcile, Slots(), has_yet_to_begin)
     try:
         namespaces = await open_namespaces(client, settings.namespaces) if settings.namespaces else ()
-        await watch(store, queue, client, namespaces, ready)
+        await operate(store, queue, client, namespaces, ready)
     finally:
-        await queue.close()
         await launchers.close()
 
 

@@ -42,7 +42,7 @@ class Reconciler:
         """
         resource = self._cluster.store.resource(key)
         if resource is None:
-            self._cluster.store.drop_resource(key)  # An event of one of its pods came after its own last one.
+            self._cluster.store.delete_resource(key)  # An event of one of its pods came after its own last one.
             self._writer.forget(key)
             return None
         if "deletionTimestamp" in resource["metadata"]:

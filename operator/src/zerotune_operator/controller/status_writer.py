@@ -99,9 +99,9 @@ class StatusWriter:
             return False
         except MissingError:
             if self._store.resource(key) is resource:  # The watch missed its deletion.
-                self._store.drop_resource(key)
+                self._store.delete_resource(key)
             return False
-        self._store.keep_resource(key, newer)
+        self._store.upsert_resource(key, newer)
         return True
 
     def _takes_token(self) -> bool:

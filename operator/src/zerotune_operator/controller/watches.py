@@ -17,42 +17,42 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_trainer.errors import TemporaryError
 
 _FOLLOW_SECONDS = 240
-"""After these the API server ends a watch, and it is gone on with."""
+"""After these the API server ends a watch, which is continued."""
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
 _IDENTITY = ("name", "namespace", "labels", "uid")
 
 _logger = logging.getLogger(__name__)
 
 
-class Listener(NamedTuple):
-    """Who is told of objects of a kind."""
+class EventHandler(NamedTuple):
+    """What is called with the objects of a kind."""
 
-    keep: Callable[[Object], None]
+    upserted: Callable[[Object], None]
     """Gets an object that is new or has changed, maybe in a version that it has had."""
-    drop: Callable[[Object], None]
-    """Gets an object that is gone: as it was at last, or where that was missed only its name, namespace, labels, uid.
+    deleted: Callable[[Object], None]
+    """Gets an object that is deleted: its last version, or where that was missed only its name, namespace, labels, uid.
     """
 
 
 @dataclass
 class Watch:
-    """Tells of every object in a collection.
+    """Reports every object in a collection.
 
     Args:
-        client: The line to the API server.
+        client: The API server.
         path: Of the collection, such as `/api/v1/pods`.
         selector: Labels that the objects have.
-        listener: Who is told.
+        handler: Gets what changes.
     """
 
     client: ClusterClient
     path: str
     selector: str
-    listener: Listener
+    handler: EventHandler
     listed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once all that was there has been told of."""
+    """Set once all that existed has been reported."""
     _known: dict[str, Object] = field(default_factory=dict)
-    """What has been told of and is not gone, by uid: no more than a drop needs."""
+    """What has been reported and is not deleted, by uid: no more than its deletion needs."""
 
     async def run(self) -> NoReturn:
         """Watch until cancelled, whatever becomes of the API server meanwhile.
@@ -73,43 +73,43 @@ class Watch:
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     async def _list(self) -> str:
-        """Tell of all that is there, and of what is gone; the version of the collection."""
+        """Report all that exists, and what is deleted; the version of the collection."""
         before, self._known = self._known, {}
         try:
             async for page in self.client.pages(self.path, {"labelSelector": self.selector}):
                 for found in page["items"]:
-                    self._keep(found)
+                    self._upserted(found)
         finally:
-            # Where the list broke off, what is missing may be there.
-            missing = {uid: gone for uid, gone in before.items() if uid not in self._known}
+            # Where the list broke off, what is missing may exist.
+            missing = {uid: known for uid, known in before.items() if uid not in self._known}
             self._known |= missing
-        for gone in missing.values():
-            self._drop(gone)
+        for known in missing.values():
+            self._deleted(known)
         return str(page["metadata"]["resourceVersion"])
 
     async def _follow(self, version: str) -> NoReturn:
-        """Tell of what changes from a version of the collection on.
+        """Report what changes from a version of the collection on.
 
         Raises:
-            TemporaryError: the thread is lost.
+            TemporaryError: the watch breaks off.
         """
         query = {"labelSelector": self.selector, "timeoutSeconds": str(_FOLLOW_SECONDS), "allowWatchBookmarks": "true"}
         while True:
             async for event in self.client.watch(self.path, query | {"resourceVersion": version}):
-                kind, told = event["type"], event["object"]
+                kind, found = event["type"], event["object"]
                 if kind == "ERROR":
-                    raise TemporaryError(f"{self.path} cannot be watched on: {told.get('message')}")
-                version = told["metadata"]["resourceVersion"]
+                    raise TemporaryError(f"{self.path} cannot be watched on: {found.get('message')}")
+                version = found["metadata"]["resourceVersion"]
                 if kind == "DELETED":
-                    self._drop(told)
+                    self._deleted(found)
                 elif kind != "BOOKMARK":
-                    self._keep(told)
+                    self._upserted(found)
 
-    def _keep(self, found: Object) -> None:
+    def _upserted(self, found: Object) -> None:
         metadata = found["metadata"]
         self._known[metadata["uid"]] = {"metadata": {name: metadata[name] for name in _IDENTITY}}
-        self.listener.keep(found)
+        self.handler.upserted(found)
 
-    def _drop(self, gone: Object) -> None:
-        self._known.pop(gone["metadata"]["uid"], None)
-        self.listener.drop(gone)
+    def _deleted(self, found: Object) -> None:
+        self._known.pop(found["metadata"]["uid"], None)
+        self.handler.deleted(found)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import NamedTuple
 
-from zerotune_operator.backends.kubernetes.job_state import said_by_job
+from zerotune_operator.backends.kubernetes.job_state import job_facts
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.pod_state import has_ended, job_of, said_by_pod
+from zerotune_operator.backends.kubernetes.pod_state import has_ended, job_of, pod_facts
 from zerotune_operator.lifecycle.transitions import FINAL
 
 
@@ -35,15 +35,15 @@ class Children:
         self.restored_at: datetime | None = None
         """When it was last seen that what the pods need is there."""
 
-    def keep_job(self, name: str, job: Object) -> bool:
+    def upsert_job(self, name: str, job: Object) -> bool:
         """Take over a newer version of a Job; whether it tells anything that was not known."""
         known = self.jobs.get(name)
         if not _is_newer(job, known):
             return False
         self.jobs[name] = job
-        return known is None or said_by_job(known) != said_by_job(job)
+        return known is None or job_facts(known) != job_facts(job)
 
-    def drop_job(self, name: str, uid: str) -> None:
+    def delete_job(self, name: str, uid: str) -> None:
         """A Job is gone, and with it what was known of its pods that have ended; not where another one has its name by
         now. Pods that run go on after their Job: to save, or because they were orphaned.
         """
@@ -52,15 +52,15 @@ class Children:
             del self.jobs[name]
             self.pods = {pod: seen for pod, seen in self.pods.items() if job_of(seen) != name or not has_ended(seen)}
 
-    def keep_pod(self, name: str, pod: Object) -> bool:
+    def upsert_pod(self, name: str, pod: Object) -> bool:
         """Take over a newer version of a pod; whether it tells anything that was not known."""
         known = self.pods.get(name)
         if not _is_newer(pod, known):
             return False
         self.pods[name] = pod
-        return said_by_pod(known) != said_by_pod(pod)
+        return pod_facts(known) != pod_facts(pod)
 
-    def drop_pod(self, name: str, uid: str) -> None:
+    def delete_pod(self, name: str, uid: str) -> None:
         """A pod is gone. One that had ended is kept as long as its Job: it says why."""
         known = self.pods.get(name)
         if known is not None and known["metadata"]["uid"] == uid and not has_ended(known):
@@ -86,7 +86,7 @@ class Store:
         """All of them."""
         yield from self._resources.items()
 
-    def keep_resource(self, key: Key, resource: Object) -> bool:
+    def upsert_resource(self, key: Key, resource: Object) -> bool:
         """Take over a newer version of a resource; whether it was not known, as what the operator wrote itself is."""
         if not _is_newer(resource, self._resources.get(key)):
             return False
@@ -98,7 +98,7 @@ class Store:
         self._resources[key] = kept
         return True
 
-    def drop_resource(self, key: Key) -> None:
+    def delete_resource(self, key: Key) -> None:
         """A resource is gone, and what belonged to it is of no interest any more."""
         self._resources.pop(key, None)
         self._children.pop(key, None)

@@ -124,7 +124,7 @@ def trim_job(job: Object) -> Object:
     }
 
 
-def said_by_job(job: Object) -> object:
+def job_facts(job: Object) -> object:
     """What a Job tells of how an attempt fares; equal for two versions of it that tell the same."""
     status = job.get("status", {})
     ends = [(found["type"], found["status"]) for found in status.get("conditions", ())]

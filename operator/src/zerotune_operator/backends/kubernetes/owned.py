@@ -76,7 +76,7 @@ class OwnedObjects:
         except ConflictError:
             made = await self._cluster.client.read(wanted)
         _require_owner(made, wanted)
-        self._known.keep_job(wanted["metadata"]["name"], trim_job(made))
+        self._known.upsert_job(wanted["metadata"]["name"], trim_job(made))
 
     async def share(self, wanted: Object) -> Object:
         """Create an object that pods share, or bring it up to date; one of its name that is another's is left alone.

@@ -48,7 +48,7 @@ def _short(said: Object) -> Object:
     return {name: text(value) if isinstance(value, str) else value for name, value in said.items()}
 
 
-def said_by_pod(pod: Object | None) -> object:
+def pod_facts(pod: Object | None) -> object:
     """What a pod tells of how its job fares; equal for two versions of it that tell the same. A pod that has just been
     made, or is on its way to a node that can start it, tells no more than one that is not there yet.
     """
