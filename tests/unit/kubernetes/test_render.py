@@ -261,9 +261,9 @@ def test_the_inspection_of_a_job_needs_no_more_than_its_model() -> None:
 
 
 def test_what_a_config_map_cannot_hold_is_rejected() -> None:
-    template = "é" * (600 << 10)
+    kinds = ["é" * (600 << 10)]
     with pytest.raises(ConfigurationError, match=r"bytes \(config.json 1,2.*, and a ConfigMap holds 1,048,576"):
-        tuned(model={"uri": "s3://m/m", "chatTemplate": template})
+        tuned(training={"arguments": {"label_names": kinds}})
 
 
 def test_the_folders_that_ranks_write_to_are_volumes() -> None:

@@ -3,17 +3,34 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from zerotune_operator.backends.kubernetes.model_source import Hub
-from zerotune_trainer.errors import InputMissingError
+from zerotune_trainer.errors import InputMissingError, ZerotuneError
+from zerotune_trainer.sizing.model_config import model_shape
 
 pytestmark = pytest.mark.anyio
 CONFIG = (Path(__file__).parents[2] / "golden" / "plan" / "models" / "llama-3.1-8b.json").read_bytes()
+
+
+@contextmanager
+def serving_hub(handler: type[BaseHTTPRequestHandler], monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[None]:
+    """A stand-in of the Hub, which is asked meanwhile, and an empty cache."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    yield
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
@@ -28,15 +45,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]
             self.end_headers()
             self.wfile.write(CONFIG)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Models)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    yield paths
-    server.shutdown()
-    server.server_close()
+    with serving_hub(Models, monkeypatch, tmp_path):
+        yield paths
 
 
 async def test_many_jobs_of_a_model_make_one_request(asked: list[str]) -> None:
@@ -76,3 +86,34 @@ async def test_a_hub_that_is_silent_is_waited_for_once_a_model(monkeypatch: pyte
         deaf.settimeout(5)
         assert await hub.shape("hf://org/two", None) is None
         deaf.accept()  # One tenant's model does not keep the others from being asked about.
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/away", "redirects to another host, which is not followed"),
+        ("/drops", r"bytes in 0\.3 s"),
+        ("/endless", "is larger than"),
+    ],
+)
+def test_a_hostile_hub_costs_bytes_and_seconds_that_are_bounded(
+    path: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    led_away: list[str | None] = []
+
+    class Hostile(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/stolen"):
+                led_away.append(self.headers["Authorization"])
+            self.send_response(302 if path == "/away" else 200)
+            self.send_header("Location", f"http://localhost:{self.server.server_address[1]}/stolen")
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(200):
+                    self.wfile.write(b" " if path == "/drops" else b" " * (1 << 20))
+                    time.sleep(0.05 if path == "/drops" else 0)
+
+    monkeypatch.setattr("zerotune_trainer.sizing.model_config._LONGEST_SECONDS", 0.3)
+    with serving_hub(Hostile, monkeypatch, tmp_path), pytest.raises(ZerotuneError, match=message):
+        model_shape("hf://org/there", None, lambda _: b"")
+    assert led_away == []

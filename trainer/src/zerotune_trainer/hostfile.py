@@ -41,14 +41,16 @@ class Hostfile:
         Raises:
             ConfigurationError: no host, or one named twice.
         """
-        hosts: list[Host] = []
+        hosts: dict[str, Host] = {}
+        ranks = 0
         for name, slots in slots_by_name:
-            if any(host.name == name for host in hosts):
+            if name in hosts:
                 raise ConfigurationError(f"hostfile names {name!r} twice", "write each host once, with all its slots")
-            hosts.append(Host(name, slots, sum(host.slots for host in hosts)))
+            hosts[name] = Host(name, slots, ranks)
+            ranks += slots
         if not hosts:
             raise ConfigurationError("hostfile names no host", "write one line a host: NAME slots=N")
-        return cls(tuple(hosts))
+        return cls(tuple(hosts.values()))
 
     @classmethod
     def parse(cls, text: str) -> Hostfile:

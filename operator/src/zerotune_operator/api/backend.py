@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from zerotune_operator.api.quantity import Quantity
-from zerotune_trainer.config.base import JsonObject, ObjectName, Rule, Settings
+from zerotune_trainer.config.base import ObjectName, PodOverlay, Rule, Settings
 
 LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 """Value of a label of a Kubernetes object."""
@@ -45,7 +45,7 @@ class KubernetesSpec(Settings):
     """Size of `/dev/shm`. Default: half of the pod's memory."""
     metadata: ObjectMetadata = ObjectMetadata()
     """Labels and annotations of every object of the job: Jobs, pods, Service, ConfigMaps, NetworkPolicy."""
-    pod: JsonObject = Field(default={}, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+    pod: PodOverlay = Field(default={}, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
     """A pod template (metadata, spec) merged over the generated one as a strategic merge patch: node selector,
     tolerations, affinity, volumes, environment, further resources."""
 

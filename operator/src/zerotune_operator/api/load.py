@@ -15,7 +15,11 @@ from zerotune_operator.api.jobs import GROUP, KINDS, VERSION, FineTuneJob, Infer
 from zerotune_operator.api.manifest_yaml import Document, Problem, read_documents
 from zerotune_operator.api.manifest_yaml import Path as Place
 from zerotune_operator.api.problems import find_changes, find_problems, validate
+from zerotune_trainer.config.base import is_bounded
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
+
+_MOST_LEVELS, _MOST_VALUES = 48, 30_000
+"""Of a field of a spec. Objects of any shape in it have narrower limits (`config.base.JsonObject`)."""
 
 
 class InvalidManifestError(ConfigurationError):
@@ -60,9 +64,10 @@ def parse_job(manifest: dict[str, Any]) -> Job:
     Raises:
         InvalidManifestError: anything is wrong with it.
     """
+    _require_bounded(manifest)
     problems = _schema_problems(manifest)
     if problems:
-        raise _invalid(f"{manifest.get('kind')} {(manifest.get('metadata') or {}).get('name')}", problems)
+        raise _invalid(_title(manifest), problems)
     return _job(manifest)
 
 
@@ -72,6 +77,7 @@ def read_job(resource: dict[str, Any]) -> Job:
     Raises:
         InvalidManifestError: it does not fit the schema: the cluster's CRDs are of another version.
     """
+    _require_bounded(resource)
     try:
         return _job(resource)
     except ValidationError:
@@ -119,6 +125,24 @@ def _items(document: Document) -> Iterator[Document]:
         place: Place = ("items", index)
         lines = {path[2:]: line for path, line in document.lines.items() if path[:2] == place}
         yield Document(item, lines)
+
+
+def _require_bounded(manifest: dict[str, Any]) -> None:
+    """See that what follows can walk a manifest: the API server accepts 10,000 levels and 1.5 MiB.
+
+    Raises:
+        InvalidManifestError: it is nested too deep, or holds too much.
+    """
+    spec = manifest.get("spec")
+    parts = spec.items() if isinstance(spec, dict) else ()
+    too_large = [str(name) for name, value in parts if not is_bounded(value, _MOST_LEVELS, _MOST_VALUES)]
+    if too_large:
+        limit = f"is nested more than {_MOST_LEVELS} levels deep, or holds more than {_MOST_VALUES:,} values"
+        raise _invalid(_title(manifest), [Problem(("spec", name), f"{limit}: make it smaller") for name in too_large])
+
+
+def _title(manifest: dict[str, Any]) -> str:
+    return f"{manifest.get('kind')} {(manifest.get('metadata') or {}).get('name')}"
 
 
 def _is_ours(value: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Backend, Inputs, RenderedT
+from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.lifecycle.deadlines import deadline_in, pause, stragglers
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited, pending
@@ -94,15 +95,20 @@ class Driver(Generic[RenderedT]):
         if isinstance(inputs, Awaited):
             waiting = pending(status, inputs.reason, inputs.message, inputs.cause, self._clock())
             return Step(waiting, self._interval)
-        plan = self._backend.plan(inputs, attempt)
-        if not self._backend.has_started(attempt):
-            await self._backend.apply(self._backend.render(plan))
+        has_started = self._backend.has_started(attempt)
+        plan, rendered = await off_loop(self._plan, inputs, attempt, render=not has_started)
+        if rendered is not None:
+            await self._backend.apply(rendered)
         summary = plan.summary()
         started = {"model": inputs.shape, "model_uri": inputs.model_uri, "data_uris": inputs.data_uris}
         status = status.model_copy(update={**started, "plan": summary})
         if status.phase not in ACTIVE:
             status = planned(status, summary, self._clock())
         return (await self._watch(status))._replace(plan=plan)
+
+    def _plan(self, inputs: Inputs, attempt: int, *, render: bool) -> tuple[Plan, RenderedT | None]:
+        plan = self._backend.plan(inputs, attempt)
+        return plan, self._backend.render(plan) if render else None
 
     async def _watch(self, status: JobStatus) -> Step:
         """Observe the attempt that runs, and stop what should not run any more."""

@@ -1,4 +1,4 @@
-"""What the operator says of itself, for Prometheus."""
+"""The operator's own metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ class Metrics:
     """The operator's figures.
 
     Args:
-        store: Counted by kind and phase whenever somebody asks.
+        store: Counted by kind and phase at every scrape.
     """
 
     def __init__(self, store: Store) -> None:
         self.registry = CollectorRegistry()
         self._reconciles = Counter(
-            "zerotune_reconciles", "Turns of a resource.", ("kind", "result"), registry=self.registry
+            "zerotune_reconciles", "Reconciles of a resource.", ("kind", "result"), registry=self.registry
         )
-        self._seconds = Histogram("zerotune_reconcile_seconds", "Time a turn took.", registry=self.registry)
+        self._rejections = Counter(
+            "zerotune_rejections",
+            "Jobs that were rejected, by failure class.",
+            ("kind", "failure_class"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram("zerotune_reconcile_seconds", "Time a reconcile took.", registry=self.registry)
         self._requests = Counter(
             "zerotune_api_requests", "Requests to the API server.", ("method", "code"), registry=self.registry
         )
@@ -36,8 +42,12 @@ class Metrics:
         """Count a request; code 0: it got no answer."""
         self._requests.labels(method, str(code)).inc()
 
+    def rejected(self, kind: str, failure_class: str) -> None:
+        """Count a job that cannot be read, planned or started."""
+        self._rejections.labels(kind, failure_class).inc()
+
     def reconciled(self, kind: str, result: str, seconds: float) -> None:
-        """Count a turn: `done` or `failed`."""
+        """Count a reconcile: `done` or `failed`."""
         self._reconciles.labels(kind, result).inc()
         self._seconds.observe(seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -59,33 +60,39 @@ Revision = Annotated[
 ]
 """Branch, tag or commit of a repository of the Hugging Face Hub."""
 
-_MOST_LEVELS, _MOST_VALUES = 32, 10_000
+MOST_LEVELS, MOST_VALUES = 32, 10_000
 
 
-def _bounded(value: dict[str, Any]) -> dict[str, Any]:
-    """Return an object whose depth and size code that walks it can bear.
-
-    Raises:
-        PydanticCustomError: of type `too_large`.
-    """
-    level: list[Any] = [value]
-    values = 0
-    for _ in range(_MOST_LEVELS):
+def is_bounded(value: Any, most_levels: int = MOST_LEVELS, most_values: int = MOST_VALUES) -> bool:
+    """Whether code that walks a JSON value can bear its depth and its size. It is not walked recursively."""
+    level, values = [value], 0
+    for _ in range(most_levels):
         groups = [each for each in level if isinstance(each, dict | list)]
         level = [inner for group in groups for inner in (group.values() if isinstance(group, dict) else group)]
         values += len(level)
-        if not level:
-            return value
-        if values > _MOST_VALUES:
+        if not level or values > most_values:
             break
-    raise PydanticCustomError(
-        "too_large",
-        f"is nested more than {_MOST_LEVELS} levels deep, or holds more than {_MOST_VALUES:,} values: make it smaller",
-    )
+    return not level and values <= most_values
 
 
-JsonObject = Annotated[dict[str, Any], AfterValidator(_bounded)]
+def _bounded(most_values: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        if is_bounded(value, MOST_LEVELS, most_values):
+            return value
+        raise PydanticCustomError(
+            "too_large",
+            f"is nested more than {MOST_LEVELS} levels deep, or holds more than {most_values:,} values: "
+            "make it smaller",
+        )
+
+    return check
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_bounded(MOST_VALUES))]
 """A JSON object handed on as it is."""
+
+PodOverlay = Annotated[dict[str, Any], AfterValidator(_bounded(1_000))]
+"""A patch of a pod: every value of it is held to Kubernetes' schema of pods."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 """A number that JSON can write: neither infinite nor NaN."""

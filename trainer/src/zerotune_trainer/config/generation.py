@@ -36,7 +36,7 @@ class InferenceData(Records):
 
     columns: Columns = Columns()
     """Column with the `prompt`, or with the `messages`. Left out: whichever of the two the records have."""
-    template: str | None = None
+    template: str | None = Field(default=None, max_length=65536)
     """A Jinja template that makes the prompt from a record's columns: `Summarize: {{ description }}`."""
     processing: Processing | None = None
     """A function of your own applied to every record first."""

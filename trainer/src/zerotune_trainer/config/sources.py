@@ -47,7 +47,7 @@ class Model(Settings):
     drawn from the distribution of those that are there (transformers `resize_token_embeddings`)."""
     trust_remote_code: bool = False
     """Run Python code that the model's folder brings along (transformers `trust_remote_code`)."""
-    chat_template: str | None = None
+    chat_template: str | None = Field(default=None, max_length=65536)
     """A Jinja chat template that replaces the tokenizer's own."""
     credentials: SecretReference | None = None
     """Secret with the token or keys that reading the model takes."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import IO, Any
+from urllib.parse import quote, urlsplit
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base
@@ -22,7 +24,10 @@ WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 WEIGHT_INDEX = "model.safetensors.index.json"
 """Says how large the weights of a model in several files are; architectures that are not counted are sized by it."""
 
-_TIMEOUT_SECONDS = 30
+_TIMEOUT_SECONDS = 10
+"""Without a byte."""
+_LONGEST_SECONDS = 60
+"""For a whole file: it may come in drops."""
 _MOST_BYTES, _MOST_BYTES_OF_INDEX = 4 << 20, 64 << 20
 """Of a config.json, which has some kilobytes, and of an index, which has a line for every weight."""
 _TRUE = {"1", "on", "yes", "true"}
@@ -175,11 +180,10 @@ def _cached(name: str, revision: str) -> Path | None:
 def _fetch(url: str, model: str, most_bytes: int) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "zerotune"})  # noqa: S310 (the endpoint is the user's)
     if token := os.environ.get("HF_TOKEN"):
-        # Not sent on to wherever the Hub redirects to.
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+        request.add_header("Authorization", f"Bearer {token}")  # Redirects stay on the Hub.
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            content: bytes = answer.read(most_bytes + 1)
+        with urllib.request.build_opener(_WithinTheHub).open(request, timeout=_TIMEOUT_SECONDS) as answer:
+            content = _read(answer, most_bytes + 1)
     except urllib.error.HTTPError as error:
         raise _rejection(error, url, model) from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
@@ -191,6 +195,36 @@ def _fetch(url: str, model: str, most_bytes: int) -> bytes:
     return content
 
 
+def _read(answer: Any, most_bytes: int) -> bytes:
+    """The first bytes of a response.
+
+    Raises:
+        TimeoutError: they do not come in time.
+    """
+    content, deadline = bytearray(), time.monotonic() + _LONGEST_SECONDS
+    while len(content) < most_bytes and (piece := answer.read1(most_bytes - len(content))):
+        content += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(content):,} bytes in {_LONGEST_SECONDS} s")
+    return bytes(content)
+
+
+class _WithinTheHub(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to the same host alone, as the Hub sends them for models that were renamed: to follow any other
+    would let whoever answers choose what this process asks for, and give it the token.
+    """
+
+    max_redirections = 4
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        """The next request; None rejects the redirect."""
+        if urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
+            return None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _rejection(error: urllib.error.HTTPError, url: str, model: str) -> InputMissingError | TemporaryError:
     if error.code in (401, 403):
         return InputMissingError(
@@ -200,6 +234,10 @@ def _rejection(error: urllib.error.HTTPError, url: str, model: str) -> InputMiss
         )
     if error.code == 404:
         return InputMissingError(f"{url} is not there", "check the model's name and revision")
+    if error.code in range(300, 400):
+        return InputMissingError(
+            f"{url} redirects to another host, which is not followed", "set HF_ENDPOINT to that host, if it is yours"
+        )
     return TemporaryError(f"{url}: {error.code} {error.reason}", "try again")
 
 

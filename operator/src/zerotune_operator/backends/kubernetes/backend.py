@@ -24,6 +24,7 @@ from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedO
 from zerotune_operator.backends.kubernetes.render import Manifests, render
 from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
 from zerotune_operator.backends.kubernetes.waiting import MISSING
+from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.lifecycle.deadlines import seconds_since_end
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
@@ -193,7 +194,7 @@ class KubernetesBackend:
         if made["metadata"]["name"] != attempt_name(self._job, attempt.number):
             return  # An operator of an earlier version named the objects of this attempt.
         client = self._cluster.client
-        manifests = self.render(plan())
+        manifests = await off_loop(lambda: self.render(plan()))
         for wanted in manifests.shared:
             found = await client.read_metadata(wanted)
             if found is None:

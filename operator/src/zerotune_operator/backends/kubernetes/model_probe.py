@@ -13,6 +13,7 @@ from zerotune_operator.backends.kubernetes.objects import ATTEMPT_LABEL
 from zerotune_operator.backends.kubernetes.observe import ClusterView, shape_of_inspection
 from zerotune_operator.backends.kubernetes.owned import OwnedObjects, created
 from zerotune_operator.backends.kubernetes.render import render_inspection
+from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 from zerotune_trainer.sizing.shape import ModelShape
@@ -43,7 +44,8 @@ async def probe_model(
         await cluster.client.delete(known)
         return Awaited("ModelInspection", f"{model_uri} has changed and is looked at again")
     if known is None:
-        await owned.make(render_inspection(job, model_uri, cluster.installation, owned.probes_failed))
+        wanted = await off_loop(render_inspection, job, model_uri, cluster.installation, owned.probes_failed)
+        await owned.make(wanted)
     view = owned.view("inspection")
     found = shape_of_inspection(view)
     if found is None and (events := await owned.events(view, lacks_pods=not view.pods)):

@@ -137,18 +137,19 @@ def _merge_items(original: list[Object], patch: Any, keys: tuple[str, ...], path
     named_by = " and ".join(keys)
     _require(isinstance(patch, list), path, f"is {patch!r:.80}", f"write a list of objects, each with its {named_by}")
     replaced = {"$patch": "replace"} in patch
-    merged: list[Object] = [] if replaced else list(original)
+    merged: dict[tuple[Any, ...], Object] = {} if replaced else {_identity_of(each, keys): each for each in original}
     for item in patch:
         if item == {"$patch": "replace"}:
             continue
         identity = _identity_of(item, keys) if isinstance(item, dict) else (None,)
-        named = None not in identity
+        named = all(isinstance(part, str | int) for part in identity)
         _require(named, path, f"has the item {item!r:.80} without {named_by}", f"say which one it is by its {named_by}")
-        index = next((at for at, each in enumerate(merged) if _identity_of(each, keys) == identity), len(merged))
-        before = merged[index : index + 1]
-        deleted = item.get("$patch") == "delete"
-        merged[index : index + 1] = [] if deleted else [merge(before[0] if before else {}, item, path)]
-    return merged
+        before = merged.get(identity, {})
+        if item.get("$patch") == "delete":
+            merged.pop(identity, None)
+        else:
+            merged[identity] = merge(before, item, path)
+    return list(merged.values())
 
 
 def _identity_of(item: Object, keys: tuple[str, ...]) -> tuple[Any, ...]:
