@@ -37,6 +37,7 @@ VALUE_SETS: dict[str, Object] = {
     "everything": {
         "replicas": 3,
         "watch": {"namespaces": ["team-a"]},
+        "jobs": {"ttlSecondsAfterFinished": 0},
         "operator": {
             "env": [
                 {"name": "HF_ENDPOINT", "value": "https://hub.example.com"},

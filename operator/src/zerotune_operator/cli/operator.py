@@ -24,7 +24,8 @@ def command(
         "zerotune-operator"
     ),
     progress_interval: Annotated[
-        float, typer.Option(envvar="ZEROTUNE_PROGRESS_INTERVAL", min=0.5, help="Seconds between two looks at a job.")
+        float,
+        typer.Option(envvar="ZEROTUNE_PROGRESS_INTERVAL", min=0.5, help="Seconds between observations of a job."),
     ] = 10.0,
     metrics_port: Annotated[int, typer.Option(envvar="ZEROTUNE_METRICS_PORT", min=1, max=65535)] = 8080,
     admission_port: Annotated[
@@ -41,6 +42,9 @@ def command(
         str,
         typer.Option(envvar="ZEROTUNE_POD_POLICY", help="What the pods of jobs may be: JSON, the chart's podPolicy."),
     ] = "{}",
+    ttl_seconds_after_finished: Annotated[
+        int | None, typer.Option(min=0, help="runPolicy.ttlSecondsAfterFinished of jobs that set none.")
+    ] = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Run the operator."""
@@ -58,6 +62,7 @@ def command(
             operator_namespace,
             tuple(monitoring_namespace or ()),
             read_policy(pod_policy),
+            ttl_seconds_after_finished=ttl_seconds_after_finished,
         ),
         operator_namespace=operator_namespace,
         namespaces=namespace or (),

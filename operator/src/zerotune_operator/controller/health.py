@@ -1,4 +1,9 @@
-"""`/metrics`, `/healthz` and `/readyz` of the operator."""
+"""`/metrics`, `/healthz` and `/readyz` of the operator.
+
+kopf's own endpoint (1.45, `liveness_endpoint` with `kopf.on.probe`) is not used: it answers 200 whatever its probes
+find, so that it cannot report that a replica is not ready; it serves one path; and it is up only once kopf runs, which
+is in the replica that leads: the kubelet would restart those that stand by.
+"""
 
 from __future__ import annotations
 

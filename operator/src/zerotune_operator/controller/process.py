@@ -8,15 +8,16 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Collection, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.clock import ClusterClock
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.connection import connect
 from zerotune_operator.backends.kubernetes.events import WarningEvents
@@ -32,6 +33,9 @@ from zerotune_operator.controller.reconcile import Reconciler
 from zerotune_operator.controller.slots import Slots
 from zerotune_operator.controller.webhook import build_app as build_webhook
 from zerotune_operator.controller.workqueue import WorkQueue
+
+_MOST_LEVELS = 10_000
+"""The API server accepts no object that is nested deeper."""
 
 _logger = logging.getLogger(__name__)
 
@@ -62,11 +66,6 @@ class Settings:
     """None: no webhook is served."""
 
 
-def now() -> datetime:
-    """The time, in the whole seconds that Kubernetes keeps."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
 async def run(settings: Settings) -> int:
     """Run until a signal or until the Lease is lost; the exit code.
 
@@ -74,6 +73,8 @@ async def run(settings: Settings) -> int:
         ZerotuneError: the operator cannot work here.
     """
     _collect_seldom()
+    # The parser of JSON is recursive, in kopf and here: an object that it cannot read would end the process.
+    sys.setrecursionlimit(_MOST_LEVELS + 2_000)
     store = Store()
     metrics, ready, leads = Metrics(store), asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
@@ -128,8 +129,10 @@ async def _work(
 ) -> None:
     await client.require_kinds()
     launchers = Launchers(settings.progress_interval, lambda key: queue.add(key))
-    cluster = Cluster(store, client, WarningEvents(client), launchers, settings.installation, now)
-    reconciler = Reconciler(cluster, settings.progress_interval)
+    clock = ClusterClock(client)
+    await clock.start()
+    cluster = Cluster(store, client, WarningEvents(client), launchers, settings.installation, clock, clock.confirm)
+    reconciler = Reconciler(cluster, settings.progress_interval, metrics.rejected)
 
     async def reconcile(key: Key) -> float | None:
         began = time.monotonic()

@@ -6,17 +6,20 @@ attempt runs is derived from the Jobs that are observed: the status may not reco
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
+from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.driver import REJECTIONS, Driver, Step
 from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.backends.registry import operator_backend
 from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status
-from zerotune_operator.lifecycle.deadlines import expires_in
+from zerotune_operator.lifecycle.deadlines import ends_by_clock, expires_in
 from zerotune_operator.lifecycle.pending import pending
 from zerotune_operator.lifecycle.transitions import FINAL, rejected, under_way
 from zerotune_trainer.errors import TemporaryError
@@ -28,10 +31,13 @@ class Reconciler:
     Args:
         cluster: What all of them share.
         interval: Seconds between two observations of a job that runs.
+        count_rejection: Gets the kind and the failure class of a job that is rejected.
     """
 
-    def __init__(self, cluster: Cluster, interval: float) -> None:
-        self._cluster, self._interval = cluster, interval
+    def __init__(
+        self, cluster: Cluster, interval: float, count_rejection: Callable[[str, str], None] = lambda *_: None
+    ) -> None:
+        self._cluster, self._interval, self._count_rejection = cluster, interval, count_rejection
         self._writer = StatusWriter(cluster.client, cluster.store, interval)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -66,6 +72,7 @@ class Reconciler:
                 raise  # It was accepted once, by an operator of another version, and its pods run on.
             if before.phase in FINAL:
                 return Step(before, None)  # This generation of its spec is not observed: nobody could read it.
+            self._count_rejection(resource["kind"], error.failure_class)
             step = Step(rejected(before, cause_of(error), self._cluster.clock()), 0.0)
         except TemporaryError as error:
             if under_way(before) or before.phase in FINAL:
@@ -76,18 +83,29 @@ class Reconciler:
         return step._replace(status=observed(step.status, resource["metadata"].get("generation")))
 
     async def _drive(self, resource: Object, before: JobStatus) -> Step:
-        job = read_job(resource)
+        job = self._with_defaults(await off_loop(read_job, resource))
+        policy = job.spec.run_policy
+        if ends_by_clock(before, policy, self._cluster.clock()):
+            await self._cluster.confirm_time()
         backend = operator_backend(job, self._cluster)
         step = await Driver(job, backend, self._interval, self._cluster.clock).step(before)
         if step.again is not None or step.status.phase not in FINAL:
             return step
-        left = expires_in(step.status, job.spec.run_policy, self._cluster.clock())
+        left = expires_in(step.status, policy, self._cluster.clock())
         if left != 0:
             return step._replace(again=left)
         await self._cluster.client.delete(resource)
         return step
 
+    def _with_defaults(self, job: Job) -> Job:
+        """The job with what the operator was installed with, where it sets nothing itself."""
+        ttl = self._cluster.installation.ttl_seconds_after_finished
+        if ttl is None or job.spec.run_policy.ttl_seconds_after_finished is not None:
+            return job
+        policy = job.spec.run_policy.model_copy(update={"ttl_seconds_after_finished": ttl})
+        return job.model_copy(update={"spec": job.spec.model_copy(update={"run_policy": policy})})
+
     async def _finalize(self, resource: Object) -> None:
         """Have the backend end what a deleted job leaves behind; of one that cannot be read it has started nothing."""
         with suppress(*REJECTIONS):
-            await operator_backend(read_job(resource), self._cluster).finalize()
+            await operator_backend(await off_loop(read_job, resource), self._cluster).finalize()

@@ -35,6 +35,11 @@ def expires_in(status: JobStatus, policy: RunPolicy, now: datetime) -> float | N
     return _left(status.completion_time, policy.ttl_seconds_after_finished, now)
 
 
+def ends_by_clock(status: JobStatus, policy: RunPolicy, now: datetime) -> bool:
+    """Whether the job is to fail, or to be deleted, for no other reason than the time."""
+    return overdue(status, policy, now) or expires_in(status, policy, now) == 0
+
+
 def deadline_in(status: JobStatus, policy: RunPolicy, now: datetime) -> float | None:
     """Seconds until the job has run for as long as it may, 0 where that is past. None: no end is set, or it rests."""
     at_rest = status.phase == "Suspended" or status.completion_time is not None

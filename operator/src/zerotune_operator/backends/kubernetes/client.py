@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 
 import aiohttp
@@ -141,6 +143,19 @@ class ClusterClient:
         read = {name: resource["metadata"][name] for name in ("uid", "resourceVersion")}
         body = {"metadata": read, "status": patch}
         return await self._request("PATCH", f"{path_of(resource)}/status", _WRITE, body, _MERGE)
+
+    async def time(self) -> datetime:
+        """The time at the API server, in whole seconds: whatever it answers has a date.
+
+        Raises:
+            TemporaryError: it does not answer.
+        """
+        answer = await self._send("GET", "/version", {}, None, _JSON, _TIMEOUT)
+        answer.release()
+        try:
+            return parsedate_to_datetime(answer.headers["Date"])
+        except (KeyError, ValueError) as error:
+            raise TemporaryError("GET /version: the answer of the API server has no date") from error
 
     async def pages(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Object]:
         """A collection, page by page: `items`, and `metadata` with its `resourceVersion`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,16 +14,22 @@ from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.model_source import Hub
 
 
+async def _trust_the_clock() -> None:
+    """Of a clock that cannot be wrong."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """What all jobs of a cluster share."""
 
     store: Store
-    """What the watches know."""
+    """What the watches have reported."""
     client: ClusterClient
     warnings: WarningEvents
     launchers: Launchers
-    """The line to the pods."""
+    """What the pods report."""
     installation: Installation
     clock: Callable[[], datetime]
+    confirm_time: Callable[[], Awaitable[None]] = _trust_the_clock
+    """Observes the time once more, before a step that cannot be taken back is made because of it."""
     hub: Hub = field(default_factory=Hub)

@@ -23,6 +23,8 @@ class Installation:
     """What the pods of jobs may be."""
     sagemaker: SageMakerSettings = field(default_factory=SageMakerSettings)
     """Which jobs may run on SageMaker, and with what."""
+    ttl_seconds_after_finished: int | None = None
+    """`runPolicy.ttlSecondsAfterFinished` of a job that sets none."""
 
 
 UNKNOWN_INSTALLATION = Installation(trainer_image="unknown", pod_policy=ANY_NAMES, sagemaker=UNKNOWN_SETTINGS)
