@@ -4,6 +4,7 @@ python examples/quickstart/prepare.py build/quickstart
 
 data/cpt-train.jsonl  data/cpt-validation.jsonl    {"text": ...}      one weakness a line
 data/sft-train.jsonl  data/sft-validation.jsonl    {"messages": ...}  one question with its answer a line
+data/dpo-train.jsonl  data/dpo-validation.jsonl    {"prompt", "chosen", "rejected"}   the answer, another's
 data/questions.jsonl                               {"question": ..., "reference": ...}, of weaknesses held out
 data/NOTICE                                        the terms under which MITRE gives the catalogue
 model/                                             a Llama of 1.4 million parameters, and its tokenizer
@@ -35,6 +36,8 @@ def prepare(work: Path) -> None:
     write_jsonl(data / "cpt-validation.jsonl", texts(held_out))
     write_jsonl(data / "sft-train.jsonl", conversations(train))
     write_jsonl(data / "sft-validation.jsonl", conversations(held_out))
+    write_jsonl(data / "dpo-train.jsonl", preferences(train))
+    write_jsonl(data / "dpo-validation.jsonl", preferences(held_out))
     write_jsonl(data / "questions.jsonl", held_out_questions(held_out))
     save_model(work / "model.partial", [as_text(weakness) for weakness in train])
     (work / "model.partial").rename(work / "model")
@@ -50,6 +53,15 @@ def conversations(weaknesses: list[Weakness]) -> Iterable[dict[str, Any]]:
     """Records for `sft`."""
     for question, answer in short_questions(weaknesses):
         yield {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def preferences(weaknesses: list[Weakness]) -> Iterable[dict[str, Any]]:
+    """Records for `dpo`: the rejected answer is the one to the question before."""
+    asked = list(short_questions(weaknesses))
+    for (question, answer), (_, other) in zip(asked[1:], asked, strict=False):
+        if answer != other:
+            chosen, rejected = ([{"role": "assistant", "content": text}] for text in (answer, other))
+            yield {"prompt": [{"role": "user", "content": question}], "chosen": chosen, "rejected": rejected}
 
 
 def held_out_questions(weaknesses: list[Weakness]) -> Iterable[dict[str, Any]]:

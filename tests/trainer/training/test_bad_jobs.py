@@ -116,7 +116,6 @@ def test_a_model_that_the_job_was_not_planned_for_is_rejected(make_job: Any, mod
             64,
             "model.attnImplementation flash_attention_2 needs a CUDA device",
         ),
-        ({"method": "dpo"}, 64, "method dpo is not carried out yet"),
     ],
 )
 def test_an_unsupported_setting_is_rejected(make_job: Any, changes: dict[str, Any], code: int, message: str) -> None:

@@ -20,10 +20,7 @@ NOWHERE = {("spec", "topology", "minNodes")}
 NEVER_ACCEPTED = {
     "FineTuneJob": {
         ("spec", "adapter", "quantization"),
-        ("spec", "preference"),
-        ("spec", "data", "columns", "chosen"),
-        ("spec", "data", "columns", "rejected"),
-        ("spec", "data", "columns", "label"),
+        ("spec", "preference", "referenceModel"),
         *OF_THE_API_SERVER,
         *NOWHERE,
     },
@@ -34,7 +31,7 @@ NEVER_ACCEPTED = {
     },
 }
 # Every other value of these is rejected, so there is no job whose value could change.
-NEVER_CHANGED = {"FineTuneJob": {"parallelism", "preference"}, "InferenceJob": {"parallelism", "zero"}}
+NEVER_CHANGED = {"FineTuneJob": {"parallelism"}, "InferenceJob": {"parallelism", "zero"}}
 # Keywords of the schema, and what the words of a rejection say for each.
 BOUNDS = {
     "type": "must be",

@@ -12,9 +12,6 @@ EXAMPLES = Path(__file__).parents[3] / "crds" / "examples"
 LATER = "is not supported by this version of zerotune:"
 
 REJECTED = {
-    "dpo.yaml": [f"spec.method is 'dpo': method dpo {LATER} use cpt or sft"],
-    "orpo.yaml": [f"spec.method is 'orpo': method orpo {LATER} use cpt or sft"],
-    "kto.yaml": [f"spec.method is 'kto': method kto {LATER} use cpt or sft"],
     "infer-deepspeed.yaml": [
         f"spec.engine is 'deepspeed': engine deepspeed {LATER} use transformers or auto",
         f"spec.parallelism.tensor is 4: parallelism.tensor above 1 {LATER} leave it out, or set it to 1",
@@ -28,6 +25,9 @@ ACCEPTED = {
     "infer-transformers.yaml": "alert-triage",
     "sagemaker.yaml": "log-analyst-spot",
     "distill.yaml": "alert-student",
+    "dpo.yaml": "cve-preferences",
+    "orpo.yaml": "remediation-preferences",
+    "kto.yaml": "phishing-verdicts",
 }
 
 

@@ -112,24 +112,38 @@ def load_for_training(
     config: TrainConfig, folders: ModelFolders, tokenizer: PreTrainedTokenizerBase
 ) -> PreTrainedModel | PeftModel:
     """The model in the precision of training, once it is clear that what training asks for is there; with the adapter
-    that is trained, where one is; grown to the tokenizer's size where the job asks for that.
+    that is trained, where one is.
 
     Raises:
-        ZerotuneError: as `load_model`, `adapters.attach` and `adapters.merge`; a ConfigurationError also without CUDA
-            or package for the Liger kernels.
+        ZerotuneError: as `load_initial` and `adapters.attach`; a ConfigurationError also without CUDA or package for
+            the Liger kernels.
     """
-    accelerator = config.launch.accelerator
     if config.training.use_liger_kernel:
-        check_liger(accelerator)
-    precision = resolve_precision(config.training.precision, accelerator)
-    loaded = load_model(config.model, folders.base, precision, accelerator)
-    if config.adapter is not None:
-        return adapters.attach(loaded, config.adapter, folders, config.training.seed)
+        check_liger(config.launch.accelerator)
+    if config.adapter is None:
+        return load_initial(config, folders, tokenizer)
+    return adapters.attach(_load_base(config, folders), config.adapter, folders, config.training.seed)
+
+
+def load_initial(config: TrainConfig, folders: ModelFolders, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model as it is before training, an adapter that it comes with merged into it; grown to the tokenizer's size
+    where the job asks for that.
+
+    Raises:
+        ZerotuneError: as `load_model` and `adapters.merge`.
+    """
+    loaded = _load_base(config, folders)
     if folders.adapter is not None:
         loaded = adapters.merge(loaded, folders.adapter)
     if config.model.resize_embeddings:
         grow_embeddings(loaded, token_count(tokenizer), config.training.seed)
     return loaded
+
+
+def _load_base(config: TrainConfig, folders: ModelFolders) -> PreTrainedModel:
+    accelerator = config.launch.accelerator
+    precision = resolve_precision(config.training.precision, accelerator)
+    return load_model(config.model, folders.base, precision, accelerator)
 
 
 def load_merged(config: TrainConfig, base: Path, adapter: Path) -> PreTrainedModel:

@@ -39,6 +39,7 @@ from zerotune_trainer.training.checkpoints.store import CheckpointStore
 from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
 from zerotune_trainer.training.drafts import discard_other_staging, staging_folder
 from zerotune_trainer.training.output import Run, completion_of, write_output
+from zerotune_trainer.training.reference import Reference, ReferenceStore
 from zerotune_trainer.training.step_state import StepState
 from zerotune_trainer.training.trainer import CausalTrainer
 
@@ -93,7 +94,12 @@ def train(config: TrainConfig, context: RankContext) -> None:
     context.report.phase("model")
     deepspeed = zero.read_deepspeed(context.folder)
     arguments = training_arguments(config, deepspeed, checkpoint_store.path, evaluates=rows.validation is not None)
+    reference = Reference(
+        config, arguments, mesh.data, context.report, ReferenceStore(checkpoint_store.folder, cache), folders, tokenizer
+    )
+    train_rows, validation_rows = method.completed(rows, reference, method.collator(config, tokenizer, empty.config))
     loaded = model.load_for_training(config, folders, tokenizer)
+    method.extend(loaded)
     writer = CheckpointWriter(checkpoint_store, config, share, output.local)
     writer.warn_on_volume(loaded, loaded.dtype)
     collator = method.collator(config, tokenizer, loaded.config)
@@ -103,7 +109,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     metrics = MetricsLogger(output.local, context.report, writes=context.rank == 0, utilization=utilization)
     step = StepState()
     trainer = CausalTrainer(
-        evaluate=method.evaluate,
+        evaluate=method.evaluation(config),
+        objective=method.objective(config),
         mesh=mesh,
         step=step,
         report=context.report,
@@ -112,10 +119,9 @@ def train(config: TrainConfig, context: RankContext) -> None:
         callbacks=[*_callbacks(config, context, arguments, step, metrics), *method.callbacks(config, collator)],
         model=loaded,
         args=arguments,
-        train_dataset=rows.train,
-        eval_dataset=rows.validation,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
         data_collator=collator,
-        compute_loss_func=method.loss(),
         processing_class=tokenizer,
     )
     _stop_if_asked(context, collectives.any_rank(context.stop.is_set()))

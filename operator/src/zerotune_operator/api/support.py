@@ -81,7 +81,11 @@ _CREDENTIALS = {
 }
 _KIND_ONLY = {
     "FineTuneJob": (
-        *(_not_yet(f"method {name}", "use cpt or sft", "method", values=(name,)) for name in ("dpo", "orpo", "kto")),
+        _not_yet(
+            "preference.referenceModel",
+            "leave it out: the reference is the model as it was before training",
+            "preference.referenceModel",
+        ),
         _not_yet("adapter.type: qlora", "use lora, which keeps the base as it is", "adapter.type", values=("qlora",)),
         *(
             _not_yet(f"zero.{name}: nvme", "use cpu or auto", f"zero.{name}", values=("nvme",))

@@ -49,6 +49,7 @@ def train_config(
         adapter=spec.adapter,
         checkpoint=spec.checkpoint.model_copy(update={"uri": layout.checkpoint_uri}),
         evaluation=spec.evaluation,
+        preference=spec.preference,
         output=_output(spec.output, layout),
     )
 

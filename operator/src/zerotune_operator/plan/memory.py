@@ -35,6 +35,8 @@ def training_workload(
         precision=precision,
         micro_batch=batch.micro,
         sequence_length=spec.data.max_length,
+        sequences_per_row=2 if spec.method in ("dpo", "orpo") else 1,
+        tiled_logits=spec.method in ("dpo", "orpo", "kto"),
         data_parallel=batch.data_parallel,
         ranks_per_node=topology.ranks_per_node,
         on_cpu=on_cpu,

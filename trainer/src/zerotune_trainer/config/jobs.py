@@ -13,7 +13,7 @@ from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.sources import Data, Model, Output
-from zerotune_trainer.config.training import Checkpoint, Evaluation, Method, Precision, Training
+from zerotune_trainer.config.training import Checkpoint, Evaluation, Method, Precision, Preference, Training
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -106,6 +106,8 @@ class TrainConfig(_Config):
     """What is trained instead of all parameters. None: all parameters are."""
     checkpoint: Checkpoint
     evaluation: Evaluation
+    preference: Preference | None = None
+    """Options of the methods dpo, orpo and kto."""
 
 
 class InferConfig(_Config):

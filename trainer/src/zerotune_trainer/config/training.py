@@ -12,6 +12,8 @@ from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleO
 from zerotune_trainer.config.sources import Model, SecretReference
 
 Method = Literal["cpt", "sft", "dpo", "orpo", "kto"]
+PREFERENCE_METHODS: tuple[Method, ...] = ("dpo", "orpo", "kto")
+"""Methods that learn which of several completions is better."""
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 

@@ -6,14 +6,27 @@ processing.py  a function of the user's on every record
 columns.py     which columns hold what
 formatting.py  record -> text or tokens, and what counts in the loss (chat.py, masks.py)
 tokens.py      text -> rows (encoding.py: special tokens, parallel.py: in many processes, tokenizing.py: onto the disk)
+preferences.py records of preferences; preference_rows.py, mismatched.py, preference_batches.py: their rows and batches
 packing.py     rows -> blocks
 cache.py       rows are made once (arrow.py: how they lie on the disk)
 prepare.py     all of the above
 collate.py     rows -> batches
 """
 
-from zerotune_trainer.data.collate import collator, padded_length
+from zerotune_trainer.data.collate import collator, padded_length, padding_collator
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
+from zerotune_trainer.data.preference_batches import PreferenceCollator, RowsWithReference
 from zerotune_trainer.data.prepare import PreparedData, packing_of, prepare
 
-__all__ = ["DataCounts", "PreparedData", "SplitCounts", "collator", "packing_of", "padded_length", "prepare"]
+__all__ = [
+    "DataCounts",
+    "PreferenceCollator",
+    "PreparedData",
+    "RowsWithReference",
+    "SplitCounts",
+    "collator",
+    "packing_of",
+    "padded_length",
+    "padding_collator",
+    "prepare",
+]

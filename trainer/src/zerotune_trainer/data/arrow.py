@@ -1,4 +1,8 @@
-"""Rows as Arrow tables: columns `input_ids` and `labels`, int32, and `seq_lengths` where documents share a row."""
+"""Rows as Arrow tables: columns `input_ids` and `labels`, int32.
+
+Besides there are `seq_lengths` where documents, or the sequences of a pair, share a row, and `desirable`, 0 or 1, where
+completions were judged.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,18 @@ Flat = NDArray[np.int32]
 
 
 def table_of(rows: list[Row]) -> Any:
-    """Rows as a table."""
-    if not rows:
-        return table_of_flat(np.empty((2, 0), dtype=np.int32), [])
+    """Rows as a table; all of them hold one sequence, or several."""
     flat = np.stack([np.concatenate([row.ids for row in rows]), np.concatenate([row.labels for row in rows])])
-    return table_of_flat(flat, [len(row.ids) for row in rows])
+    table = table_of_flat(flat, [len(row.ids) for row in rows])
+    if rows[0].sequences is not None:
+        table = table.append_column("seq_lengths", _lists([row.sequences for row in rows]))
+    if rows[0].desirable is not None:
+        table = table.append_column("desirable", _lists([[int(bool(row.desirable))] for row in rows]))
+    return table
+
+
+def _lists(values: list[Any]) -> Any:
+    return pa.array(values, type=pa.list_(pa.int32()))
 
 
 def table_of_flat(flat: Flat, lengths: Iterable[int]) -> Any:

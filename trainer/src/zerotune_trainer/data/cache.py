@@ -37,6 +37,12 @@ def content_key(files: list[DataFile], cache_dir: Path) -> str:
     return digest([(file.format, file.split, [_content(part, cache_dir) for part in file.parts]) for file in files])
 
 
+def model_key(folder: Path, cache_dir: Path) -> str:
+    """Stands for a model: the sha256 of each file of its configuration, code and weights, wherever the folder lies."""
+    files = storage.list_files(f"file://{folder}", (".json", ".safetensors", ".bin", ".py"))
+    return digest([(Path(file.name).name, _content(file, cache_dir)) for file in files])
+
+
 def tokenizer_key(tokenizer: PreTrainedTokenizerBase, scratch: Path) -> str:
     """Stands for a tokenizer with its chat template, wherever it was loaded from."""
     # A call leaves padding and truncation in a fast tokenizer as they will be when records are tokenized.

@@ -127,14 +127,20 @@ def collator(
     Raises:
         ConfigurationError: the tokenizer has neither a pad token nor an EOS token.
     """
-    pad = _padding_token(tokenizer, embeddings)
-    multiple = config.data.pad_to_multiple_of or 1
-    min_length = config.data.max_length if config.data.padding == "max_length" else 0
+    padding = padding_collator(config, tokenizer, embeddings)
     if packing_of(config) != "bfd_split":
-        return PaddingCollator(pad, min_length, multiple)
+        return padding
     # With other attention than flash, end to end costs the square of all tokens of the batch.
     packed = FlatteningCollator if flash_attention else PackingCollator
-    return packed(pad, min_length, multiple)
+    return packed(padding.pad_token_id, padding.min_length, padding.multiple)
+
+
+def padding_collator(
+    config: TrainConfig, tokenizer: PreTrainedTokenizerBase, embeddings: int | None = None
+) -> PaddingCollator:
+    """What makes batches of rows that are not packed; arguments and errors as those of `collator`."""
+    min_length = config.data.max_length if config.data.padding == "max_length" else 0
+    return PaddingCollator(_padding_token(tokenizer, embeddings), min_length, config.data.pad_to_multiple_of or 1)
 
 
 def _padding_token(tokenizer: PreTrainedTokenizerBase, embeddings: int | None) -> int:

@@ -36,7 +36,7 @@ class RecordColumns:
             InputMissingError: the record lacks one.
             DataError: one is null.
         """
-        return [_cell(record, name) for name in self.names]
+        return [cell_of(record, name) for name in self.names]
 
 
 def resolve_columns(columns: Columns, record: Record) -> RecordColumns:
@@ -59,6 +59,20 @@ def resolve_columns(columns: Columns, record: Record) -> RecordColumns:
         "messages, prompt and completion, or text",
         "name the column as data.columns.text, .messages, or .prompt and .completion",
     )
+
+
+def cell_of(record: Record, name: str) -> Any:
+    """The value of a column.
+
+    Raises:
+        InputMissingError: the record lacks it.
+        DataError: it is null.
+    """
+    if name not in record.values:
+        raise InputMissingError(f"{record.location}: no column {name!r}", did_you_mean(name, list(record.values)))
+    if record.values[name] is None:
+        raise DataError(f"{record.location}: column {name!r} is null", "remove the record, or fill the column")
+    return record.values[name]
 
 
 def text_of(value: Any, record: Record, name: str) -> str:
@@ -101,14 +115,6 @@ def _named(columns: Columns) -> RecordColumns | None:
         layouts = " and ".join(each.layout for each in found)
         raise ConfigurationError(f"data.columns names columns for {layouts}", "keep those of one")
     return found[0] if found else None
-
-
-def _cell(record: Record, name: str) -> Any:
-    if name not in record.values:
-        raise InputMissingError(f"{record.location}: no column {name!r}", did_you_mean(name, list(record.values)))
-    if record.values[name] is None:
-        raise DataError(f"{record.location}: column {name!r} is null", "remove the record, or fill the column")
-    return record.values[name]
 
 
 def _listed(names: Collection[str]) -> str:

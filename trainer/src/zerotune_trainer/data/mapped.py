@@ -27,7 +27,7 @@ class MappedRows:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
         self._batches = self.table.to_batches()
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
@@ -60,7 +60,7 @@ class MappedRows:
 
     def __reduce__(self) -> tuple[type[MappedRows], tuple[Path]]:
         # For processes that load data: the file is mapped anew, not sent.
-        return type(self), (self._path,)
+        return type(self), (self.path,)
 
     def tables(self, chosen: NDArray[np.bool_] | None = None) -> Iterator[Any]:
         """The rows in tables of some, in order; those that are chosen."""

@@ -16,15 +16,23 @@ from transformers import PreTrainedTokenizerBase
 from zerotune_trainer import storage
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Packing, Records
+from zerotune_trainer.config.training import PREFERENCE_METHODS, Preference
 from zerotune_trainer.data.arrow import IdleFilter, TokenCounter, write_counts, write_rows
 from zerotune_trainer.data.cache import cached_rows, code_key, content_key, digest, tokenizer_key
 from zerotune_trainer.data.chat import reads_clock
+from zerotune_trainer.data.columns import resolve_columns
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
 from zerotune_trainer.data.files import resolve
 from zerotune_trainer.data.mapped import MappedRows
+from zerotune_trainer.data.mismatched import MismatchedRows
 from zerotune_trainer.data.packing import pack
-from zerotune_trainer.data.parallel import available_processes
+from zerotune_trainer.data.parallel import Tokenize, available_processes
+from zerotune_trainer.data.preference_rows import PreferenceTokenizer
+from zerotune_trainer.data.preferences import resolve_preferences
+from zerotune_trainer.data.processing import Process
+from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.tokenizing import tokenize_files
+from zerotune_trainer.data.tokens import RecordTokenizer
 from zerotune_trainer.errors import DataError, InternalError
 
 _ROW_FIELDS = {
@@ -47,7 +55,7 @@ _LENGTH_FIELDS = {"max_length", "overflow", "truncation_side"}
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rows with `input_ids` and `labels` (-100: no loss), numpy arrays; packed by `bfd_split` also `seq_lengths`."""
+    """Rows as `arrow` has them: numpy arrays `input_ids`, `labels` (-100: no loss) and what a method has besides."""
 
     train: MappedRows
     validation: MappedRows | None
@@ -92,7 +100,8 @@ def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: 
         train, validation = preparation.packed(tokens), None
     counts = DataCounts(train=train.counts, validation=validation.counts if validation else None)
     keys = digest(train.key, validation.key if validation else None)
-    return PreparedData(train.rows, validation.rows if validation else None, counts, keys)
+    split = [preparation.completed(part.rows) for part in (train, validation) if part is not None]
+    return PreparedData(split[0], split[1] if validation else None, counts, keys)
 
 
 def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, MappedRows]:
@@ -121,6 +130,8 @@ class _Preparation:
         self.seed = config.training.seed
         self.created = config.job.created
         self.packing = packing_of(config)
+        self.preference = (config.preference or Preference()) if config.method in PREFERENCE_METHODS else None
+        self.judged = config.method == "kto"
         self.cache_dir = Path(config.launch.cache_dir)
         self.tokenizer = tokenizer
         self.processes = processes
@@ -131,9 +142,7 @@ class _Preparation:
         key = digest(self._tools_key, content_key(files, self.cache_dir), self._options)
 
         def build(folder: Path) -> None:
-            packed = self.packing != "none"
-            options: Any = {"packed": packed, "processes": self.processes, "created": self.created}
-            tokenize_files(files, folder, self.data, self.tokenizer, **options)
+            tokenize_files(files, folder, self.data, self._tokenizer_of, processes=self.processes)
 
         return self._part(key, build)
 
@@ -152,6 +161,20 @@ class _Preparation:
             self._packed(tokens.rows, tokens.counts, digest(key, "train"), ~chosen),
             self._packed(tokens.rows, nothing_lost, digest(key, "validation"), chosen),
         )
+
+    def completed(self, rows: MappedRows) -> MappedRows:
+        """The rows with what a method needs beside each."""
+        return MismatchedRows(rows, self.data.max_length) if self.judged else rows
+
+    def _tokenizer_of(self, record: Record, process: Process) -> Tokenize:
+        """What tokenizes records like this one."""
+        columns, tokenizer = self.data.columns, self.tokenizer
+        options: Any = {"process": process, "created": self.created}
+        if self.preference is None:
+            options["packed"] = self.packing != "none"
+            return RecordTokenizer(self.data, tokenizer, resolve_columns(columns, record), **options)
+        preferences = resolve_preferences(columns, record, judged=self.judged)
+        return PreferenceTokenizer(self.data, self.preference, tokenizer, preferences, judged=self.judged, **options)
 
     def _packed(
         self, rows: MappedRows, losses: SplitCounts, key: str, chosen: NDArray[np.bool_] | None = None
@@ -191,7 +214,8 @@ class _Preparation:
         source = storage.read_bytes(processing.file).decode(errors="replace") if processing else None
         fields = _ROW_FIELDS | (_LENGTH_FIELDS if self.packing == "none" else set())
         clock = str(self.created) if reads_clock(self.tokenizer) else None
-        return [self.packing == "none", clock, source, self.data.model_dump(mode="json", include=fields)]
+        longest = self.preference and [self.judged, self.preference.max_prompt_length]
+        return [self.packing == "none", clock, source, longest, self.data.model_dump(mode="json", include=fields)]
 
 
 def _chosen(records: int, fraction: float, seed: int) -> NDArray[np.bool_]:

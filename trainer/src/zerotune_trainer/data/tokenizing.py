@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from zerotune_trainer.config.sources import Data
 from zerotune_trainer.data.arrow import table_of, write_counts, write_rows
-from zerotune_trainer.data.columns import resolve_columns
 from zerotune_trainer.data.files import DataFile
-from zerotune_trainer.data.parallel import tokenize_in_parallel
-from zerotune_trainer.data.processing import load_processing
+from zerotune_trainer.data.parallel import Tokenize, tokenize_in_parallel
+from zerotune_trainer.data.processing import Process, load_processing
+from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.records import brief, read_files
-from zerotune_trainer.data.tokens import RecordTokenizer, Rows
+from zerotune_trainer.data.tokens import Rows
 from zerotune_trainer.errors import DataError
+
+MakeTokenizer = Callable[[Record, Process], Tokenize]
+"""What tokenizes records like this one, once a function of the user's has been applied."""
 
 
 def tokenize_files(
-    files: list[DataFile],
-    folder: Path,
-    data: Data,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    packed: bool,
-    processes: int,
-    created: datetime | None = None,
+    files: list[DataFile], folder: Path, data: Data, make_tokenizer: MakeTokenizer, *, processes: int
 ) -> None:
     """Write the rows of all records, in their order, and their numbers.
 
@@ -37,10 +30,8 @@ def tokenize_files(
         files: What to read.
         folder: Receives rows and numbers.
         data: How.
-        tokenizer: The model's.
-        packed: Rows will be packed, so that none is too long.
+        make_tokenizer: Makes the tokenizer of the records, by the first of them.
         processes: How many tokenize.
-        created: When the job was created, see `Chat`.
 
     Raises:
         DataError: a file or a record is bad, or no record fits.
@@ -49,8 +40,7 @@ def tokenize_files(
     process = load_processing(data.processing)
     records = read_files(files)
     first = next(records)
-    columns = resolve_columns(data.columns, process(first))
-    tokenize = RecordTokenizer(data, tokenizer, columns, process, packed=packed, created=created)
+    tokenize = make_tokenizer(process(first), process)
     total = Rows()
     chunks = tokenize_in_parallel(tokenize, chain([first], records), processes)
     counts = write_rows(folder, _tables(chunks, total))
@@ -79,4 +69,5 @@ def _tables(chunks: Iterable[Rows], total: Rows) -> Iterator[Any]:
         total.skipped += chunk.skipped
         total.truncated += chunk.truncated
         total.dropped_tokens += chunk.dropped_tokens
-        yield table_of(chunk.rows)
+        if chunk.rows:
+            yield table_of(chunk.rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -29,6 +29,24 @@ class Row:
 
     ids: Ids
     labels: Ids
+    sequences: tuple[int, ...] | None = None
+    """Lengths of the sequences that stand in it end to end, where it holds several."""
+    desirable: bool | None = None
+    """Whether its completion is good, where it was judged."""
+
+    @property
+    def prompt(self) -> int:
+        """Tokens before the first that counts in the loss."""
+        return int(np.argmax(self.labels != IGNORE_INDEX))
+
+    @property
+    def is_learnable(self) -> bool:
+        """Whether a model that predicts the next token learns any of it."""
+        return is_learnable(self.labels)
+
+    def without_start(self, tokens: int) -> Row:
+        """The row without its first tokens."""
+        return replace(self, ids=self.ids[tokens:], labels=self.labels[tokens:])
 
 
 @dataclass
@@ -70,11 +88,16 @@ class RecordTokenizer:
         """
         processed = [self._process(record) for record in records]
         result = Rows(records=len(records))
-        for record, row in zip(processed, self._tokenize(processed), strict=True):
+        for record, row in zip(processed, self.rows(processed), strict=True):
             self._add(result, record, row)
         return result
 
-    def _tokenize(self, records: Sequence[Record]) -> list[Row]:
+    def rows(self, records: Sequence[Record]) -> list[Row]:
+        """A row a record, however long.
+
+        Raises:
+            DataError, InputMissingError: as `__call__`.
+        """
         formatted = [self._formatter(record) for record in records]
         texts = [each for each in formatted if isinstance(each, Text)]
         encoded = iter(self._encode(texts))
@@ -114,7 +137,7 @@ class RecordTokenizer:
 
     def _teaches(self, row: Row) -> bool:
         # In a block, the first token of a record may follow from the record before it.
-        return bool((row.labels != IGNORE_INDEX).any()) if self._packed else is_learnable(row.labels)
+        return bool((row.labels != IGNORE_INDEX).any()) if self._packed else row.is_learnable
 
     def _shorten(self, result: Rows, record: Record, row: Row) -> None:
         size, longest = len(row.ids), self._data.max_length
@@ -126,7 +149,7 @@ class RecordTokenizer:
         kept = slice(longest) if self._data.truncation_side == "right" else slice(size - longest, size)
         cut = Row(row.ids[kept], row.labels[kept])
         # A row without loss would teach nothing, and its mean loss is 0 / 0.
-        if self._data.overflow == "truncate" and is_learnable(cut.labels):
+        if self._data.overflow == "truncate" and cut.is_learnable:
             result.rows.append(cut)
             result.truncated += 1
             result.dropped_tokens += size - longest

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data import PreparedData
-from zerotune_trainer.training.batches import Batch, Collator
+from zerotune_trainer.training.batches import Batch, Collator, Rows
+from zerotune_trainer.training.objective import Objective
+from zerotune_trainer.training.reference import Reference
 
-LossFunction = Callable[[Any, torch.Tensor, Any], torch.Tensor]
-"""transformers' `compute_loss_func`."""
+Evaluate = Callable[[nn.Module, Iterable[Batch], torch.device], dict[str, float]]
+"""Figures over a rank's validation batches, the same on every rank; `eval_loss` decides which state is best.
+
+Raises a DataError where there is nothing to measure.
+"""
 
 
 class Method(ABC):
@@ -37,21 +42,26 @@ class Method(ABC):
             ConfigurationError: as `data.collator` says.
         """
 
+    def completed(
+        self,
+        rows: PreparedData,
+        reference: Reference,  # noqa: ARG002
+        collator: Collator,  # noqa: ARG002
+    ) -> tuple[Rows, Rows | None]:
+        """The rows to train and to evaluate on, with what a reference gives them. Called before the model is loaded."""
+        return rows.train, rows.validation
+
     def callbacks(self, config: TrainConfig, collator: Collator) -> list[TrainerCallback]:  # noqa: ARG002
         """What else happens around a step, such as a check before the first."""
         return []
 
-    def loss(self) -> LossFunction | None:
-        """The loss of a micro batch, from the model's outputs, the labels, and the tokens with loss of all ranks.
+    def extend(self, model: PreTrainedModel | PeftModel) -> None:  # noqa: B027 (most have nothing to add)
+        """Let the model give what the loss is made of, before anything wraps it."""
 
-        None: the model's own, which Trainer smoothes where `label_smoothing_factor` says so.
-        """
+    def objective(self, config: TrainConfig) -> Objective | None:  # noqa: ARG002
+        """What is minimized. None: the model's own loss, which Trainer smooths by `label_smoothing_factor`."""
         return None
 
     @abstractmethod
-    def evaluate(self, model: nn.Module, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
-        """Figures over a rank's validation batches, the same on every rank; `eval_loss` decides which state is best.
-
-        Raises:
-            DataError: there is nothing to measure.
-        """
+    def evaluation(self, config: TrainConfig) -> Evaluate:
+        """How a state of training is evaluated."""

@@ -14,7 +14,7 @@ from zerotune_trainer import data
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data import PreparedData
-from zerotune_trainer.methods.base import Method
+from zerotune_trainer.methods.base import Evaluate, Method
 from zerotune_trainer.training.batches import Batch, Collator
 from zerotune_trainer.training.callbacks.model_check import ModelCheck
 from zerotune_trainer.training.evaluation import perplexity, token_loss
@@ -41,7 +41,11 @@ class NextToken(Method):
         )
         return [ModelCheck(check_causality), *packed]
 
-    def evaluate(self, model: nn.Module, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
+    def evaluation(self, config: TrainConfig) -> Evaluate:  # noqa: ARG002
         """See Method."""
-        loss = token_loss(model, batches, device)
-        return {"eval_loss": loss, "eval_perplexity": perplexity(loss)}
+        return _evaluate
+
+
+def _evaluate(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> dict[str, float]:
+    loss = token_loss(model, batches, device)
+    return {"eval_loss": loss, "eval_perplexity": perplexity(loss)}

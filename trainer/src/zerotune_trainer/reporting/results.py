@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +36,8 @@ class TrainRecord(Settings):
     memory_bytes: int | None = None
     """Peak device memory of rank 0; on CPU its peak resident set."""
     elapsed_seconds: float | None = None
+    metrics: dict[str, float] | None = None
+    """Figures of a preference method, named as in TRL: `rewards/margins`."""
 
 
 class EvalRecord(Settings):
@@ -44,6 +47,8 @@ class EvalRecord(Settings):
     eval_loss: float | None
     perplexity: float | None = None
     elapsed_seconds: float | None = None
+    metrics: dict[str, float] | None = None
+    """Figures of a preference method, named as in TRL."""
 
 
 class Results(Settings):
@@ -76,9 +81,22 @@ class Results(Settings):
     """Checkpoints that were there when the run was resumed and were not used, and why."""
 
 
+_METRIC_GROUPS = ("rewards/", "logps/")
+_METRICS_BY_NAME = {"kl", "nll_loss", "log_odds_ratio", "log_odds_chosen"}
+
 Metrics = TrainRecord | EvalRecord
 _T = TypeVar("_T")
 _OTHER_VERSION = "the run that wrote this folder was of another version of zerotune"
+
+
+def method_metrics(logs: dict[str, float]) -> dict[str, float] | None:
+    """What of a log record is a preference method's, as far as it is finite; None where nothing is."""
+    found = {
+        name: value
+        for name, value in logs.items()
+        if (name.startswith(_METRIC_GROUPS) or name in _METRICS_BY_NAME) and math.isfinite(value)
+    }
+    return found or None
 
 
 def read_metrics(folder: Path) -> Iterator[Metrics]:

@@ -50,7 +50,8 @@ def evaluation_bytes(workload: Workload) -> int:
         return 0
     of_evaluation = workload.model_copy(update={"micro_batch": workload.evaluation_batch})
     tokens, vocabulary = of_evaluation.tokens, workload.shape.vocab_size
-    return max(layer_bytes(of_evaluation), _LOGITS_OF_EVALUATION * vocabulary * tokens)
+    logits = 0 if workload.tiled_logits else _LOGITS_OF_EVALUATION * vocabulary * tokens
+    return max(layer_bytes(of_evaluation), logits)
 
 
 def layer_bytes(workload: Workload) -> int:
@@ -119,4 +120,7 @@ def _head_bytes(workload: Workload) -> int:
     if workload.liger_kernel:
         # The gradient of the head is made along with the loss, a piece of the tokens at a time.
         return workload.width * shape.vocab_size * shape.hidden_size
+    if workload.tiled_logits:
+        # The gradient of the head is summed up in fp32.
+        return 4 * shape.vocab_size * shape.hidden_size
     return _LOGITS * shape.vocab_size * workload.tokens

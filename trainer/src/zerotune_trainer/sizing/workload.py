@@ -45,7 +45,9 @@ class Workload(Settings):
     micro_batch: int
     """Rows a rank takes at once."""
     sequence_length: int
-    """Tokens of a row."""
+    """Tokens of a sequence."""
+    sequences_per_row: int = 1
+    """Sequences of a row that are trained on: two where it is a pair (dpo, orpo)."""
     data_parallel: int
     """Ranks that share optimizer state, gradients and parameters out among themselves."""
     ranks_per_node: int
@@ -59,6 +61,8 @@ class Workload(Settings):
     """Whether attention gets a mask: rows are padded, or documents share a block; never with flash attention."""
     liger_kernel: bool = False
     """Fused kernels: norms, MLP and loss keep less, and there are never all logits at once."""
+    tiled_logits: bool = False
+    """Whether the loss makes logits a tile at a time, and again in the backward pass: that of preference methods."""
     adapter_parameters: int = 0
     """Parameters of the adapter that is trained while those of the model are frozen; 0 where there is none."""
     merges: bool = False
@@ -71,7 +75,7 @@ class Workload(Settings):
     @property
     def tokens(self) -> int:
         """Tokens a rank takes at once."""
-        return self.micro_batch * self.sequence_length
+        return self.micro_batch * self.sequences_per_row * self.sequence_length
 
     @property
     def width(self) -> int:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch.utils.data import Dataset
 
 from zerotune_trainer.data.labels import IGNORE_INDEX
@@ -79,3 +80,11 @@ def blank(row: Row) -> Row:
 def is_blank(row: Row) -> bool:
     """Whether a row is one of `blank`'s. A real row has loss somewhere."""
     return len(row["labels"]) == 2 and all(label == IGNORE_INDEX for label in row["labels"])
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors there."""
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for key, value in batch.items()
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,7 +11,7 @@ from torch import nn
 
 from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.training.batches import TOKENS, Batch
+from zerotune_trainer.training.batches import TOKENS, Batch, to_device
 
 
 def token_loss(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
@@ -30,7 +29,7 @@ def token_loss(model: nn.Module, batches: Iterable[Batch], device: torch.device)
     model.eval()
     with torch.no_grad():
         for batch in batches:
-            inputs = {key: _to(value, device) for key, value in batch.items() if key != TOKENS}
+            inputs = to_device({key: value for key, value in batch.items() if key != TOKENS}, device)
             count = inputs["labels"][..., 1:].ne(IGNORE_INDEX).sum()
             # The model divides the sum over its tokens by this number: by 1, it gives the sum.
             loss = model(**inputs, num_items_in_batch=torch.ones((), device=device)).loss
@@ -50,7 +49,3 @@ def perplexity(loss: float) -> float:
         return math.exp(loss)
     except OverflowError:
         return math.inf
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from deepspeed.runtime.engine import DeepSpeedEngine
 from peft import PeftModel
 from torch import nn
@@ -26,6 +27,7 @@ from zerotune_trainer.training.batches import TOKENS, Batch, Collator, CountingC
 from zerotune_trainer.training.callbacks.metrics_logger import MetricsLogger
 from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
 from zerotune_trainer.training.hf_trainer import Trainer
+from zerotune_trainer.training.objective import Objective, Totals
 from zerotune_trainer.training.sampling import EpochSampler, SetEpoch
 from zerotune_trainer.training.step_state import StepState, StopTraining
 from zerotune_trainer.training.zero import check_precision, trained_weights
@@ -41,6 +43,7 @@ class CausalTrainer(Trainer):
         self,
         *,
         evaluate: Evaluate,
+        objective: Objective | None,
         mesh: Mesh,
         step: StepState,
         report: Reporter,
@@ -54,6 +57,8 @@ class CausalTrainer(Trainer):
     ) -> None:
         self.step = step
         self._evaluate_with = evaluate
+        self._objective = objective
+        self._totals = Totals()
         self._mesh = mesh
         self._report = report
         self._metrics = metrics
@@ -69,6 +74,8 @@ class CausalTrainer(Trainer):
                 train_dataset=EvenRows(train_dataset, mesh.data.size * args.train_batch_size),
                 **options,
             )
+        if objective is not None:
+            self.loss_is_scaled_for_ga = True
         self.remove_callback(PrinterCallback)
 
     @property
@@ -105,7 +112,24 @@ class CausalTrainer(Trainer):
         """The micro batches of an optimizer step, and the tokens with loss in them on all ranks."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step.tokens = sum(batch.pop(TOKENS) for batch in batches)
-        return batches, items
+        return batches, items if self._objective is None else self._units(self._objective, batches)
+
+    def compute_loss(self, model: nn.Module, inputs: Batch, *args: Any, **kwargs: Any) -> Any:
+        """The loss of a micro batch as transformers computes it, or as the method's own objective does.
+
+        Its share in the step's loss is multiplied by the ranks, over which DeepSpeed takes the mean of gradients.
+        """
+        if self._objective is None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        measured = self._objective.measure(model, inputs)
+        self._totals.add(measured.figures)
+        return self._objective.loss(measured, kwargs["num_items_in_batch"]) * self._mesh.data.size
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log figures, and with a training loss those of the objective; every rank calls it."""
+        if self._objective is not None and "loss" in logs:
+            logs |= self._objective.derived(self._totals.means())
+        super().log(logs, *args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Forward and backward pass of a micro batch, and the optimizer's step after the last of them."""
@@ -159,6 +183,12 @@ class CausalTrainer(Trainer):
         )
         self.add_callback(SetEpoch(sampler))
         return sampler
+
+    def _units(self, objective: Objective, batches: list[Batch]) -> torch.Tensor:
+        """What the objective's sums are divided by: those of an optimizer step on all ranks."""
+        units = torch.stack([objective.units(batch) for batch in batches]).sum(dim=0).to(self.args.device)
+        dist.all_reduce(units)
+        return units
 
     def _get_output_dir(self, *_: Any, **__: Any) -> str:
         return str(self._checkpoints.drafts)

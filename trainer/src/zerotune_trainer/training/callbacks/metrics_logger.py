@@ -15,7 +15,7 @@ from typing_extensions import override
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.progress import Progress, Reporter
-from zerotune_trainer.reporting.results import EvalRecord, TrainRecord, read_metrics
+from zerotune_trainer.reporting.results import EvalRecord, TrainRecord, method_metrics, read_metrics
 from zerotune_trainer.sizing.flops import Utilization
 
 
@@ -92,16 +92,22 @@ class MetricsLogger(TrainerCallback):
             mfu=self._utilization.at(speed, tokens / max(rows, 1)) if self._utilization else None,
             memory_bytes=_peak_memory(),
             elapsed_seconds=self._stopwatch.elapsed(),
+            metrics=method_metrics(logs),
         )
         self._write(record)
         eta = self._stopwatch.seconds_per_step() * (state.max_steps - state.global_step)
-        self._update(total=state.max_steps, eta_seconds=eta, **record.model_dump(exclude={"elapsed_seconds"}))
+        figures = record.model_dump(exclude={"elapsed_seconds", "metrics"})
+        self._update(total=state.max_steps, eta_seconds=eta, **figures)
 
     def _evaluation(self, state: TrainerState, logs: dict[str, float]) -> None:
-        loss, perplexity = _finite(logs["eval_loss"]), _finite(logs["eval_perplexity"])
+        loss, perplexity = _finite(logs["eval_loss"]), _finite(logs.get("eval_perplexity"))
         self._write(
             EvalRecord(
-                step=state.global_step, eval_loss=loss, perplexity=perplexity, elapsed_seconds=self._stopwatch.elapsed()
+                step=state.global_step,
+                eval_loss=loss,
+                perplexity=perplexity,
+                elapsed_seconds=self._stopwatch.elapsed(),
+                metrics=method_metrics({name.removeprefix("eval_"): value for name, value in logs.items()}),
             )
         )
         self._update(eval_loss=loss, perplexity=perplexity)

@@ -59,7 +59,7 @@ class CheckpointStore:
     def __init__(self, ownership: Ownership, config: TrainConfig, data_digest: str) -> None:
         self._ownership = ownership
         self.data_digest = data_digest
-        self._folder = ownership.folder
+        self.folder = self._folder = ownership.folder
         self._config = config
         self._leftovers: set[int] = set()
 
