@@ -156,10 +156,25 @@ def inference_memory(
         raise ConfigurationError(
             f"the weights take {gib(needed.weights * copies)} in {precision} ({copies} x {gib(needed.weights)}), "
             f"usable are {gib(_USABLE * there)} of {gib(there)}",
-            "use precision bf16, fewer processesPerNode, larger GPUs or nodes with more memory",
+            _weights_remedy(needed, precision, copies, there, on_cpu=on_cpu),
         )
     if needed.device_bytes * copies > _USABLE * there:
         takes = f"{gib(needed.device_bytes * copies)} of {gib(there)}"
         note = f"{sequences} sequences of {longest} tokens at once need {takes}"
         return needed, [f"{note}: lower perDeviceBatchSize or data.maxLength if records are that long"]
     return needed, []
+
+
+def _weights_remedy(needed: GenerationMemory, precision: Precision, copies: int, there: int, *, on_cpu: bool) -> str:
+    """What to change where the weights of an InferenceJob do not fit."""
+    remedies = []
+    if on_cpu:
+        remedies.append(f"raise topology.memory to {math.ceil(needed.device_bytes * copies / _USABLE / GIB)}Gi")
+        fewer = int(_USABLE * there // needed.weights)
+        if 0 < fewer < copies:
+            remedies.append(f"lower topology.processesPerNode to {fewer}")
+    else:
+        remedies.append("use larger GPUs")
+    if precision == "fp32" and needed.weights // 2 * copies <= _USABLE * there:
+        remedies.append("set precision: bf16")
+    return ", or ".join([*remedies, "use a smaller model"])
