@@ -8,7 +8,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.e2e import stand_in
 from zerotune_devtools.harness.api_server import ApiServer, Object, until
 from zerotune_devtools.harness.deadly_proxy import MODEL, DeadlyProxy, Never, Write
 from zerotune_devtools.harness.host_operator import HostOperator, kubeconfig_of
+from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES, PodPolicy
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 KINDS = {
@@ -62,10 +63,13 @@ class Stage:
     proxy: DeadlyProxy = field(init=False)
     kubeconfig: Path = field(init=False)
 
-    def start_operator(self, lease: str = "zerotune-operator") -> HostOperator:
-        """Start another one."""
+    def start_operator(
+        self, lease: str = "zerotune-operator", others: Sequence[str] = (), policy: PodPolicy = ANY_NAMES
+    ) -> HostOperator:
+        """Start another one, which may be for other namespaces, too."""
         where = (self.folder, self.namespace, self.kubeconfig)
-        started = HostOperator.start(*where, lease=lease, hub=f"{self.proxy.url}/hub")
+        hub = f"{self.proxy.url}/hub"
+        started = HostOperator.start(*where, lease=lease, hub=hub, others=others, policy=policy)
         self.operators.append(started)
         return started
 

@@ -127,3 +127,9 @@ def test_inference_warns_of_a_batch_that_may_not_fit(plan_inference: PlanOf) -> 
     data = {"uris": ["s3://data/d.jsonl"], "maxLength": 8000}
     (note,) = plan_inference(on="llama-3.1-8b", topology=gpus, data=data, perDeviceBatchSize=16).notes
     assert note.startswith("16 sequences of 8256 tokens at once need 32.1 GiB of 22.5 GiB: lower perDeviceBatchSize")
+
+
+def test_a_status_holds_the_memory_of_an_absurd_batch(plan_training: PlanOf) -> None:
+    """A larger integer would be rejected by the API server, with the whole status."""
+    summary = plan_training("tiny-llama", training={"globalBatchSize": 2**63 - 1}).summary()
+    assert summary.device_bytes == summary.node_bytes == 2**63 - 1

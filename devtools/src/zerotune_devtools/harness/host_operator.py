@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import aiohttp
 from zerotune_devtools import chart, cluster
 from zerotune_devtools.checkout import CRDS
 from zerotune_devtools.harness.deadly_proxy import free_port
-from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES
+from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES, PodPolicy
 
 PROGRAM = Path(sys.executable).with_name("zerotune")
 
@@ -38,19 +39,32 @@ class HostOperator:
         lease: str = "zerotune-operator",
         hub: str | None = None,
         progress_interval: float = 1,
+        others: Sequence[str] = (),
+        policy: PodPolicy = ANY_NAMES,
     ) -> HostOperator:
-        """Start one for a namespace, where its Lease is, too. All that start there write to `folder/NAMESPACE.log`."""
+        """Start one for a namespace, where its Lease is, too. All that start there write to `folder/NAMESPACE.log`.
+
+        Args:
+            folder: For its files.
+            namespace: The namespace.
+            kubeconfig: Of the cluster.
+            lease: Name of its Lease.
+            hub: Address of a Hub; None is the real one.
+            progress_interval: Seconds between two observations of a job that runs.
+            others: Namespaces that it works in, too.
+            policy: What the pods of jobs may be.
+        """
         port = free_port()
         arguments = {
             "--trainer-image": "zerotune.dev/trainer:0.1.0",
             "--operator-namespace": namespace,
-            "--namespace": namespace,
             "--lease": lease,
             "--progress-interval": str(progress_interval),
             "--metrics-port": str(port),
-            "--pod-policy": ANY_NAMES.model_dump_json(by_alias=True),
+            "--pod-policy": policy.model_dump_json(by_alias=True),
         }
-        command = [str(PROGRAM), "operator", *(word for pair in arguments.items() for word in pair)]
+        pairs = [*arguments.items(), *(("--namespace", name) for name in (namespace, *others))]
+        command = [str(PROGRAM), "operator", *(word for pair in pairs for word in pair)]
         environment = os.environ | {"KUBECONFIG": str(kubeconfig), "HF_HOME": str(folder / "no-cache")}
         environment |= {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0"} if hub else {}
         with (folder / f"{namespace}.log").open("ab") as output:

@@ -31,6 +31,9 @@ from zerotune_trainer.sizing.quantization import check_generates, check_trainabl
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Precision, Workload, gib
 
+_MOST_BYTES = 2**63 - 1
+"""What an integer of the Kubernetes API holds; an absurd batch takes more."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -83,8 +86,8 @@ class Plan:
                 "zeroStage": self.candidate.stage if self.candidate else None,
                 "offloadOptimizer": self.candidate.offload_optimizer if self.candidate else None,
                 "offloadParam": self.candidate.offload_param if self.candidate else None,
-                "deviceBytes": memory.device_bytes if memory else None,
-                "nodeBytes": memory.node_bytes if memory else None,
+                "deviceBytes": min(memory.device_bytes, _MOST_BYTES) if memory else None,
+                "nodeBytes": min(memory.node_bytes, _MOST_BYTES) if memory else None,
                 "configDigest": self.config.digest(),
             }
         )
