@@ -18,6 +18,7 @@ from zerotune_operator.backends.check import ANY_MODEL, check
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.backends.registry import BACKENDS, operator_target
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
@@ -58,14 +59,22 @@ async def _checked(resource: Object, before: Object | None, hub: Hub, installati
     """
     if before is not None and ("deletionTimestamp" in resource["metadata"] or before["spec"] == resource["spec"]):
         return ()  # It was admitted once, maybe by other rules: it can still be labelled, and go.
+    job = await off_loop(_accepted, resource, before, installation)
+    shape = await _shape(job, resource, hub)
+    return () if shape is None else await off_loop(_planned, job, shape, installation)
+
+
+def _accepted(resource: Object, before: Object | None, installation: Installation) -> Job:
+    """The job, as far as it can be checked without its model."""
     job = parse_job(resource)
     if before is not None:
         check_update(parse_job(before), job)
+    check(job, operator_target(job), installation)
+    return job
+
+
+def _planned(job: Job, shape: ModelShape, installation: Installation) -> tuple[str, ...]:
     target = operator_target(job)
-    check(job, target, installation)
-    shape = await _shape(job, resource, hub)
-    if shape is None:
-        return ()
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid or "unknown")
     backend = BACKENDS[target]
     plan = plan_job(job, shape, backend.outline(job, job.spec.model.uri or ANY_MODEL), identity)
