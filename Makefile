@@ -37,15 +37,11 @@ quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, s
 
 .PHONY: test
 test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) ## All checks and all tests (Linux, root, Go, apt-get)
-	# A file stays in one process: its tests share what was started for them. The longest come first.
-	$(BIN)/pytest -m "not cluster" -n 2 --dist loadgroup --no-loadscope-reorder
-	# Much of their time is waiting for pods: half of them waits while the other half computes.
-	$(WITH_CLUSTER); \
-	$(BIN)/pytest tests/cluster tests/e2e --ignore $(TAKES_CLUSTER_DOWN) -m cluster -n 2 --dist loadgroup; \
-	$(BIN)/pytest $(TAKES_CLUSTER_DOWN) tests/readme -m cluster
-
-# These install and take away what other tests use, or the cluster itself: they come after them, one by one.
-TAKES_CLUSTER_DOWN = tests/cluster/test_bed_life.py
+	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
+	# Much of their time is waiting. A file stays in one process: its tests share what they look at.
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
+	# The READMEs' commands install and take away what other tests use: they come after them, on the same cluster.
+	$(WITH_CLUSTER); $(BIN)/pytest tests/cluster tests/e2e -m cluster; $(BIN)/pytest tests/readme -m cluster
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is
 # there, with its images, before the first test: to build it for the first time takes longer than a test may.
