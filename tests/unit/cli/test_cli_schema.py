@@ -37,7 +37,7 @@ def test_one_bad_file_hides_no_other(
 ) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text((EXAMPLES / "cpt.yaml").read_text().replace("learningRate:", "learningRat:"))
-    assert _zerotune(monkeypatch, "validate", bad, EXAMPLES / "dpo.yaml", EXAMPLES / "sft.yaml") == 64
+    assert _zerotune(monkeypatch, "validate", bad, EXAMPLES / "infer-zero.yaml", EXAMPLES / "sft.yaml") == 64
     out, err = capsys.readouterr()
     assert out == f"{EXAMPLES / 'sft.yaml'}: ok, FineTuneJob log-analyst on kubernetes\n"
     first, second = err.splitlines()
@@ -46,7 +46,7 @@ def test_one_bad_file_hides_no_other(
         r"did you mean learningRate\?",
         first,
     )
-    assert "spec.method is 'dpo': method dpo is not supported by this version of zerotune: use cpt or sft" in second
+    assert "spec.engine is 'zero': engine zero is not supported by this version of zerotune: use transformers" in second
 
 
 def test_validate_a_missing_file(
@@ -71,7 +71,7 @@ def test_explain_a_part_lists_fields_and_rules(
 ) -> None:
     assert _zerotune(monkeypatch, "explain", "ij.spec.data") == 0
     out = capsys.readouterr().out
-    assert "  uris <[]string> -required-\n      Files, globs or folders." in out
+    assert "  uris <[]string> = []\n      Files, globs or folders." in out
     assert '  overflow <string> = "error"' in out
     assert "  - template makes the prompt out of the record" in out
 
