@@ -20,7 +20,7 @@ Rows = list[list[int]]
 @st.composite
 def tables(draw: st.DrawFn) -> list[Rows]:
     """Rows in some tables; every token is another number, so that none can stand for another."""
-    lengths = draw(st.lists(st.lists(st.integers(1, 40), max_size=12), max_size=5))
+    lengths = draw(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12), max_size=5))
     numbers = iter(range(10_000))
     return [[[next(numbers) for _ in range(length)] for length in table] for table in lengths]
 

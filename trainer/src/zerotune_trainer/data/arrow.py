@@ -28,7 +28,7 @@ Flat = NDArray[np.int32]
 
 
 def table_of(rows: list[Row]) -> Any:
-    """Rows as a table; all of them hold one sequence, or several."""
+    """Rows, at least one, as a table; all of them hold one sequence, or several."""
     flat = np.stack([np.concatenate([row.ids for row in rows]), np.concatenate([row.labels for row in rows])])
     table = table_of_flat(flat, [len(row.ids) for row in rows])
     if rows[0].sequences is not None:
