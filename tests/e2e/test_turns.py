@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,14 @@ from zerotune_operator.backends.kubernetes.job_state import trim_job
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.kubernetes.objects import labels, some
 from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES
-from zerotune_operator.controller.process import now
 from zerotune_operator.controller.reconcile import Reconciler
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+
+
+def _now() -> datetime:
+    """The time, in the whole seconds that Kubernetes stores."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 @dataclass
@@ -70,7 +75,7 @@ class Scene:
         """A turn of the job."""
         launchers = Launchers()
         installation = Installation("zerotune.dev/trainer:0.1.0", "Never", pod_policy=ANY_NAMES)
-        cluster = Cluster(self.store, self.client, WarningEvents(self.client), launchers, installation, now)
+        cluster = Cluster(self.store, self.client, WarningEvents(self.client), launchers, installation, _now)
         try:
             return await Reconciler(cluster, 10).reconcile(self.key)
         finally:
