@@ -40,8 +40,10 @@ test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) 
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	# Much of their time is waiting. A file stays in one process: its tests share what they look at.
 	$(BIN)/pytest -m slow -n 2 --dist loadfile
-	# The READMEs' commands install and take away what other tests use: they come after them, on the same cluster.
-	$(WITH_CLUSTER); $(BIN)/pytest tests/cluster tests/e2e -m cluster; $(BIN)/pytest tests/readme -m cluster
+	# One process has the tests of tests/e2e, which share a release. The READMEs' commands install and delete what other
+	# tests use, and those of tests/bed stop the cluster: they come after them.
+	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator tests/cluster -m cluster -n 2 --dist loadfile; \
+		$(BIN)/pytest tests/readme tests/bed -m cluster
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is
 # there, with its images, before the first test: to build it for the first time takes longer than a test may.
@@ -50,7 +52,7 @@ WITH_CLUSTER = trap '$(if $(KEEP_CLUSTER),,$(BIN)/zerotune-cluster down)' EXIT; 
 
 .PHONY: e2e
 e2e: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## End-to-end tests on a cluster, through kubectl and helm
-	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e -m cluster $(PYTEST_ARGUMENTS)
+	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator -m cluster -n 2 --dist loadfile $(PYTEST_ARGUMENTS)
 
 .PHONY: check
 check: $(STAMP) lint types layers generated ## The fast subset: no ranks are started

@@ -1,7 +1,13 @@
 """What all tests share."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling, Scheduling
+from xdist.workermanage import Producer
 
 # A run says the same of the same code: the examples are fixed, and how long one takes on a busy machine is no failure.
 # New ones are looked for by `pytest --hypothesis-profile=explore`.
@@ -9,8 +15,36 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
+_ONE_PROCESS = "tests/e2e"
+"""The folder whose tests share a release of the chart, and the jobs that run there."""
+
+
+class FileScheduling(LoadFileScheduling):
+    """Gives a process whole files, as `--dist loadfile` does, and the files of one folder to the same process.
+
+    `--dist loadgroup` would do the same by marks, but does not group under pytest 9.2:
+    https://github.com/pytest-dev/pytest-xdist/issues/1386.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _ONE_PROCESS if nodeid.startswith(f"{_ONE_PROCESS}/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """The scheduler for `--dist loadfile`; the others are xdist's."""
+    return FileScheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
 
 @pytest.fixture
 def anyio_backend() -> str:
     """The operator is an asyncio program."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """Of a cluster that has images and CRDs, for operators on this machine."""
+    # Only tests on a cluster need this: it imports an HTTP client and the operator's backend.
+    from zerotune_devtools.harness.host_operator import prepare_cluster
+
+    return prepare_cluster()

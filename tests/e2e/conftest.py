@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.workermanage import WorkerController
 
 from tests.e2e.chain import Chain, run_chain
-from zerotune_devtools import cluster
-from zerotune_devtools.harness.host_operator import prepare_cluster
 from zerotune_devtools.harness.installation import Installation, installed
 from zerotune_devtools.harness.kubectl import Namespace, Object
 from zerotune_devtools.harness.volume import Volume
@@ -21,15 +20,8 @@ _FIGURES = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.fixture(scope="session")
-def kubeconfig() -> Path:
-    """Of a cluster that has images and kinds, for operators on this machine."""
-    return prepare_cluster()
-
-
-@pytest.fixture(scope="session")
-def installation() -> Iterator[Installation]:
-    """A release of the chart."""
-    cluster.up_with_images()
+def installation(kubeconfig: Path) -> Iterator[Installation]:
+    """A release of the chart, on a cluster that keeps its CRDs: other processes test with them."""
     with installed() as made:
         yield made
 
@@ -68,6 +60,19 @@ def succeeded(chain: Chain) -> Object:
 def figures(pytestconfig: pytest.Config) -> dict[str, str]:
     """What was measured on the way, told at the end."""
     return pytestconfig.stash.setdefault(_FIGURES, {})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the figures of a worker of xdist to the process that prints them."""
+    if isinstance(output := getattr(session.config, "workeroutput", None), dict):
+        output["figures"] = session.config.stash.get(_FIGURES, {})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController) -> None:
+    """Take the figures of a worker."""
+    found = getattr(node, "workeroutput", {}).get("figures", {})
+    node.config.stash.setdefault(_FIGURES, {}).update(found)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -156,12 +156,13 @@ def test_a_job_that_is_about_to_end_by_itself_is_left_alone() -> None:
 def test_a_job_that_does_not_notice_its_end_is_asked_to_and_then_deleted() -> None:
     async def act(scene: Scene) -> None:
         end_pod(scene)
-        assert await scene.close(seconds=10) == ["PATCH jobs"]
+        assert await scene.close(seconds=50) == []
+        assert await scene.close(seconds=60) == ["PATCH jobs"]
         scene.job["spec"]["activeDeadlineSeconds"] = 1
-        ending = {"type": "FailureTarget", "status": "True", "lastTransitionTime": NOW.isoformat()}
-        scene.job["status"]["conditions"] = [ending]
-        assert await scene.close(seconds=20) == []
-        assert await scene.close(seconds=30) == ["DELETE jobs"]
+        since = (NOW + timedelta(seconds=60)).isoformat()
+        scene.job["status"]["conditions"] = [{"type": "FailureTarget", "status": "True", "lastTransitionTime": since}]
+        assert await scene.close(seconds=80) == []
+        assert await scene.close(seconds=90) == ["DELETE jobs"]
 
     played(act)
 

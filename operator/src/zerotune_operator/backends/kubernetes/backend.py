@@ -32,8 +32,9 @@ from zerotune_operator.lifecycle.record import ATTEMPTS_KEPT
 from zerotune_operator.plan import Plan, identity_of, plan_job
 from zerotune_trainer.config import Launch
 
-_SETTLE_SECONDS = 10
-"""How long a Job may take to notice that all of its pods have ended."""
+_SETTLE_SECONDS = 60
+"""How long a Job may take to notice that all of its pods have ended. After an outage of the API server, its controller
+tries again only every 30 seconds, and a Job that is stopped before it has noticed loses pods that ended well."""
 _RESTORE_SECONDS = 60
 """How often the objects that pods need are looked up, three requests a job: they are seldom deleted."""
 _ENDING_SECONDS = 30

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.lives import expect_a_good_end, stage
+from tests.operator.lives import expect_a_good_end, stage
 from zerotune_devtools.harness.api_server import ApiServer, until
 from zerotune_devtools.harness.deadly_proxy import Never
 from zerotune_devtools.harness.host_operator import HostOperator

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import stand_in
-from tests.e2e.lives import KINDS, Stage, on_stage
+from tests.operator.lives import KINDS, Stage, on_stage
 from zerotune_devtools.harness.api_server import Object, RejectedError, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.lives import Life, expect_a_good_end, live
+from tests.operator.lives import Life, expect_a_good_end, live
 from zerotune_devtools.harness.api_server import ApiServer
 from zerotune_devtools.harness.deadly_proxy import AtEveryWrite, AtWrite, Never
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import stand_in
-from tests.e2e.lives import KINDS, Stage, hash_of, on_stage
+from tests.operator.lives import KINDS, Stage, hash_of, on_stage
 from zerotune_devtools.harness.api_server import Object, until
 from zerotune_devtools.harness.deadly_proxy import Write
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import stand_in
-from tests.e2e.hostile_jobs import RIGHTS, hostile_jobs
-from tests.e2e.lives import KINDS, Stage, on_stage
+from tests.operator.hostile_jobs import RIGHTS, hostile_jobs
+from tests.operator.lives import KINDS, Stage, on_stage
 from zerotune_devtools.harness.api_server import ApiServer, Object, RejectedError, until
 from zerotune_devtools.harness.host_operator import HostOperator
 from zerotune_operator.backends.kubernetes.pod_policy import PodPolicy

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.e2e.lives import Stage, expect_a_good_end, stage
+from tests.operator.lives import Stage, expect_a_good_end, stage
 from zerotune_devtools.bed.bed import Bed
 from zerotune_devtools.harness.api_server import ApiServer, until
 from zerotune_devtools.harness.deadly_proxy import Never
