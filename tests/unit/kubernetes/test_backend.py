@@ -97,6 +97,16 @@ def test_an_attempt_is_what_its_job_says_whatever_version_made_it(version: str) 
     )
 
 
+def test_hosts_are_those_that_the_status_records_when_the_job_is_deleted() -> None:
+    """A spec may have been edited since, and an operator of another version named them otherwise."""
+    recorded = ["tune-a0-0.ftj-tune.default.svc", "tune-a0-1.ftj-tune.default.svc"]
+
+    async def hosts() -> tuple[str, ...]:
+        return KubernetesBackend(fine_tune_job(), _cluster(Store())).attempt_ref(0, "d", recorded).hosts
+
+    assert asyncio.run(hosts()) == tuple(recorded)
+
+
 def test_what_arrives_about_a_resource_after_its_end_is_not_kept() -> None:
     store = Store()
     store.children(KEY).upsert_pod("tune-a0-0-old", _pod("old"))

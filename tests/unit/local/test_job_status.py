@@ -56,6 +56,7 @@ def condition(kind: str, value: str, reason: str, seconds: float, message: str =
     return Condition(type=kind, status=value, reason=reason, message=message, last_transition_time=at(seconds))
 
 
+HOSTS = ["127.0.0.1", "127.0.0.2"]
 START = planned(JobStatus(), PLAN, T0)
 RUNNING = advance(START, seen(running(3), NodeObservation("127.0.0.2", "running")), RunPolicy(), at(1))
 
@@ -78,7 +79,7 @@ def test_what_nodes_report_is_shown() -> None:
                 NodeTopology(host="127.0.0.1", hostname="box", first_rank=0, ranks=1, device="cpu"),
                 NodeTopology(host="127.0.0.2", hostname="box", first_rank=1, ranks=1, device="cpu"),
             ],
-            attempts=[Attempt(number=0, start_time=at(1), first_step=2, last_step=3)],
+            attempts=[Attempt(number=0, hosts=HOSTS, start_time=at(1), first_step=2, last_step=3)],
         )
         == RUNNING
     )
@@ -103,6 +104,7 @@ def test_success_takes_every_exit_code_and_the_manifest() -> None:
             "attempts": [
                 Attempt(
                     number=0,
+                    hosts=HOSTS,
                     start_time=at(1),
                     end_time=at(9),
                     outcome="Succeeded",

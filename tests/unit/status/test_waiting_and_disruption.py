@@ -38,11 +38,11 @@ STUCK = RootCause(
 
 def test_a_job_whose_nodes_start_is_planned_until_the_last_has() -> None:
     status = told(seen(running("a"), waiting("b")))
-    assert status == START.model_copy(update={"start_time": at(10), "attempts": [Attempt(number=0)]})
+    assert status == START.model_copy(update={"start_time": at(10), "attempts": [Attempt(number=0, hosts=["a", "b"])]})
     assert under_way(status)
     assert current_attempt(status) == 0
     status = told(seen(running("a"), waiting("b")), seen(running("a"), running("b")))
-    assert (status.phase, status.attempts) == ("Running", [Attempt(number=0, start_time=at(20))])
+    assert (status.phase, status.attempts) == ("Running", [Attempt(number=0, hosts=["a", "b"], start_time=at(20))])
 
 
 def test_what_a_node_waits_for_is_the_root_cause_and_why_the_job_does_not_run() -> None:
@@ -50,7 +50,7 @@ def test_what_a_node_waits_for_is_the_root_cause_and_why_the_job_does_not_run() 
     assert status == START.model_copy(
         update={
             "start_time": at(10),
-            "attempts": [Attempt(number=0)],
+            "attempts": [Attempt(number=0, hosts=["a", "b"])],
             "root_cause": STUCK,
             "conditions": [
                 condition("Planned", "True", "Planned", 0),

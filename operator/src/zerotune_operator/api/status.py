@@ -94,6 +94,9 @@ class Attempt(Settings):
     """Class of the failure, as in `rootCause`; known as soon as one of its nodes failed."""
     exit_code: int | None = None
     """Exit code of the host that failed first."""
+    hosts: list[str] = Field(default=[], max_length=4096)
+    """Its hosts as its hostfile names them, in rank order. The attempts of a status have at most 4,096 in all: those of
+    the oldest are left out."""
     first_step: int | None = None
     """Step it resumed from."""
     last_step: int | None = None

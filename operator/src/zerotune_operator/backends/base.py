@@ -11,7 +11,7 @@ A backend is the backend of one job. It decides nothing: whether a job failed, r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from zerotune_operator.api.status import JobStatus
@@ -67,12 +67,13 @@ class Backend(Protocol[RenderedT]):
             ConfigurationError: it is rejected.
         """
 
-    def attempt_ref(self, attempt: int, config_digest: str) -> AttemptRef:
+    def attempt_ref(self, attempt: int, config_digest: str, hosts: Sequence[str] = ()) -> AttemptRef:
         """What is observed of an attempt that was applied.
 
         Args:
             attempt: Its number.
             config_digest: The digest that the status has, for an attempt that does not record its own.
+            hosts: Those that the status records of it: none until it was observed once.
         """
 
     async def observe(self, attempt: AttemptRef) -> Observation:

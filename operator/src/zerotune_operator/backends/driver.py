@@ -113,7 +113,8 @@ class Driver(Generic[RenderedT]):
     async def _watch(self, status: JobStatus) -> Step:
         """Observe the attempt that runs, and stop what should not run any more."""
         now, digest = self._clock(), status.plan.config_digest if status.plan else None
-        attempt = self._backend.attempt_ref(current_attempt(status), digest or "")
+        hosts = status.attempts[-1].hosts if under_way(status) else ()
+        attempt = self._backend.attempt_ref(current_attempt(status), digest or "", hosts)
         seen = await self._backend.observe(attempt)
         before, status = status, advance(status, seen, self._policy, now)
         if not under_way(status):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, display
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
@@ -12,6 +12,8 @@ from zerotune_trainer.progress import Progress, TopologyEntry
 
 ATTEMPTS_KEPT = 16
 """The status and the cluster know of so many; disruptions do not count as restarts, and may go on for ever."""
+_HOSTS_KEPT = 4096
+"""The hosts of all attempts of a status: those of the largest job. The API server stores 1.5 MiB of an object."""
 
 
 def record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
@@ -33,12 +35,24 @@ def _attempts(previous: JobStatus, seen: Observation, progress: Progress | None,
     """The attempts with that of the observation among them; it has a start once all of its nodes have started."""
     known = [attempt for attempt in previous.attempts if attempt.number == seen.attempt]
     attempt = known[0] if known else Attempt(number=seen.attempt)
+    if not attempt.hosts:
+        attempt = attempt.model_copy(update={"hosts": [node.host for node in seen.nodes]})
     if attempt.start_time is None and all(node.state != "waiting" for node in seen.nodes):
         attempt = attempt.model_copy(update={"start_time": now})
     if progress is not None:
         attempt = attempt.model_copy(update={"first_step": progress.first_step, "last_step": progress.step})
     others = [past for past in previous.attempts if past.number != attempt.number]
-    return [*others, attempt][-ATTEMPTS_KEPT:]
+    return _with_bounded_hosts([*others, attempt][-ATTEMPTS_KEPT:])
+
+
+def _with_bounded_hosts(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts, without the hosts of those before the newest ones that have `_HOSTS_KEPT` together."""
+    counts = accumulate(len(attempt.hosts) for attempt in reversed(attempts))
+    bounded = [
+        attempt if count <= _HOSTS_KEPT else attempt.model_copy(update={"hosts": []})
+        for attempt, count in zip(reversed(attempts), counts, strict=True)
+    ]
+    return bounded[::-1]
 
 
 def _topology(entries: list[TopologyEntry], nodes: Sequence[NodeObservation]) -> list[NodeTopology]:

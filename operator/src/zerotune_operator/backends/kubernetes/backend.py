@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from zerotune_operator.api.jobs import Job
@@ -87,15 +87,15 @@ class KubernetesBackend:
         """The objects of the attempt that `plan` is for."""
         return render(plan, self._job, self._cluster.installation)
 
-    def attempt_ref(self, attempt: int, config_digest: str) -> AttemptRef:
-        """An attempt that was started before, as its Job records it: an operator of another version would plan it,
-        and name its objects, otherwise.
+    def attempt_ref(self, attempt: int, config_digest: str, hosts: Sequence[str] = ()) -> AttemptRef:
+        """An attempt that was started before, as the status and its Job record it: an operator of another version would
+        plan it, and name its objects, otherwise; and the Job may be deleted, the spec be another by now.
         """
         made = self._owned.job_of("trainer", attempt)
         recorded = made["metadata"].get("annotations", {}).get(CONFIG_DIGEST_ANNOTATION) if made else None
         return AttemptRef(
             number=attempt,
-            hosts=host_names(made, self._job, attempt),
+            hosts=tuple(hosts) or host_names(made, self._job, attempt),
             job_uid=self._job.metadata.uid,
             config_digest=recorded or config_digest,
             progress_port=Launch.model_fields["progress_port"].default,

@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
@@ -104,8 +104,8 @@ class LocalBackend:
         self._applied, self._has_failed, self._stopped_at = rendered, False, None
         self._running = {node.host: RunningNode(node, rendered.progress_port, self._lock) for node in rendered.nodes}
 
-    def attempt_ref(self, attempt: int, config_digest: str) -> AttemptRef:
-        """What is observed of the attempt that was applied last."""
+    def attempt_ref(self, attempt: int, config_digest: str, _: Sequence[str] = ()) -> AttemptRef:
+        """What is observed of the attempt that was applied last, whose processes are this one's."""
         applied = self._applied
         assert applied is not None and applied.number == attempt, "no other attempt of this job runs on this machine"
         return AttemptRef(
