@@ -19,11 +19,11 @@ from zerotune_operator.api.load import parse_job, read_job
 from zerotune_operator.api.origins import origins_of
 from zerotune_operator.api.support import BACKENDS, UNSUPPORTED, unsupported
 from zerotune_operator.backends.base import Inputs
+from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Store
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
-from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.backends.local.state import Home
 from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.backends.registry import Target

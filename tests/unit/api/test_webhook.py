@@ -11,8 +11,8 @@ import pytest
 
 from tests.unit.api.admission_cases import PlanCase
 from zerotune_operator.api.manifest_yaml import read_documents
+from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
-from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.controller.webhook import review
 from zerotune_trainer.sizing.shape import read_shape
 

@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from zerotune_operator.backends.kubernetes.model_source import Hub
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.load import parse_job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.hub import Hub
+from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_trainer.errors import InputMissingError, ZerotuneError
 from zerotune_trainer.sizing.model_config import model_shape
 
@@ -65,6 +70,21 @@ async def test_a_model_that_was_not_there_is_asked_for_again(asked: list[str]) -
             await hub.shape("hf://org/missing", None)
 
     assert len([path for path in asked if path.endswith("/config.json")]) == 2
+
+
+async def test_the_webhook_plans_with_the_shape_of_a_public_model_only(asked: list[str]) -> None:
+    known_shape = BACKENDS[Target.KUBERNETES].known_shape
+
+    assert await known_shape(_job_of("hf://org/there"), JobStatus(), Hub()) is not None
+    assert await known_shape(_job_of("hf://org/there", credentials={"secretName": "hub"}), JobStatus(), Hub()) is None
+    assert await known_shape(_job_of("s3://models/there"), JobStatus(), Hub()) is None
+    assert asked == ["/org/there/resolve/main/config.json"]
+
+
+def _job_of(uri: str, **model: Any) -> Job:
+    spec = {"method": "cpt", "model": {"uri": uri, **model}, "data": {"train": {"uris": ["s3://records/*.jsonl"]}}}
+    named = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "tune"}}
+    return parse_job(named | {"spec": spec | {"output": {"uri": "s3://models/tune"}}})
 
 
 async def test_a_hub_that_is_silent_is_waited_for_once_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.status import Attempt, JobStatus
+from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.cache import Key, Store
-from zerotune_operator.backends.kubernetes.model_source import Hub, Source, find_model, find_records, source_keys
+from zerotune_operator.backends.kubernetes.model_source import Source, find_model, find_records, source_keys
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.sizing.model_config import shape_of_file

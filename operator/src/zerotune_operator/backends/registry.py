@@ -5,27 +5,32 @@ A new backend is a package beside `kubernetes`, `sagemaker` and `local`, and an 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.origins import Origin, model_origin
+from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Backend
+from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes import layout as kubernetes_layout
 from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.model_source import known_shape
 from zerotune_operator.backends.kubernetes.render import render, render_inspection
 from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
 from zerotune_operator.backends.local import layout as local_layout
+from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.requirements import require_local
-from zerotune_operator.backends.local.state import Home
+from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.backends.sagemaker import layout as sagemaker_layout
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.render import render as render_training_job
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.plan import Plan, RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.sizing.shape import ModelShape
 
 if TYPE_CHECKING:
     from zerotune_operator.backends.kubernetes.cluster import Cluster
@@ -47,6 +52,11 @@ def _no_request(*_: object) -> dict[str, Any]:
     return {}
 
 
+async def _recorded_shape(_: Job, status: JobStatus, __: Hub) -> ModelShape | None:
+    """Of a backend that does not ask the Hub."""
+    return status.model
+
+
 @dataclass(frozen=True)
 class RegisteredBackend:
     """What a backend does for a job before the job runs, and how it comes to run it. Errors are ConfigurationErrors."""
@@ -66,7 +76,12 @@ class RegisteredBackend:
     check_plan: Callable[[Plan, Job, Installation], object]
     """Sees that what a plan asks for can be made."""
     under_operator: Callable[[Job, Cluster], Backend[Any]] | None
-    """Makes the backend of a job that the operator runs. None: `zerotune run` does."""
+    """Makes the backend of a job that the operator runs. None: the operator runs no job on it."""
+    under_run: Callable[[Job, JobFolder, Home, int], LocalBackend] | None = None
+    """Makes the backend of a job that `zerotune run` runs, of its locked folder. None: `zerotune run` runs no job on
+    it."""
+    known_shape: Callable[[Job, JobStatus, Hub], Awaitable[ModelShape | None]] = _recorded_shape
+    """The shape of the model, where it is known without starting anything: the webhook plans with it."""
     facts: Callable[[Job], list[tuple[str, str]]] = _no_facts
     """What `zerotune plan` prints of where the job runs: title and text of each line."""
     request: Callable[[Plan, Job, Installation], dict[str, Any]] = _no_request
@@ -126,6 +141,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         check_probe=render_inspection,
         check_plan=render,
         under_operator=_kubernetes_backend,
+        known_shape=known_shape,
     ),
     Target.SAGEMAKER: RegisteredBackend(
         require=require_sagemaker,
@@ -148,6 +164,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         check_probe=_nothing,
         check_plan=_nothing,
         under_operator=None,
+        under_run=LocalBackend,
     ),
 }
 
@@ -168,3 +185,20 @@ def operator_backend(job: Job, cluster: Cluster) -> Backend[Any]:
     create = BACKENDS[operator_target(job)].under_operator
     assert create is not None, "operator_target answers none that the operator does not run"
     return create(job, cluster)
+
+
+def run_backend(job: Job, folder: JobFolder, home: Home, lock: int) -> LocalBackend:
+    """The backend of a job that `zerotune run` runs.
+
+    Args:
+        job: The job.
+        folder: Its folder, locked.
+        home: Where the jobs of this machine are.
+        lock: The file descriptor of `folder.locked()`.
+
+    Raises:
+        ConfigurationError: the machine has fewer GPUs than the job asks for.
+    """
+    create = BACKENDS[Target.LOCAL].under_run
+    assert create is not None, "zerotune run runs jobs on this machine"
+    return create(job, folder, home, lock)

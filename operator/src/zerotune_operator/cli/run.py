@@ -14,12 +14,10 @@ from zerotune_operator.api.jobs import Job, Metadata
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.local.admit import admit
-from zerotune_operator.backends.local.backend import LocalBackend
-from zerotune_operator.backends.local.layout import find_inputs
 from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.local.state import Home, JobFolder
-from zerotune_operator.backends.registry import BACKENDS, Target
+from zerotune_operator.backends.registry import BACKENDS, Target, run_backend
 from zerotune_operator.cli.live import view_for
 from zerotune_operator.lifecycle.transitions import abandoned, next_attempt, planned, rejected
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
@@ -78,7 +76,8 @@ def _finished(job: Job, status: JobStatus) -> bool:
 
 
 def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) -> int:
-    backend, inputs = LocalBackend(job, folder, home, lock), find_inputs(job, home)
+    backend = run_backend(job, folder, home, lock)
+    inputs = asyncio.run(backend.find_inputs(status))
     plan = backend.plan(inputs, next_attempt(status))  # What cannot run is rejected before any write.
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))

@@ -15,8 +15,8 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import check_update, parse_job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.check import ANY_MODEL, check
+from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.installation import Installation
-from zerotune_operator.backends.kubernetes.model_source import Hub
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.backends.registry import BACKENDS, operator_target
@@ -60,7 +60,8 @@ async def _checked(resource: Object, before: Object | None, hub: Hub, installati
     if before is not None and ("deletionTimestamp" in resource["metadata"] or before["spec"] == resource["spec"]):
         return ()  # It was admitted once, maybe by other rules: it can still be labelled, and go.
     job = await off_loop(_accepted, resource, before, installation)
-    shape = await _shape(job, resource, hub)
+    status = JobStatus.model_validate(resource.get("status") or {})
+    shape = await BACKENDS[operator_target(job)].known_shape(job, status, hub)
     return () if shape is None else await off_loop(_planned, job, shape, installation)
 
 
@@ -80,11 +81,3 @@ def _planned(job: Job, shape: ModelShape, installation: Installation) -> tuple[s
     plan = plan_job(job, shape, backend.outline(job, job.spec.model.uri or ANY_MODEL), identity)
     backend.check_plan(plan, job, installation)
     return plan.notes
-
-
-async def _shape(job: Job, resource: Object, hub: Hub) -> ModelShape | None:
-    known = JobStatus.model_validate(resource.get("status") or {}).model
-    model = job.spec.model
-    if known is not None or model.uri is None or not model.uri.startswith("hf://") or model.credentials is not None:
-        return known
-    return await hub.shape(model.uri, model.revision)

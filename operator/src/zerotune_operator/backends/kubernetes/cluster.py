@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.cache import Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers
-from zerotune_operator.backends.kubernetes.model_source import Hub
 
 
 async def _trust_the_clock() -> None:

@@ -14,26 +14,21 @@ ends with ModelChanged, and before the next one the model is looked at itself.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.origins import Origin, model_origin, origins_of, record_origins
 from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.model_shape import model_shape
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan.outputs import shape_of_output
 from zerotune_trainer.config.adapter import Adapter
-from zerotune_trainer.errors import InputMissingError, ModelChangedError, TemporaryError, ZerotuneError
+from zerotune_trainer.config.sources import Model
+from zerotune_trainer.errors import InputMissingError, ModelChangedError
 from zerotune_trainer.sizing.shape import ModelShape
-
-_SILENCE_SECONDS = 300
-
-_logger = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
@@ -43,60 +38,6 @@ class Source(NamedTuple):
     """As a user writes it."""
     shape: ModelShape | None
     """None: a pod has to look."""
-
-
-class Hub:
-    """Shapes of models on the Hugging Face Hub, asked for once each.
-
-    Where it does not answer about a model, nobody waits for that answer again for some time. Others are asked about: it
-    may be a single model, of one tenant, that the Hub does not answer about.
-
-    Args:
-        patience: Seconds that an answer may take: a job waits for it, or the API server that asks the webhook.
-    """
-
-    def __init__(self, patience: float = 3.0) -> None:
-        self._patience = patience
-        self._asked: dict[tuple[str, str | None], asyncio.Task[ModelShape | ZerotuneError]] = {}
-        self._silent_until: dict[tuple[str, str | None], float] = {}
-
-    def forget(self, uri: str, revision: str | None) -> None:
-        """Ask again next time."""
-        self._asked.pop((uri, revision), None)
-
-    async def shape(self, uri: str, revision: str | None) -> ModelShape | None:
-        """The shape of an `hf://` model that anybody may read; None where the Hub has yet to answer, or will not.
-
-        Raises:
-            InputMissingError: the Hub has no such model, or wants a token.
-            ConfigurationError: its config.json is not one of a language model.
-        """
-        model, now = (uri, revision), asyncio.get_running_loop().time()
-        if model not in self._asked:
-            self._silent_until = {each: until for each, until in self._silent_until.items() if now < until}
-            if model in self._silent_until:
-                return None
-            self._asked[model] = asyncio.create_task(asyncio.to_thread(_answer, uri, revision))
-        try:
-            found = await asyncio.wait_for(asyncio.shield(self._asked[model]), self._patience)
-        except TimeoutError:
-            found = TemporaryError(f"no answer for {self._patience:g} s")
-        if isinstance(found, ModelShape):
-            return found
-        self.forget(uri, revision)  # Another time the answer may be another.
-        if not isinstance(found, TemporaryError):
-            raise found
-        self._silent_until[model] = now + _SILENCE_SECONDS
-        _logger.warning("%s: %s; for %ds pods ask the Hub for it instead", uri, found.message, _SILENCE_SECONDS)
-        return None
-
-
-def _answer(uri: str, revision: str | None) -> ModelShape | ZerotuneError:
-    """What the Hub says, be it waited for or not."""
-    try:
-        return model_shape(uri, revision)
-    except ZerotuneError as error:
-        return error
 
 
 def source_keys(key: Key, resource: Object) -> list[Key]:
@@ -121,11 +62,24 @@ async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Sou
     assert uri is not None, "validation asks for one of the two"
     if status.model is not None and not changed:
         return Source(uri, status.model)
-    if uri.startswith("hf://") and model.credentials is None:
+    if _is_public(uri, model):
         if changed:
             hub.forget(uri, model.revision)
         return Source(uri, await hub.shape(uri, model.revision))
     return Source(uri, None if changed else _known_to_others(job, store))
+
+
+async def known_shape(job: Job, status: JobStatus, hub: Hub) -> ModelShape | None:
+    """The shape of the job's model, as far as no pod and no other job has to be asked for it; None where one has to be.
+
+    Raises:
+        InputMissingError: the Hub has no such model, or wants a token.
+        ConfigurationError: it is not a language model.
+    """
+    model, uri = job.spec.model, job.spec.model.uri
+    if status.model is not None or uri is None or not _is_public(uri, model):
+        return status.model
+    return await hub.shape(uri, model.revision)
 
 
 def find_records(job: Job, status: JobStatus, store: Store) -> dict[str, str] | Awaited:
@@ -147,6 +101,11 @@ def find_records(job: Job, status: JobStatus, store: Store) -> dict[str, str] | 
 def has_changed(status: JobStatus) -> bool:
     """Whether the last attempt found another model than the one that it was planned for."""
     return bool(status.attempts) and status.attempts[-1].failure_class == ModelChangedError.failure_class
+
+
+def _is_public(uri: str, model: Model) -> bool:
+    """Whether the operator may ask the Hub for the model: it does so without a token."""
+    return uri.startswith("hf://") and model.credentials is None
 
 
 def _known_to_others(job: Job, store: Store) -> ModelShape | None:
