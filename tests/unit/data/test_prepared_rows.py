@@ -43,9 +43,9 @@ def test_cpt_trains_every_token_and_ends_every_document(
 
 def test_cpt_wraps_by_default_and_sft_does_not_pack(make_config: MakeConfig) -> None:
     record = [{"text": "x"}]
-    assert data.packing_of(make_config(record, method="cpt")) == "wrapped"
-    assert data.packing_of(make_config(record, method="sft")) == "none"
-    assert data.packing_of(make_config(record, method="cpt", packing="none")) == "none"
+    assert make_config(record, method="cpt").packing == "wrapped"
+    assert make_config(record, method="sft").packing == "none"
+    assert make_config(record, method="cpt", packing="none").packing == "none"
 
 
 def pairs(weaknesses: Rows) -> Rows:

@@ -15,8 +15,9 @@ from zerotune_operator.api.topology import Topology
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import JsonObject, Rule, Settings
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
+from zerotune_trainer.config.methods import Method
 from zerotune_trainer.config.sources import Data, Model, Output
-from zerotune_trainer.config.training import Checkpoint, Evaluation, Method, Precision, Preference, Training, Zero
+from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training, Zero
 
 GROUP = "zerotune.dev"
 VERSION = "v1alpha1"

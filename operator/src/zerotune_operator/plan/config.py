@@ -10,6 +10,7 @@ from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
+from zerotune_trainer.config.methods import packing_of
 from zerotune_trainer.config.sources import Data, Model, Output, Processing, Records
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.sizing.shape import ModelShape
@@ -133,12 +134,11 @@ def _output(output: Output, layout: RuntimeLayout) -> Output:
 
 def _data(spec: FineTuneJobSpec, layout: RuntimeLayout) -> Data:
     data = spec.data
-    packing = data.packing or ("wrapped" if spec.method == "cpt" else "none")
     return data.model_copy(
         update={
             "train": _records(data.train, layout),
             "validation": _records(data.validation, layout) if data.validation else None,
-            "packing": packing,
+            "packing": packing_of(spec.method, data),
             "processing": _processing(data.processing, layout),
         }
     )

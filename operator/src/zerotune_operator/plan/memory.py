@@ -9,6 +9,7 @@ from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.engine_settings import engine_settings
 from zerotune_operator.plan.topology import PlannedTopology
+from zerotune_trainer.config.methods import METHODS, packing_of
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import adapter_parameters
@@ -28,15 +29,15 @@ def training_workload(
     spec: FineTuneJobSpec, shape: ModelShape, precision: Precision, batch: Batch, topology: PlannedTopology
 ) -> Workload:
     """What a FineTuneJob trains, as its memory is estimated."""
-    on_cpu = topology.accelerator == "cpu"
+    on_cpu, traits = topology.accelerator == "cpu", METHODS[spec.method]
     evaluates = spec.data.validation is not None and spec.evaluation.eval_strategy != "no"
     return Workload(
         shape=shape,
         precision=precision,
         micro_batch=batch.micro,
         sequence_length=spec.data.max_length,
-        sequences_per_row=2 if spec.method in ("dpo", "orpo") else 1,
-        tiled_logits=spec.method in ("dpo", "orpo", "kto"),
+        sequences_per_row=traits.sequences_per_row,
+        tiled_logits=traits.preference is not None,
         data_parallel=batch.data_parallel,
         ranks_per_node=topology.ranks_per_node,
         on_cpu=on_cpu,
@@ -55,8 +56,7 @@ def training_workload(
 
 def _is_masked(spec: FineTuneJobSpec) -> bool:
     """Whether attention gets a mask. `auto` may come to flash attention, which has none, but need not."""
-    packing = spec.data.packing or ("wrapped" if spec.method == "cpt" else "none")
-    return packing != "wrapped" and spec.model.attn_implementation != "flash_attention_2"
+    return packing_of(spec.method, spec.data) != "wrapped" and spec.model.attn_implementation != "flash_attention_2"
 
 
 def rejection(

@@ -12,8 +12,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
-from zerotune_trainer.config.sources import Data, Model, Output
-from zerotune_trainer.config.training import Checkpoint, Evaluation, Method, Precision, Preference, Training
+from zerotune_trainer.config.methods import METHODS, Method, MethodTraits, packing_of
+from zerotune_trainer.config.sources import Data, Model, Output, Packing
+from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -108,6 +109,16 @@ class TrainConfig(_Config):
     evaluation: Evaluation
     preference: Preference | None = None
     """Options of the methods dpo, orpo and kto."""
+
+    @property
+    def traits(self) -> MethodTraits:
+        """What is known of the method."""
+        return METHODS[self.method]
+
+    @property
+    def packing(self) -> Packing:
+        """How rows share blocks."""
+        return packing_of(self.method, self.data)
 
 
 class InferConfig(_Config):

@@ -11,9 +11,6 @@ from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
 from zerotune_trainer.config.sources import Model, SecretReference
 
-Method = Literal["cpt", "sft", "dpo", "orpo", "kto"]
-PREFERENCE_METHODS: tuple[Method, ...] = ("dpo", "orpo", "kto")
-"""Methods that learn which of several completions is better."""
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 

@@ -16,7 +16,7 @@ collate.py     rows -> batches
 from zerotune_trainer.data.collate import collator, padded_length, padding_collator
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
 from zerotune_trainer.data.preference_batches import PreferenceCollator, RowsWithReference
-from zerotune_trainer.data.prepare import PreparedData, packing_of, prepare
+from zerotune_trainer.data.prepare import PreparedData, prepare
 
 __all__ = [
     "DataCounts",
@@ -25,7 +25,6 @@ __all__ = [
     "RowsWithReference",
     "SplitCounts",
     "collator",
-    "packing_of",
     "padded_length",
     "padding_collator",
     "prepare",

@@ -14,7 +14,6 @@ from transformers.data.data_collator import DataCollatorWithFlattening
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data.labels import IGNORE_INDEX
-from zerotune_trainer.data.prepare import packing_of
 from zerotune_trainer.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
@@ -128,7 +127,7 @@ def collator(
         ConfigurationError: the tokenizer has neither a pad token nor an EOS token.
     """
     padding = padding_collator(config, tokenizer, embeddings)
-    if packing_of(config) != "bfd_split":
+    if config.packing != "bfd_split":
         return padding
     # With other attention than flash, end to end costs the square of all tokens of the batch.
     packed = FlatteningCollator if flash_attention else PackingCollator
@@ -161,7 +160,7 @@ def padded_length(config: TrainConfig, longest: int) -> int:
 
     Documents that share a row have positions of their own, and every token of the padding behind them is at 0.
     """
-    if packing_of(config) == "bfd_split":
+    if config.packing == "bfd_split":
         return longest
     min_length = config.data.max_length if config.data.padding == "max_length" else 0
     return _rounded(max(longest, min_length), config.data.pad_to_multiple_of or 1)

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer import storage
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.config.sources import Packing, Records
-from zerotune_trainer.config.training import PREFERENCE_METHODS, Preference
+from zerotune_trainer.config.sources import Records
+from zerotune_trainer.config.training import Preference
 from zerotune_trainer.data.arrow import IdleFilter, TokenCounter, write_counts, write_rows
 from zerotune_trainer.data.cache import cached_rows, code_key, content_key, digest, tokenizer_key
 from zerotune_trainer.data.chat import reads_clock
@@ -68,11 +68,6 @@ class PreparedData:
     def splits(self) -> list[MappedRows]:
         """The rows to train on, and those to evaluate on where there are some."""
         return [self.train] if self.validation is None else [self.train, self.validation]
-
-
-def packing_of(config: TrainConfig) -> Packing:
-    """How rows share blocks: as the spec says, else wrapped for continued pre-training and not at all otherwise."""
-    return config.data.packing or ("wrapped" if config.method == "cpt" else "none")
 
 
 def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: int | None = None) -> PreparedData:
@@ -129,9 +124,9 @@ class _Preparation:
         self.data = config.data
         self.seed = config.training.seed
         self.created = config.job.created
-        self.packing = packing_of(config)
-        self.preference = (config.preference or Preference()) if config.method in PREFERENCE_METHODS else None
-        self.judged = config.method == "kto"
+        self.packing = config.packing
+        self.preference = (config.preference or Preference()) if config.traits.preference else None
+        self.judged = config.traits.preference == "judged"
         self.cache_dir = Path(config.launch.cache_dir)
         self.tokenizer = tokenizer
         self.processes = processes

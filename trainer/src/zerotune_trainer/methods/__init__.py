@@ -7,7 +7,7 @@ preference.py  what dpo.py, orpo.py and kto.py have in common
 
 from __future__ import annotations
 
-from zerotune_trainer.config.training import Method as MethodName
+from zerotune_trainer.config.methods import Method as MethodName
 from zerotune_trainer.methods.base import Method
 from zerotune_trainer.methods.dpo import Dpo
 from zerotune_trainer.methods.kto import Kto

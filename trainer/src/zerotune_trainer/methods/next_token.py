@@ -36,9 +36,7 @@ class NextToken(Method):
 
     def callbacks(self, config: TrainConfig, collator: Collator) -> list[TrainerCallback]:
         """No token may be predicted from those behind it, nor a packed document see another: both are tried out."""
-        packed = (
-            [ModelCheck(partial(check_packing, collator=collator))] if data.packing_of(config) == "bfd_split" else []
-        )
+        packed = [ModelCheck(partial(check_packing, collator=collator))] if config.packing == "bfd_split" else []
         return [ModelCheck(check_causality), *packed]
 
     def evaluation(self, config: TrainConfig) -> Evaluate:  # noqa: ARG002

@@ -14,20 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.config.jobs import TrainConfig
-from zerotune_trainer.config.training import Method
 from zerotune_trainer.reporting.figures import counts_table, final_figures
 from zerotune_trainer.reporting.results import Results, read_topology
 
 CARD_NAME = "README.md"
 TERMS_NAMES = ("NOTICE*", "LICENSE*", "ATTRIBUTION*")
 """Files beside the data whose text the card repeats: terms of use often ask to be passed on."""
-_METHODS: dict[Method, str] = {
-    "cpt": "continued pre-training on plain text",
-    "sft": "supervised fine-tuning",
-    "dpo": "direct preference optimization (DPO)",
-    "orpo": "odds ratio preference optimization (ORPO)",
-    "kto": "Kahneman-Tversky optimization (KTO)",
-}
 
 
 def write_card(folder: Path, config: TrainConfig, results: Results, model_folder: Path) -> Path:
@@ -46,7 +38,7 @@ def write_card(folder: Path, config: TrainConfig, results: Results, model_folder
     text = _ENVIRONMENT.get_template("card.md").render(
         metadata=_metadata(config, results, model_folder).to_yaml(),
         config=config,
-        method=_METHODS[config.method],
+        method=config.traits.title,
         figures=final_figures(results),
         counts=counts_table(results.counts),
         hyperparameters=_hyperparameters(config),
