@@ -133,7 +133,7 @@ def test_a_hostile_hub_costs_bytes_and_seconds_that_are_bounded(
                     self.wfile.write(b" " if path == "/drops" else b" " * (1 << 20))
                     time.sleep(0.05 if path == "/drops" else 0)
 
-    monkeypatch.setattr("zerotune_trainer.sizing.model_config._LONGEST_SECONDS", 0.3)
+    monkeypatch.setattr("zerotune_trainer.sizing.hub._LONGEST_SECONDS", 0.3)
     with serving_hub(Hostile, monkeypatch, tmp_path), pytest.raises(ZerotuneError, match=message):
         model_shape("hf://org/there", None, lambda _: b"")
     assert led_away == []

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.model_config import WEIGHT_INDEX, shape_of_file
+from zerotune_trainer.sizing.model_config import shape_of_file
+from zerotune_trainer.sizing.model_folder import WEIGHT_INDEX
 
 DEEPSEEK: dict[str, Any] = {
     "model_type": "deepseek_v3",

@@ -15,7 +15,8 @@ from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import Failure, ZerotuneError
 from zerotune_trainer.failures import classify, describe
 from zerotune_trainer.launching.termination import TerminationLog, TerminationMessage
-from zerotune_trainer.sizing.model_config import model_shape, require_weights
+from zerotune_trainer.sizing.model_config import model_shape
+from zerotune_trainer.sizing.model_folder import require_weights
 from zerotune_trainer.sizing.shape import ModelShape
 
 

@@ -21,7 +21,8 @@ from zerotune_trainer.config.sources import Model
 from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
 from zerotune_trainer.input_errors import input_errors
-from zerotune_trainer.sizing.model_config import require_weights, shape_of_file
+from zerotune_trainer.sizing.model_config import shape_of_file
+from zerotune_trainer.sizing.model_folder import require_weights
 from zerotune_trainer.sizing.quantization import check_generates, check_trainable
 
 MEND = "give a complete Hugging Face folder: config.json and the weights that belong to it"
