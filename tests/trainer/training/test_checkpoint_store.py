@@ -17,7 +17,7 @@ from tests.trainer.training.training_job import free_port, wait_for_port
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, describe, files_of
 from zerotune_trainer.ownership import Ownership
-from zerotune_trainer.storage import Folder, open_folder, s3
+from zerotune_trainer.storage import Folder, open_folder, s3_client
 
 pytestmark = pytest.mark.slow
 
@@ -30,11 +30,11 @@ def forgotten(store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     script = Path(__file__).with_name("forgetful_store.py")
     server = subprocess.Popen([sys.executable, script, str(port), store["AWS_ENDPOINT_URL"].rpartition(":")[2], folder])
     wait_for_port(port)
-    s3.forget_client()
+    s3_client.forget_client()
     monkeypatch.setenv("MOTO_URL", store["AWS_ENDPOINT_URL"])
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     yield folder
-    s3.forget_client()
+    s3_client.forget_client()
     server.kill()
     server.wait()
 

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from tests.unit.data.conftest import catalogue
-from zerotune_trainer.config.sources import Data
+from zerotune_trainer.config.data import Data
 from zerotune_trainer.data.columns import RecordColumns
 from zerotune_trainer.data.processing import load_processing
 from zerotune_trainer.data.readers import Record

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zerotune_trainer.config.sources import Records
+from zerotune_trainer.config.data import Records
 from zerotune_trainer.data.records import read_records
 from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.ownership import OWNER_NAME

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from zerotune_trainer import storage
-from zerotune_trainer.config.sources import Records
+from zerotune_trainer.config.data import Records
 from zerotune_trainer.data.records import read_records
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.failures import classify

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zerotune_trainer.config.data import Records
 from zerotune_trainer.config.generation import InferenceData, InferenceOutputFormat
-from zerotune_trainer.config.sources import Records
 from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.errors import ConfigurationError, DataError
 from zerotune_trainer.inference.source import Source, count_records

@@ -13,7 +13,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from zerotune_trainer.storage import s3
+from zerotune_trainer.storage import s3_client
 
 STARTS_WITHIN_SECONDS = 60
 
@@ -48,7 +48,7 @@ def wait_for(port: int) -> None:
 
 def forget_clients() -> None:
     """Let the next request look at the environment again."""
-    s3.forget_client()
+    s3_client.forget_client()
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_a_torn_owner_file_beside_other_files_is_reported(open_again: Callable[[
 def test_a_missing_owner_file_says_nothing_of_the_job(
     open_again: Callable[[str], Folder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zerotune_trainer.storage.folders._LATE_SECONDS", 1)
+    monkeypatch.setattr("zerotune_trainer.storage.folder._LATE_SECONDS", 1)
     ownership = Ownership(open_again("a"), identity())
     ownership.acquire()
     open_again("a").remove(OWNER_NAME)

@@ -13,12 +13,12 @@ import pyarrow.parquet
 import pytest
 
 from zerotune_trainer import storage
-from zerotune_trainer.config.sources import Records
+from zerotune_trainer.config.data import Records
 from zerotune_trainer.data.cache import content_key
 from zerotune_trainer.data.files import resolve
 from zerotune_trainer.data.records import read_files, read_records
 from zerotune_trainer.errors import DataError, TemporaryError
-from zerotune_trainer.storage import Folder, s3
+from zerotune_trainer.storage import Folder, s3_client
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +88,6 @@ def test_a_store_that_goes_away_is_temporary_not_bad_data(
     folder.push(["a.jsonl", "a.parquet"])
     files = resolve(Records(uris=[f"{folder.uri}/{name}"]), cache)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3.forget_client()
+    s3_client.forget_client()
     with pytest.raises(TemporaryError, match="the store did not do it"):
         list(read_files(files))

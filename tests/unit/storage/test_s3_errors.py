@@ -15,14 +15,14 @@ from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.storage import s3
+from zerotune_trainer.storage import s3_client
 
 pytestmark = pytest.mark.slow
 
 
 def test_threads_that_start_together_share_one_client(s3_environment: str) -> None:
     with ThreadPoolExecutor(8) as pool:
-        clients = set(pool.map(lambda _: id(s3.client()), range(8)))
+        clients = set(pool.map(lambda _: id(s3_client.client()), range(8)))
     assert len(clients) == 1
 
 
@@ -47,13 +47,13 @@ def test_without_keys_a_public_object_is_read(bucket: str, s3_endpoint: str, mon
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    s3.forget_client()
+    s3_client.forget_client()
     assert storage.read_bytes(f"s3://{bucket}/a") == b"for all"
 
 
 def test_a_store_that_does_not_answer_is_temporary(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3.forget_client()
+    s3_client.forget_client()
     with pytest.raises(TemporaryError, match="s3://bucket/a: the store did not do it") as caught:
         storage.read_bytes("s3://bucket/a")
     assert "AWS_ENDPOINT_URL" in caught.value.hint
@@ -63,7 +63,7 @@ def test_results_for_a_store_that_does_not_answer_can_be_sent_again(
     monkeypatch: pytest.MonkeyPatch, s3_environment: str, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    s3.forget_client()
+    s3_client.forget_client()
     folder = storage.open_folder("s3://bucket/out", tmp_path)
     (folder.local / "a").write_text("")
     with pytest.raises(TemporaryError, match="s3://bucket/out: the store did not do it"):
@@ -96,7 +96,7 @@ def denying_store(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> Itera
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denying)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    s3.forget_client()
+    s3_client.forget_client()
     yield
     server.shutdown()
     server.server_close()

@@ -14,9 +14,10 @@ from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.topology import Topology
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import JsonObject, Rule, Settings
+from zerotune_trainer.config.data import Data
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.methods import Method
-from zerotune_trainer.config.sources import Data, Model, Output
+from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training, Zero
 
 GROUP = "zerotune.dev"

@@ -10,8 +10,9 @@ from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
+from zerotune_trainer.config.data import Data, Processing, Records
 from zerotune_trainer.config.methods import packing_of
-from zerotune_trainer.config.sources import Data, Model, Output, Processing, Records
+from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Precision

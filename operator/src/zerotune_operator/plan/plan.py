@@ -20,7 +20,7 @@ from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
 from zerotune_trainer.config.base import JsonObject
-from zerotune_trainer.config.sources import Data
+from zerotune_trainer.config.data import Data
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.sizing.candidates import choose_candidate

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings
-from zerotune_trainer.config.sources import Columns, Processing, Records, SecretReference
+from zerotune_trainer.config.data import Columns, Processing, Records
+from zerotune_trainer.config.sources import SecretReference
 
 Engine = Literal["auto", "transformers", "deepspeed", "zero"]
 

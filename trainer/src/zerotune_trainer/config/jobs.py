@@ -11,9 +11,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.data import Data, Packing
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.methods import METHODS, Method, MethodTraits, packing_of
-from zerotune_trainer.config.sources import Data, Model, Output, Packing
+from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.shape import ModelShape

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from zerotune_trainer.config.sources import Data, Packing
+from zerotune_trainer.config.data import Data, Packing
 
 Method = Literal["cpt", "sft", "dpo", "orpo", "kto"]
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from zerotune_trainer import storage
-from zerotune_trainer.config.sources import Records
+from zerotune_trainer.config.data import Records
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.manifest import METRICS_NAME, OWNER_NAME
 from zerotune_trainer.storage import Location, StoredFile

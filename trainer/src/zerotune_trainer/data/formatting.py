@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from zerotune_trainer.config.sources import Data
+from zerotune_trainer.config.data import Data
 from zerotune_trainer.data.chat import Chat, conversation
 from zerotune_trainer.data.columns import Layout, RecordColumns, text_of
 from zerotune_trainer.data.encoding import Encoder

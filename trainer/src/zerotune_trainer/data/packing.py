@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from zerotune_trainer.config.sources import Packing
+from zerotune_trainer.config.data import Packing
 from zerotune_trainer.data.arrow import Flat, flat_of, table_of_flat
 
 _GROUP_TOKENS = 1 << 22

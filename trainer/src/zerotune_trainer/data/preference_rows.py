@@ -16,7 +16,7 @@ from datetime import datetime
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from zerotune_trainer.config.sources import Data
+from zerotune_trainer.config.data import Data
 from zerotune_trainer.config.training import Preference
 from zerotune_trainer.data.columns import RecordColumns
 from zerotune_trainer.data.preferences import PreferenceColumns

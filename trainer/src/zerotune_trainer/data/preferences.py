@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zerotune_trainer.config.sources import Columns
+from zerotune_trainer.config.data import Columns
 from zerotune_trainer.data.columns import cell_of
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer import storage
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.config.sources import Records
+from zerotune_trainer.config.data import Records
 from zerotune_trainer.config.training import Preference
 from zerotune_trainer.data.arrow import IdleFilter, TokenCounter, write_counts, write_rows
 from zerotune_trainer.data.cache import cached_rows, code_key, content_key, digest, tokenizer_key

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from zerotune_trainer import storage
-from zerotune_trainer.config.sources import Processing
+from zerotune_trainer.config.data import Processing
 from zerotune_trainer.data.columns import did_you_mean
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from zerotune_trainer.config.sources import Records
+from zerotune_trainer.config.data import Records
 from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.data.readers import Record, read_file
 from zerotune_trainer.errors import DataError

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from zerotune_trainer.config.sources import Data
+from zerotune_trainer.config.data import Data
 from zerotune_trainer.data.arrow import table_of, write_counts, write_rows
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.parallel import Tokenize, tokenize_in_parallel

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from zerotune_trainer.config.sources import Data
+from zerotune_trainer.config.data import Data
 from zerotune_trainer.data.columns import RecordColumns
 from zerotune_trainer.data.encoding import Offsets
 from zerotune_trainer.data.formatting import Formatter, Text, Tokens

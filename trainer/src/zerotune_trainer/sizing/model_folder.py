@@ -27,6 +27,7 @@ Raises:
 
 def reader_of_folder(folder: Path) -> Reader:
     """What reads the files of a folder of this machine."""
+
     def read(name: str) -> bytes:
         path = folder / name
         try:

@@ -1,15 +1,16 @@
 """Where files live: `file://` folders, S3 buckets, and models of the Hugging Face hub.
 
 locations.py  a URI -> a store and a path in it, and what the errors of the system mean
-stores.py     what a store can do: local.py files of this machine, s3.py S3
+stores.py     what a store can do: local.py files of this machine, s3.py S3 (s3_client.py, s3_errors.py)
 files.py      list, open and read input files
 models.py     a model's folder, on this machine
 once.py       what many processes need and one does at a time
-folders.py    a results folder, which is pushed to where it belongs
+folders.py    results folders, pushed to where they belong (folder.py: what they have in common)
 """
 
 from zerotune_trainer.storage.files import is_file, list_files, open_input, open_native, read_bytes
-from zerotune_trainer.storage.folders import Folder, LocalFolder, StagedFolder, Versioned, open_folder
+from zerotune_trainer.storage.folder import Folder, Versioned
+from zerotune_trainer.storage.folders import LocalFolder, StagedFolder, open_folder
 from zerotune_trainer.storage.locations import Location, locate, store_errors
 from zerotune_trainer.storage.models import local_folder
 from zerotune_trainer.storage.once import complete_or_absent

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from zerotune_trainer.atomic import NO_LINKS, create_exclusively, write_atomically
-from zerotune_trainer.storage.locations import Location, locate, store_errors
-from zerotune_trainer.storage.once import POLL_SECONDS, locked
+from zerotune_trainer.storage.folder import Folder, Versioned
+from zerotune_trainer.storage.locations import locate, store_errors
+from zerotune_trainer.storage.once import locked
 
 if TYPE_CHECKING:
     from zerotune_trainer.storage.s3 import S3Store
@@ -28,112 +26,6 @@ T = TypeVar("T")
 
 _TRANSFERS = 8
 """Files that are sent or fetched at once."""
-_LATE_SECONDS = 15
-"""How long a file that must be there is looked for: NFS keeps what it knows of a folder for seconds."""
-
-
-class Versioned(NamedTuple):
-    """A small file as it was read, and what tells this version of it from any other."""
-
-    content: bytes
-    version: str
-
-
-@dataclass(frozen=True)
-class Folder(ABC):
-    """A folder that receives results."""
-
-    location: Location
-    """Where the results belong."""
-    local: Path
-    """Where to write."""
-
-    is_staged: ClassVar[bool]
-    """Whether each host has a `local` of its own, which others do not see before it is pushed."""
-
-    @property
-    def uri(self) -> str:
-        """Where the results belong."""
-        return self.location.uri
-
-    def write(self, relative: str, content: bytes, verify: Callable[[], None] = lambda: None) -> None:
-        """Write a small file, whole or not at all; when this returns it is where it belongs.
-
-        Args:
-            relative: Its path below the folder.
-            content: What it is to hold.
-            verify: As in `atomic.write_atomically`.
-
-        Raises:
-            OSError: it cannot be written.
-            InputMissingError, ConfigurationError, TemporaryError: as `store_errors` says.
-        """
-        write_atomically(self.local / relative, content, verify)
-        self.push([relative])
-
-    @abstractmethod
-    def push(self, relative_paths: Iterable[str | Path]) -> None:
-        """Send files and folders below `local` to where they belong; when this returns they are there.
-
-        The caller pushes the manifest last, by itself.
-
-        Raises:
-            InputMissingError, ConfigurationError, TemporaryError: as `store_errors` says.
-        """
-
-    @abstractmethod
-    def pull(self, prefix: str = "") -> None:
-        """Bring what lies below `prefix` where it belongs into `local`."""
-
-    @abstractmethod
-    def fetch(self, relative: str) -> None:
-        """Bring one file into `local`; one that is not where it belongs does not stay there either."""
-
-    @abstractmethod
-    def read(self, relative: str) -> Versioned | None:
-        """A small file as it is where it belongs; None where there is none."""
-
-    @abstractmethod
-    def exchange(self, relative: str, content: bytes, expected: str | None) -> bool:
-        """Write a small file where it still has the version `expected`, or is absent still where that is None.
-
-        Of several writers that expect the same, on whatever hosts, one succeeds.
-
-        Returns:
-            Whether it was written.
-
-        Raises:
-            OSError: it cannot be written.
-            TemporaryError: another process that replaces it takes long, or the store does not answer.
-            InputMissingError, ConfigurationError: as `store_errors` says.
-        """
-
-    @abstractmethod
-    def children(self) -> list[str]:
-        """The names directly below, sorted."""
-
-    @abstractmethod
-    def remove(self, child: str) -> None:
-        """Remove a file or folder below, and its local copy; one that is not there is no error."""
-
-    def await_files(self, relative_paths: Iterable[str]) -> list[str]:
-        """Fetch files that must be there, for who wrote them said so: what is late is looked for again for a while.
-
-        A volume on the network may show a file of another host seconds after it was written, and so may a store.
-
-        Returns:
-            Those that are not there all the same.
-        """
-        missing, deadline = list(relative_paths), time.monotonic() + _LATE_SECONDS
-        while missing := [path for path in missing if not self._arrives(path)]:
-            if time.monotonic() >= deadline:
-                break
-            time.sleep(POLL_SECONDS)
-        return missing
-
-    def _arrives(self, relative: str) -> bool:
-        self.fetch(relative)
-        return (self.local / relative).is_file()
 
 
 class LocalFolder(Folder):
@@ -236,7 +128,7 @@ class StagedFolder(Folder):
         return S3Store()
 
     def _transfer(self, items: list[T], one: Callable[[T], None]) -> None:
-        from zerotune_trainer.storage.s3 import s3_errors
+        from zerotune_trainer.storage.s3_errors import s3_errors
 
         with store_errors(self.uri), s3_errors(self.uri), ThreadPoolExecutor(_TRANSFERS) as pool:
             list(pool.map(one, items))

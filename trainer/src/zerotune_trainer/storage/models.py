@@ -49,7 +49,8 @@ def local_folder(uri: str, cache_dir: Path, revision: str | None = None) -> Path
 
 
 def _from_s3(uri: str, cache_dir: Path) -> Path:
-    from zerotune_trainer.storage.s3 import S3Store, s3_errors
+    from zerotune_trainer.storage.s3 import S3Store
+    from zerotune_trainer.storage.s3_errors import s3_errors
 
     location, store = locate(uri), S3Store()
     files = list_files(uri, [""])

@@ -1,99 +1,30 @@
-"""S3, over boto3: one client a process, and what the errors of S3 mean for who wrote the URI."""
+"""S3 as a store, over boto3."""
 
 from __future__ import annotations
 
-import functools
 import io
 import os
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 from boto3.s3.transfer import TransferConfig
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConfigParseError,
-    IncompleteReadError,
-    InvalidRegionError,
-    NoCredentialsError,
-    ParamValidationError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
+from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.storage.s3_client import TRIES, client
+from zerotune_trainer.storage.s3_errors import MISSING, code_of, s3_errors, status_of
 from zerotune_trainer.storage.stores import Store, StoredFile
 
-_MISSING = 404
-_DENIED = {401, 403}
 _CONFLICTS = {409, 412}
 """The object is not in the state that a conditional request asks for, or another such request was under way."""
+
 _NOT_IMPLEMENTED = 501
+
 _TRANSFER = TransferConfig(max_concurrency=4)
 """Parts of one file that are sent or fetched at once; several files are as well."""
-_TRIES = 3
+
 _CUT_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
-_NO_NAMES = {"InvalidBucketName", "InvalidURI", "KeyTooLongError"}
-_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, ProfileNotFound)
-_NO_REQUEST = (ConfigParseError, InvalidRegionError, ParamValidationError)
-"""Raised before anything is asked: a name that no bucket may have, a region or file of AWS that cannot be read."""
-
-
-_client_lock = threading.Lock()
-"""Threads that ask for the client at once would each make one, of which making is the dear part."""
-
-
-def client() -> Any:
-    """The S3 client of this process, made when it is first asked for; see `_create_client`."""
-    with _client_lock:
-        return _create_client()
-
-
-def forget_client() -> None:
-    """Make another client next time: the environment has changed."""
-    _create_client.cache_clear()
-
-
-@functools.cache
-def _create_client() -> Any:
-    """S3 with keys, region and endpoint as boto3 finds them: the AWS variables, its files, the role of the pod or host.
-
-    Where it finds no keys, requests are not signed, as public buckets take them. The one name that boto3 does not know
-    is AWS_REGION, which the SDKs for other languages take.
-
-    Raises:
-        ConfigurationError: what the variables say makes no client.
-        BotoCoreError: as `s3_errors` explains.
-    """
-    session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
-    config = Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": _TRIES},
-        max_pool_connections=32,
-        signature_version=None if session.get_credentials() else UNSIGNED,
-    )
-    try:
-        return session.client("s3", config=config)
-    except ValueError as error:
-        raise ConfigurationError(f"S3 cannot be asked: {error}", "check AWS_ENDPOINT_URL and AWS_REGION") from error
-
-
-def _forget_in_child() -> None:
-    """A forked process must not use its parent's connections, nor wait for a thread that it does not have."""
-    _client_lock.release()
-    forget_client()
-
-
-os.register_at_fork(before=_client_lock.acquire, after_in_parent=_client_lock.release, after_in_child=_forget_in_child)
 
 
 class S3Store(Store):
@@ -108,7 +39,7 @@ class S3Store(Store):
             try:
                 found = client().head_object(Bucket=bucket, Key=key)
             except ClientError as error:
-                if _status(error) != _MISSING:
+                if status_of(error) != MISSING:
                     raise
                 return None
         return StoredFile(f"s3://{path}", found["ContentLength"], found["ETag"])
@@ -155,7 +86,7 @@ class S3Store(Store):
                 return answer["Body"].read(), answer["ETag"]
             except ClientError as error:
                 # Not every gateway before a store says what it is that is missing.
-                if _status(error) != _MISSING or _code(error) == "NoSuchBucket":
+                if status_of(error) != MISSING or code_of(error) == "NoSuchBucket":
                     raise
                 return None
 
@@ -174,8 +105,8 @@ class S3Store(Store):
             try:
                 client().put_object(Bucket=bucket, Key=key, Body=content, **condition)
             except ClientError as error:
-                status = _status(error)
-                if status in _CONFLICTS or (status == _MISSING and error.response["Error"]["Code"] == "NoSuchKey"):
+                status = status_of(error)
+                if status in _CONFLICTS or (status == MISSING and error.response["Error"]["Code"] == "NoSuchKey"):
                     return False
                 if status == _NOT_IMPLEMENTED:
                     raise ConfigurationError(
@@ -259,7 +190,7 @@ class _Object(io.RawIOBase):
         self._position += len(content)
         return len(content)
 
-    def _get(self, span: str, tries: int = _TRIES) -> bytes:
+    def _get(self, span: str, tries: int = TRIES) -> bytes:
         try:
             answer = client().get_object(Bucket=self._bucket, Key=self._key, IfMatch=self._etag, Range=span)
             content: bytes = answer["Body"].read()
@@ -271,38 +202,6 @@ class _Object(io.RawIOBase):
         return content
 
 
-@contextmanager
-def s3_errors(uri: str) -> Iterator[None]:
-    """Say what an error of S3 means for who wrote `uri`.
-
-    Raises:
-        InputMissingError: no such bucket or key.
-        ConfigurationError: access denied, no credentials, or no name of a bucket.
-        TemporaryError: the store does not answer.
-    """
-    try:
-        yield
-    except (ClientError, BotoCoreError) as error:
-        raise _meaning(uri, error) from error
-
-
-def _meaning(uri: str, error: ClientError | BotoCoreError) -> ZerotuneError:
-    status = _status(error) if isinstance(error, ClientError) else None
-    if status == _MISSING:
-        return InputMissingError(f"{uri} is not there: {error}", "check the bucket, the key and the region")
-    if status in _DENIED or isinstance(error, _NO_CREDENTIALS):
-        return ConfigurationError(
-            f"{uri}: access denied: {error}",
-            "give keys that may use it: a Secret named by `credentials` that holds AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or an IAM role of the pod",
-        )
-    if isinstance(error, _NO_REQUEST) or _code(error) in _NO_NAMES:
-        return ConfigurationError(f"{uri} cannot be asked for: {error}", "check the URI and the AWS variables")
-    return TemporaryError(
-        f"{uri}: the store did not do it: {error}", "check AWS_ENDPOINT_URL and the network, then try again"
-    )
-
-
 def _split(path: str) -> tuple[str, str]:
     bucket, _, key = path.partition("/")
     return bucket, key
@@ -310,11 +209,3 @@ def _split(path: str) -> tuple[str, str]:
 
 def _prefix(key: str) -> str:
     return f"{key}/" if key else ""
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
-
-
-def _code(error: ClientError | BotoCoreError) -> str | None:
-    return error.response["Error"].get("Code") if isinstance(error, ClientError) else None

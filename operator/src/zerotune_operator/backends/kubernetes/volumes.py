@@ -11,7 +11,7 @@ from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, CLAIMS_DIR, claim_of
 from zerotune_operator.backends.kubernetes.objects import Object, given
 from zerotune_trainer.config import InferConfig, TrainConfig
-from zerotune_trainer.config.sources import Data
+from zerotune_trainer.config.data import Data
 
 JOB_DIR = "/zerotune/job"
 """The job's folder: config.json, hostfile, deepspeed.json, and what the ranks of the attempt know each other by."""
