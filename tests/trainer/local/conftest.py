@@ -19,7 +19,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 
 WEAKNESSES = (20, 22, 77, 78, 79, 89, 119, 125, 190, 352, 416, 476, 502, 787, 862)
 

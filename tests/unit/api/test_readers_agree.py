@@ -24,7 +24,7 @@ from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 from zerotune_operator.backends.kubernetes.cache import Store
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
-from zerotune_operator.backends.local.state import Home
+from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.backends.registry import Target
 from zerotune_operator.cli import plan, validate

@@ -11,7 +11,7 @@ import pytest
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import parse_job
-from zerotune_operator.backends.local.state import Home
+from zerotune_operator.backends.local.home import Home
 
 LLAMA = {
     "model_type": "llama",

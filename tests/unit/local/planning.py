@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.local.backend import LocalBackend
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.layout import find_inputs
-from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.plan import Plan
 
 

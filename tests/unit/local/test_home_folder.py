@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.layout import output_uri
-from zerotune_operator.backends.local.state import Home
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.storage import locate
 

@@ -16,8 +16,9 @@ from zerotune_operator.api.status import (
     PlanSummary,
     RootCause,
 )
+from zerotune_operator.lifecycle.attempts import next_attempt
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
-from zerotune_operator.lifecycle.transitions import abandoned, advance, next_attempt, planned
+from zerotune_operator.lifecycle.transitions import abandoned, advance, planned
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.progress import NodeProgress, Progress, TopologyEntry
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from tests.unit.local.planning import plan_here
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus, RootCause, display
-from zerotune_operator.backends.local.state import Home
+from zerotune_operator.backends.local.home import Home
 from zerotune_operator.cli.live import LiveView
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress

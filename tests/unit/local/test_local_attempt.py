@@ -14,10 +14,11 @@ import pytest
 from tests.unit.local.planning import plan_here
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import Attempt, JobStatus, OutputSummary, RootCause
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import AttemptFolder
 from zerotune_operator.backends.local.layout import free_ports, gpus_for, model_uri, place, resolve
 from zerotune_operator.backends.local.render import LocalAttempt, NodeProcess, render
 from zerotune_operator.backends.local.requirements import require_local
-from zerotune_operator.backends.local.state import AttemptFolder, Home
 from zerotune_operator.backends.model_shape import model_shape
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity

@@ -15,7 +15,8 @@ from tests.unit.local.planning import plan_here
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, OutputSummary, RootCause, display
 from zerotune_operator.backends.local.admit import admit
-from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.cli import build
 from zerotune_operator.cli.live import PlainView
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation

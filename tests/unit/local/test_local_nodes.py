@@ -11,8 +11,8 @@ import pytest
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.local import backend as local
 from zerotune_operator.backends.local.backend import LocalBackend
+from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.render import LocalAttempt, NodeProcess
-from zerotune_operator.backends.local.state import Home
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 
 STUBBORN = """

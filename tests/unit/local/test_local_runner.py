@@ -14,8 +14,8 @@ from tests.unit.local.planning import plan_here
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.backends.local.backend import LocalBackend
+from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.runner import Runner
-from zerotune_operator.backends.local.state import Home
 from zerotune_operator.lifecycle.observation import Observation
 from zerotune_operator.lifecycle.transitions import planned
 from zerotune_operator.plan import Plan

@@ -18,9 +18,9 @@ from click.testing import CliRunner
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.admit import admit
+from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import NodeProcess
-from zerotune_operator.backends.local.state import Home
 from zerotune_operator.cli import build
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.progress import Progress
@@ -78,7 +78,7 @@ def test_a_status_is_read_back_whole(home: Home) -> None:
 def test_a_second_runner_reads_who_the_first_is(home: Home) -> None:
     folder = home.create("FineTuneJob", "cwe")
     hold = (
-        "import sys; from pathlib import Path; from zerotune_operator.backends.local.state import JobFolder\n"
+        "import sys; from pathlib import Path; from zerotune_operator.backends.local.job_folder import JobFolder\n"
         "with JobFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

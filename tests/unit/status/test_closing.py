@@ -9,8 +9,9 @@ import pytest
 from tests.unit.status.attempts import at, ended, running, seen, told, waiting
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.lifecycle.attempts import next_attempt, under_way
 from zerotune_operator.lifecycle.deadlines import seconds_since_end
-from zerotune_operator.lifecycle.transitions import advance, next_attempt, under_way
+from zerotune_operator.lifecycle.transitions import advance
 
 OUTPUT = OutputSummary(uri="s3://r/r", files=1, bytes=2)
 

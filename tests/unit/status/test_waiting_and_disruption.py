@@ -9,10 +9,11 @@ import pytest
 from tests.unit.status.attempts import START, at, ended, failure, running, seen, told, waiting
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import Attempt, Condition, RootCause
+from zerotune_operator.lifecycle.attempts import current_attempt, under_way
 from zerotune_operator.lifecycle.job_events import changes
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_operator.lifecycle.root_cause import root_cause
-from zerotune_operator.lifecycle.transitions import advance, current_attempt, under_way
+from zerotune_operator.lifecycle.transitions import advance
 from zerotune_trainer.progress import NodeProgress, TopologyEntry
 
 

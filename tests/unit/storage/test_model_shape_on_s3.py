@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.local.planning import plan_here
 from zerotune_operator.api.load import parse_job
-from zerotune_operator.backends.local.state import Home
+from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.model_shape import model_shape, shape_of_file
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 

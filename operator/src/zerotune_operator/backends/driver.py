@@ -18,19 +18,11 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Backend, Inputs, RenderedT
 from zerotune_operator.backends.off_loop import off_loop
+from zerotune_operator.lifecycle.attempts import ACTIVE, FINAL, current_attempt, next_attempt, under_way
 from zerotune_operator.lifecycle.deadlines import deadline_in, pause, stragglers
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited, pending
-from zerotune_operator.lifecycle.transitions import (
-    ACTIVE,
-    FINAL,
-    advance,
-    current_attempt,
-    next_attempt,
-    planned,
-    suspended,
-    under_way,
-)
+from zerotune_operator.lifecycle.transitions import advance, planned, suspended
 from zerotune_operator.plan import Plan
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 

@@ -22,8 +22,9 @@ from zerotune_operator.backends.kubernetes.render import render, render_inspecti
 from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
 from zerotune_operator.backends.local import layout as local_layout
 from zerotune_operator.backends.local.backend import LocalBackend
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.requirements import require_local
-from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.backends.sagemaker import layout as sagemaker_layout
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.render import render as render_training_job

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_trainer.errors import InputMissingError
 
 _FOLLOW_SECONDS = 0.3

@@ -14,12 +14,14 @@ from zerotune_operator.api.jobs import Job, Metadata
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.local.admit import admit
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.runner import Runner
-from zerotune_operator.backends.local.state import Home, JobFolder
 from zerotune_operator.backends.registry import BACKENDS, Target, run_backend
 from zerotune_operator.cli.live import view_for
-from zerotune_operator.lifecycle.transitions import abandoned, next_attempt, planned, rejected
+from zerotune_operator.lifecycle.attempts import next_attempt
+from zerotune_operator.lifecycle.transitions import abandoned, planned, rejected
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

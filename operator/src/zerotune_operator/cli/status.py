@@ -12,7 +12,8 @@ import yaml
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, duration
-from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.lifecycle.transitions import abandoned
 from zerotune_trainer.errors import DataError
 

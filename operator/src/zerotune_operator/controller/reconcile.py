@@ -19,9 +19,10 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.backends.registry import operator_backend
 from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status
+from zerotune_operator.lifecycle.attempts import FINAL, under_way
 from zerotune_operator.lifecycle.deadlines import ends_by_clock, expires_in
 from zerotune_operator.lifecycle.pending import pending
-from zerotune_operator.lifecycle.transitions import FINAL, rejected, under_way
+from zerotune_operator.lifecycle.transitions import rejected
 from zerotune_trainer.errors import TemporaryError
 
 

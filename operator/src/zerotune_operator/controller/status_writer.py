@@ -18,8 +18,8 @@ from zerotune_operator.backends.kubernetes.api_errors import ConflictError, Miss
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.lifecycle.attempts import FINAL, under_way
 from zerotune_operator.lifecycle.job_events import EventText, changes
-from zerotune_operator.lifecycle.transitions import FINAL, under_way
 from zerotune_trainer.errors import ZerotuneError
 
 _BURST = 8

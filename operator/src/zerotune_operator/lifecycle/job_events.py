@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from zerotune_operator.api.status import JobStatus, PlanSummary, RootCause
+from zerotune_operator.lifecycle.attempts import ACTIVE
 from zerotune_operator.lifecycle.messages import same_reason
-from zerotune_operator.lifecycle.transitions import ACTIVE
 
 EventType = Literal["Normal", "Warning"]
 

@@ -15,14 +15,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from zerotune_operator.api.run_policy import RunPolicy
-from zerotune_operator.api.status import (
-    JobStatus,
-    OutputSummary,
-    Phase,
-    PlanSummary,
-    RootCause,
-    display,
-)
+from zerotune_operator.api.status import JobStatus, OutputSummary, Phase, PlanSummary, RootCause, display
+from zerotune_operator.lifecycle.attempts import ACTIVE, FINAL
 from zerotune_operator.lifecycle.conditions import enter, not_running
 from zerotune_operator.lifecycle.deadlines import overdue
 from zerotune_operator.lifecycle.messages import keep_unless_changed
@@ -40,12 +34,10 @@ from zerotune_trainer.errors import (
 )
 from zerotune_trainer.progress import Progress
 
-FINAL: frozenset[Phase | None] = frozenset({"Succeeded", "Failed"})
-ACTIVE: frozenset[Phase | None] = frozenset({"Planned", "Queued", "Running", "Restarting"})
-
 _NEVER_RETRIED = {
     error.exit_code for error in (ConfigurationError, DataError, InputMissingError, StoppedError, SupersededError)
 }
+
 _HARMLESS_IN_A_STOP = DISRUPTIONS | {
     StoppedError.failure_class,
     KilledError.failure_class,
@@ -59,27 +51,6 @@ def planned(previous: JobStatus, plan: PlanSummary, now: datetime) -> JobStatus:
     gone = dict.fromkeys(("start_time", "completion_time", "root_cause", "output"))
     fresh = previous.model_copy(update=gone | {"plan": plan, "restarts": 0})
     return enter(fresh, "Planned", "Planned", "", now)
-
-
-def next_attempt(status: JobStatus) -> int:
-    """The number of the attempt to start next."""
-    return status.attempts[-1].number + 1 if status.attempts else 0
-
-
-def under_way(status: JobStatus) -> bool:
-    """Whether there is an attempt that has not ended: it waits, runs, or is being stopped."""
-    return bool(status.attempts) and status.attempts[-1].outcome == "Running"
-
-
-def current_attempt(status: JobStatus) -> int:
-    """The number of the attempt that is under way, else of the one to start."""
-    return status.attempts[-1].number if under_way(status) else next_attempt(status)
-
-
-def has_made_steps(status: JobStatus) -> bool:
-    """Whether any attempt has: from then on the job's output and checkpoints hold work of its spec."""
-    reached = [attempt.last_step for attempt in status.attempts]
-    return any(reached) or (status.progress is not None and status.progress.step > 0)
 
 
 def advance(previous: JobStatus, seen: Observation, policy: RunPolicy, now: datetime) -> JobStatus:

@@ -6,30 +6,17 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
 from zerotune_operator.api.status import PlanSummary
-from zerotune_operator.plan.batch import Batch, inference_batch, training_batch
-from zerotune_operator.plan.config import infer_config, resolve_training, train_config
-from zerotune_operator.plan.deepspeed import deepspeed_settings
-from zerotune_operator.plan.folders import check_folders
-from zerotune_operator.plan.layout import RuntimeLayout
-from zerotune_operator.plan.memory import inference_memory, rejection, training_workload
-from zerotune_operator.plan.overrides import SCHEDULES, check_precision, merge_deepspeed
-from zerotune_operator.plan.precision import resolve_precision
-from zerotune_operator.plan.templates import check_templates
-from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
-from zerotune_trainer.config import InferConfig, JobIdentity, TrainConfig
+from zerotune_operator.plan.batch import Batch
+from zerotune_operator.plan.topology import PlannedTopology
+from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.base import JsonObject
-from zerotune_trainer.config.data import Data
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.sizing.candidates import choose_candidate
 from zerotune_trainer.sizing.generation import GenerationMemory
 from zerotune_trainer.sizing.memory import ZeroCandidate
-from zerotune_trainer.sizing.position_ids import mixes_documents
-from zerotune_trainer.sizing.quantization import check_generates, check_trainable
 from zerotune_trainer.sizing.shape import ModelShape
-from zerotune_trainer.sizing.workload import Precision, Workload, gib
+from zerotune_trainer.sizing.workload import Precision, Workload
 
 _MOST_BYTES = 2**63 - 1
 """What an integer of the Kubernetes API holds; an absurd batch takes more."""
@@ -121,134 +108,3 @@ class DoesNotFitError(ConfigurationError):
     def __init__(self, message: str, hint: str, plan: Plan) -> None:
         super().__init__(message, hint)
         self.plan = plan
-
-
-def plan_job(job: Job, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
-    """Settle everything about a job.
-
-    Args:
-        job: What is asked for; its own rules were checked.
-        shape: The model, from its `config.json`.
-        layout: Where it runs.
-        identity: Which job and attempt this is.
-
-    Raises:
-        ConfigurationError: what is asked for contradicts itself or does not fit; the hint says what would.
-    """
-    check_templates(job)
-    check_folders(job, layout)
-    if isinstance(job, FineTuneJob):
-        return _plan_training(job, shape, layout, identity)
-    return _plan_inference(job, shape, layout, identity)
-
-
-def _check_length(shape: ModelShape, length: int | None) -> None:
-    if shape.learned_positions and length and shape.context and length > shape.context:
-        raise ConfigurationError(
-            f"data.maxLength {length} exceeds the {shape.context} positions that the {shape.architecture} model has",
-            f"set data.maxLength to {shape.context} or less, or use a model with a longer context",
-        )
-
-
-def _check_padding(data: Data, shape: ModelShape) -> None:
-    """See that rows which are padded to a length, whatever they hold, have a position for every token."""
-    multiple = data.pad_to_multiple_of or 1
-    length = -(-data.max_length // multiple) * multiple
-    if data.padding == "max_length" and shape.learned_positions and shape.context and length > shape.context:
-        raise ConfigurationError(
-            f"data.padding: max_length pads rows to {length} tokens, a multiple of data.padToMultipleOf {multiple}, "
-            f"and the {shape.architecture} model has {shape.context} positions",
-            f"lower data.maxLength, or let data.padToMultipleOf divide {shape.context}",
-        )
-
-
-def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTopology) -> None:
-    flash = topology.accelerator == "cuda" and spec.model.attn_implementation in ("auto", "flash_attention_2")
-    if spec.data.packing == "bfd_split" and mixes_documents(shape.architecture, flash_attention=flash):
-        raise ConfigurationError(
-            f"data.packing: bfd_split mixes documents in a model of type {shape.architecture}, "
-            "which ignores position_ids",
-            "set data.packing: none, or wrapped, which joins documents on purpose",
-        )
-
-
-def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
-    spec = merge_deepspeed(job.spec)
-    check_trainable(shape.quantization, "model")
-    _check_length(shape, spec.data.max_length)
-    if spec.data.packing != "bfd_split":  # Such blocks are padded where no position is taken.
-        _check_padding(spec.data, shape)
-    topology = plan_topology(spec.topology, spec.parallelism, layout)
-    _check_packing(spec, shape, topology)
-    batch = training_batch(spec.training, topology.data_parallel)
-    precision = resolve_precision(spec.training.precision, topology.accelerator)
-    check_precision(precision, spec.deepspeed)
-    workload = training_workload(spec, shape, precision, batch, topology)
-    candidates = choose_candidate(workload, spec.zero)
-    training = resolve_training(spec.training, batch, precision)
-    candidate = next((each for each in candidates if each.taken), candidates[-1])
-    plan = Plan(
-        config=train_config(spec, shape, training, topology, layout, identity),
-        hostfile=plan_hostfile(topology, layout),
-        backend=layout.backend,
-        topology=topology,
-        batch=batch,
-        precision=precision,
-        shape=shape,
-        workload=workload,
-        candidates=candidates,
-        deepspeed=deepspeed_settings(
-            spec.deepspeed, training, batch, candidate, shape, on_cpu=topology.accelerator == "cpu"
-        ),
-        notes=(*_notes_on_model(shape, spec.data.max_length), *_notes_on_training(job, candidate, workload)),
-    )
-    error = rejection(spec, workload, candidates)
-    if error is not None:
-        raise DoesNotFitError(error.message, error.hint, plan)
-    return plan
-
-
-def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
-    spec = job.spec
-    check_generates(shape.quantization, "model")
-    _check_length(shape, spec.data.max_length)
-    topology = plan_topology(spec.topology, spec.parallelism, layout)
-    batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.data_parallel)
-    precision = resolve_precision(spec.precision, topology.accelerator)
-    generation, notes = inference_memory(spec, shape, precision, batch, topology)
-    return Plan(
-        config=infer_config(spec, shape, precision, batch, topology, layout, identity),
-        hostfile=plan_hostfile(topology, layout),
-        backend=layout.backend,
-        topology=topology,
-        batch=batch,
-        precision=precision,
-        shape=shape,
-        generation=generation,
-        notes=(*_notes_on_model(shape, spec.data.max_length), *notes),
-    )
-
-
-def _notes_on_model(shape: ModelShape, length: int | None) -> list[str]:
-    notes = []
-    if not shape.exact:
-        notes.append(
-            f"model_type {shape.architecture!r} is not one zerotune counts exactly: "
-            f"{shape.parameters:,} parameters are an estimate"
-        )
-    if length and shape.context and length > shape.context:
-        notes.append(f"data.maxLength {length} exceeds the {shape.context} tokens that the model was made for")
-    return notes
-
-
-def _notes_on_training(job: FineTuneJob, candidate: ZeroCandidate, workload: Workload) -> list[str]:
-    notes = []
-    if candidate.taken and candidate.verdict in ("tight", "does not fit"):
-        notes.append(f"{candidate.name} is {candidate.reason.removeprefix('taken: ')}")
-    if workload.node_bytes is None and not workload.on_cpu:
-        notes.append(f"topology.memory is not set: a node's host takes {gib(candidate.node_bytes)}")
-    scheduler = job.spec.deepspeed.get("scheduler")
-    if scheduler:
-        equal = SCHEDULES[scheduler["type"]]
-        notes.append(f"deepspeed.scheduler {scheduler['type']} runs as training.lrSchedulerType {equal}")
-    return notes

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zerotune_operator.backends.kubernetes.job_state import job_facts
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.pod_state import has_ended, job_of, pod_facts
-from zerotune_operator.lifecycle.transitions import FINAL
+from zerotune_operator.lifecycle.attempts import FINAL
 
 
 class Key(NamedTuple):

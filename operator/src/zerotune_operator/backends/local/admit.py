@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.backends.local.state import JobFolder
-from zerotune_operator.lifecycle.transitions import has_made_steps
+from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.lifecycle.attempts import has_made_steps
 from zerotune_trainer.errors import ConfigurationError
 
 _FREE = ("runPolicy", "backend")

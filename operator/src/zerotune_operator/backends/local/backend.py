@@ -14,14 +14,15 @@ from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.origins import starting_from
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.layout import find_inputs, gpus_for, output_uri, place
 from zerotune_operator.backends.local.output import complete_output, final_progress
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import LocalAttempt, render
-from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.lifecycle.attempts import has_made_steps
 from zerotune_operator.lifecycle.deadlines import has_failed
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
-from zerotune_operator.lifecycle.transitions import has_made_steps
 from zerotune_operator.plan import Plan, identity_of, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.config.training import Zero

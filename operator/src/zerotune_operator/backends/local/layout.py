@@ -13,7 +13,8 @@ import psutil
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.origins import Origin, model_origin, record_origins
 from zerotune_operator.backends.base import Inputs
-from zerotune_operator.backends.local.state import Home, JobFolder
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.model_shape import model_shape
 from zerotune_operator.plan import RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from zerotune_operator.backends.local.state import AttemptFolder
+from zerotune_operator.backends.local.job_folder import AttemptFolder
 from zerotune_operator.plan import Plan
 
 

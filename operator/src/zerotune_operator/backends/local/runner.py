@@ -14,10 +14,10 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.backends.driver import Driver, Step
 from zerotune_operator.backends.local.backend import LocalBackend
-from zerotune_operator.backends.local.state import JobFolder
+from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.lifecycle.attempts import under_way
 from zerotune_operator.lifecycle.deadlines import pause
 from zerotune_operator.lifecycle.observation import Observation
-from zerotune_operator.lifecycle.transitions import under_way
 from zerotune_operator.plan import Plan
 
 _POLL_SECONDS = 0.5

@@ -1,17 +1,4 @@
-"""What the local backend remembers: one folder a job, readable by a person.
-
-$ZEROTUNE_HOME (default ~/.zerotune)
-  cache/                        fetched models and tokenized data, shared by all jobs
-  replaced/                     what `zerotune run --fresh` put aside
-  finetunejob/NAME/             (or inferencejob/NAME/)
-    job.yaml                    the resource, with the uid it got here
-    status.json                 its status, in the shape Kubernetes would show
-    lock                        held while the job runs, by the runner and its nodes
-    attempt-0/                  what a pod would get: config.json, hostfile, deepspeed.json
-    attempt-0/node-0.log        what the node printed
-    attempt-0/node-0.termination.json
-    output/                     the result, unless `spec.output.uri` says otherwise
-"""
+"""The folder of one local job: its resource, its status, its lock, and a folder an attempt."""
 
 from __future__ import annotations
 
@@ -22,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -30,9 +16,10 @@ import yaml
 from zerotune_operator.api.jobs import KINDS, Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_trainer.atomic import write_atomically
-from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, TemporaryError
+from zerotune_trainer.errors import DataError, InputMissingError, TemporaryError
 
 _LOCK_PATIENCE_SECONDS = 1.0
+
 _ATTEMPT = re.compile(r"^attempt-(\d+)$")
 
 
@@ -162,83 +149,6 @@ class JobFolder:
             f"{self.kind} {self.name!r} is running already (started by process {runner})",
             f"follow it with `zerotune logs {self.name} -f`, or wait until it has stopped",
         )
-
-
-@dataclass(frozen=True)
-class Home:
-    """The folder of all local jobs."""
-
-    path: Path
-
-    @classmethod
-    def of_environment(cls) -> Home:
-        """`$ZEROTUNE_HOME`, else `~/.zerotune`.
-
-        Raises:
-            ConfigurationError: this user has no home folder.
-        """
-        try:
-            return cls(Path(os.environ.get("ZEROTUNE_HOME") or "~/.zerotune").expanduser().absolute())
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"this user has no home folder: {error}", "set ZEROTUNE_HOME to a folder for jobs and their results"
-            ) from error
-
-    @property
-    def cache(self) -> Path:
-        """Fetched models and tokenized data."""
-        return self.path / "cache"
-
-    def job(self, kind: str, name: str) -> JobFolder:
-        """The folder of a job, whether it is there or not."""
-        return JobFolder(self.path / kind.lower() / name)
-
-    def create(self, kind: str, name: str) -> JobFolder:
-        """The folder of a job, made where it is not there.
-
-        Raises:
-            ConfigurationError: it cannot be written.
-        """
-        folder = self.job(kind, name)
-        try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            self.cache.mkdir(exist_ok=True)
-            with (folder.path / "lock").open("a"):
-                pass
-        except OSError as error:
-            raise ConfigurationError(
-                f"local jobs keep their state in {self.path}, which cannot be written: {error.strerror}",
-                "set ZEROTUNE_HOME to a folder that you can write",
-            ) from error
-        return folder
-
-    def jobs(self) -> list[JobFolder]:
-        """All jobs, FineTuneJobs first, by name."""
-        folders = (self.path / kind.lower() for kind in KINDS)
-        found = (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()))
-        return [JobFolder(path) for path in found if (path / "job.yaml").is_file()]
-
-    def find(self, name: str) -> list[JobFolder]:
-        """The jobs of that name: at most one of each kind.
-
-        Raises:
-            InputMissingError: there is none.
-        """
-        found = [folder for folder in self.jobs() if folder.name == name]
-        if not found:
-            names = ", ".join(sorted({folder.name for folder in self.jobs()})) or "none"
-            raise InputMissingError(
-                f"there is no local job {name!r} in {self.path} (there are: {names})",
-                "give one of these names, or set ZEROTUNE_HOME to the folder that holds the job",
-            )
-        return found
-
-    def put_aside(self, folder: JobFolder, now: datetime) -> Path:
-        """Move a job out of the way, whole; the place it went to."""
-        target = self.path / "replaced" / f"{folder.path.parent.name}-{folder.name}-{now:%Y%m%dT%H%M%S.%f}"
-        target.parent.mkdir(exist_ok=True)
-        folder.path.rename(target)
-        return target
 
 
 def _lock(descriptor: int, operation: int) -> bool:
