@@ -146,7 +146,7 @@ KILLED = cause(
     137,
     host="b",
     message="zerotune-launch on b was killed by SIGKILL",
-    hint="somebody sent it, or the kernel did for want of memory (`dmesg` tells): then lower the batch or "
+    hint="somebody sent it, or the kernel did for want of memory (see `dmesg`): then lower the batch or "
     "raise the node's memory",
 )
 NO_MANIFEST = cause(
@@ -154,14 +154,14 @@ NO_MANIFEST = cause(
     70,
     host="a",
     message="every rank ended with exit code 0, but the output has no manifest of this job",
-    hint="the output is not complete; look into the node's log",
+    hint="the output is not complete; read the node's log",
 )
 SILENT = cause(
     "Internal",
     1,
     host="a",
     message="zerotune-launch on a ended with exit code 1 and left no message",
-    hint="look into the node's log",
+    hint="read the node's log",
 )
 
 

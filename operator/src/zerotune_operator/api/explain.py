@@ -1,4 +1,4 @@
-"""A field of a kind in words, from the schema that the API server has."""
+"""A field of a kind as text, from the schema that the API server has."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _limits(schema: Schema) -> Iterator[str]:
     ):
         if key in schema:
             yield f"{strict if schema.get(exclusive) else sign} {schema[key]}"
-    for key, words in (
+    for key, text in (
         ("pattern", "matches {}"),
         ("minLength", "at least {} characters"),
         ("maxLength", "at most {} characters"),
@@ -116,7 +116,7 @@ def _limits(schema: Schema) -> Iterator[str]:
         ("maxItems", "at most {} items"),
     ):
         if key in schema:
-            yield words.format(schema[key])
+            yield text.format(schema[key])
 
 
 def _wrapped(text: Any, first: str, further: str | None = None) -> list[str]:

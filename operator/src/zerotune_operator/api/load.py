@@ -59,7 +59,7 @@ def load_documents(path: Path) -> list[Job | dict[str, Any]]:
 
 
 def parse_job(manifest: dict[str, Any]) -> Job:
-    """The job that a resource describes, as the API server hands it out; `status` is not looked at.
+    """The job that a resource describes, as the API server hands it out; `status` is not read.
 
     Raises:
         InvalidManifestError: anything is wrong with it.

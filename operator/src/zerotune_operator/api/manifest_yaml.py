@@ -1,8 +1,8 @@
 """YAML as kubectl reads it (sigs.k8s.io/yaml), with the line of every field.
 
 Where PyYAML differs: `2e-5` is a number here, `1:30` and `2026-01-01` are text, and a key given twice is an error.
-ruamel.yaml has lines and finds keys given twice too. What most of this module is for, the rules by which kubectl tells
-a number from a text, it has no more than PyYAML: they are neither those of YAML 1.1 nor of 1.2.
+ruamel.yaml has lines and finds keys given twice too. What most of this module is for, the rules by which kubectl
+distinguishes a number from a text, it has no more than PyYAML: they are neither those of YAML 1.1 nor of 1.2.
 """
 
 from __future__ import annotations

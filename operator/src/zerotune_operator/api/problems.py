@@ -1,4 +1,4 @@
-"""What pydantic and the rules find wrong with a manifest, in words: the value, the rule, the remedy."""
+"""What pydantic and the rules find wrong with a manifest, as messages: the value, the rule, the remedy."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PATTERN = (
 its largest: so many digits before each unit.
 """
 RULE = "must be a number below 2^63 with a unit of Kubernetes, as in 80Gi, 500m or 2"
-"""The same in words."""
+"""The same as a sentence."""
 
 _PARTS = re.compile(r"^(?P<number>[0-9.]+)(?P<suffix>.*)$")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -30,7 +30,7 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-# A schema's `pattern` would not look at whole numbers, and would answer with the pattern alone.
+# A schema's `pattern` would not match whole numbers, and would answer with the pattern alone.
 _VALIDATION = {
     "rule": f"string(self).matches(r'{PATTERN}')",
     "message": "a quantity is a number with a unit of Kubernetes, as in 80Gi, 500m or 2: write it so",

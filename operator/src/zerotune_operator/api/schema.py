@@ -88,7 +88,7 @@ def _scalar(schema: Schema) -> Schema:
         if exclusive in schema:
             kept |= {bound: schema[exclusive], exclusive: True}
     if "type" not in kept and "enum" in kept:
-        # A choice of words and numbers, as in `zero.stage`.
+        # A choice of strings and numbers, as in `zero.stage`.
         kept["x-kubernetes-int-or-string"] = True
     if kept.get("type") == "integer" and "format" not in kept:
         kept["format"] = "int64"
@@ -120,7 +120,7 @@ def _validation(rule: Rule) -> Schema:
 
 
 def _described(schema: Schema) -> str:
-    """The description, with the default in words: `kubectl explain` does not show defaults."""
+    """The description, with the default as text: `kubectl explain` does not show defaults."""
     text, default = _one_line(schema["description"]), schema.get("default")
     if default in (None, "") or isinstance(default, dict | list):
         return text

@@ -172,7 +172,7 @@ class JobStatus(Settings):
     completion_time: AwareDatetime | None = None
     """When the job succeeded or failed for good."""
     model: ModelShape | None = None
-    """The model's shape, as its `config.json` tells it; what memory is planned with."""
+    """The model's shape, as its `config.json` has it; what memory is planned with."""
     model_uri: str | None = None
     """The model that the last attempt started from: `model.uri`, or the output of the job that `model` names, which may
     be deleted by now."""
@@ -204,7 +204,7 @@ def cause_of(error: ZerotuneError) -> RootCause:
 
 
 def display(progress: Progress) -> Display:
-    """Progress in the words of `kubectl get` and `zerotune status`."""
+    """Progress as `kubectl get` and `zerotune status` print it."""
     return Display(
         step=f"{progress.step}/{progress.total}",
         loss=None if progress.loss is None else f"{progress.loss:.4g}",

@@ -23,37 +23,37 @@ class PlainView:
         self._name = name
         self._phases: set[str] = set()
         self._step = -1
-        self._began_at = self._spoke_at = time.monotonic()
+        self._began_at = self._printed_at = time.monotonic()
 
     def planned(self, plan: Plan, attempt: int) -> None:
-        """Say what is about to start."""
+        """Print what is about to start."""
         self._phases.clear()
-        self.say(_essentials(plan, attempt))
+        self.show(_essentials(plan, attempt))
 
     def observed(self, status: JobStatus, seen: Observation) -> None:
-        """Say what is new."""
+        """Print what is new."""
         phase, step = rank_phase(seen), status.progress.step if status.progress else -1
         if phase and (phase not in self._phases or (step != self._step and self._is_due())):
-            self.say(f"{phase}  {figures(status)}".rstrip())
+            self.show(f"{phase}  {figures(status)}".rstrip())
             self._phases.add(phase)
             self._step = step
 
     def _is_due(self) -> bool:
         """Every few seconds at first, ever more seldom later: the log of a long job stays readable."""
         now = time.monotonic()
-        return now - self._spoke_at >= max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._began_at))
+        return now - self._printed_at >= max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._began_at))
 
     def restarting(self, cause: RootCause, seconds: float) -> None:
-        """Say why, and when it goes on."""
-        self.say(_restart(cause, seconds))
+        """Print why, and when it goes on."""
+        self.show(_restart(cause, seconds))
 
     def stopping(self) -> None:
-        """Say what Ctrl-C does."""
-        self.say(_STOPPING)
+        """Print what Ctrl-C does."""
+        self.show(_STOPPING)
 
-    def say(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """Print a line, with the job's name before it."""
-        self._spoke_at = time.monotonic()
+        self._printed_at = time.monotonic()
         typer.echo(f"{self._name}: {text}")
 
     def close(self) -> None:
@@ -76,8 +76,8 @@ class LiveView:
         self._task: TaskID | None = None
 
     def planned(self, plan: Plan, attempt: int) -> None:
-        """Say what is about to start, and show the bar."""
-        self.say(_essentials(plan, attempt))
+        """Print what is about to start, and show the bar."""
+        self.show(_essentials(plan, attempt))
         self._progress.start()
         if self._task is None:
             self._task = self._progress.add_task(self._name, total=None, phase="starting", figures="")
@@ -96,14 +96,14 @@ class LiveView:
         )
 
     def restarting(self, cause: RootCause, seconds: float) -> None:
-        """Say why, and when it goes on."""
-        self.say(_restart(cause, seconds))
+        """Print why, and when it goes on."""
+        self.show(_restart(cause, seconds))
 
     def stopping(self) -> None:
-        """Say what Ctrl-C does."""
-        self.say(_STOPPING)
+        """Print what Ctrl-C does."""
+        self.show(_STOPPING)
 
-    def say(self, text: str) -> None:
+    def show(self, text: str) -> None:
         """Print above the bar."""
         self._console.print(f"{self._name}: {text}", highlight=False, markup=False)
 
@@ -119,7 +119,7 @@ def view_for(name: str) -> PlainView | LiveView:
 
 
 def rank_phase(seen: Observation) -> str:
-    """What the first rank does now; empty before it says so."""
+    """What the first rank does now; empty before it reports that."""
     reports = [node.progress for node in seen.nodes if node.progress and node.progress.ranks]
     return reports[0].ranks[0].phase if reports else ""
 

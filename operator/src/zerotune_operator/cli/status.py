@@ -59,7 +59,7 @@ def _read(
 
 
 def true_status(folder: JobFolder, now: datetime) -> JobStatus:
-    """The status that was written last, corrected where whoever wrote it is gone."""
+    """The status that was written last, corrected where the process that wrote it has ended."""
     running = folder.is_running()  # asked before the status is read: a job that ends in between has written it
     status = folder.read_status()
     return status if running else abandoned(status, now)

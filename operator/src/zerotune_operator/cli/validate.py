@@ -35,12 +35,12 @@ def _errors(file: Path, backend: Target | None) -> Iterator[ZerotuneError]:
         return
     for document in documents:
         if isinstance(document, dict):
-            _tell_of_other(file, document)
+            _show_other(file, document)
         else:
             yield from _errors_of_job(file, document, backend or target_of(document))
 
 
-def _tell_of_other(file: Path, document: dict[str, Any]) -> None:
+def _show_other(file: Path, document: dict[str, Any]) -> None:
     name = (document.get("metadata") or {}).get("name")
     typer.echo(f"{file}: not of zerotune, left alone: {document.get('kind')} {name}")
 

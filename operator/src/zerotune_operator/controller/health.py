@@ -18,7 +18,7 @@ IsReady = Callable[[], bool]
 
 
 def build_app(registry: CollectorRegistry, is_ready: IsReady) -> web.Application:
-    """The server. `/healthz` answers as long as the event loop turns, `/readyz` once `is_ready` says so."""
+    """The server. `/healthz` answers as long as the event loop runs, `/readyz` once `is_ready` says so."""
 
     async def metrics(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -18,11 +18,11 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_trainer.errors import TemporaryError
 
 LEASE_SECONDS = 20
-"""How long a leader that says nothing is waited for."""
+"""How long a leader that does not renew is waited for."""
 RENEW_SECONDS = 15
 """How long a leader tries to renew before it gives up: less than the others wait."""
 RETRY_SECONDS = 5
-"""How often a leader renews, and the others look."""
+"""How often a leader renews, and the others read the Lease."""
 AGAIN_SECONDS = 1
 """When a leader tries again where it could not renew: an outage that is over in time shall not cost it the lease."""
 

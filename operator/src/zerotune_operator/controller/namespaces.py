@@ -22,10 +22,10 @@ _logger = logging.getLogger(__name__)
 
 
 async def open_namespaces(client: ClusterClient, namespaces: Collection[str]) -> list[str]:
-    """Those that the operator may look into, in order; one that it may not does not keep it from the others.
+    """Those that the operator may list, in order; one that it may not does not keep it from the others.
 
     Raises:
-        TemporaryError: it may look into none.
+        TemporaryError: it may list none.
     """
     allowed = await asyncio.gather(*(_is_open(client, name) for name in namespaces))
     found = [name for name, is_open in zip(namespaces, allowed, strict=True) if is_open]

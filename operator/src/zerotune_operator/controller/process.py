@@ -108,7 +108,7 @@ async def _until_signal(leading: Coroutine[None, None, bool]) -> int:
     led, stop = asyncio.ensure_future(leading), _stop_signal()
     try:
         await asyncio.wait((led, stop), return_when=asyncio.FIRST_COMPLETED)
-        # Work that has ended was told to, by a signal that kopf takes over while it runs.
+        # Work that has ended was asked to, by a signal that kopf takes over while it runs.
         return 0 if stop.done() or led.result() else 1
     finally:
         led.cancel()

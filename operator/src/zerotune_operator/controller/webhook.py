@@ -1,5 +1,5 @@
-"""The admission webhook: reject at `kubectl apply` what otherwise only the status would tell. An option: without it the
-same checks are made when the job is planned.
+"""The admission webhook: reject at `kubectl apply` what otherwise only the status would report. An option: without it
+the same checks are made when the job is planned.
 
 The API server itself checks the schema and its CEL rules. What is left takes the plan: batch arithmetic, what a cluster
 does not support, and, where the shape of the model can be had in time, whether it fits into memory.

@@ -10,7 +10,7 @@ from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_trainer.errors import StoppedError
 
 STRAGGLER_SECONDS = 30
-"""How long the nodes of an attempt may go on after one of them failed: to notice, to say what they saw, to save."""
+"""How long the nodes of an attempt may go on after one of them failed: to notice, to report what they saw, to save."""
 
 _LONGEST_PAUSE_SECONDS = 30
 _HARMLESS = (0, StoppedError.exit_code)
@@ -54,7 +54,7 @@ def has_failed(seen: Observation) -> bool:
 
 
 def seconds_since_failure(seen: Observation, now: datetime) -> float | None:
-    """How long ago the first node ended in failure; long ago where its pod is gone. None: none has."""
+    """How long ago the first node ended in failure; long ago where its pod was deleted. None: none has."""
     failed = [node for node in seen.nodes if _has_failed(node)]
     if not failed:
         return None
@@ -64,7 +64,7 @@ def seconds_since_failure(seen: Observation, now: datetime) -> float | None:
 
 
 def seconds_since_end(seen: Observation, now: datetime) -> float:
-    """How long ago the last of the nodes ended; long ago where no pod is there to say."""
+    """How long ago the last of the nodes ended; long ago where no pod is there to report it."""
     times = [node.ended_at for node in seen.nodes if node.ended_at is not None]
     return (now - max(times)).total_seconds() if times else float("inf")
 

@@ -28,7 +28,7 @@ def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
     waits, before = _waits_for(current), _waits_for(previous)
     if waits is None or (before is not None and same_reason(waits, before)):
         return entered
-    return [*entered, EventText("Warning", waits.failure_class, _told(waits))]
+    return [*entered, EventText("Warning", waits.failure_class, _message(waits))]
 
 
 def _entered(status: JobStatus) -> EventText:
@@ -44,12 +44,12 @@ def _entered(status: JobStatus) -> EventText:
         case "Running":
             return EventText("Normal", "Started", f"{_attempt(status)} runs")
         case "Restarting" if cause is not None:
-            return EventText("Warning", "Restarting", f"{_attempt(status)} ended: {_told(cause)}")
+            return EventText("Warning", "Restarting", f"{_attempt(status)} ended: {_message(cause)}")
     return _at_rest(status)
 
 
 def _begun(previous: JobStatus, current: JobStatus) -> list[EventText]:
-    """That a run was planned, where it was further by the time that could be told."""
+    """That a run was planned, where it was further by the time of this status."""
     planned = current.plan is not None and len(current.attempts) > len(previous.attempts)
     if not planned or previous.phase in ACTIVE or current.phase == "Planned":
         return []
@@ -60,7 +60,7 @@ def _at_rest(status: JobStatus) -> EventText:
     if status.phase == "Suspended":
         return EventText("Normal", "Suspended", f"stopped{_at_step(status)}; what was saved is kept")
     if status.root_cause is not None:
-        return EventText("Warning", "Failed", _told(status.root_cause))
+        return EventText("Warning", "Failed", _message(status.root_cause))
     assert status.output is not None, "a job that has not failed has a result"
     done = status.output
     return EventText("Normal", "Succeeded", f"{done.uri} is complete: {done.files} files, {done.bytes} bytes")
@@ -72,8 +72,8 @@ def _resumed(previous: JobStatus, current: JobStatus) -> list[EventText]:
     if newest is None or not newest.first_step:
         return []
     known = any(past.number == newest.number and past.first_step for past in previous.attempts)
-    told = EventText("Normal", "Resumed", f"{_attempt(current)} goes on from step {newest.first_step}")
-    return [] if known else [told]
+    resumed = EventText("Normal", "Resumed", f"{_attempt(current)} goes on from step {newest.first_step}")
+    return [] if known else [resumed]
 
 
 def _attempt(status: JobStatus) -> str:
@@ -103,7 +103,7 @@ def _why_not_running(status: JobStatus) -> str:
     return next((found.message for found in status.conditions if found.type == "Running"), "")
 
 
-def _told(cause: RootCause) -> str:
+def _message(cause: RootCause) -> str:
     """Class, place, message and hint in one line of at most what an Event takes."""
     place = [f"rank {cause.rank}" if cause.rank is not None else "", cause.pod or cause.host or "", cause.node or ""]
     where = ", ".join(part for part in place if part)

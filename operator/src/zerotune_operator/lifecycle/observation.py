@@ -44,7 +44,7 @@ class NodeObservation:
 
 @dataclass(frozen=True)
 class AttemptRef:
-    """An attempt that was started, as far as it is looked at, by whatever version of zerotune started it."""
+    """An attempt that was started, as far as it is observed, by whatever version of zerotune started it."""
 
     number: int
     hosts: tuple[str, ...]
@@ -68,7 +68,7 @@ class Observation:
     output: OutputSummary | None = None
     """The result, once every node has ended: only where its completion marker is there and is this job's."""
     final: Progress | None = None
-    """The last figures of a complete result: the end of a job may come between two looks at its nodes."""
+    """The last figures of a complete result: the end of a job may come between two observations of its nodes."""
     queued: bool = False
     """Whether a queue has yet to admit the attempt."""
     closed: bool = True

@@ -18,7 +18,7 @@ _FOLLOWS_DISRUPTION = {KilledError.failure_class: 2}
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _CLASSES = {error.exit_code: error.failure_class for error in ZerotuneError.__subclasses__()}
 _SIGNAL_HINTS = {
-    signal.SIGKILL: "somebody sent it, or the kernel did for want of memory (`dmesg` tells): then lower the batch or "
+    signal.SIGKILL: "somebody sent it, or the kernel did for want of memory (see `dmesg`): then lower the batch or "
     "raise the node's memory",
 }
 
@@ -37,7 +37,7 @@ def root_cause(nodes: Iterable[NodeObservation]) -> RootCause | None:
 
 
 def prevailing(earlier: RootCause | None, found: RootCause | None) -> RootCause | None:
-    """Of what was found before and what is found now: what explains the other. What ended first may be gone by now."""
+    """Of what was found before and what is found now: what explains the other. What ended first may be deleted."""
     if earlier is None or found is None:
         return earlier or found
     order = _order((earlier, found))
@@ -59,15 +59,15 @@ def without_manifest(host: str) -> RootCause:
     return RootCause(
         failure_class=InternalError.failure_class,
         message="every rank ended with exit code 0, but the output has no manifest of this job",
-        hint="the output is not complete; look into the node's log",
+        hint="the output is not complete; read the node's log",
         host=host,
         exit_code=InternalError.exit_code,
     )
 
 
 def failure_of_node(node: NodeObservation) -> Failure:
-    """Why a node failed: its own words, else what its exit code says."""
-    return node.failure or (node.progress.failure if node.progress else None) or _unspoken(node)
+    """Why a node failed: its own message, else what its exit code means."""
+    return node.failure or (node.progress.failure if node.progress else None) or _by_exit_code(node)
 
 
 def _awaited(node: NodeObservation) -> Failure | None:
@@ -96,15 +96,15 @@ def _cause(node: NodeObservation) -> RootCause:
     )
 
 
-def _unspoken(node: NodeObservation) -> Failure:
-    """What an exit code says of a node that left no message."""
+def _by_exit_code(node: NodeObservation) -> Failure:
+    """What an exit code means of a node that left no message."""
     assert node.exit_code is not None
     if node.exit_code < 0:
         return _killed(node.host, signal.Signals(-node.exit_code))
     return Failure(
         failure_class=_CLASSES.get(node.exit_code, InternalError.failure_class),
         message=f"zerotune-launch on {node.host} ended with exit code {node.exit_code} and left no message",
-        hint="look into the node's log",
+        hint="read the node's log",
         exit_code=node.exit_code,
     )
 

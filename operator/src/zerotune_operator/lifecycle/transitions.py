@@ -43,13 +43,13 @@ _HARMLESS_IN_A_STOP = DISRUPTIONS | {
     KilledError.failure_class,
     PeerLostError.failure_class,
 }
-"""How nodes may end that were told to stop: saved, killed by an impatient user, left by a peer, taken away."""
+"""How nodes may end that were asked to stop: saved, killed by an impatient user, left by a peer, taken away."""
 
 
 def planned(previous: JobStatus, plan: PlanSummary, now: datetime) -> JobStatus:
     """A run begins, or begins again after a stop: the attempts are kept, restarts and deadline count anew."""
-    gone = dict.fromkeys(("start_time", "completion_time", "root_cause", "output"))
-    fresh = previous.model_copy(update=gone | {"plan": plan, "restarts": 0})
+    cleared = dict.fromkeys(("start_time", "completion_time", "root_cause", "output"))
+    fresh = previous.model_copy(update=cleared | {"plan": plan, "restarts": 0})
     return enter(fresh, "Planned", "Planned", "", now)
 
 
@@ -81,7 +81,7 @@ def rejected(previous: JobStatus, cause: RootCause, now: datetime) -> JobStatus:
 
 
 def abandoned(previous: JobStatus, now: datetime) -> JobStatus:
-    """Whoever ran the job is gone without a word, so what it wrote last is no longer true."""
+    """The process that ran the job has ended without writing a status: what it wrote last is no longer true."""
     if previous.phase not in ACTIVE:
         return previous
     cause = RootCause(
@@ -119,7 +119,7 @@ def _run(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:
 
 
 def _note_failure(status: JobStatus, cause: RootCause | None) -> JobStatus:
-    """Write down why the newest attempt fails, before its nodes are gone and can no longer say so."""
+    """Write down why the newest attempt fails, before its nodes are deleted and can no longer report it."""
     if cause is None or cause.failure_class == StoppedError.failure_class:
         return status
     return _with_failure(status, cause)
@@ -132,7 +132,7 @@ def _with_failure(status: JobStatus, cause: RootCause | None) -> JobStatus:
 
 
 def _cause_so_far(status: JobStatus, seen: Observation) -> RootCause | None:
-    """Why the attempt fails, by what is seen now and by what was seen of nodes that may have gone since. None where
+    """Why the attempt fails, by what is seen now and by what was seen of nodes that may be deleted since. None where
     every node runs or waits: they ended when somebody held the attempt back, and have started again.
     """
     if all(node.state != "ended" for node in seen.nodes):

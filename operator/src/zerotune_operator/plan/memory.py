@@ -120,19 +120,19 @@ def _verdict(workload: Workload, zero: Zero) -> Verdict | None:
 
 def _changes(workload: Workload) -> Iterator[tuple[str, Workload]]:
     """What could be changed, the mildest first; each comes on top of the ones before."""
-    said = []
+    changes = []
     if not workload.gradient_checkpointing:
-        said.append("training.gradientCheckpointing: true")
+        changes.append("training.gradientCheckpointing: true")
         workload = workload.model_copy(update={"gradient_checkpointing": True})
-        yield " and ".join(said), workload
+        yield " and ".join(changes), workload
     if workload.micro_batch > 1:
-        said.append("training.perDeviceTrainBatchSize: 1")
+        changes.append("training.perDeviceTrainBatchSize: 1")
         workload = workload.model_copy(update={"micro_batch": 1})
-        yield " and ".join(said), workload
+        yield " and ".join(changes), workload
     nodes = workload.data_parallel // workload.ranks_per_node
     while (nodes := nodes * 2) <= _MOST_NODES_SUGGESTED:
         ranks = nodes * workload.ranks_per_node
-        yield " and ".join([f"topology.nodes: {nodes}", *said]), workload.model_copy(update={"data_parallel": ranks})
+        yield " and ".join([f"topology.nodes: {nodes}", *changes]), workload.model_copy(update={"data_parallel": ranks})
 
 
 def inference_memory(

@@ -13,7 +13,7 @@ from zerotune_trainer.errors import ConfigurationError
 
 
 class _Generation(Extension):
-    """The tag of transformers' chat templates that marks what the assistant said."""
+    """The tag of transformers' chat templates that marks what the assistant wrote."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's own name and type
 

@@ -1,4 +1,4 @@
-"""What the API server answers where it does not do what it was asked for: its Status object as an error, told by its
+"""What the API server answers where it does not do what it was asked for: its Status object as an error, known by its
 code, reason and causes (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/).
 
 404 NotFound                            MissingError        the object, its namespace, or its kind
@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from zerotune_trainer.errors import ConfigurationError, InternalError, TemporaryError, ZerotuneError
 
 _NO_RIGHT = re.compile(r'(^|: )User "[^"]*" cannot \w+ ')
-"""How every authorizer words it; a Status tells it in no other way from what admission forbids."""
+"""The message of every authorizer; nothing else of a Status distinguishes it from what admission forbids."""
 _QUOTA = re.compile(r'^\S+ "[^"]*" is forbidden: (exceeded|failed) quota: ')
-"""How the admission plugin ResourceQuota words it, behind the name of the object."""
+"""The message of the admission plugin ResourceQuota, behind the name of the object."""
 _WEBHOOK_DOWN = re.compile(r"^Internal error occurred: failed calling webhook ")
-"""How the API server words it where it fails to ask a webhook; the reason is that of any error of its own."""
+"""The message of the API server where it fails to ask a webhook; the reason is that of any error of its own."""
 _DENIED = re.compile(r'^admission webhook "[^"]*" denied the request')
 
 

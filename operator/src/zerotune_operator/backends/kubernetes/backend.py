@@ -146,14 +146,14 @@ class KubernetesBackend:
             return
         if state.is_suspended:
             await self._cluster.client.delete(found)  # It has no pods but those that end, and may be let go on.
-        elif not state.is_told_to_end:
+        elif not state.has_deadline:
             # A Job that is over. A suspended one would be started again by its queue, a deleted one takes its pods'
             # termination messages along.
             await self._cluster.client.merge(found, {"spec": {"activeDeadlineSeconds": 1}})
 
     async def close(self, attempt: AttemptRef, seen: Observation) -> None:
         """See that an attempt whose nodes have all ended gets no pods any more: its Job is about to end by itself, is
-        told to, or is deleted.
+        given a deadline, or is deleted.
 
         A Job waits for all of its pods to be deleted before it ends: also for one whose machine is lost, and will never
         report it, and for one in which a container other than the launcher's goes on.

@@ -1,4 +1,4 @@
-"""What the watches have told: resources, their Jobs and their pods. The API server is asked for none of them."""
+"""What the watches have reported: resources, their Jobs and their pods. The API server is asked for none of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Children:
         """When it was last seen that what the pods need is there."""
 
     def upsert_job(self, name: str, job: Object) -> bool:
-        """Take over a newer version of a Job; whether it tells anything that was not known."""
+        """Take over a newer version of a Job; whether it has facts that were not known."""
         known = self.jobs.get(name)
         if not _is_newer(job, known):
             return False
@@ -44,8 +44,8 @@ class Children:
         return known is None or job_facts(known) != job_facts(job)
 
     def delete_job(self, name: str, uid: str) -> None:
-        """A Job is gone, and with it what was known of its pods that have ended; not where another one has its name by
-        now. Pods that run go on after their Job: to save, or because they were orphaned.
+        """A Job was deleted, and with it what was known of its pods that have ended; not where another one has its
+        name by now. Pods that run go on after their Job: to save, or because they were orphaned.
         """
         known = self.jobs.get(name)
         if known is not None and known["metadata"]["uid"] == uid:
@@ -53,7 +53,7 @@ class Children:
             self.pods = {pod: seen for pod, seen in self.pods.items() if job_of(seen) != name or not has_ended(seen)}
 
     def upsert_pod(self, name: str, pod: Object) -> bool:
-        """Take over a newer version of a pod; whether it tells anything that was not known."""
+        """Take over a newer version of a pod; whether it has facts that were not known."""
         known = self.pods.get(name)
         if not _is_newer(pod, known):
             return False
@@ -61,7 +61,7 @@ class Children:
         return pod_facts(known) != pod_facts(pod)
 
     def delete_pod(self, name: str, uid: str) -> None:
-        """A pod is gone. One that had ended is kept as long as its Job: it says why."""
+        """A pod was deleted. One that had ended is kept as long as its Job: it has the reason."""
         known = self.pods.get(name)
         if known is not None and known["metadata"]["uid"] == uid and not has_ended(known):
             del self.pods[name]
@@ -75,7 +75,7 @@ class Store:
         self._children: defaultdict[Key, Children] = defaultdict(Children)
 
     def resource(self, key: Key) -> Object | None:
-        """The resource; None where it is gone."""
+        """The resource; None where it was deleted."""
         return self._resources.get(key)
 
     def children(self, key: Key) -> Children:
@@ -99,7 +99,7 @@ class Store:
         return True
 
     def delete_resource(self, key: Key) -> None:
-        """A resource is gone, and what belonged to it is of no interest any more."""
+        """A resource was deleted, and what belonged to it is of no interest any more."""
         self._resources.pop(key, None)
         self._children.pop(key, None)
 
@@ -126,6 +126,6 @@ def _digest(resource: Object) -> Object:
 
 def _is_newer(candidate: Object, known: Object | None) -> bool:
     """Resource versions of one kind of object grow (KEP-5504). An answer to a write may overtake the watch, which then
-    still tells of an older version, or of an object that had the name before.
+    still reports an older version, or an object that had the name before.
     """
     return known is None or int(candidate["metadata"]["resourceVersion"]) > int(known["metadata"]["resourceVersion"])

@@ -1,7 +1,7 @@
 """Requests to the API server: plain dictionaries over one pooled session of aiohttp.
 
 Neither the official client nor lightkube nor kr8s is used: each makes classes of every answer, and the operator needs
-a dozen requests, which these are. The one that tells most is the watch, of which all three give no missed deletions.
+a dozen requests, which these are. The one that matters most is the watch, of which all three give no missed deletions.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class ClusterClient:
         return await self._request("PUT", path_of(newer), _WRITE, newer, _JSON)
 
     async def delete(self, unwanted: Object) -> None:
-        """Delete an object, and in the background what it owns. One that is gone, or another of its name, is left."""
+        """Delete an object, and in the background what it owns. One that is deleted, or another of its name, stays."""
         body = {"propagationPolicy": "Background", "preconditions": {"uid": unwanted["metadata"]["uid"]}}
         try:
             await self._request("DELETE", path_of(unwanted), {}, body, _JSON)
@@ -129,7 +129,7 @@ class ClusterClient:
         """Merge `patch` into an object.
 
         Raises:
-            MissingError: it is gone.
+            MissingError: it does not exist.
         """
         return await self._request("PATCH", path_of(target), _WRITE, patch, _MERGE)
 
@@ -138,7 +138,7 @@ class ClusterClient:
 
         Raises:
             ConflictError: it has changed since it was read, or is another one by now.
-            MissingError: it is gone.
+            MissingError: it does not exist.
         """
         read = {name: resource["metadata"][name] for name in ("uid", "resourceVersion")}
         body = {"metadata": read, "status": patch}

@@ -2,7 +2,7 @@
 
 Of the official client only reading the credentials is used: its loaders know service accounts whose tokens are renewed,
 client certificates and the commands of a kubeconfig (`exec`), of which kopf 1.45 knows the last not at all. Its
-generated API classes are not used: they turn every answer into objects and back, and are half of the image.
+generated API classes are not used: they convert every answer into objects and back, and are half of the image.
 """
 
 from __future__ import annotations

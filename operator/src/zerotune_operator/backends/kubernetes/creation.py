@@ -97,7 +97,7 @@ _TROUBLES = (
         "the namespace is being deleted, and the job goes with it",
     ),
 )
-"""The reasons that are known, as they begin: what they name may have any words in it."""
+"""The reasons that are known, as they begin: what they name may have any text in it."""
 
 _OTHERS = {
     "forbidden": ("Forbidden", f"change what it names, under topology or {_OVERLAY}, or have it permitted"),
@@ -108,7 +108,7 @@ _OTHERS = {
 
 
 def rejected_pods(message: str) -> Waiting:
-    """What a Job waits for whose pods are not created: in every case a class, the API server's words, and a hint.
+    """What a Job waits for whose pods are not created: in every case a class, the API server's message, and a hint.
 
     Args:
         message: The message of its last FailedCreate event.

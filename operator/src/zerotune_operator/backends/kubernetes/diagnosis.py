@@ -1,16 +1,16 @@
 """Why a pod ended: its termination message, or what the cluster did to it. Pure.
 
-DisruptionTarget, machine gone > Preempted, Evicted, NodeLost     unless the launcher had failed by itself before
+DisruptionTarget, machine lost > Preempted, Evicted, NodeLost     unless the launcher had failed by itself before
 deleted, while its Job goes on > Deleted
 killed for lack of memory      > OutOfMemory
 the launcher never ran         > ContainerStart, StorageLimit, PodFailed
-a termination message          > what it says
+a termination message          > what it reports
 """
 
 from __future__ import annotations
 
 from zerotune_operator.backends.kubernetes import pod_state
-from zerotune_operator.backends.kubernetes.layout import told_as_written
+from zerotune_operator.backends.kubernetes.layout import as_written
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.reports import read_failure
 from zerotune_operator.backends.kubernetes.waiting import could_not_start
@@ -27,9 +27,9 @@ from zerotune_trainer.errors import (
 )
 
 _FOLLOWS = {StoppedError.failure_class, KilledError.failure_class, PeerLostError.failure_class}
-"""What a launcher says whose pod is taken away."""
+"""What a launcher reports whose pod is taken away."""
 _UNEXPLAINED = {InternalError.failure_class, KilledError.failure_class, PeerLostError.failure_class}
-"""What a launcher says that was not told why a process ended."""
+"""What a launcher reports that does not know why a process ended."""
 _DISRUPTIONS = {
     "PreemptionByScheduler": ("Preempted", "a pod of higher priority took its place; runPolicy.priorityClass decides"),
     "EvictionByEvictionAPI": ("Evicted", "its node is being drained, or somebody asked for the eviction"),
@@ -47,7 +47,7 @@ _MEMORY_HINT = (
     "data.maxLength, "
     "set zero.stage or offload otherwise, or use more nodes"
 )
-# What a kubelet that was away, or whose machine restarted, says of containers that are gone.
+# What a kubelet that was away, or whose machine restarted, reports of containers that it has lost.
 _NO_COMMAND = (126, 127)
 """Exit codes of a process that cannot execute, or does not find, the command that it is to start (POSIX)."""
 _LOST_WITH_MACHINE = {"ContainerStatusUnknown", "Unknown"}
@@ -63,11 +63,11 @@ def failure_of(pod: Object, *, job_goes_on: bool) -> Failure | None:
     state = pod_state.terminated(pod) or {}
     if state.get("exitCode") == 0:
         return None
-    own = _explained(pod, state, _own_words(state)) or _runtime_words(pod, state)
+    own = _explained(pod, state, _reported(state)) or _of_runtime(pod, state)
     taken = _disruption(pod, state) or (_deletion(pod) if job_goes_on else None)
     if taken is not None and (own is None or own.failure_class in _FOLLOWS):
         return taken.model_copy(update={"step": own.step if own else None})
-    return own or _kubelet_words(pod, state)
+    return own or _of_kubelet(pod, state)
 
 
 def deleted(pod: str) -> Failure:
@@ -80,7 +80,7 @@ def deleted(pod: str) -> Failure:
     )
 
 
-def gone_with_job(pod: str) -> Failure:
+def deleted_with_job(pod: str) -> Failure:
     """A pod that is not there any more, as its Job is not to run."""
     return Failure(
         failure_class=StoppedError.failure_class,
@@ -89,32 +89,32 @@ def gone_with_job(pod: str) -> Failure:
     )
 
 
-def as_told(failure: Failure) -> Failure:
-    """A failure in the words of a launcher, its paths on claims as a user writes them."""
-    said = {"message": told_as_written(failure.message), "hint": told_as_written(failure.hint)}
-    return failure.model_copy(update=said)
+def with_written_uris(failure: Failure) -> Failure:
+    """A failure as a launcher reports it, its paths on claims as a user writes them."""
+    texts = {"message": as_written(failure.message), "hint": as_written(failure.hint)}
+    return failure.model_copy(update=texts)
 
 
-def _own_words(state: Object) -> Failure | None:
-    said = read_failure(state.get("message", ""))
-    return None if said is None else as_told(said)
+def _reported(state: Object) -> Failure | None:
+    failure = read_failure(state.get("message", ""))
+    return None if failure is None else with_written_uris(failure)
 
 
 def _explained(pod: Object, state: Object, own: Failure | None) -> Failure | None:
-    """What a launcher says, unless it could not know that the kernel had killed a process of its own."""
+    """What a launcher reports, unless it could not know that the kernel had killed a process of its own."""
     if own is None or state.get("reason") != "OOMKilled" or own.failure_class not in _UNEXPLAINED:
         return own
     return _out_of_memory(pod, state).model_copy(update={"rank": own.rank, "step": own.step})
 
 
-def _runtime_words(pod: Object, state: Object) -> Failure | None:
-    """What the container runtime says where the launcher said nothing."""
-    reason, said = state.get("reason", ""), state.get("message", "")
+def _of_runtime(pod: Object, state: Object) -> Failure | None:
+    """What the container runtime reports where the launcher left no message."""
+    reason, message = state.get("reason", ""), state.get("message", "")
     if reason == "OOMKilled":
         return _out_of_memory(pod, state)
     if state.get("exitCode") in _NO_COMMAND:
         return _no_command(pod, state["exitCode"])
-    if (start := could_not_start(reason, said)) is not None:
+    if (start := could_not_start(reason, message)) is not None:
         return Failure(**start.model_dump() | {"exit_code": state["exitCode"]})
     return None
 
@@ -132,8 +132,8 @@ def _no_command(pod: Object, exit_code: int) -> Failure:
     )
 
 
-def _kubelet_words(pod: Object, state: Object) -> Failure | None:
-    """What the kubelet says of a pod that nobody else took."""
+def _of_kubelet(pod: Object, state: Object) -> Failure | None:
+    """What the kubelet reports of a pod that nobody else took."""
     if pod_state.phase(pod) != "Failed":
         return None
     if pod["status"].get("reason") == "Evicted":
@@ -165,10 +165,10 @@ def _storage(pod: Object, state: Object) -> Failure:
 def _never_ran(pod: Object) -> Failure:
     """A pod that its node rejected, or whose earlier containers failed."""
     status = pod["status"]
-    told = [status.get("reason"), status.get("message"), *_failed_containers(pod)]
+    reasons = [status.get("reason"), status.get("message"), *_failed_containers(pod)]
     return Failure(
         failure_class="PodFailed",
-        message=f"pod {pod_state.name(pod)} failed before the launcher ran: {': '.join(part for part in told if part)}",
+        message=f"pod {pod_state.name(pod)} failed before the launcher ran: {': '.join(filter(None, reasons))}",
         hint="see `kubectl describe pod`, its node, and what backend.kubernetes.pod adds to it",
         exit_code=TemporaryError.exit_code,
     )
@@ -185,9 +185,9 @@ def _disruption(pod: Object, state: Object) -> Failure | None:
         kind, why = _DISRUPTIONS.get(found["reason"], ("Evicted", found["reason"]))
         if pod["status"].get("reason") == "Preempting":
             kind, why = _KUBELET_PREEMPTION
-        # The kubelet tells what was short in the pod's message, the others in that of the condition.
-        said = pod["status"].get("message") or found.get("message", "")
-        return _taken(pod, state, kind, f"{why} ({said.strip()})" if said else why)
+        # The kubelet reports what was short in the pod's message, the others in that of the condition.
+        message = pod["status"].get("message") or found.get("message", "")
+        return _taken(pod, state, kind, f"{why} ({message.strip()})" if message else why)
     lost = pod_state.phase(pod) == "Unknown" or pod["status"].get("reason") == "NodeLost"
     if lost or state.get("reason") in _LOST_WITH_MACHINE:
         return _taken(pod, state, "NodeLost", "its machine or container runtime went away")

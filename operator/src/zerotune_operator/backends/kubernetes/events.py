@@ -1,4 +1,4 @@
-"""The Warnings that say why pods are not made or do not start: one list of a namespace for all jobs that wait there."""
+"""Warning Events that report why pods are not made or do not start: one list of a namespace for all jobs waiting."""
 
 from __future__ import annotations
 

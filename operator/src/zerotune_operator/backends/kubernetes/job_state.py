@@ -1,4 +1,4 @@
-"""What the batch/v1 Job of an attempt says of itself. Pure."""
+"""What the batch/v1 Job of an attempt shows. Pure."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class JobState:
 
     @property
     def is_to_run(self) -> bool:
-        """Whether its pods are to be there: it is not gone or going, not held back, not over, and nobody stopped it."""
-        return self._is_there and not self._suspended and not self._told_to_end and not self._over
+        """Whether its pods are to be there: it is not deleted, not held back, not over, and nobody stopped it."""
+        return self._is_there and not self._suspended and not self._has_deadline and not self._over
 
     @property
     def is_stopped(self) -> bool:
-        """Whether somebody took it away, suspended it, or told it to end; not where a queue holds it back."""
-        return not self._is_there or self._told_to_end or (self._suspended and not self.queued)
+        """Whether somebody deleted it, suspended it, or gave it a deadline; not where a queue holds it back."""
+        return not self._is_there or self._has_deadline or (self._suspended and not self.queued)
 
     @property
     def is_closed(self) -> bool:
-        """Whether it makes no pods any more, whatever anybody does: it is gone or going, or has come to its end."""
+        """Whether it makes no pods any more, whatever anybody does: it is deleted, or has come to its end."""
         return not self._is_there or self._over
 
     @property
@@ -53,9 +53,9 @@ class JobState:
         return self._is_there and (self._suspended or self._job.get("status", {}).get("startTime") is None)
 
     @property
-    def is_told_to_end(self) -> bool:
+    def has_deadline(self) -> bool:
         """Whether it has a deadline, as the operator gives one that is to end."""
-        return self._is_there and self._told_to_end
+        return self._is_there and self._has_deadline
 
     def seconds_ending(self, now: datetime) -> float:
         """For how long it has been about to end, as the Job controller sees it; 0 where it is not."""
@@ -88,7 +88,7 @@ class JobState:
         return bool(self._job["spec"].get("suspend"))
 
     @property
-    def _told_to_end(self) -> bool:
+    def _has_deadline(self) -> bool:
         # The operator gives a Job a deadline only to end it.
         return self._job["spec"].get("activeDeadlineSeconds") is not None
 
@@ -111,7 +111,7 @@ class JobState:
 
 
 def trim_job(job: Object) -> Object:
-    """The parts of a Job that say what became of it, and which one it is."""
+    """The parts of a Job that show what became of it, and which one it is."""
     annotations = some(job["metadata"].get("annotations", {}), (CONFIG_DIGEST_ANNOTATION,))
     subdomain = some(job["spec"].get("template", {}).get("spec", {}), ("subdomain",))
     return {
@@ -125,7 +125,7 @@ def trim_job(job: Object) -> Object:
 
 
 def job_facts(job: Object) -> object:
-    """What a Job tells of how an attempt fares; equal for two versions of it that tell the same."""
+    """What a Job shows of how an attempt fares; equal for two versions of it that show the same."""
     status = job.get("status", {})
     ends = [(found["type"], found["status"]) for found in status.get("conditions", ())]
     indexes = (status.get("failedIndexes"), status.get("completedIndexes"))

@@ -16,7 +16,7 @@ from zerotune_trainer.progress import NodeProgress
 _STUCK_SECONDS = 60
 """For how long a launcher may be silent, or report the same, before the others of its job are polled."""
 _ANSWER_BYTES, _PODS_AN_ANSWER = 64 * 1024, 8
-"""An answer may have so many bytes for every so many pods of its job: it says where each rank runs, in about 100."""
+"""An answer may have so many bytes for every so many pods of its job: it reports where each rank runs, in about 100."""
 
 
 class Launchers:
@@ -49,7 +49,7 @@ class Launchers:
         return self._answers(targets.values())
 
     async def ask(self, target: Target) -> NodeProgress | None:
-        """The answer of one launcher; None where it gives none, or what no launcher says."""
+        """The answer of one launcher; None where it gives none, or what no launcher sends."""
         body = await self._client.fetch(target.address, target.port, target.limit)
         return None if body is None else read_progress(body)
 

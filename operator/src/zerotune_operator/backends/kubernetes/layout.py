@@ -83,8 +83,8 @@ def resolve(uri: str) -> str:
     return f"file://{CLAIMS_DIR}/{rest}" if scheme == "pvc" else uri
 
 
-def told_as_written(text: str) -> str:
-    """What a pod says, its paths on claims as a user writes them."""
+def as_written(text: str) -> str:
+    """A message of a pod, its paths on claims as a user writes them."""
     return text.replace(f"file://{CLAIMS_DIR}/", "pvc://").replace(f"{CLAIMS_DIR}/", "pvc://")
 
 

@@ -33,7 +33,7 @@ def merge_overlay(template: Object, job: Job, installation: Installation, contai
     merged = apply_overlay(template, overlay, container)
     require_none(check_overlay(overlay, merged, job.spec.topology, container), job)
     spec = merged["spec"]
-    # Pods of the host's network find no other pod by name unless they are told to ask the cluster's DNS.
+    # Pods of the host's network find no other pod by name unless their policy is to ask the cluster's DNS.
     dns = {"dnsPolicy": "ClusterFirstWithHostNet"} if spec.get("hostNetwork") and "dnsPolicy" not in spec else {}
     complete: Object = merged | {"spec": spec | dns}
     policy = installation.pod_policy

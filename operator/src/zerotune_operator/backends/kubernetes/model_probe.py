@@ -42,7 +42,7 @@ async def probe_model(
     known = owned.job_of("inspection")
     if known is not None and since is not None and created(known) < since:
         await cluster.client.delete(known)
-        return Awaited("ModelInspection", f"{model_uri} has changed and is looked at again")
+        return Awaited("ModelInspection", f"{model_uri} has changed and is read again")
     if known is None:
         wanted = await off_loop(render_inspection, job, model_uri, cluster.installation, owned.probes_failed)
         await owned.make(wanted)
@@ -77,7 +77,7 @@ async def _after_failure(
 
 
 def _seconds_since_end(view: ClusterView, now: datetime) -> float:
-    """For how long the pod has ended; of one that is gone, for how long its Job has existed."""
+    """For how long the pod has ended; of one that was deleted, for how long its Job has existed."""
     ended = [end for pod in view.pods if (end := pod_state.ended_at(pod)) is not None]
     since = max(ended) if ended else created(view.job) if view.job else now
     return (now - since).total_seconds()

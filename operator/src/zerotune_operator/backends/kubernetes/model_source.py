@@ -9,7 +9,7 @@ everything else              what a job of the namespace with the same model kno
                              `NAME-HASH-a-inspect` reads it in a pod, where claims and Secrets are
 
 Every rank compares the model with the shape that the plan was made for. Where that has changed meanwhile the attempt
-ends with ModelChanged, and before the next one the model is looked at itself.
+ends with ModelChanged, and before the next one the model is read itself.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Source(NamedTuple):
     uri: str
     """As a user writes it."""
     shape: ModelShape | None
-    """None: a pod has to look."""
+    """None: a pod has to read it."""
 
 
 def source_keys(key: Key, resource: Object) -> list[Key]:

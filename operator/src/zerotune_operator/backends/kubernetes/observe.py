@@ -12,7 +12,7 @@ from functools import reduce
 
 from zerotune_operator.api.status import OutputSummary, RootCause
 from zerotune_operator.backends.kubernetes import pod_state
-from zerotune_operator.backends.kubernetes.diagnosis import as_told, deleted, failure_of, gone_with_job
+from zerotune_operator.backends.kubernetes.diagnosis import deleted, deleted_with_job, failure_of, with_written_uris
 from zerotune_operator.backends.kubernetes.job_state import JobState
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.reports import Ending, read_ending
@@ -29,7 +29,7 @@ class ClusterView:
     """What is known of one Job. Pods may be whole, or as `pods.trim_pod` leaves them."""
 
     job: Object | None
-    """The batch/v1 Job. None: it is gone; of one that was just made it is what the API server answered."""
+    """The batch/v1 Job. None: it was deleted; of one that was just made it is what the API server answered."""
     pods: tuple[Object, ...]
     """Its pods that are there."""
     events: tuple[Object, ...] = ()
@@ -96,7 +96,7 @@ def _without_pod(view: ClusterView, job: JobState, index: int, host: str) -> Nod
     if job.succeeded(index):
         return NodeObservation(host, "ended", 0)
     if job.is_over(index):
-        failure = gone_with_job(f"the pod of {host}") if job.is_stopped else deleted(f"the pod of {host}")
+        failure = deleted_with_job(f"the pod of {host}") if job.is_stopped else deleted(f"the pod of {host}")
         return NodeObservation(host, "ended", failure.exit_code, failure=failure)
     if view.job is None or job.queued:
         return NodeObservation(host, "waiting")
@@ -108,7 +108,7 @@ def _ended(view: ClusterView, job: JobState, host: str, pod: Object) -> NodeObse
     return NodeObservation(
         host=host,
         state="ended",
-        exit_code=_exit_code(pod, spoken=failure is not None),
+        exit_code=_exit_code(pod, reported=failure is not None),
         ended_at=pod_state.ended_at(pod),
         failure=failure,
         progress=_progress(view, pod),
@@ -117,28 +117,30 @@ def _ended(view: ClusterView, job: JobState, host: str, pod: Object) -> NodeObse
     )
 
 
-def _exit_code(pod: Object, *, spoken: bool) -> int | None:
+def _exit_code(pod: Object, *, reported: bool) -> int | None:
     """As `NodeObservation` has it: a shell's 128 + N, of a launcher that left no message, is the signal N."""
     state = pod_state.terminated(pod)
     if state is None:
         return 0 if pod_state.phase(pod) == "Succeeded" else None
     code = int(state["exitCode"])
     killed = code - 128 in set(signal.Signals) and code != StoppedError.exit_code
-    return 128 - code if killed and not spoken else code
+    return 128 - code if killed and not reported else code
 
 
 def _progress(view: ClusterView, pod: Object) -> NodeProgress | None:
-    said = view.progress.get(pod_state.name(pod))
-    return said.model_copy(update={"failure": as_told(said.failure)}) if said and said.failure else said
+    known = view.progress.get(pod_state.name(pod))
+    if known is None or known.failure is None:
+        return known
+    return known.model_copy(update={"failure": with_written_uris(known.failure)})
 
 
 def _ending(pod: Object | None) -> Ending:
-    """The termination message of a pod that ended well; an empty one where it says something else."""
+    """The termination message of a pod that ended well; an empty one where it is something else."""
     return read_ending((pod_state.terminated(pod) or {}).get("message", "") if pod else "")
 
 
 def _completion(nodes: Sequence[NodeObservation], first: Object | None) -> Completion | None:
-    """What the rank that wrote the manifest says of it, once every node has ended."""
+    """What the rank that wrote the manifest reports of it, once every node has ended."""
     if any(node.state != "ended" for node in nodes):
         return None
     progress = nodes[0].progress

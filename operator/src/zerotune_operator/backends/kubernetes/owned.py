@@ -49,7 +49,7 @@ class OwnedObjects:
         self._known.probes_failed = number
 
     def job_of(self, component: Component, attempt: int | None = None) -> Object | None:
-        """The Job of an attempt, or that looks at the model, by its labels: names are made otherwise in other versions.
+        """The Job of an attempt, or that reads the model, by its labels: names are made otherwise in other versions.
         None where it is that of a resource that had this one's name before.
         """
         wanted = self._labels(component, attempt)

@@ -25,7 +25,7 @@ PLACE = ("spec", "backend", "kubernetes", "pod")
 """Where the overlay is in a job."""
 
 PATH = Path(__file__).with_name("pod_template.schema.json")
-_WORDS = {
+_TYPE_NAMES = {
     "string": "text",
     "integer": "a whole number",
     "number": "a number",
@@ -81,7 +81,7 @@ def _gpus(merged: Object, topology: Topology, container: str) -> Iterator[Proble
 
 def _problems(template: Object, *, complete: bool) -> Iterator[Problem]:
     for error in _validator(complete).iter_errors(template):
-        yield from _told(error)
+        yield from _problems_of(error)
 
 
 @cache
@@ -105,7 +105,7 @@ def _without_directives(value: Any) -> Any:
     return [_without_directives(item) for item in value] if isinstance(value, list) else value
 
 
-def _told(error: ValidationError) -> Iterator[Problem]:
+def _problems_of(error: ValidationError) -> Iterator[Problem]:
     place: manifest_yaml.Path = tuple(error.absolute_path)
     schema: Any = error.schema
     found: Any = error.instance
@@ -121,6 +121,6 @@ def _told(error: ValidationError) -> Iterator[Problem]:
         yield Problem((*place, missing), "is missing, and the API server requires it: give it")
     else:
         kinds: list[str] = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        words = " or ".join(_WORDS[kind] for kind in kinds)
+        types = " or ".join(_TYPE_NAMES[kind] for kind in kinds)
         remedy = "quote it" if "string" in kinds and isinstance(found, int | float) else "write it so"
-        yield Problem(place, f"is {json.dumps(found):.80}, must be {words}: {remedy}")
+        yield Problem(place, f"is {json.dumps(found):.80}, must be {types}: {remedy}")

@@ -16,7 +16,7 @@ _CONTAINER_STATUS = ("name", "state")
 
 
 def trim_pod(pod: Object) -> Object:
-    """The parts of a pod that say what became of it: a fifth of the whole, which matters with thousands of them."""
+    """The parts of a pod that show what became of it: a fifth of the whole, which matters with thousands of them."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     kept = trim_metadata(metadata)
     if annotations := some(metadata.get("annotations", {}), (INDEX_ANNOTATION,)):
@@ -43,27 +43,27 @@ def _container_status(one: Object) -> Object:
     return some(one, _CONTAINER_STATUS) | ({"state": states} if states else {})
 
 
-def _short(said: Object) -> Object:
-    """What the node or the container says, in bounds."""
-    return {name: text(value) if isinstance(value, str) else value for name, value in said.items()}
+def _short(state: Object) -> Object:
+    """What the node or the container reports, in bounds."""
+    return {name: text(value) if isinstance(value, str) else value for name, value in state.items()}
 
 
 def pod_facts(pod: Object | None) -> object:
-    """What a pod tells of how its job fares; equal for two versions of it that tell the same. A pod that has just been
-    made, or is on its way to a node that can start it, tells no more than one that is not there yet.
+    """What a pod shows of how its job fares; equal for two versions of it that show the same. A pod that has just been
+    made, or is on its way to a node that can start it, shows no more than one that is not there yet.
     """
     if pod is None:
         return ("Pending", False, [], [])
-    states = [_said(name, *state) for name, found in container_states(pod) for state in found.items()]
-    told = [
+    states = [_state_facts(name, *state) for name, found in container_states(pod) for state in found.items()]
+    conditions = [
         (found["type"], found["status"], found.get("reason"), found.get("message"))
         for found in pod["status"].get("conditions", ())
         if found["type"] in _TELLING and (found["type"], found["status"]) != ("PodScheduled", "True")
     ]
-    return (phase(pod), is_deleted(pod), [state for state in states if state], told)
+    return (phase(pod), is_deleted(pod), [state for state in states if state], conditions)
 
 
-def _said(name: str, kind: str, state: Object) -> object:
+def _state_facts(name: str, kind: str, state: Object) -> object:
     if kind == "waiting" and state.get("reason") in (None, "ContainerCreating", "PodInitializing"):
         return None
     return (name, kind, state.get("reason"), state.get("exitCode"))
@@ -76,8 +76,8 @@ def newer(one: Object, other: Object) -> Object:
 
 def index(pod: Object) -> int | None:
     """Its completion index; None for a pod of a Job that is not Indexed, or one that somebody else annotated."""
-    said: str = pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION, "")
-    return int(said) if said.isdecimal() and len(said) < 10 else None
+    value: str = pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION, "")
+    return int(value) if value.isdecimal() and len(value) < 10 else None
 
 
 def name(pod: Object) -> str:
@@ -164,7 +164,7 @@ def seconds_placed(pod: Object, now: datetime) -> float | None:
 
 
 def ended_at(pod: Object) -> datetime | None:
-    """When the launcher ended; where it did not say, when the pod's end was known."""
+    """When the launcher ended; where it is not known, when the pod's end was known."""
     finished = (terminated(pod) or {}).get("finishedAt")
     changed = [found.get("lastTransitionTime") for found in pod["status"].get("conditions", ())]
     known = finished or max((time for time in changed if time), default=None)
@@ -172,7 +172,7 @@ def ended_at(pod: Object) -> datetime | None:
 
 
 def is_lost(pod: Object) -> bool:
-    """Whether its machine is gone: its end was ordered for that, and nobody is there to report it."""
+    """Whether its machine is lost: its end was ordered for that, and nobody is there to report it."""
     if pod["status"].get("reason") == "NodeLost" or phase(pod) == "Unknown":
         return True
     disruption, ready = condition(pod, "DisruptionTarget"), condition(pod, "Ready")

@@ -1,4 +1,4 @@
-"""The pod templates: one that does a job's work, one that looks at its model. Pure."""
+"""The pod templates: one that does a job's work, one that reads the shape of its model. Pure."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ _USER = 65532
 """User and group of the images; volumes are given to the group."""
 
 _GRACE_SECONDS = 600
-"""How long a pod may take to save a checkpoint when it is told to stop; it ends as soon as it has. Weights and
+"""How long a pod may take to save a checkpoint when it is asked to stop; it ends as soon as it has. Weights and
 optimizer state of 70 billion parameters are 1 TB, which 16 pods write in that time at 100 MB/s each."""
 
-_LOOK_SECONDS = 30
+_PROBE_SECONDS = 30
 """The same for a pod that has nothing to save."""
 
 _IDENTITY = {
@@ -117,17 +117,17 @@ def inspection_template(job: Job, model_uri: str, installation: Installation) ->
     container = _container(job, installation, mounts, [Credentials(job.spec.model.credentials, [uri])])
     template = {
         "metadata": template_metadata(job, labels(job, "inspection")),
-        "spec": _spec(job, mounts, container, _LOOK_SECONDS),
+        "spec": _spec(job, mounts, container, _PROBE_SECONDS),
     }
     merged = merge_overlay(template, job, installation, CONTAINER)
     revision = ["--revision", job.spec.model.revision] if job.spec.model.revision else []
-    look = {
+    probe = {
         "command": [*_INIT, "zerotune-inspect", uri, "--claims", CLAIMS_DIR, *revision],
         "args": None,
         # With limits, as a quota of the namespace may want them.
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
     }
-    containers = [given(each | look) if each["name"] == CONTAINER else each for each in merged["spec"]["containers"]]
+    containers = [given(each | probe) if each["name"] == CONTAINER else each for each in merged["spec"]["containers"]]
     return merged | {"spec": merged["spec"] | {"containers": containers}}
 
 

@@ -132,7 +132,7 @@ def _indexed_job(plan: Plan, job: Job, installation: Installation) -> Object:
             "completions": nodes,
             "parallelism": nodes,
             # No pod is ever replaced by itself, be it preempted: ranks cannot join a running process group, so the
-            # attempt restarts as a whole. And a pod that fails does not take the others along, which have yet to say
+            # attempt restarts as a whole. And a pod that fails does not take the others along, which have yet to report
             # what they saw of it: that takes a limit for each index; the one for all is unlimited with it.
             "backoffLimitPerIndex": 0,
             "podReplacementPolicy": "Failed",

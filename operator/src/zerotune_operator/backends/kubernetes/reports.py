@@ -2,8 +2,8 @@
 
 A pod may run anything, so nothing in a report is trusted: numbers are finite and fit an API object, texts are short and
 without control characters, classes of failures are those that zerotune has. What is left can neither break a reconcile
-nor be rejected by the API server as part of a status. Where a result lies is not for a pod to say either: that is the
-job's `output.uri`.
+nor be rejected by the API server as part of a status. Nor does a pod report where a result lies: that is the job's
+`output.uri`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MAY_BE_NEGATIVE = frozenset({"loss", "evalLoss", "exitCode"})
 _CLASSES = frozenset(
     name for name, error in error_classes().items() if error.__module__.partition(".")[0] == "zerotune_trainer"
 )
-"""Those of the trainer: what the API server said, such as QuotaExceeded, is not for a pod to say."""
+"""Those of the trainer: what the API server reports, such as QuotaExceeded, is not for a pod to claim."""
 _CONTROLS = {code: None for code in (*range(32), 127, *range(128, 160)) if chr(code) not in "\n\t"}
 """They would reach the terminal of whoever reads the status."""
 
@@ -68,7 +68,7 @@ def read_failure(message: str) -> Failure | None:
 
 
 def read_ending(message: str) -> Ending:
-    """A termination message of a launcher that ended well; an empty one where it says something else."""
+    """A termination message of a launcher that ended well; an empty one where it is something else."""
     try:
         ending = Ending.model_validate(_read(message))
     except ValidationError:
@@ -76,9 +76,9 @@ def read_ending(message: str) -> Ending:
     return ending if ending.shape is None or _is_plausible(ending.shape) else Ending()
 
 
-def text(said: str) -> str:
+def text(value: str) -> str:
     """A text of a pod or of its node, in bounds; a long one keeps its beginning and its end."""
-    clean = said.translate(_CONTROLS)
+    clean = value.translate(_CONTROLS)
     half = TEXT_LIMIT // 2
     return clean if len(clean) <= TEXT_LIMIT else f"{clean[: half - 5]} ... {clean[-half:]}"
 
@@ -114,14 +114,14 @@ def _is_plausible_number(value: float, name: str) -> bool:
     return math.isfinite(value) and abs(value) <= largest and (value >= 0 or name in _MAY_BE_NEGATIVE)
 
 
-def _failure(said: Any) -> Any:
+def _failure(report: Any) -> Any:
     """A failure with a class and an exit code that zerotune has: others would name conditions, or count as success."""
-    if not isinstance(said, dict):
+    if not isinstance(report, dict):
         return None
-    code = said.get("exitCode")
-    name = said.get("class")
+    code = report.get("exitCode")
+    name = report.get("class")
     valid = isinstance(code, int) and 1 <= code <= 255
-    return said | {
+    return report | {
         "class": name if isinstance(name, str) and name in _CLASSES else InternalError.failure_class,
         "exitCode": code if valid else InternalError.exit_code,
     }

@@ -1,4 +1,4 @@
-"""What the scheduler says of a pod that fits nowhere, and the field that changes it. Pure.
+"""What the scheduler reports of a pod that fits nowhere, and the field that changes it. Pure.
 
 0/3 nodes are available: 1 Insufficient memory, 2 node(s) had untolerated taint(s). no new claims ..., preemption: ...
 """
@@ -32,23 +32,23 @@ _REASON_HINTS = {
 }
 
 
-def scheduling_reasons(said: str) -> str:
+def scheduling_reasons(message: str) -> str:
     """The scheduler's reasons, without what it adds about preemption: `no node takes the pod (3 nodes): 3 ...`."""
-    found = _REASONS.match(said)
+    found = _REASONS.match(message)
     if not found:
-        return f"no node takes the pod: {said}"
+        return f"no node takes the pod: {message}"
     return f"no node takes the pod (of {found['nodes']}): {_TAIL.sub('', found['reasons']).rstrip('.')}"
 
 
-def short_resources(said: str) -> list[str]:
+def short_resources(message: str) -> list[str]:
     """The resources of which there is too little, by name: `nvidia.com/gpu`, `memory`."""
-    return sorted(set(_SHORT.findall(_TAIL.sub("", said))))
+    return sorted(set(_SHORT.findall(_TAIL.sub("", message))))
 
 
-def scheduling_hint(said: str) -> str:
-    """What to change so that the pod fits, every reason in turn."""
-    resources = [_resource_hint(resource) for resource in short_resources(said)]
-    others = [hint for reason, hint in _REASON_HINTS.items() if reason in said]
+def scheduling_hint(message: str) -> str:
+    """What to change so that the pod fits, for every reason."""
+    resources = [_resource_hint(resource) for resource in short_resources(message)]
+    others = [hint for reason, hint in _REASON_HINTS.items() if reason in message]
     return "; ".join([*resources, *others]) or "see `kubectl describe pod`, and the nodes of the cluster"
 
 

@@ -50,7 +50,7 @@ _MOUNTS = (
 )
 _MOUNT_HINT = "see that the volume can be attached to and mounted on this node"
 _PASSES = re.compile(r"failed to sync (configmap|secret) cache")
-"""What a kubelet says of every other pod while it gets going."""
+"""What a kubelet reports of every other pod while it gets going."""
 # What comes before the answer of the registry, and the port that the question came from: both change with every try.
 _PULL_PREAMBLE = re.compile(
     r'^Back-off pulling image "[^"]*"(: ErrImagePull: )?'

@@ -138,7 +138,7 @@ class JobFolder:
             if _lock(descriptor, fcntl.LOCK_EX) and _is_open_file(path, descriptor):
                 return descriptor
             os.close(descriptor)
-            # `zerotune status` holds the lock for an instant when it looks: hence the patience.
+            # `zerotune status` holds the lock for an instant when it reads it: hence the patience.
             if time.monotonic() > deadline:
                 raise self._runs_already()
             time.sleep(0.05)

@@ -63,5 +63,5 @@ def _command(launcher: str, folder: AttemptFolder, node: int, host: str) -> tupl
 def _environment(devices: Sequence[str], ranks: range) -> dict[str, str]:
     if not devices:
         return {}
-    # CUDA counts the fastest first unless it is told to count as nvidia-smi does.
+    # CUDA counts the fastest first unless it is set to count as nvidia-smi does.
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(devices[rank] for rank in ranks)}

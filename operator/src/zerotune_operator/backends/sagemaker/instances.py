@@ -82,7 +82,7 @@ def gpu_types() -> list[str]:
 
 
 def describe(name: str) -> str:
-    """An instance of a type in words."""
+    """An instance of a type as text."""
     known = instance_type(name)
     if known is None:
         return "zerotune has no figures of this type; topology says what it has"
