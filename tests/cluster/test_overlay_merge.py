@@ -19,6 +19,7 @@ from tests.unit.kubernetes.rendering import tuned
 from zerotune_devtools import cluster
 from zerotune_devtools.harness.api_server import ApiServer, Object, RejectedError
 from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, merge
+from zerotune_trainer.errors import ConfigurationError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 TEMPLATE = tuned(topology={"nodes": 2, "gpusPerNode": 2, "cpu": "2", "memory": "8Gi"}).job["spec"]["template"]
@@ -152,6 +153,7 @@ DIRECTED = some(
     metadata=some(labels=st.dictionaries(WORDS, st.none() | WORDS), annotations=st.none()),
     spec=some(
         nodeSelector=st.none() | st.just({"$patch": "delete"}),
+        affinity=st.none() | st.just({"$patch": "delete"}),
         tolerations=st.none(),
         terminationGracePeriodSeconds=st.none(),
         securityContext=st.none()
@@ -194,6 +196,22 @@ def test_null_and_directives_do_what_a_strategic_merge_patch_does(ask: Ask, patc
     server = _outcome(lambda: ask("PATCH", "dryRun=All", patch, STRATEGIC))
     ours = _outcome(lambda: ask("POST", "dryRun=All", merge(TEMPLATE, patch), "application/json"))
     assert ours == server
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"nodeSelector": {"$patch": "replace", "pool": "gpu"}},
+        {"affinity": {"$patch": "replace", "podAntiAffinity": {}}},
+        {"imagePullSecrets": [{"name": "a", "$patch": "replace"}, {"name": "b"}]},
+    ],
+)
+def test_what_the_api_server_would_drop_without_a_word_is_rejected(ask: Ask, spec: Object) -> None:
+    ((field, value),) = spec.items()
+    answer = ask("PATCH", "dryRun=All", {"spec": spec}, STRATEGIC)["spec"]
+    assert answer.get(field, []) == (value[1:] if isinstance(value, list) else [])
+    with pytest.raises(ConfigurationError, match=rf"spec.{field} has "):
+        merge(TEMPLATE, {"spec": spec})
 
 
 def _with_images(patch: Object) -> Object:

@@ -27,9 +27,7 @@ _NAMES = st.sampled_from(["trainer", "cache", "tmp", "job", "HOME", "a", "b"])
 
 
 def _items(key: str, value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    item = st.fixed_dictionaries(
-        {key: _NAMES}, optional={"one": value, "two": value, "$patch": st.sampled_from(["merge", "replace"])}
-    )
+    item = st.fixed_dictionaries({key: _NAMES}, optional={"one": value, "two": value, "$patch": st.just("merge")})
     removed = st.fixed_dictionaries({key: st.sampled_from(["a", "b", "cache"]), "$patch": st.just("delete")})
     # An entry that a patch names twice is its author's riddle: the API server takes any of the answers.
     return st.lists(item | removed, max_size=3, unique_by=lambda entry: str(entry[key]))
@@ -142,6 +140,25 @@ def test_directives_delete_and_replace() -> None:
     assert spec["securityContext"] == {"runAsNonRoot": True}
     assert [each["name"] for each in container["env"]] == ["HOME", "HF_HOME", *IDENTITY]
     assert container["volumeMounts"] == [{"name": "own", "mountPath": "/own"}]
+
+
+ABSENT = ["nodeSelector", "affinity", "dnsConfig"]
+
+
+@pytest.mark.parametrize("field", ABSENT)
+def test_a_directive_about_what_is_not_there_adds_nothing(field: str) -> None:
+    """The API server drops such a field: replaced by fields of the user's, these would be lost without a word."""
+    assert field not in merge({"spec": {}}, {"spec": {field: {"$patch": "delete"}}})["spec"]
+    with pytest.raises(
+        ConfigurationError, match=rf"spec.{field} has \$patch: replace, and the pod has nothing"
+    ) as found:
+        merge({"spec": {}}, {"spec": {field: {"$patch": "replace", "a": "b"}}})
+    assert "leave `$patch: replace` out" in found.value.hint
+
+
+def test_an_item_that_would_replace_its_list_and_be_lost_is_rejected() -> None:
+    with pytest.raises(ConfigurationError, match=r"spec.volumes has the item .* which the API server drops"):
+        patched("spec: {volumes: [{name: cache, $patch: replace, nfs: {server: s, path: /p}}]}")
 
 
 def test_tolerations_are_replaced_as_a_whole() -> None:

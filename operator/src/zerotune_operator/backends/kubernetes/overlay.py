@@ -3,7 +3,8 @@
 As `kubectl patch --type strategic` does it: objects are merged, null takes a field away, a list is replaced as a whole
 but for those below, whose items are merged where they have the same keys. An item with `$patch: delete` takes that item
 away, an item `{$patch: replace}` lets the other ones replace the list; `$patch: replace` in an object makes it replace
-ours; `$retainKeys` names what an object keeps. New items come after ours, in the order they were given.
+ours; `$retainKeys` names what an object keeps. New items come after ours, in the order they were given. What the API
+server would drop without a word is rejected.
 """
 
 from __future__ import annotations
@@ -111,8 +112,19 @@ def merge(original: Object, patch: Object, path: str = "") -> Object:
         elif name not in ("$patch", "$retainKeys"):
             where = f"{path}.{name}".removeprefix(".")
             _require(not name.startswith("$"), where, "is no directive known here", "use $patch or $retainKeys")
-            merged[name] = _merge_value(merged.get(name), value, where)
+            if name in merged or not _is_idle(value, where):
+                merged[name] = _merge_value(merged.get(name), value, where)
     return merged
+
+
+def _is_idle(value: Any, path: str) -> bool:
+    """Whether a value that stands where we have nothing is a directive. The API server drops it whole, also what is to
+    replace ours.
+    """
+    directive = value.get("$patch") if isinstance(value, dict) else None
+    nothing = "has $patch: replace, and the pod has nothing there that it could replace"
+    _require(directive != "replace", path, nothing, "leave `$patch: replace` out: the fields are taken without it")
+    return directive == "delete"
 
 
 def _merge_value(original: Any, patch: Any, path: str) -> Any:
@@ -144,6 +156,8 @@ def _merge_items(original: list[Object], patch: Any, keys: tuple[str, ...], path
         identity = _identity_of(item, keys) if isinstance(item, dict) else (None,)
         named = all(isinstance(part, str | int) for part in identity)
         _require(named, path, f"has the item {item!r:.80} without {named_by}", f"say which one it is by its {named_by}")
+        alone = "write {$patch: replace} as an item of its own to replace the list, or $retainKeys in this one"
+        _require(item.get("$patch") != "replace", path, f"has the item {item!r:.80}, which the API server drops", alone)
         before = merged.get(identity, {})
         if item.get("$patch") == "delete":
             merged.pop(identity, None)
