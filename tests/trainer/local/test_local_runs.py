@@ -149,9 +149,11 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
 
 
 def test_a_student_learns_what_its_teacher_answered(workplace: Workplace, material: Path, tmp_path: Path) -> None:
-    """Of the teacher's folder, which also has metrics, results, a report and a manifest, the records alone are read."""
-    model, questions = ({"uri": (material / name).as_uri()} for name in ("model", "questions.jsonl"))
-    teacher = {"model": model, "data": {"uris": [questions["uri"]]}, "generation": {"maxNewTokens": 4}}
+    """Of the teacher's folder, which also has metrics, results, a report and a manifest, the records alone are read,
+    and of these the ones that have an answer."""
+    model, questions = {"uri": (material / "model").as_uri()}, tmp_path / "questions.jsonl"
+    questions.write_text('{"prompt": null}\n' + (material / "questions.jsonl").read_text() + "not JSON\n")
+    teacher = {"model": model, "data": {"uris": [questions.as_uri()]}, "generation": {"maxNewTokens": 4}}
     columns = {"prompt": "prompt", "completion": "generation"}
     student = {
         "method": "sft",
@@ -173,6 +175,8 @@ def test_a_student_learns_what_its_teacher_answered(workplace: Workplace, materi
     status = workplace.home.job("FineTuneJob", "student").read_status()
     assert status.data_uris == {"data.train": answers.as_uri()}
     assert (status.progress and status.progress.step) == 3, "15 answers, 5 at once"
+    results = json.loads((workplace.home.job("FineTuneJob", "student").output / "results.json").read_text())
+    assert (results["counts"]["train"]["records"], results["counts"]["train"]["failedRecords"]) == (17, 2)
 
 
 def test_bad_data_ends_with_its_exit_code_and_says_where(workplace: Workplace, material: Path, tmp_path: Path) -> None:

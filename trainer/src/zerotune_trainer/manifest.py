@@ -41,6 +41,8 @@ class Manifest(Settings):
     files: list[ManifestFile]
     data_digest: str | None = None
     """Of the rows that a checkpoint was written over."""
+    error_column: str | None = None
+    """Column by which a record of an InferenceJob says why it has no text."""
 
     def encoded(self) -> bytes:
         """What `manifest.json` holds."""

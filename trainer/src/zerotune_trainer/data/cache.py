@@ -33,8 +33,10 @@ def cached_rows(cache_dir: Path, key: str, build: Callable[[Path], None]) -> tup
 
 
 def content_key(files: list[DataFile], cache_dir: Path) -> str:
-    """Stands for what the files hold: sha256 of local files, size and ETag of those on S3."""
-    return digest([(file.format, file.split, [_content(part, cache_dir) for part in file.parts]) for file in files])
+    """Stands for what the files hold: sha256 of local files, size and ETag of those on S3, and how they are read."""
+    contents = [[_content(part, cache_dir) for part in file.parts] for file in files]
+    how = [(file.format, file.split, file.error_column) for file in files]
+    return digest(list(zip(how, contents, strict=True)))
 
 
 def model_key(folder: Path, cache_dir: Path) -> str:

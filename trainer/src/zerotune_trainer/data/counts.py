@@ -17,8 +17,10 @@ class SplitCounts(Settings):
     loss_tokens: int
     """Tokens that count in the loss."""
     skipped_records: int = 0
-    """Records left out because they were too long. Where `data.validationFraction` divides the records, those skipped
-    and truncated are counted with the train part."""
+    """Records left out because they were too long. Where `data.validationFraction` divides the records, those skipped,
+    failed and truncated are counted with the train part."""
+    failed_records: int = 0
+    """Records left out because the InferenceJob that wrote them has an error in place of a text."""
     truncated_records: int = 0
     """Records of which the end or the beginning was cut off."""
     dropped_tokens: int = 0

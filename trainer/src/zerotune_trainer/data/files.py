@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from pydantic import ValidationError
+
 from zerotune_trainer import storage
 from zerotune_trainer.config.data import Records
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
-from zerotune_trainer.manifest import METRICS_NAME, OWNER_NAME
+from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, OWNER_NAME, Manifest
 from zerotune_trainer.storage import Location, StoredFile
 
 Format = Literal["jsonl", "parquet", "csv", "txt", "datasets"]
@@ -37,6 +39,8 @@ class DataFile:
     format: Format
     parts: tuple[StoredFile, ...]
     split: str | None = None
+    error_column: str | None = None
+    """Column by which a record says why it has no text, where an InferenceJob wrote the file."""
 
     @property
     def name(self) -> str:
@@ -77,7 +81,10 @@ def _resolve(uri: str, records: Records, cache_dir: Path) -> list[DataFile]:
             f"{uri} holds no records: {_some_names(listed)} belong to the job that wrote the folder",
             "an InferenceJob's records are in the files part-*; a FineTuneJob's output is a model",
         )
-    return [DataFile(file.uri, _format(file, records), (file,)) for file in stored]
+    columns = {folder: _error_column(folder) for folder in {_folder_of(file) for file in stored}}
+    return [
+        DataFile(file.uri, _format(file, records), (file,), error_column=columns[_folder_of(file)]) for file in stored
+    ]
 
 
 def _is_datasets_folder(location: Location) -> bool:
@@ -94,6 +101,21 @@ def _is_a_jobs_own(file: StoredFile) -> bool:
         if above.endswith("/") or storage.is_file(storage.locate(f"{above}/{OWNER_NAME}")):
             return not above.endswith("/")
     return False
+
+
+def _folder_of(file: StoredFile) -> str:
+    return file.uri.rpartition("/")[0]
+
+
+def _error_column(folder: str) -> str | None:
+    """What the manifest of a finished InferenceJob says of its records; None of any other folder."""
+    manifest = storage.locate(f"{folder}/{MANIFEST_NAME}")
+    if folder.endswith("/") or not storage.is_file(manifest):
+        return None
+    try:
+        return Manifest.model_validate_json(storage.read_bytes(manifest.uri)).error_column
+    except ValidationError:
+        return None
 
 
 def _some_names(files: list[StoredFile]) -> str:

@@ -188,8 +188,9 @@ class _Preparation:
                     "see data.loss and the columns that data.columns names",
                 )
             counts.idle_blocks, counts.idle_tokens = blocks.blocks, blocks.tokens
-            counts.records = (len(rows) if chosen is None else int(chosen.sum())) + losses.skipped_records
-            for name in ("skipped_records", "truncated_records", "dropped_tokens"):
+            rows_in = len(rows) if chosen is None else int(chosen.sum())
+            counts.records = rows_in + losses.skipped_records + losses.failed_records
+            for name in ("skipped_records", "failed_records", "truncated_records", "dropped_tokens"):
                 setattr(counts, name, getattr(losses, name))
             write_counts(folder, counts)
 

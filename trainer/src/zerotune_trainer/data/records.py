@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from zerotune_trainer.config.data import Records
 from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.data.readers import Record, read_file
 from zerotune_trainer.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 
 def read_records(records: Records, cache_dir: Path) -> Iterator[Record]:
@@ -36,6 +39,43 @@ def read_files(files: Iterable[DataFile]) -> Iterator[Record]:
             yield record
     if record is None:
         raise DataError(f"no record in {brief(names)}", "the files are empty: give files that hold records")
+
+
+class AnsweredRecords:
+    """The records of files as they pass, without those by which an InferenceJob says why it has no text for them."""
+
+    def __init__(self, files: Sequence[DataFile]) -> None:
+        self._files = files
+        self._columns = {file.name: file.error_column for file in files}
+        self.failed = 0
+        """How many have been left out so far."""
+
+    def __iter__(self) -> Iterator[Record]:
+        """The records, in order.
+
+        Raises:
+            DataError: as `read_files` says, or all have been left out.
+        """
+        last, kept = "", 0
+        for record in read_files(self._files):
+            column = self._columns[record.file]
+            error = record.values.get(column) if column else None
+            if error is None:
+                kept += 1
+                yield record
+            else:
+                self.failed += 1
+                last = f"{record.location}: {error!s:.200}"
+        if not kept:
+            names = brief([file.name for file in self._files])
+            raise DataError(
+                f"all {self.failed} records of {names} have an error in place of a text, the last one {last}",
+                "correct the InferenceJob that wrote them, and run it again",
+            )
+        if self.failed:
+            _log.warning(
+                "%d of %d records have an error in place of a text, and are left out", self.failed, self.failed + kept
+            )
 
 
 def brief(names: list[str]) -> str:

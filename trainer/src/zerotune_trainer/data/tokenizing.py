@@ -13,7 +13,7 @@ from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.parallel import Tokenize, tokenize_in_parallel
 from zerotune_trainer.data.processing import Process, load_processing
 from zerotune_trainer.data.readers import Record
-from zerotune_trainer.data.records import brief, read_files
+from zerotune_trainer.data.records import AnsweredRecords, brief
 from zerotune_trainer.data.tokens import Rows
 from zerotune_trainer.errors import DataError
 
@@ -38,7 +38,8 @@ def tokenize_files(
         InputMissingError, ConfigurationError, OutOfMemoryError, TemporaryError: as `prepare` says.
     """
     process = load_processing(data.processing)
-    records = read_files(files)
+    answered = AnsweredRecords(files)
+    records = iter(answered)
     first = next(records)
     tokenize = make_tokenizer(process(first), process)
     total = Rows()
@@ -54,7 +55,8 @@ def tokenize_files(
         folder,
         counts.model_copy(
             update={
-                "records": total.records,
+                "records": total.records + answered.failed,
+                "failed_records": answered.failed,
                 "skipped_records": total.skipped,
                 "truncated_records": total.truncated,
                 "dropped_tokens": total.dropped_tokens,

@@ -157,6 +157,7 @@ def write_results(ownership: Ownership, config: InferConfig, markers: Sequence[M
         job=config.job,
         config_digest=config.digest(),
         step=results.records,
+        error_column=config.output_format.error_column,
         files=[
             *(_described(name, content) for name, content in contents.items()),
             *(marker.file for marker in markers),
