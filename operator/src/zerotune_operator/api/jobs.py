@@ -38,6 +38,10 @@ class Metadata(Settings):
     """Name of the job. At most 52 characters, so that the names of its pods fit into a DNS label."""
     namespace: str = "default"
     """Namespace of the job."""
+    labels: dict[str, str] = Field(default={})
+    """Labels of the resource. Those of its pods: `backend.kubernetes.metadata`."""
+    annotations: dict[str, str] = Field(default={})
+    """Annotations of the resource."""
     uid: str = ""
     """Set by the API server; the local backend makes one."""
     creation_timestamp: Annotated[datetime | None, BeforeValidator(_time)] = None

@@ -18,6 +18,9 @@ from zerotune_operator.api.problems import find_changes, find_problems, validate
 from zerotune_trainer.config.base import is_bounded
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
+_LISTS = ("List", *(f"{kind}List" for kind in KINDS))
+_WRITE_ITEMS = "write a list of jobs, each of which begins with a dash"
+
 _MOST_LEVELS, _MOST_VALUES = 48, 30_000
 """Of a field of a spec. Objects of any shape in it have narrower limits (`config.base.JsonObject`)."""
 
@@ -117,14 +120,25 @@ def _read(path: Path) -> str:
 def _items(document: Document) -> Iterator[Document]:
     """The items of a List (`kubectl get -o yaml` writes one), as documents of their own; else the document itself."""
     value = document.value
-    if document.problems or not isinstance(value, dict) or value.get("kind") != "List":
+    if document.problems or not isinstance(value, dict) or value.get("kind") not in _LISTS:
         yield document
         return
     items = value.get("items")
-    for index, item in enumerate(items if isinstance(items, list) else []):
+    if not isinstance(items, list):
+        found = "is missing" if items is None else f"is {items!r:.80}"
+        yield Document(problems=[_placed(document, Problem(("items",), f"{found}: {_WRITE_ITEMS}"))])
+        return
+    for index, item in enumerate(items):
         place: Place = ("items", index)
         lines = {path[2:]: line for path, line in document.lines.items() if path[:2] == place}
-        yield Document(item, lines)
+        yield from _items(Document(_typed(item, value), lines))
+
+
+def _typed(item: Any, listed: dict[str, Any]) -> Any:
+    """An item with the kind that a list of one kind says for all of them."""
+    kind = listed["kind"].removesuffix("List")
+    version = {"apiVersion": listed.get("apiVersion"), "kind": kind}
+    return version | item if kind in KINDS and isinstance(item, dict) else item
 
 
 def _require_bounded(manifest: dict[str, Any]) -> None:
@@ -155,8 +169,12 @@ def _is_ours(value: Any) -> bool:
 
 def _problems(document: Document) -> list[Problem]:
     found = document.problems or (_schema_problems(document.value) if _is_ours(document.value) else [])
-    placed = [problem if problem.line else replace(problem, line=_line(document, problem)) for problem in found]
+    placed = [_placed(document, problem) for problem in found]
     return sorted(placed, key=lambda problem: problem.line or 0)
+
+
+def _placed(document: Document, problem: Problem) -> Problem:
+    return problem if problem.line else replace(problem, line=_line(document, problem))
 
 
 def _line(document: Document, problem: Problem) -> int | None:

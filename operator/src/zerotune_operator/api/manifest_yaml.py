@@ -92,13 +92,21 @@ def read_documents(text: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        remedy = ": YAML is indented with spaces, replace the tab" if "'\\t'" in what else ""
+        remedy = _remedy_for_syntax(what, text.splitlines()[max(mark.line - 1, 0) : mark.line + 1] if mark else [])
         yield Document(problems=[Problem((), f"this is not YAML: {what}{remedy}", mark.line + 1 if mark else None)])
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         yield Document(
             problems=[Problem((), f"this is not YAML: character #x{error.character:04x} is not allowed", line)]
         )
+
+
+def _remedy_for_syntax(what: str, lines: list[str]) -> str:
+    if "'\\t'" in what:
+        return ": YAML is indented with spaces, replace the tab"
+    if any("\u00a0" in line for line in lines):
+        return ": there is a no-break space, as web pages have: write plain spaces"
+    return ""
 
 
 class _Reader:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from zerotune_operator.api.cel import broken_rules
-from zerotune_operator.api.fields import all_fields, field_at, fields_of, part_of
+from zerotune_operator.api.fields import field_at, fields_of, part_of
 from zerotune_operator.api.manifest_yaml import Path, Problem, path_text
 from zerotune_operator.api.quantity import PATTERN as QUANTITY_PATTERN
 from zerotune_operator.api.quantity import RULE as QUANTITY_RULE
-from zerotune_operator.api.remedies import remedy_for_pattern, remedy_for_type
+from zerotune_operator.api.remedies import remedy_for_choice, remedy_for_name, remedy_for_pattern, remedy_for_type
+from zerotune_operator.api.suggestions import fields_at, suggest_field
 from zerotune_operator.api.support import BackendName, unsupported
 from zerotune_trainer.config.base import Rule, Settings
 
@@ -139,7 +138,7 @@ def _place(value: Any, details: ErrorDetails) -> Path:
 def _message(model: type[Settings], place: Path, details: ErrorDetails, context: dict[str, Any]) -> str:
     kind, found = details["type"], details["input"]
     if kind == "extra_forbidden":
-        return f"is not a field of {path_text(place[:-1]) or model.__name__}: {_suggest_field(model, place)}"
+        return f"is not a field of {path_text(place[:-1]) or model.__name__}: {suggest_field(model, place)}"
     description = _description(model, place)
     if kind == "missing":
         generated = place == ("metadata", "name") and "generateName" in found
@@ -148,10 +147,12 @@ def _message(model: type[Settings], place: Path, details: ErrorDetails, context:
     if kind == "literal_error":
         return _choice_message(found, context)
     if kind in _WANTED:
-        remedy = remedy_for_type(kind, str(place[-1]), found, _fields_at(model, place))
+        remedy = remedy_for_type(kind, str(place[-1]), found, fields_at(model, place))
         return f"is {_shown(found)}, must be {_WANTED[kind]}{f': {remedy}' if remedy else ''}"
     if kind in _BOUNDS:
-        return f"is {_shown(found)}, must be {_BOUNDS[kind][0].format(**context)}: {description}"
+        remedy = remedy_for_name(found) if kind == "string_too_long" and place[-1] == "name" else ""
+        rule = _BOUNDS[kind][0].format(**context)
+        return f"is {_shown(found)}, must be {rule}: {f'{remedy}. ' if remedy else ''}{description}"
     if kind == "string_pattern_mismatch":
         names = [name for name in place if isinstance(name, str)]
         remedy = remedy_for_pattern(names[-1], found)
@@ -164,8 +165,9 @@ def _message(model: type[Settings], place: Path, details: ErrorDetails, context:
 
 def _choice_message(found: Any, context: dict[str, Any]) -> str:
     choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
-    close = get_close_matches(str(found), choices, n=1)
-    return f"is {_shown(found)}, must be one of {', '.join(choices)}" + (f"; did you mean {close[0]}?" if close else "")
+    rule = f"is {_shown(found)}, must be one of {', '.join(choices)}"
+    remedy = remedy_for_choice(found, choices)
+    return f"{rule}; {remedy}" if remedy else rule
 
 
 def _shown(value: Any) -> str:
@@ -193,27 +195,3 @@ _VALUES: tuple[tuple[type | tuple[type, ...], str], ...] = (
 def _description(model: type[Settings], place: Path) -> str:
     info = field_at(model, place)
     return " ".join((info.description if info and info.description else "see `zerotune explain`").split())
-
-
-def _suggest_field(model: type[Settings], place: Path) -> str:
-    names, name = _fields_at(model, place[:-1]), str(place[-1])
-    bare = {_bare(known): known for known in names}
-    if _bare(name) in bare:
-        return f"did you mean {bare[_bare(name)]}?"
-    longer = [known for known in names if known.startswith(name) and len(name) > 2]
-    elsewhere = [path_text(path) for path in all_fields(model) if path[-1] == name]
-    close = [bare[match] for match in get_close_matches(_bare(name), bare, n=1)]
-    found = longer or elsewhere or close
-    return f"did you mean {found[0]}?" if found else f"it has {', '.join(sorted(names))}"
-
-
-def _fields_at(model: type[Settings], place: Path) -> dict[str, FieldInfo]:
-    """The fields of the part at a place below `model`; none where it is a value."""
-    field = field_at(model, place)
-    part = model if not place else part_of(field) if field else None
-    return fields_of(part) if part else {}
-
-
-def _bare(name: str) -> str:
-    """A name without its way of writing: `learning_rate` is `learningRate`."""
-    return name.replace("_", "").lower()

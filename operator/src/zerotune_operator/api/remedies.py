@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
+from difflib import get_close_matches
 from typing import Any
 
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"^(\d{1,9})([smhd])$")
-_SIZE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*([kKMGTPE])i?[bB]?$")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION_PART = r"(\d{1,9})\s*([smhdw])(?:ec|in|our|ay|eek)?(?:ond|ute)?s?\s*"
+_SIZE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE])i?B?$", re.IGNORECASE)
 _PLAIN = re.compile(r"^([-+]?[0-9.]+([eE][-+]?[0-9]+)?|true|false)$", re.IGNORECASE)
+_TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _NAME_CHARACTERS = 52
+_MAIN_FIELDS = ("uris", "uri", "secretName")
+"""The field of a part that its short form is meant for."""
+_ADAPTERS = ("lora", "qlora", "dora", "peft", "adapter")
+_HUB = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)/?(?:tree/main/?)?$")
+_REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
-def remedy_for_type(kind: str, field: str, found: Any, fields: Mapping[str, Any]) -> str:
+def remedy_for_type(kind: str, field: str, found: Any, fields: Collection[str]) -> str:
     """What to write in place of a value of another type; empty where there is nothing to say.
 
     Args:
@@ -26,21 +34,25 @@ def remedy_for_type(kind: str, field: str, found: Any, fields: Mapping[str, Any]
         return "give a value, or leave the field out"
     match kind:
         case "string_type":
-            return _remedy_for_text(found)
-        case "int_type" | "float_type" | "bool_type" if isinstance(found, str):
-            return _remedy_for_number(field, found)
-        case "list_type" if not isinstance(found, dict):
+            return _remedy_for_text(field, found)
+        case "int_type" | "float_type" | "bool_type" | "int_from_float":
+            return _remedy_for_number(kind, field, found)
+        case "list_type" if isinstance(found, dict):
+            return "write a list: each of its items begins with a dash"
+        case "list_type":
             return f"write it as a list: [{found}]"
         case "dict_type" | "model_type" if fields:
-            return f"write its fields, which are {', '.join(fields)}"
+            return _remedy_for_part(found, fields)
     return ""
 
 
-def _remedy_for_text(found: Any) -> str:
+def _remedy_for_text(field: str, found: Any) -> str:
     if isinstance(found, bool):
         return "write it in quotes (YAML reads yes, no, on and off as true and false)"
     if isinstance(found, int | float):
-        return "write it in quotes"
+        if field == "priorityClass":
+            return "write the name of a PriorityClass, which has the number (kubectl get priorityclasses)"
+        return f"write it with its unit, as in {found}Gi" if field == "memory" else "write it in quotes"
     if isinstance(found, dict) and len(found) == 1 and isinstance(name := next(iter(found.values())), str):
         return f"write {name} alone"
     if isinstance(found, list) and len(found) == 1:
@@ -48,28 +60,67 @@ def _remedy_for_text(found: Any) -> str:
     return ""
 
 
-def _remedy_for_number(field: str, found: str) -> str:
-    duration = _DURATION.match(found)
-    if duration and field.endswith("Seconds"):
-        return f"write it in seconds: {int(duration[1]) * _UNIT_SECONDS[duration[2]]}"
-    return "write it without quotes" if _PLAIN.match(found) else ""
+def _remedy_for_number(kind: str, field: str, found: Any) -> str:
+    if isinstance(found, float) and math.isfinite(found):
+        return f"write {math.floor(found)} or {math.ceil(found)}"
+    if not isinstance(found, str):
+        return ""
+    if "Seconds" in field and re.fullmatch(f"({_DURATION_PART})+", found.lower()):
+        parts = re.findall(_DURATION_PART, found.lower())
+        return f"write it in seconds: {sum(int(count) * _UNIT_SECONDS[unit] for count, unit in parts)}"
+    if kind == "bool_type" and found.lower() in _TRUTH:
+        return f"write {_TRUTH[found.lower()]}"
+    if _PLAIN.match(found):
+        return "write it without quotes"
+    return "" if kind == "bool_type" else "write it in digits"
+
+
+def _remedy_for_part(found: Any, fields: Collection[str]) -> str:
+    """The field for which a text, or a list of them, stands; else all that there are."""
+    main = next((name for name in _MAIN_FIELDS if name in fields), None)
+    items = found if isinstance(found, list) else [found]
+    alone = [next(iter(item.values())) if isinstance(item, dict) and len(item) == 1 else item for item in items]
+    texts = [item for item in alone if isinstance(item, str)]
+    if main and len(texts) == len(items) and (main == "uris" or len(texts) == 1):
+        value = f"[{', '.join(texts)}]" if main == "uris" else texts[0]
+        return f"write {main}: {value} below it"
+    return f"write its fields, which are {', '.join(fields)}"
+
+
+def remedy_for_choice(found: Any, choices: list[str]) -> str:
+    """Which of the choices is meant by a value that is none; empty where there is nothing to say."""
+    if str(found) in choices:
+        return f"write it {'without' if isinstance(found, str) else 'in'} quotes"
+    if str(found).lower() in _ADAPTERS and "sft" in choices:
+        return "set spec.adapter to train an adapter, by any of these methods"
+    close = get_close_matches(str(found).lower(), choices, n=1)
+    return f"did you mean {close[0]}?" if close else ""
 
 
 def remedy_for_pattern(field: str, found: str) -> str:
     """What to write in place of a text that a pattern does not match; empty where there is nothing to say."""
-    if found.startswith(("http://", "https://")):
-        return "download the file, and name it as s3://, pvc:// or file://"
-    if field == "uri" and re.fullmatch(r"[\w.-]+/[\w.-]+", found):
-        return f"a model of the Hugging Face Hub is hf://{found}"
     if size := _SIZE.match(found):
         unit = size[2].upper()
         return f"write {size[1]}{'k' if unit == 'K' else unit} (units of 1000) or {size[1]}{unit}i (units of 1024)"
-    if field.lower().endswith("name") or field in ("fromFineTuneJob", "priorityClass", "queue"):
-        return _remedy_for_name(found)
+    if field in ("uri", "uris", "file"):
+        return _remedy_for_uri(field, found)
+    if field.lower().endswith("name") or field in ("fromFineTuneJob", "fromInferenceJob", "priorityClass", "queue"):
+        return remedy_for_name(found)
     return ""
 
 
-def _remedy_for_name(found: str) -> str:
+def _remedy_for_uri(field: str, found: str) -> str:
+    if field == "uri" and (hub := _HUB.match(found)):
+        return f"a model of the Hugging Face Hub is hf://{hub[1]}"
+    if field == "uri" and _REPOSITORY.match(found):
+        return f"a model of the Hugging Face Hub is hf://{found}, a folder of this machine file://{found}"
+    scheme, separator, _ = found.partition("://")
+    if separator and scheme not in ("s3", "pvc", "file", "hf"):
+        return "copy it to where the job can read it, and name it as s3://, pvc:// or file://"
+    return "" if separator or not found else f"a path of this machine is file://{found}"
+
+
+def remedy_for_name(found: str) -> str:
     """A name that Kubernetes takes. What stands before a slash is a namespace, and names are looked up in the job's."""
     name = re.sub(r"[^a-z0-9]+", "-", found.rpartition("/")[2].lower()).strip("-")[:_NAME_CHARACTERS].strip("-")
     return f"write {name}: lower-case letters, digits and '-', in the namespace of the job" if name else ""
