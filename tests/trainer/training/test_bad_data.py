@@ -78,11 +78,11 @@ CASES = {
         "{file}:2: ",
         "raise data.maxLength",
     ),
-    "no column that is looked for": Case(
+    "no column that is read": Case(
         "bad.jsonl",
         record(question="a", answer="b"),
         66,
-        "{file}:1: none of the columns 'question', 'answer' is one that is looked for: ",
+        "{file}:1: none of the columns 'question', 'answer' is one that is read: ",
         "name the column as data.columns.text",
     ),
     "a column that is not there": Case(

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerotune_trainer.training.batches import TOKENS, CountingCollator, EvenRows, RankRows, is_blank
+from zerotune_trainer.training.batches import TOKENS, CountingCollator, EvenRows, RankRows, is_padding_row
 
 
 def rows(lengths: list[int]) -> list[dict[str, Any]]:
@@ -27,15 +27,15 @@ def test_even_rows_hold_every_row_once_and_blanks(lengths: list[int], multiple: 
     even = EvenRows(rows(lengths), multiple)
     made = [even[index] for index in range(len(even))]
     assert len(even) == math.ceil(len(lengths) / multiple) * multiple
-    assert [len(row["input_ids"]) for row in made if not is_blank(row)] == lengths
-    assert all(is_blank(row) for row in made[len(lengths) :])
+    assert [len(row["input_ids"]) for row in made if not is_padding_row(row)] == lengths
+    assert all(is_padding_row(row) for row in made[len(lengths) :])
 
 
 @given(LENGTHS, st.integers(1, 5))
 def test_ranks_share_the_rows_and_have_as_many(lengths: list[int], world_size: int) -> None:
     ranks = [RankRows(rows(lengths), rank, world_size) for rank in range(world_size)]
     assert len({len(rank) for rank in ranks}) == 1
-    real = [row for rank in ranks for row in map(rank.__getitem__, range(len(rank))) if not is_blank(row)]
+    real = [row for rank in ranks for row in map(rank.__getitem__, range(len(rank))) if not is_padding_row(row)]
     assert sorted(int(row["input_ids"][0]) for row in real) == list(range(len(lengths)))
 
 

@@ -227,7 +227,7 @@ def test_a_split_where_there_are_none_is_rejected(
         ("none.jsonl", InputMissingError, "none.jsonl is not there"),
         ("*.jsonl", InputMissingError, "stands for no file"),
         ("", InputMissingError, "stands for no file"),
-        ("odd.xml", ConfigurationError, "odd.xml: the format cannot be told"),
+        ("odd.xml", ConfigurationError, "odd.xml: the name does not show the format"),
     ],
 )
 def test_files_that_cannot_be_meant(pattern: str, error: type[ZerotuneError], message: str, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 _DRAFTS = ".*.draft"
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""What a file system says that has no hard links."""
+"""What a file system reports that has no hard links."""
 
 
 def write_atomically(path: Path, content: bytes, verify: Callable[[], None] = lambda: None) -> None:
@@ -50,7 +50,7 @@ def create_exclusively(path: Path, content: bytes) -> bool:
             # Unlike a rename a link never replaces a file; unlike O_EXCL it shows the file only when it is whole.
             os.link(draft, path)
         except FileExistsError:
-            # NFS says so too where it repeats a request whose first answer was lost: the link may be ours.
+            # NFS reports so too where it repeats a request whose first answer was lost: the link may be ours.
             return draft.stat().st_nlink > 1
         finally:
             sync(path.parent)

@@ -28,7 +28,7 @@ from zerotune_trainer.errors import (
 _FOLLOWS = {StoppedError.failure_class: 1, PeerLostError.failure_class: 2}
 _TRACEBACK_LINES = 6
 _UNKNOWN_EXIT_CODE = 255
-"""The exit code that multiprocessing makes up where the forkserver, which knows the real one, is gone."""
+"""The exit code that multiprocessing makes up where the forkserver, which knows the real one, has ended."""
 _SEE_LOG = "see the rank's last lines in the log"
 
 _OUT_OF_MEMORY = re.compile(
@@ -36,7 +36,7 @@ _OUT_OF_MEMORY = re.compile(
     r"|Cuda failure.*out of memory|Failed to CUDA (calloc|host alloc|malloc)"
     r"|CU(BLAS|DNN)_STATUS_\w*ALLOC(ATION)?_FAILED"
 )
-"""What is said by PyTorch's allocators and about CUDA's own, by NCCL, and by CUDA's libraries."""
+"""Messages of PyTorch's allocators and about CUDA's own, by NCCL, and by CUDA's libraries."""
 _PORT_IN_USE = re.compile(r"EADDRINUSE|address already in use", re.IGNORECASE)
 _PEER_LOST = re.compile(
     r"Connection (reset|closed|refused) by peer|Connection closed by|Connection was likely closed|Broken pipe"
@@ -44,7 +44,7 @@ _PEER_LOST = re.compile(
     re.IGNORECASE,
 )
 _AWAY = {errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EHOSTDOWN}
-"""What a volume says whose disk or server is gone, or comes and goes."""
+"""What a volume reports whose disk or server is lost, or comes and goes."""
 _REJECTED = {errno.EROFS: "is read-only", errno.EACCES: "may not be accessed", errno.EPERM: "may not be changed"}
 
 

@@ -24,7 +24,7 @@ def input_errors(kind: type[ConfigurationError | DataError], what: str, hint: st
 
     Args:
         kind: What an error within means.
-        what: The input and what is wrong with it; the library's words follow.
+        what: The input and what is wrong with it; the library's message follows.
         hint: The remedy.
 
     Raises:
@@ -46,18 +46,18 @@ def of_input(error: Exception, kind: type[ConfigurationError | DataError], what:
     # A package that is missing is no fault of the file that asks for it.
     if isinstance(error, ImportError):
         return ConfigurationError(f"{what}: {error}", "use a trainer image with that package, or do without it")
-    return kind(f"{what}: {words(error)}", hint)
+    return kind(f"{what}: {message_of(error)}", hint)
 
 
 def is_of_machine(error: BaseException) -> bool:
-    """Whether an error says nothing about what was being read: memory, volume, device, peer."""
+    """Whether an error is not about what was being read: memory, volume, device, peer."""
     if _is_torchs(error) or getattr(error, "errno", None) is not None:
         return True
     return not isinstance(classify(error), InternalError)
 
 
-def words(error: BaseException) -> str:
-    """What an error says, with its class where that is needed to understand it: `KeyError: 'rope_type'`."""
+def message_of(error: BaseException) -> str:
+    """The message of an error, with its class where that is needed to understand it: `KeyError: 'rope_type'`."""
     text = str(error).strip()
     return text if " " in text else f"{type(error).__name__}: {text}".removesuffix(": ")
 

@@ -1,4 +1,4 @@
-"""`zerotune-inspect URI`: reads a model's `config.json` where only a pod can, and says what shape the model has.
+"""`zerotune-inspect URI`: reads a model's `config.json` where only a pod can, and reports what shape the model has.
 
 What it finds, `{"shape": ...}` or a failure, goes to the termination log and to stdout. Exit codes: see `errors`.
 Torch-free.
@@ -37,7 +37,7 @@ def main() -> NoReturn:
 
 
 def report(uri: str, revision: str | None, termination_log: Path | None, claims: Path | None = None) -> int:
-    """Say what shape the model at `uri` has, or why it cannot be said. Returns the exit code."""
+    """Report what shape the model at `uri` has, or why it has none. Returns the exit code."""
     log: TerminationLog | None = None
     outcome: Failure | Inspection
     try:
@@ -47,7 +47,7 @@ def report(uri: str, revision: str | None, termination_log: Path | None, claims:
         outcome = describe(error)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is reported)
         outcome = describe(classify(error))
-    _say(outcome, log)
+    _report(outcome, log)
     return outcome.exit_code if isinstance(outcome, Failure) else 0
 
 
@@ -82,7 +82,7 @@ def _read_s3(uri: str) -> bytes:
     return read_bytes(uri)
 
 
-def _say(outcome: TerminationMessage, log: TerminationLog | None) -> None:
+def _report(outcome: TerminationMessage, log: TerminationLog | None) -> None:
     if log is not None:
         log.write(outcome)
     sys.stdout.write(outcome.termination_message() + "\n")

@@ -104,7 +104,7 @@ def check_tokens(empty: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spl
     """
     embeddings = embedding_count(empty)
     tokens = token_count(tokenizer)
-    # Many a tokenizer has more tokens than the model, and no text uses them: only then the rows must be gone through.
+    # Many a tokenizer has more tokens than the model, and no text uses them: only then the rows must be read.
     if tokens <= embeddings:
         return
     largest = max(rows.largest_id() for rows in splits)
@@ -183,7 +183,7 @@ def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     except SafetensorError as error:
         raise ConfigurationError(f"{path} is not a whole safetensors file: {error}", _fetch_hint(path)) from error
     except OSError as error:
-        # safetensors has the same words, and no errno, for a file that is missing and for one that may not be read.
+        # safetensors has the same message, and no errno, for a file that is missing and for one that may not be read.
         raise ConfigurationError(
             f"{path} cannot be read: {error}", "let the user that runs the job read it: safetensors writes mode 0600"
         ) from error

@@ -1,7 +1,7 @@
 """Whose a folder is: a job writes only where nothing is, or where it has written before, and its latest attempt only.
 
 The owner file names the job and the attempt. Rank 0 acquires a folder before anything else is written there; every rank
-that says of something that it is whole (a marker, a checkpoint's manifest, the manifest) verifies before that the
+that marks something as whole (a marker, a checkpoint's manifest, the manifest) verifies before that the
 folder is its attempt's still. So an attempt that goes on somewhere after the next one began, such as on a node that was
 cut off, completes nothing any more. What it writes meanwhile are files that no manifest of the later attempt relies on
 without having measured or written them itself.
@@ -119,12 +119,12 @@ class Ownership:
         )
 
     def verify(self) -> None:
-        """See that the folder is the attempt's still. Called before anything is said to be whole; reads one small file.
+        """See that the folder is the attempt's still. Called before anything is marked as whole; reads one small file.
 
         Raises:
             SupersededError: a later attempt has it: this one must write no more.
             ConfigurationError: another job has it.
-            TemporaryError: nobody can tell, for the owner file is gone, or the volume or store does not answer.
+            TemporaryError: that is unknown, for the owner file is deleted, or the volume or store does not answer.
         """
         with writing_errors(self.folder.uri):
             found = self.folder.read(OWNER_NAME)
@@ -132,7 +132,7 @@ class Ownership:
                 found = self.folder.read(OWNER_NAME)
         owner = None if found is None else _parse(found.content)
         if owner is None or owner.attempt < self.job.attempt:
-            state = "is gone" if found is None else f"says {found.content[:200]!r}"
+            state = "is not there" if found is None else f"holds {found.content[:200]!r}"
             raise TemporaryError(f"{self.folder.uri}/{OWNER_NAME} {state}: the folder's owner is unknown", _SEE_VOLUME)
         self._check(owner)
 

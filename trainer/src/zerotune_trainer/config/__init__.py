@@ -1,4 +1,4 @@
-"""What a pod is told: TrainConfig and InferConfig, the `config.json` of its folder.
+"""What a pod receives: TrainConfig and InferConfig, the `config.json` of its folder.
 
 Torch-free. The operator's spec is made of the same parts, so nothing is described twice.
 """

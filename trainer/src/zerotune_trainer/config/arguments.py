@@ -1,7 +1,7 @@
 """`training.arguments`: any further field of transformers' TrainingArguments, by its own name. Torch-free.
 
 The names and types are data, `training_arguments.json`, made by `zerotune_trainer.training.argument_table` from the
-pinned transformers. What has a field of its own in the spec is rejected here, so that nothing is said twice.
+pinned transformers. What has a field of its own in the spec is rejected here, so that nothing is set twice.
 """
 
 from __future__ import annotations

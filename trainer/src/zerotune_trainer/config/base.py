@@ -22,7 +22,7 @@ class Rule:
     cel: str
     """True where the rule holds."""
     message: str
-    """The rule in words, naming the fields, and the remedy."""
+    """The rule as a sentence, naming the fields, and the remedy."""
     field: str = ""
     """The field to blame, as a path below the object: `minNodes`, `zero.stage`."""
 

@@ -1,4 +1,4 @@
-"""Conversations through the model's chat template, and which characters of them the assistant says."""
+"""Conversations through the model's chat template, and which characters of them the assistant writes."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def _message(value: Any, number: int, record: Record, name: str) -> Message:
     message: Message = without_nulls(value) if isinstance(value, dict) else {}
     if "content" in message:
         message["content"] = _joined(message["content"])
-    says = isinstance(message.get("content"), str) or ("content" not in message and "tool_calls" in message)
-    if not isinstance(message.get("role"), str) or not says:
+    has_content = isinstance(message.get("content"), str) or ("content" not in message and "tool_calls" in message)
+    if not isinstance(message.get("role"), str) or not has_content:
         raise DataError(
             f"{record.location}: message {number} of column {name!r} has no text as role and content",
             "write {role: user, content: ...}",
@@ -65,7 +65,7 @@ def _is_text(part: Any) -> bool:
 
 
 def assistant_turns(messages: list[Message]) -> list[int]:
-    """Which messages the assistant says."""
+    """Which messages are of the assistant."""
     return [number for number, message in enumerate(messages) if message["role"] == "assistant"]
 
 
@@ -100,7 +100,7 @@ class Chat:
 
     @property
     def marks_assistant(self) -> bool:
-        """Whether the template says itself what the assistant generates: `{% generation %}`."""
+        """Whether the template itself marks what the assistant generates: `{% generation %}`."""
         return _GENERATION.search(str(self.tokenizer.chat_template)) is not None
 
     def with_system(self, messages: list[Message]) -> list[Message]:
@@ -148,7 +148,7 @@ class Chat:
         return text, [(begin, end) for begin, end in spans]
 
     def assistant_spans(self, messages: list[Message], record: Record) -> list[Span]:
-        """What the assistant says, by rendering the conversation up to each of its turns and including it.
+        """What the assistant writes, by rendering the conversation up to each of its turns and including it.
 
         White space that ends a turn is the template's and left out.
 
@@ -164,7 +164,7 @@ class Chat:
         if not (through.startswith(before) and whole.startswith(through)):
             raise ConfigurationError(
                 f"{record.location}: the chat template renders message {turn} differently when others follow, so what "
-                "the assistant says cannot be told",
+                "the assistant writes cannot be found",
                 "put {% generation %} ... {% endgeneration %} around it in model.chatTemplate",
             )
         return len(before), len(before) + len(through[len(before) :].rstrip())

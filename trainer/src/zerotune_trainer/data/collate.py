@@ -94,8 +94,8 @@ class FlatteningCollator:
         tokens = sum(len(row["input_ids"]) for row in rows)
         padding = _rounded(max(tokens, len(rows) * self.min_length), self.multiple) - tokens
         if padding:
-            blank = {"input_ids": [self.pad_token_id] * padding, "labels": [IGNORE_INDEX] * padding}
-            documents.append(blank)
+            filler = {"input_ids": [self.pad_token_id] * padding, "labels": [IGNORE_INDEX] * padding}
+            documents.append(filler)
         flatten: Any = DataCollatorWithFlattening(  # type: ignore[no-untyped-call]
             return_flash_attn_kwargs=True, separator_id=IGNORE_INDEX
         )

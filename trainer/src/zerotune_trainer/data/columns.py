@@ -55,7 +55,7 @@ def resolve_columns(columns: Columns, record: Record) -> RecordColumns:
         if all(name in record.values for name in names):
             return RecordColumns(layout, names)
     raise InputMissingError(
-        f"{record.location}: none of the columns {_listed(record.values)} is one that is looked for: "
+        f"{record.location}: none of the columns {_listed(record.values)} is one that is read: "
         "messages, prompt and completion, or text",
         "name the column as data.columns.text, .messages, or .prompt and .completion",
     )

@@ -51,11 +51,11 @@ class Encoder:
         """Many texts at once, the special tokens added or not. Offsets are empty unless asked for.
 
         Raises:
-            ConfigurationError: offsets are asked for and the tokenizer cannot tell them.
+            ConfigurationError: offsets are asked for and the tokenizer does not give them.
         """
         if offsets and not self.tokenizer.is_fast:
             raise ConfigurationError(
-                f"{type(self.tokenizer).__name__} cannot tell which characters a token stands for",
+                f"{type(self.tokenizer).__name__} does not give which characters a token stands for",
                 "use a fast tokenizer (tokenizer.json), or data.loss: all",
             )
         encoded = self.tokenizer(

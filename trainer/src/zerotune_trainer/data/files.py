@@ -57,7 +57,7 @@ def resolve(records: Records, cache_dir: Path) -> list[DataFile]:
 
     Raises:
         InputMissingError: a URI stands for no file.
-        ConfigurationError: the format cannot be told from a file's name, the URI's scheme holds no files, or a split is
+        ConfigurationError: a file's name does not show the format, the URI's scheme holds no files, or a split is
             asked for where there are none.
     """
     return [file for uri in records.uris for file in _resolve(uri, records, cache_dir)]
@@ -135,6 +135,6 @@ def _format(file: StoredFile, records: Records) -> Format:
         if file.uri.endswith(suffix):
             return format_
     raise ConfigurationError(
-        f"{file.name}: the format cannot be told from the name",
+        f"{file.name}: the name does not show the format",
         f"give data files that end in {', '.join(_SUFFIXES)}, or set `format`",
     )

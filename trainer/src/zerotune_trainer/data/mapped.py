@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _BATCH = 1024
-"""Rows that are read at once when all of them are gone through."""
+"""Rows that are read at once when all of them are read."""
 
 
 class MappedRows:

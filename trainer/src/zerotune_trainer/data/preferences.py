@@ -115,7 +115,7 @@ def resolve_preferences(columns: Columns, record: Record, *, judged: bool) -> Pr
         return PreferenceColumns("pair", pair, prompt)
     wanted = "prompt, completion and label, or chosen and rejected" if judged else "chosen and rejected"
     raise InputMissingError(
-        f"{record.location}: the columns {wanted} are looked for, and there are {', '.join(record.values) or 'none'}",
+        f"{record.location}: the method reads the columns {wanted}, and there are {', '.join(record.values) or 'none'}",
         "name the columns in data.columns",
     )
 

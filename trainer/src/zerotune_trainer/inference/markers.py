@@ -50,7 +50,7 @@ class Marker(Settings):
 
 
 def verify_shard(output: Folder, plan: WorkPlan, shard: int, names: InferenceOutputFormat) -> Marker | str:
-    """The marker of a shard that is whole and has these names of columns; else what is wrong with the shard, in words.
+    """The marker of a shard that is whole and has these names of columns; else what is wrong with the shard, as text.
 
     Raises:
         ConfigurationError, TemporaryError: the store rejects or does not answer, so that nobody knows.
@@ -79,7 +79,7 @@ def written_shard(output: Folder, plan: WorkPlan, shard: int) -> Marker | str:
 
 
 def difference(output: Folder, expected: ManifestFile) -> str:
-    """What does not agree between a file of the output folder and what is said of it; empty where all does.
+    """What does not agree between a file of the output folder and what its marker has; empty where all does.
 
     Raises:
         ConfigurationError, TemporaryError: the store rejects or does not answer.

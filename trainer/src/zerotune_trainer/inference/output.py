@@ -58,7 +58,7 @@ class InferenceResults(Settings):
 
 @dataclass(frozen=True)
 class ShardFiles:
-    """Where shards are written. Nothing is said to be whole once a later attempt has the folder."""
+    """Where shards are written. Nothing is marked as whole once a later attempt has the folder."""
 
     ownership: Ownership
     config: InferConfig
@@ -172,7 +172,7 @@ def write_results(ownership: Ownership, config: InferConfig, markers: Sequence[M
 def finished(output: Folder, config: InferConfig) -> Manifest | None:
     """The manifest of a job that has finished, where all its files are as it says.
 
-    A manifest whose files are gone or altered is removed: the job is not finished.
+    A manifest whose files are deleted or altered is removed: the job is not finished.
 
     Raises:
         ConfigurationError: the folder holds the result of another job, or of this one with another configuration.

@@ -7,7 +7,7 @@
 
 A shard is a run of neighbouring records and becomes one output file. Shards are numbered in input order, so the files
 in the order of their names hold every record once, in order, whoever wrote them. When the manifest is there, `work/` is
-gone.
+deleted.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Prompts:
         Args:
             data: What the job says about prompts.
             tokenizer: The model's.
-            sample: The first records. They tell which columns there are, and whether a column holds conversations.
+            sample: The first records. They show which columns there are, and whether a column holds conversations.
             longest: Most tokens a prompt may have; None: any number.
             embeddings: Tokens that the model has an embedding for; None: for all of the tokenizer's.
             created: When the job was created, see `Chat`.

@@ -22,7 +22,7 @@ from zerotune_trainer.inference.rows import reject_clash
 from zerotune_trainer.input_errors import input_errors
 
 SAMPLE = 100
-"""Records that are looked at before the work starts: what columns there are."""
+"""Records that are read before the work starts: what columns there are."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of jsonl that nobody has looked into yet."""
+    """A line of jsonl that nobody has parsed yet."""
 
     file: DataFile
     number: int

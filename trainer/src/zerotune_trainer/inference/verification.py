@@ -1,4 +1,4 @@
-"""How much of the work is done, by what lies in the output folder and by nothing else. All ranks look, each at a share.
+"""How much of the work is done, by what lies in the output folder and by nothing else. All ranks verify, each a share.
 
 The counters that the ranks share, what a rank remembers having written, a listing of the folder: none of these proves
 that an output file is there. So the shards are verified when an attempt starts and again when all ranks are through;
@@ -91,19 +91,19 @@ def verify(place: Place, context: RankContext, gather: Gather) -> Work:
     Raises:
         ConfigurationError, TemporaryError: the store rejects or does not answer, so that nobody knows.
     """
-    return _together(place, _look(place, _share(place.plan, context)), gather)
+    return _together(place, _verify_all(place, _share(place.plan, context)), gather)
 
 
 def verify_written(place: Place, context: RankContext, gather: Gather) -> Work:
-    """As `verify`, of shards that should all be whole: those that are not are looked at again, a little later."""
-    found = _look(place, _share(place.plan, context))
+    """As `verify`, of shards that should all be whole: those that are not are verified again, a little later."""
+    found = _verify_all(place, _share(place.plan, context))
     for seconds in LOOK_AGAIN_SECONDS:
         missing = [shard for shard, result in found.items() if isinstance(result, str)]
         if not missing:
             break
         time.sleep(seconds)
         _refresh_listing(place.output)
-        found |= _look(place, missing)
+        found |= _verify_all(place, missing)
     return _together(place, found, gather)
 
 
@@ -130,12 +130,12 @@ def _share(plan: WorkPlan, context: RankContext) -> Sequence[int]:
     return plan.shards[context.rank :: context.world_size]
 
 
-def _look(place: Place, shards: Sequence[int]) -> dict[int, Marker | str]:
-    def look(shard: int) -> Marker | str:
+def _verify_all(place: Place, shards: Sequence[int]) -> dict[int, Marker | str]:
+    def verify_one(shard: int) -> Marker | str:
         return verify_shard(place.output, place.plan, shard, place.names)
 
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        return dict(zip(shards, pool.map(look, shards), strict=True))
+        return dict(zip(shards, pool.map(verify_one, shards), strict=True))
 
 
 def _together(place: Place, found: dict[int, Marker | str], gather: Gather) -> Work:

@@ -2,7 +2,7 @@
 
 It is multiprocessing's forkserver. What to know about it (CPython 3.11, Lib/multiprocessing/forkserver.py): an
 ImportError while it preloads is swallowed, and then happens again in the rank, where it is reported; it passes a
-rank's end on as exit code or minus the signal; it goes when the launcher and all ranks are gone. What is imported here
+rank's end on as exit code or minus the signal; it ends when the launcher and all ranks have. What is imported here
 at the top is of the standard library, see `launch`.
 """
 
@@ -43,7 +43,7 @@ class Compute(NamedTuple):
 
 
 def node_variables(launch: Launch | Compute) -> dict[str, str]:
-    """The environment that imports look at, so it must be there before them."""
+    """The environment that imports read, so it must be there before them."""
     variables = {
         "DS_ACCELERATOR": launch.accelerator,
         "OMP_NUM_THREADS": str(launch.threads_per_rank),

@@ -2,7 +2,7 @@
 
 A pod's name is in the cluster's DNS once the pod has an address, so the names of pods that wait for a node may take
 days. Their common domain is that of the job's headless Service, and it resolves as soon as this pod runs: where it does
-not, DNS itself is out of reach or the Service is gone, which does not mend itself.
+not, DNS itself is out of reach or the Service was deleted, which does not mend itself.
 """
 
 from __future__ import annotations

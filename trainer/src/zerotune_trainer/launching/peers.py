@@ -1,4 +1,4 @@
-"""What the launchers of the other hosts say, asked when this host's ranks hang or lost a peer. Torch-free."""
+"""What the launchers of the other hosts report, asked when this host's ranks hang or lost a peer. Torch-free."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def suspects(hostfile: Hostfile, here: Host, port: int) -> list[str]:
     """
     answers = _ask_all(hostfile, here, port)
     nodes = [node for node in answers.values() if node is not None]
-    gone = [f"the launcher of {host} does not answer" for host, node in answers.items() if node is None]
-    return [*_failures(nodes), *_silent(nodes), *gone]
+    unreachable = [f"the launcher of {host} does not answer" for host, node in answers.items() if node is None]
+    return [*_failures(nodes), *_silent(nodes), *unreachable]
 
 
 def silent_hosts(hostfile: Hostfile, here: Host, port: int) -> set[str]:

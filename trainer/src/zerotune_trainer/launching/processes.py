@@ -22,7 +22,7 @@ def adopt_orphans() -> None:
 
 
 def end_descendants() -> None:
-    """Kill every process below this one and wait until they are gone."""
+    """Kill every process below this one and wait until they have ended."""
     descendants = psutil.Process().children(recursive=True)
     for process in descendants:
         try:
@@ -41,7 +41,7 @@ def exit_now(code: int) -> NoReturn:
 
 
 def oom_kills(cgroups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """How many processes of this cgroup the kernel has killed for lack of memory; None where it does not say.
+    """How many processes of this cgroup the kernel has killed for lack of memory; None where it does not report that.
 
     cgroup v2 counts them in `memory.events`, v1 in `memory.oom_control` (Linux, admin-guide/cgroup-v2.rst and
     cgroup-v1/memory.rst).

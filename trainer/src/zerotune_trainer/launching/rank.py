@@ -129,4 +129,4 @@ class Rank:
         try:
             return f"pid {self.process.pid}, {psutil.Process(self.process.pid).status()}"
         except psutil.NoSuchProcess:
-            return f"pid {self.process.pid}, gone"
+            return f"pid {self.process.pid}, ended"

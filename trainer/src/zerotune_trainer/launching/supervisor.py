@@ -172,7 +172,7 @@ class Supervisor:
         self._kill()
 
     def _detect_lost_host(self) -> None:
-        """Give up ranks that cannot stop because they wait for a host that is gone: it was asked twice in vain."""
+        """Give up ranks that cannot stop because they wait for a host that was lost: it was asked twice in vain."""
         patience = min(_STANDSTILL_SECONDS, self._config.launch.hang_timeout_seconds / 10)
         running, now = [rank for rank in self._ranks if rank.running], time.monotonic()
         if not running or now < self._next_host_check or not all(rank.stalls(patience) for rank in running):
@@ -202,7 +202,7 @@ class Supervisor:
 
     @cached_property
     def _suspects(self) -> list[str]:
-        """What is wrong on the other hosts. Asked for once, when it first matters: a host that failed is soon gone."""
+        """What is wrong on the other hosts. Asked for once, when it first matters: a host that failed soon ends."""
         return suspects(self._hostfile, self._host, self._config.launch.progress_port)
 
     def _oom_kills_since_start(self) -> int | None:

@@ -1,6 +1,6 @@
 """Imported first in the forkserver: imports make many objects and no garbage, so collecting is a second lost.
 
-The ranks turn the collector on again (`worker.run_rank`).
+The ranks enable the collector again (`worker.run_rank`).
 """
 
 import gc

@@ -32,7 +32,7 @@ def run_rank(folder: Path, host: str, local_rank: int, pipe: Connection) -> NoRe
         local_rank: Which of this host's ranks it is.
         pipe: The line to the launcher, for each `HeartbeatMessage`.
     """
-    # What was imported stays: nobody need look through it again, nor copy its pages for that.
+    # What was imported stays: nobody need traverse it again, nor copy its pages for that.
     gc.freeze()
     gc.enable()
     hostfile = Hostfile.parse((folder / "hostfile").read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 16, 34, 44
 BUCKETS = 400
 """A longer series is drawn as the smallest and the largest value of this many stretches of steps."""
 STRIPS = 48
-"""Stretches of the x axis that tell their values to a pointer that rests on them."""
+"""Stretches of the x axis whose values a tooltip shows."""
 
 Point = tuple[int, float]
 """A step and its value."""
@@ -143,15 +143,15 @@ class _Frame:
         return path + Markup("").join(self._mark(series, point) for point in thin(marks, 40))
 
     def strips(self, lines: list[tuple[str, list[Point]]]) -> Iterator[Markup]:
-        """Invisible columns whose tooltip says what the lines show there, each by its nearest point."""
+        """Invisible columns whose tooltip has what the lines show there, each by its nearest point."""
         steps = sorted({step for _, points in lines for step, _ in points})
         chosen = steps[:: math.ceil(len(steps) / STRIPS)]
         nearest = [(name, _nearest(points, chosen)) for name, points in lines]
         width = (WIDTH - LEFT - RIGHT) / len(chosen)
         for index, step in enumerate(chosen):
             x, _ = self.at((step, self.y.high))
-            words = [f"{name} {number(values[index])}" for name, values in nearest]
-            tooltip = Markup("<title>{}</title>").format(f"step {step}: {', '.join(words)}")
+            values_there = [f"{name} {number(values[index])}" for name, values in nearest]
+            tooltip = Markup("<title>{}</title>").format(f"step {step}: {', '.join(values_there)}")
             yield Markup('<rect class="strip" x="{:.1f}" y="{}" width="{:.1f}" height="{}">{}</rect>').format(
                 x - width / 2, TOP, width, HEIGHT - TOP - BOTTOM, tooltip
             )

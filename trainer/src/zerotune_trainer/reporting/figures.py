@@ -1,4 +1,4 @@
-"""The figures of a finished run in words, for the report and the model card. Pure."""
+"""The figures of a finished run as text, for the report and the model card. Pure."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def counts_table(counts: dict[str, dict[str, int] | None]) -> Table:
     """The data's counts, a row a count and a column a split; a split that there is not is left out."""
     splits = {name: numbers for name, numbers in counts.items() if numbers}
     names = dict.fromkeys(name for numbers in splits.values() for name in numbers)
-    rows = [(_words(name), [_count(numbers.get(name)) for numbers in splits.values()]) for name in names]
-    return Table([_words(name) for name in splits], rows)
+    rows = [(_title(name), [_count(numbers.get(name)) for numbers in splits.values()]) for name in names]
+    return Table([_title(name) for name in splits], rows)
 
 
 def duration(seconds: float | None) -> str:
@@ -102,6 +102,6 @@ def _count(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def _words(name: str) -> str:
+def _title(name: str) -> str:
     spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name.replace("_", " "))
     return spaced[:1].upper() + spaced[1:]

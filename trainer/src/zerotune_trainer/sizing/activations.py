@@ -8,7 +8,7 @@ After "Reducing Activation Recomputation in Large Transformer Models" (arXiv 220
     kept          without gradient checkpointing every layer, 10 h outside of them, and the logits at the same time;
                   with it 2 h a layer, and the larger of logits and one recomputed layer with its gradients
     logits        12 V: logits, their fp32 copy and its gradient; 10 V in evaluation, which has no gradient
-    mask          s (1 + w L) where rows are padded or packed: sdpa turns the mask of 1 byte into one of numbers in
+    mask          s (1 + w L) where rows are padded or packed: sdpa makes of the mask of 1 byte one of numbers in
                   every layer. Grouped keys and values are copied once for each of their queries then: 2 w (q - kv).
     eager         6 a s bytes more, in fp32 4 a s: scores and their softmax; one mask of numbers
 """
@@ -80,7 +80,7 @@ def _queries(workload: Workload) -> int:
 
 
 def _gradients_in_flight(workload: Workload) -> int:
-    """Gradients of a layer's widest results while it is gone through backwards: 2 h + 4 f at 2 bytes a number."""
+    """Gradients of a layer's widest results in its backward pass: 2 h + 4 f at 2 bytes a number."""
     by_token = workload.shape.hidden_size + 2 * _mlp(workload)
     return workload.width * by_token * workload.tokens
 

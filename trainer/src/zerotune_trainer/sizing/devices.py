@@ -1,4 +1,4 @@
-"""GPUs by the words of their name: memory, and what they compute at most. Torch-free.
+"""GPUs by their name: memory, and what they compute at most. Torch-free.
 
 Peaks are those of dense bf16 matrix products (fp16 where there is no bf16), from the makers' data sheets.
 """
@@ -62,7 +62,7 @@ def peak_flops(name: str) -> float | None:
 
 
 def _find(name: str) -> _Gpu | None:
-    words = re.split(r"[^a-z0-9.]+", name.lower())
-    # Two words say more than one: an H100-NVL has more memory than an H100.
-    pairs = [" ".join(pair) for pair in pairwise(words)]
-    return next((_GPUS[word] for word in (*pairs, *words) if word in _GPUS), None)
+    tokens = re.split(r"[^a-z0-9.]+", name.lower())
+    # Two parts of the name distinguish more than one: an H100-NVL has more memory than an H100.
+    pairs = [" ".join(pair) for pair in pairwise(tokens)]
+    return next((_GPUS[token] for token in (*pairs, *tokens) if token in _GPUS), None)

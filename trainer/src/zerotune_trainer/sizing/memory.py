@@ -57,7 +57,7 @@ class ZeroCandidate(Settings):
     buffers: int
     """Communication buckets, and gathered parameters."""
     step: int
-    """What the optimizer step takes beside weights and optimizer state, when activations and buffers are gone."""
+    """What the optimizer step takes beside weights and optimizer state, when activations and buffers are freed."""
     process: int
     """The process without a model."""
     peak: Literal["backward", "step", "evaluation"]
@@ -105,9 +105,9 @@ def _estimate(workload: Workload, name: str, stage: Stage, optimizer_on: Device,
     weights = 0 if offloads_param else _weights(workload, stage)
     optimizer = 0 if offloads else _optimizer(workload, stage)
     gradients, step = (0, 0) if offloads else (_gradients(workload, stage), _step(workload, stage))
-    kept, buffers = activations(workload), _buffers(workload, stage, offloads) + _gathered(workload, stage)
+    activation_bytes, buffers = activations(workload), _buffers(workload, stage, offloads) + _gathered(workload, stage)
     peaks: dict[Literal["backward", "step", "evaluation"], int] = {
-        "backward": gradients + kept.layers + kept.logits + buffers,
+        "backward": gradients + activation_bytes.layers + activation_bytes.logits + buffers,
         "step": step,
         "evaluation": evaluation_bytes(workload) + _gathered(workload, stage),
     }
@@ -123,8 +123,8 @@ def _estimate(workload: Workload, name: str, stage: Stage, optimizer_on: Device,
         weights=weights,
         gradients=gradients,
         optimizer=optimizer,
-        activations=kept.layers,
-        logits=kept.logits,
+        activations=activation_bytes.layers,
+        logits=activation_bytes.logits,
         buffers=buffers,
         step=step,
         process=RUNTIME,

@@ -11,7 +11,7 @@ from typing import Any
 from zerotune_trainer.errors import ConfigurationError
 
 DEQUANTIZED = frozenset({"fp8"})
-"""Methods whose weights transformers turns back into bf16 or fp32 while it loads them, on any device."""
+"""Methods whose weights transformers converts back into bf16 or fp32 while it loads them, on any device."""
 
 _CONFIG_KEYS = ("quantization_config", "compression_config")
 

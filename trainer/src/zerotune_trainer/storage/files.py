@@ -91,7 +91,7 @@ def _belongs(relative: str, suffixes: Sequence[str]) -> bool:
 def _glob(location: Location) -> list[StoredFile]:
     parts = location.path.split("/")
     first = next(number for number, part in enumerate(parts) if _GLOB_CHARACTERS.intersection(part))
-    # A pattern in the last part alone looks at one folder; walking a whole volume for it could take hours.
+    # A pattern in the last part alone lists one folder; walking a whole volume for it could take hours.
     deep = first < len(parts) - 1 or parts[first] == "**"
     base = "/".join(parts[:first]) or "/"
     return store_of(location).files(base, lambda path: _matches(path.split("/"), parts), deep=deep)

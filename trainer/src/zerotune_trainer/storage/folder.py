@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 _LATE_SECONDS = 15
-"""How long a file that must be there is looked for: NFS keeps what it knows of a folder for seconds."""
+"""How long a file that must be there is awaited: NFS keeps what it knows of a folder for seconds."""
 
 
 class Versioned(NamedTuple):
-    """A small file as it was read, and what tells this version of it from any other."""
+    """A small file as it was read, and what distinguishes this version of it from any other."""
 
     content: bytes
     version: str
@@ -106,7 +106,7 @@ class Folder(ABC):
         """Remove a file or folder below, and its local copy; one that is not there is no error."""
 
     def await_files(self, relative_paths: Iterable[str]) -> list[str]:
-        """Fetch files that must be there, for who wrote them said so: what is late is looked for again for a while.
+        """Fetch files that must be there, as who wrote them has reported: what is late is asked for again for a while.
 
         A volume on the network may show a file of another host seconds after it was written, and so may a store.
 

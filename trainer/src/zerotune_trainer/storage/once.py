@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from zerotune_trainer.errors import TemporaryError
 
 POLL_SECONDS = 0.2
-"""How often a process that waits for another looks again; between two looks it takes signals."""
+"""How often a process that waits for another checks again; in between it takes signals."""
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What a file system says that has no locks, such as NFS that is mounted without them."""
+"""What a file system reports that has no locks, such as NFS that is mounted without them."""
 _LOCK_SECONDS = 60
 """How long a process waits for another that replaces the same file, which takes milliseconds unless that is frozen."""
 _log = logging.getLogger(__name__)

@@ -43,7 +43,7 @@ class Store(ABC):
         Args:
             folder: Its path.
             wanted: Whether a file is, by its path.
-            deep: Whether folders below are looked into.
+            deep: Whether folders below are listed too.
         """
 
     @abstractmethod

@@ -18,7 +18,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The arguments that `config` stands for.
 
-    Call it before the model is loaded: under ZeRO-3 the arguments tell transformers to partition while it loads.
+    Call it before the model is loaded: under ZeRO-3 the arguments have transformers partition while it loads.
 
     Args:
         config: What to do.

@@ -27,10 +27,10 @@ class Rows(Protocol):
 
 
 class EvenRows(Dataset[Row]):
-    """Rows followed by blanks, up to a multiple of what the ranks take at once.
+    """Rows followed by padding rows, up to a multiple of what the ranks take at once.
 
-    accelerate repeats rows from the start to make the ranks even, which trains on them twice. A blank has no loss:
-    with a loss that is a mean over the tokens of all ranks it changes nothing.
+    accelerate repeats rows from the start to make the ranks even, which trains on them twice. A padding row has no
+    loss: with a loss that is a mean over the tokens of all ranks it changes nothing.
     """
 
     def __init__(self, rows: Rows, multiple: int) -> None:
@@ -41,11 +41,11 @@ class EvenRows(Dataset[Row]):
         return self._length
 
     def __getitem__(self, index: int) -> Row:
-        return self._rows[index] if index < len(self._rows) else blank(self._rows[0])
+        return self._rows[index] if index < len(self._rows) else padding_row(self._rows[0])
 
 
 class RankRows(Dataset[Row]):
-    """Every `world_size`-th row from `rank` on, followed by blanks so that all ranks have as many. For evaluation."""
+    """Every `world_size`-th row from `rank` on, then padding rows so that all ranks have as many. For evaluation."""
 
     def __init__(self, rows: Rows, rank: int, world_size: int) -> None:
         self._rows = rows
@@ -56,29 +56,29 @@ class RankRows(Dataset[Row]):
         return self._length
 
     def __getitem__(self, index: int) -> Row:
-        return self._rows[self._indices[index]] if index < len(self._indices) else blank(self._rows[0])
+        return self._rows[self._indices[index]] if index < len(self._indices) else padding_row(self._rows[0])
 
 
 class CountingCollator:
-    """A collator whose batches say how many tokens they hold."""
+    """A collator whose batches have the number of their tokens."""
 
     def __init__(self, collator: Collator) -> None:
         self._collator = collator
 
     def __call__(self, rows: list[Row]) -> Batch:
         """Collate."""
-        tokens = sum(len(row["input_ids"]) for row in rows if not is_blank(row))
+        tokens = sum(len(row["input_ids"]) for row in rows if not is_padding_row(row))
         return {**self._collator(rows), TOKENS: tokens}
 
 
-def blank(row: Row) -> Row:
+def padding_row(row: Row) -> Row:
     """A row of two tokens without loss; the mark on it goes no further than the collator."""
     short = {"input_ids": [row["input_ids"][0]] * 2, "labels": [IGNORE_INDEX, IGNORE_INDEX]}
     return short | ({"seq_lengths": [2]} if "seq_lengths" in row else {})
 
 
-def is_blank(row: Row) -> bool:
-    """Whether a row is one of `blank`'s. A real row has loss somewhere."""
+def is_padding_row(row: Row) -> bool:
+    """Whether a row is one of `padding_row`'s. A real row has loss somewhere."""
     return len(row["labels"]) == 2 and all(label == IGNORE_INDEX for label in row["labels"])
 
 

@@ -49,7 +49,7 @@ ADAPTER_FOLDER = "adapter"
 
 @dataclass(frozen=True)
 class Run:
-    """What the output says of the run, besides the model."""
+    """What the output has of the run, besides the model."""
 
     state: TrainerState
     topology: list[TopologyEntry]
@@ -118,7 +118,7 @@ def _each_once(model: PreTrainedModel, weights: dict[str, Any]) -> dict[str, Any
 
 
 def completion_of(output: Folder, manifest: Manifest) -> Completion:
-    """What is said of a complete output: the figures that it holds."""
+    """What is reported of a complete output: the figures that it holds."""
     for name in (METRICS_NAME, RESULTS_NAME):
         output.fetch(name)
     return completion(output.uri, manifest, final_progress(output.local))

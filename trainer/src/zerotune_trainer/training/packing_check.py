@@ -1,7 +1,7 @@
 """Whether a model keeps the documents of a packed block apart.
 
-transformers tells documents apart by `position_ids`. A model that ignores them, such as one with ALiBi or with a
-recurrent state, lets a document see the one before it, and says nothing.
+transformers distinguishes documents by `position_ids`. A model that ignores them, such as one with ALiBi or with a
+recurrent state, lets a document see the one before it, without any error.
 """
 
 from __future__ import annotations

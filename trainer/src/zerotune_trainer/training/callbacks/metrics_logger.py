@@ -1,4 +1,4 @@
-"""What training says while it runs: progress to the launcher, records to `metrics.jsonl`."""
+"""What training reports while it runs: progress to the launcher, records to `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MetricsLogger(TrainerCallback):
     """Reports every step, and on rank 0 writes every record.
 
     The file is held open from the first record on: a later attempt replaces it by one of its own, and what an earlier
-    one that still runs has to say goes on into the old one.
+    one that still runs has to report goes on into the old one.
     """
 
     def __init__(

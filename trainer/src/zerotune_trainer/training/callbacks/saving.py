@@ -37,7 +37,7 @@ class SaveOnce(TrainerCallback, ExportableState):
 
     @override
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """See that there is a step to make: Trainer makes one before it looks.
+        """See that there is a step to make: Trainer makes one before it checks.
 
         Raises:
             StopTraining: the run was cut off after its last step.

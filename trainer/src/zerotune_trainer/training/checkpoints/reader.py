@@ -158,7 +158,7 @@ class CheckpointReader:
         return name
 
     def _problems(self, candidate: Candidate) -> list[str]:
-        """What does not agree with the manifest, or does not load; each rank looks at its share of the files."""
+        """What does not agree with the manifest, or does not load; each rank reads its share of the files."""
         path = self._fetched(candidate.name)
         share = list(self._share.of_files(candidate.manifest.files))
         found = differences(path, candidate.manifest.model_copy(update={"files": share}))

@@ -36,7 +36,7 @@ class Share:
         return self.index == 0
 
     def of_files(self, files: Sequence[T]) -> Sequence[T]:
-        """The files that this rank looks at; together the ranks look at each."""
+        """The files that this rank reads; together the ranks read each."""
         return files[self.index :: self.count]
 
 

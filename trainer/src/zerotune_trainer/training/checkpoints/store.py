@@ -121,7 +121,7 @@ class CheckpointStore:
         return state
 
     def pull(self, name: str) -> Path:
-        """Bring a checkpoint to this machine, and say where it is."""
+        """Bring a checkpoint to this machine; returns where it is."""
         self._folder.pull(name)
         return self.path / name
 
@@ -178,7 +178,7 @@ class CheckpointStore:
         return f"attempt {mark.attempt} could not load it: {mark.reason}"
 
     def remove(self, name: str) -> None:
-        """Remove a checkpoint, its manifest first: a removal that is cut short leaves nothing that looks whole."""
+        """Remove a checkpoint, its manifest first: a removal that is cut short leaves nothing that seems whole."""
         self._folder.remove(f"{name}/{MANIFEST_NAME}")
         self._folder.remove(name)
 
