@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -114,6 +114,17 @@ def test_files_of_a_model_that_cannot_be_read_are_its_folders_fault(
     assert rejected.value.hint
     if spoil is lfs_pointer:
         assert "git lfs pull" in rejected.value.hint
+
+
+def test_an_adapter_without_its_weights_is_missing_them(tmp_path: Path) -> None:
+    from peft import LoraConfig
+    from torch import nn
+
+    from zerotune_trainer import adapters
+
+    LoraConfig(base_model_name_or_path="org/base", target_modules=["q_proj"]).save_pretrained(tmp_path)
+    with pytest.raises(InputMissingError, match="holds no weights of an adapter"):
+        adapters.merge(cast(Any, nn.Module()), tmp_path)
 
 
 def test_a_stale_index_beside_a_whole_file_of_weights_is_ignored(copied_model: Path) -> None:

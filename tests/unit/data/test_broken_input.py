@@ -118,7 +118,11 @@ def listed_config(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text("[]")
 
 
-@pytest.mark.parametrize("spoil", [unknown_model, torn_tokenizer, listed_config])
+def pointer_of_lfs(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+@pytest.mark.parametrize("spoil", [unknown_model, torn_tokenizer, listed_config, pointer_of_lfs])
 def test_a_tokenizer_that_does_not_load_is_the_folders_fault(
     tokenizer_folder: Path, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
@@ -129,7 +133,7 @@ def test_a_tokenizer_that_does_not_load_is_the_folders_fault(
     spoil(folder)
     with pytest.raises(ConfigurationError, match=r"the tokenizer in .* cannot be loaded: ") as rejected:
         load_tokenizer(Model(), folder)
-    assert "newer" in rejected.value.hint
+    assert ("tokenizer.json: it is a pointer of Git LFS" if spoil is pointer_of_lfs else "newer") in rejected.value.hint
 
 
 def test_a_folder_without_a_tokenizer_says_so(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, set_seed
 
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base, recorded_name
 from zerotune_trainer.storage import local_folder
@@ -95,6 +95,7 @@ def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
     Raises:
         ConfigurationError: the adapter is not one for this model.
+        InputMissingError: its weights are not there.
     """
     attached = _load(model, folder, trains=False)
     _check_untied(attached)
@@ -127,6 +128,8 @@ def _lora_config(adapter: Adapter, folders: ModelFolders) -> LoraConfig:
 
 def _load(model: PreTrainedModel, folder: Path, *, trains: bool) -> PeftModel:
     hint = "give the adapter together with the base that it was trained on"
+    if not any(folder.glob("adapter_model.*")):
+        raise InputMissingError(f"{folder} holds no weights of an adapter: there is no adapter_model.safetensors", hint)
     with input_errors(ConfigurationError, f"{folder} does not load as an adapter of its base", hint):
         return PeftModel.from_pretrained(model, folder, is_trainable=trains, autocast_adapter_dtype=False)
 

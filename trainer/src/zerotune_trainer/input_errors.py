@@ -18,6 +18,23 @@ _OF_MACHINE = {"DistError", "AcceleratorError"}
 """Errors of torch that are about other ranks or the device, by name."""
 
 
+_BEGINNINGS = {
+    b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file with `git lfs pull`",
+    b"\x1f\x8b": "it is compressed with gzip: let its name end in .jsonl.gz, or decompress it",
+    b"\x28\xb5\x2f\xfd": "it is compressed with zstd: decompress it with `unzstd`",
+    b"PK\x03\x04": "it is a zip archive: unpack it, and name the files in it",
+    b"PAR1": "it is a parquet file: let its name end in .parquet, or set `format`",
+    b"SQLite format 3": "it is a database of SQLite: export its rows as jsonl",
+    b"<!DOCTYPE": "it is a web page, such as a login or an error: fetch the file itself",
+    b"<html": "it is a web page, such as a login or an error: fetch the file itself",
+}
+
+
+def recognize(beginning: bytes) -> str:
+    """The remedy for a file that is of another kind than its name says, by its first bytes; else empty."""
+    return next((remedy for magic, remedy in _BEGINNINGS.items() if beginning.startswith(magic)), "")
+
+
 @contextmanager
 def input_errors(kind: type[ConfigurationError | DataError], what: str, hint: str) -> Iterator[None]:
     """Wrap what a library does with a user's input.

@@ -20,7 +20,7 @@ from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
-from zerotune_trainer.input_errors import input_errors
+from zerotune_trainer.input_errors import input_errors, recognize
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.model_folder import require_weights
 from zerotune_trainer.sizing.quantization import check_generates, check_trainable
@@ -31,7 +31,6 @@ _CONFIG_HINT = (
     "model.trustRemoteCode, if you trust it"
 )
 _INDEX_NAME = "model.safetensors.index.json"
-_LFS_POINTER = b"version https://git-lfs"
 
 
 def check_config(config: TrainConfig | InferConfig, folder: Path) -> None:
@@ -191,8 +190,7 @@ def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _fetch_hint(path: Path) -> str:
     with path.open("rb") as file:
-        is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
-    return "it is a pointer of Git LFS: fetch the file with `git lfs pull`" if is_pointer else "fetch or copy it again"
+        return recognize(file.read(64)) or "fetch or copy it again"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from zerotune_trainer import storage
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.errors import DataError
+from zerotune_trainer.input_errors import recognize
 
 _BOM = b"\xef\xbb\xbf"
 _EXCERPT = 80
@@ -51,7 +52,7 @@ def decode(file: DataFile, number: int, line: bytes, offset: int | None = None) 
         place = f"byte {error.start} of the line" if offset is None else f"byte {offset + error.start} of the file"
         raise DataError(
             f"{file.name}:{number}: {place} (0x{line[error.start]:02x}) is not UTF-8: {error.reason}",
-            "convert the file to UTF-8, for example with iconv",
+            (recognize(line) if number == 1 else "") or "convert the file to UTF-8, for example with iconv",
         ) from error
 
 

@@ -16,13 +16,14 @@ from zerotune_trainer.data.files import DataFile, Format
 from zerotune_trainer.data.lines import decode, decoded, excerpt, open_lines
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import DataError, ZerotuneError
-from zerotune_trainer.input_errors import of_input
+from zerotune_trainer.input_errors import of_input, recognize
 
 _ROWS = 256
 """Rows of a columnar file that are turned into records at once."""
 
 
 CARRIAGE_RETURNS = "lines end with a carriage return alone: convert them, for example with `tr '\\r' '\\n'`"
+_AN_OBJECT = "write {...} with named columns"
 _NOT_A_NUMBER = re.compile(rb"[:\[,]\s*-?(NaN|Infinity)\b")
 
 
@@ -74,7 +75,8 @@ def parse_object(file: DataFile, number: int, line: bytes) -> dict[str, Any]:
         decode(file, number, line)
         raise DataError(f"{file.name}:{number}: not JSON: {error.msg}: {excerpt(line)}", _json_hint(line)) from error
     if not isinstance(values, dict):
-        raise DataError(f"{file.name}:{number}: {excerpt(line)} is no JSON object", "write {...} with named columns")
+        hint = "write one object a line, for example with `jq -c '.[]'`" if isinstance(values, list) else _AN_OBJECT
+        raise DataError(f"{file.name}:{number}: {excerpt(line)} is no JSON object", hint)
     return values
 
 
@@ -83,7 +85,7 @@ def _json_hint(line: bytes) -> str:
         return CARRIAGE_RETURNS
     if _NOT_A_NUMBER.search(line):
         return "JSON has no NaN and no Infinity: write null, as pandas' to_json(orient='records', lines=True) does"
-    return "a jsonl file has one JSON object a line"
+    return recognize(line) or "a jsonl file has one JSON object a line: `jq -c` writes it so"
 
 
 def _read_csv(file: DataFile) -> Iterator[Record]:
@@ -144,7 +146,16 @@ def _broken(file: DataFile, number: int, error: Exception) -> Exception:
     if isinstance(error, ZerotuneError) or getattr(error, "errno", None) is not None:
         return error
     what = f"{file.name}: after row {number}: the {file.format} data is cut off or broken"
-    return of_input(error, DataError, what, "fetch or write the file again")
+    return of_input(error, DataError, what, _beginning_of(file) or "fetch or write the file again")
+
+
+def _beginning_of(file: DataFile) -> str:
+    """What to do about a columnar file that is none; empty where it is one."""
+    if file.format != "parquet":
+        return ""
+    with storage.open_input(file.uri) as content:
+        beginning = content.read(64)
+    return "" if beginning.startswith(b"PAR1") else recognize(beginning)
 
 
 _READERS: dict[Format, Callable[[DataFile], Iterator[Record]]] = {

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
-from zerotune_trainer.input_errors import input_errors
+from zerotune_trainer.input_errors import input_errors, recognize
 
 _FILES = ("*token*", "vocab*", "*.model")
 _HINT = (
@@ -31,7 +31,10 @@ def load_tokenizer(model: Model, folder: Path) -> PreTrainedTokenizerBase:
         with input_errors(ConfigurationError, f"the tokenizer in {folder} cannot be loaded", _HINT):
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     except ConfigurationError as error:
-        if any(any(folder.glob(pattern)) for pattern in _FILES):
+        files = [path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()]
+        if remedy := next(filter(None, map(_remedy_for, files)), ""):
+            raise ConfigurationError(error.message, remedy) from error
+        if files:
             raise
         raise InputMissingError(f"{folder} holds no tokenizer", "put the model's tokenizer files there") from error
     if tokenizer.pad_token is None:
@@ -44,3 +47,9 @@ def load_tokenizer(model: Model, folder: Path) -> PreTrainedTokenizerBase:
     if model.chat_template is not None:
         tokenizer.chat_template = model.chat_template
     return tokenizer
+
+
+def _remedy_for(path: Path) -> str:
+    with path.open("rb") as file:
+        remedy = recognize(file.read(64))
+    return f"{path.name}: {remedy}" if remedy else ""
