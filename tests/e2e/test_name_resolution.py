@@ -1,4 +1,4 @@
-"""Pods that cannot find each other by name: the status names what does not resolve while they wait, then the job ends."""
+"""Pods that cannot find each other by name: the status names those that do not resolve, then the job ends."""
 
 from __future__ import annotations
 
