@@ -49,6 +49,16 @@ def test_a_row_longer_than_rotary_positions_were_trained_for_is_noted(plan_train
     )
 
 
+def test_embeddings_that_are_to_grow_are_noted_as_not_estimated(plan_training: PlanOf) -> None:
+    """Of a model only config.json is read before it is loaded: how many tokens its tokenizer has is not known."""
+    assert plan_training(model={"uri": "s3://models/m"}).notes == ()
+    (note,) = plan_training(model={"uri": "s3://models/m", "resizeEmbeddings": True}).notes
+    assert note == (
+        "model.resizeEmbeddings: memory is estimated for the 4,096 tokens of config.json; each token that the "
+        "tokenizer has besides adds 128 parameters, twice that with a head of its own"
+    )
+
+
 def test_packing_that_a_model_would_mix_is_rejected(plan_training: PlanOf, shape: Callable[[str], ModelShape]) -> None:
     bloom = shape("tiny-llama").model_copy(update={"architecture": "bloom"})
     with pytest.raises(ConfigurationError) as rejected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,19 @@ def test_a_narrow_terminal_shows_the_parts_below(zerotune: Path) -> None:
     assert done.returncode == 0
     for part in ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "step", "host of a rank"):
         assert part in done.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120, 149, 150, 200])
+def test_nothing_vanishes_from_the_table_however_narrow_the_terminal_is(zerotune: Path, columns: int) -> None:
+    case = GOLDEN / "sft-70b-two-hosts-h100"
+    command = f"{zerotune} plan {case / 'job.yaml'} --model-config {MODELS / 'llama-3.1-70b.json'}"
+    script = ["script", "-qec", f"unset COLUMNS; stty cols {columns}; {command}", "/dev/null"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "…" not in done.stdout
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    for candidate in ("ZeRO-0", "ZeRO-3", "1315.2 GiB", "1644%"):
+        assert candidate in shown
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])

@@ -15,6 +15,8 @@ from zerotune_trainer.sizing.workload import GIB, Workload, gib
 
 _WIDTH_IN_A_PIPE = 400
 _WIDTH_FOR_PARTS = 170
+_LEAST_WIDTH = 80
+"""In which the table still has whole words; a narrower terminal breaks its lines."""
 
 _PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buffers", "step", "process")
 _PARTS_OF_A_NODE = ("host_bytes", "saving")
@@ -28,7 +30,8 @@ def show(plan: Plan, facts: Sequence[tuple[str, str]]) -> None:
         plan: The plan.
         facts: What the backend says of where it runs.
     """
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_IN_A_PIPE, highlight=False)
+    width = max(Console().width, _LEAST_WIDTH) if sys.stdout.isatty() else _WIDTH_IN_A_PIPE
+    console = Console(width=width, highlight=False)
     with console.capture() as printed:
         _print(plan, facts, console)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
@@ -115,7 +118,7 @@ def _candidates(plan: Plan, workload: Workload, *, parts: bool) -> Table:
     """The candidates; `parts` adds what the bytes of a rank and of a node are made of."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    table.add_column("candidate")
+    table.add_column("candidate", overflow="fold")
     names = [*(_PARTS if parts else ()), *(_PARTS_OF_A_NODE if parts else ())]
     device, node = (None if workload.on_cpu else workload.device_bytes), workload.node_bytes
     for name in ("a rank", "of a GPU", *_PARTS, "a node", "of it", *_PARTS_OF_A_NODE):

@@ -102,7 +102,7 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, i
         deepspeed=deepspeed_settings(
             spec.deepspeed, training, batch, candidate, shape, on_cpu=topology.accelerator == "cpu"
         ),
-        notes=(*_notes_on_model(shape, spec.data.max_length), *_notes_on_training(job, candidate, workload)),
+        notes=(*_notes_on_model(shape, spec.data.max_length), *_notes_on_training(job, candidate, workload, shape)),
     )
     error = rejection(spec, workload, candidates)
     if error is not None:
@@ -143,8 +143,13 @@ def _notes_on_model(shape: ModelShape, length: int | None) -> list[str]:
     return notes
 
 
-def _notes_on_training(job: FineTuneJob, candidate: ZeroCandidate, workload: Workload) -> list[str]:
+def _notes_on_training(job: FineTuneJob, candidate: ZeroCandidate, workload: Workload, shape: ModelShape) -> list[str]:
     notes = []
+    if job.spec.model.resize_embeddings:
+        notes.append(
+            f"model.resizeEmbeddings: memory is estimated for the {shape.vocab_size:,} tokens of config.json; each "
+            f"token that the tokenizer has besides adds {shape.hidden_size:,} parameters, twice that with a head of its own"
+        )
     if candidate.taken and candidate.verdict in ("tight", "does not fit"):
         notes.append(f"{candidate.name} is {candidate.reason.removeprefix('taken: ')}")
     if workload.node_bytes is None and not workload.on_cpu:
