@@ -55,7 +55,7 @@ def test_embeddings_that_are_to_grow_are_noted_as_not_estimated(plan_training: P
     (note,) = plan_training(model={"uri": "s3://models/m", "resizeEmbeddings": True}).notes
     assert note == (
         "model.resizeEmbeddings: memory is estimated for the 4,096 tokens of config.json; each token that the "
-        "tokenizer has besides adds 128 parameters, twice that with a head of its own"
+        "tokenizer has besides adds 128 parameters, and as many to an untied head"
     )
 
 

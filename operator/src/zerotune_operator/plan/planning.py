@@ -148,7 +148,7 @@ def _notes_on_training(job: FineTuneJob, candidate: ZeroCandidate, workload: Wor
     if job.spec.model.resize_embeddings:
         notes.append(
             f"model.resizeEmbeddings: memory is estimated for the {shape.vocab_size:,} tokens of config.json; each "
-            f"token that the tokenizer has besides adds {shape.hidden_size:,} parameters, twice that with a head of its own"
+            f"token that the tokenizer has besides adds {shape.hidden_size:,} parameters, and as many to an untied head"
         )
     if candidate.taken and candidate.verdict in ("tight", "does not fit"):
         notes.append(f"{candidate.name} is {candidate.reason.removeprefix('taken: ')}")
