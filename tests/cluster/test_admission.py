@@ -27,7 +27,7 @@ from zerotune_operator.api.manifest_yaml import Problem, path_text
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "admission"
-WORDS = (
+MESSAGES = (
     (r"\(a group of fields\), must be text", r"unknown field"),
     (r"is not a field of|has its own place|cannot be set", r"unknown field"),
     (r"is missing", r"Required value"),
@@ -87,8 +87,10 @@ def _apply(
     done = _run("apply", "--dry-run=server", "--output=json", "-f", folder, *arguments)
     # kubectl prints a List, but for a single object.
     accepted = json.loads(done.stdout) if done.stdout else {"items": []}
-    said = re.split(r"^(?=Error from server|error when|The \w+ \")", done.stderr, flags=re.MULTILINE)
-    rejections = {cases[int(found[1])].name: text for text in said if (found := re.search(r"/(\d{3})\.json\"", text))}
+    printed = re.split(r"^(?=Error from server|error when|The \w+ \")", done.stderr, flags=re.MULTILINE)
+    rejections = {
+        cases[int(found[1])].name: text for text in printed if (found := re.search(r"/(\d{3})\.json\"", text))
+    }
     return accepted.get("items", [accepted]), rejections
 
 
@@ -103,7 +105,7 @@ def _expected(message: str, rules: set[str]) -> str:
     rule = message.partition(": ")[2]
     if rule in rules:
         return re.escape(rule)
-    for ours, theirs in WORDS:
+    for ours, theirs in MESSAGES:
         if found := re.search(ours, message):
             return found.expand(theirs)
     raise AssertionError(f"WORDS has no words for {message}")
@@ -130,11 +132,11 @@ def test_what_is_wrong_is_rejected_with_the_field_and_the_remedy(tmp_path: Path)
     rules = {message for kind in KINDS for message in _rules(custom_resource_definition(kind))}
     unclear = []
     for case in cases:
-        said = rejections[case.name]
+        printed = rejections[case.name]
         for problem in _problems(case):
             wanted, place = _expected(problem.message, rules), path_text(problem.path)
-            if case.kubectl not in said if case.kubectl else not re.search(wanted, said) or place not in said:
-                unclear.append(f"{case.name}: {place}: {case.kubectl or wanted!r} is not in {said}")
+            if case.kubectl not in printed if case.kubectl else not re.search(wanted, printed) or place not in printed:
+                unclear.append(f"{case.name}: {place}: {case.kubectl or wanted!r} is not in {printed}")
     assert not unclear, "\n".join(unclear)
 
 
@@ -156,7 +158,7 @@ def test_what_takes_a_plan_to_see_is_accepted(tmp_path: Path) -> None:
     assert (len(accepted), rejections) == (len(cases), {})
 
 
-def test_numbers_and_words_are_read_as_zerotune_reads_them(tmp_path: Path) -> None:
+def test_numbers_and_strings_are_read_as_zerotune_reads_them(tmp_path: Path) -> None:
     manifest = yaml.safe_dump(read_cases("valid.yaml")[0].manifest) + "  deepspeed:\n"
     path = tmp_path / "scalars.yaml"
     path.write_text(manifest + "".join(f"    s{index}: {text}\n" for index, text in enumerate(SCALARS)))
@@ -214,11 +216,11 @@ def test_a_change_that_may_be_is_stored_and_reads_as_one(namespace: str, tmp_pat
 
 
 def test_explain_reports_what_a_field_is_and_its_default() -> None:
-    said = " ".join(_kubectl("explain", "ftj.spec.training").split())
-    assert "learningRate <number> Peak learning rate. Default: 2e-05." in said
-    assert "gradientCheckpointing <boolean> Recompute activations in the backward pass" in said
-    said = " ".join(_kubectl("explain", "ij.spec.generation.topP").split())
-    assert "Sample among the likeliest tokens whose probabilities add up to this. Default: 1.0." in said
+    printed = " ".join(_kubectl("explain", "ftj.spec.training").split())
+    assert "learningRate <number> Peak learning rate. Default: 2e-05." in printed
+    assert "gradientCheckpointing <boolean> Recompute activations in the backward pass" in printed
+    printed = " ".join(_kubectl("explain", "ij.spec.generation.topP").split())
+    assert "Sample among the likeliest tokens whose probabilities add up to this. Default: 1.0." in printed
 
 
 def test_get_prints_a_table_that_reports_how_a_job_is_doing(namespace: str, tmp_path: Path) -> None:

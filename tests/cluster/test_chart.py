@@ -50,11 +50,11 @@ def _kubectl(*arguments: str, stdin: str | None = None) -> str:
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)
-def test_lint_has_nothing_to_say(name: str) -> None:
-    said = chart.helm("lint", "--strict", CHART, values=VALUE_SETS[name])
+def test_lint_warns_of_nothing(name: str) -> None:
+    printed = chart.helm("lint", "--strict", CHART, values=VALUE_SETS[name])
 
-    assert "[WARNING]" not in said
-    assert "[INFO]" not in said.replace("[INFO] Chart.yaml: icon is recommended", "")
+    assert "[WARNING]" not in printed
+    assert "[INFO]" not in printed.replace("[INFO] Chart.yaml: icon is recommended", "")
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)
@@ -66,12 +66,12 @@ def test_the_api_server_takes_what_is_rendered_without_a_warning(name: str, name
     objects = [found for found in rendered if not found["apiVersion"].startswith(_OF_OTHERS)]
 
     listed = {"apiVersion": "v1", "kind": "List", "items": objects}
-    said = _kubectl(
+    printed = _kubectl(
         "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", stdin=json.dumps(listed)
     )
 
-    assert "Warning" not in said
-    assert said.count("serverside-applied") == len(objects)
+    assert "Warning" not in printed
+    assert printed.count("serverside-applied") == len(objects)
 
 
 @pytest.mark.parametrize("name", ["default", "everything"])

@@ -82,10 +82,10 @@ def test_the_commands_that_an_install_ends_with_run(namespace: str, tmp_path: Pa
     kubeconfig = shutil.copy(chart.kubeconfig(), tmp_path)
     _in_shell(f"kubectl config set-context --current --namespace {namespace}", kubeconfig)
 
-    said = {command: _in_shell(command.replace("NAME", "first"), kubeconfig) for command in commands}
+    printed = {command: _in_shell(command.replace("NAME", "first"), kubeconfig) for command in commands}
 
-    assert len(said) == 7
-    assert "first " in said["kubectl get ftj --watch"]
+    assert len(printed) == 7
+    assert "first " in printed["kubectl get ftj --watch"]
 
 
 def _in_shell(command: str, kubeconfig: str) -> str:
@@ -104,9 +104,9 @@ def _in_shell(command: str, kubeconfig: str) -> str:
 
 
 def test_helm_test_passes(namespace: str) -> None:
-    said = chart.helm("test", "zerotune", "--namespace", namespace, "--timeout", "120s", on_cluster=True)
+    printed = chart.helm("test", "zerotune", "--namespace", namespace, "--timeout", "120s", on_cluster=True)
 
-    assert re.search(r"Phase:\s+Succeeded", said)
+    assert re.search(r"Phase:\s+Succeeded", printed)
 
 
 def test_one_of_two_replicas_leads_and_the_other_takes_over_when_it_dies(namespace: str) -> None:

@@ -68,9 +68,9 @@ def keyed(key: str, names: list[str], **fields: st.SearchStrategy[Any]) -> st.Se
     return st.fixed_dictionaries({key: st.sampled_from(names)}, optional=fields)
 
 
-WORDS = st.sampled_from(["a", "b", "c"])
-MAPS = st.dictionaries(WORDS, WORDS, min_size=1)
-TOLERATIONS = st.lists(st.fixed_dictionaries({"key": WORDS, "operator": st.just("Exists")}), max_size=2)
+TEXTS = st.sampled_from(["a", "b", "c"])
+MAPS = st.dictionaries(TEXTS, TEXTS, min_size=1)
+TOLERATIONS = st.lists(st.fixed_dictionaries({"key": TEXTS, "operator": st.just("Exists")}), max_size=2)
 PORTS = st.fixed_dictionaries(
     {"containerPort": st.sampled_from([9400, 8080]), "protocol": st.sampled_from(["TCP", "UDP"])},
     optional={"hostPort": st.none() | st.just(8080)},
@@ -83,22 +83,22 @@ SPREAD = st.fixed_dictionaries(
     }
 )
 RESOURCES = some(
-    requests=some(cpu=WORDS.map({"a": "1", "b": "2", "c": "500m"}.__getitem__), memory=st.just("1Gi")),
+    requests=some(cpu=TEXTS.map({"a": "1", "b": "2", "c": "500m"}.__getitem__), memory=st.just("1Gi")),
     limits=some(memory=st.just("9Gi")),
 )
 CONTAINER = {
-    "env": lists(keyed("name", ["HOME", "HF_HOME", "NEW"], value=WORDS), "name"),
+    "env": lists(keyed("name", ["HOME", "HF_HOME", "NEW"], value=TEXTS), "name"),
     "envFrom": st.lists(st.just({"configMapRef": {"name": "proxy"}}), max_size=1),
     "ports": lists(PORTS.filter(lambda each: each.get("hostPort") is None), "containerPort", "protocol"),
     "volumeMounts": lists(
         st.fixed_dictionaries(
             {"mountPath": st.sampled_from(["/tmp", "/dev/shm", "/new"]), "name": st.sampled_from(["tmp", "cache"])},
-            optional={"readOnly": st.booleans(), "subPath": WORDS},
+            optional={"readOnly": st.booleans(), "subPath": TEXTS},
         ),
         "mountPath",
     ),
     "resources": RESOURCES,
-    "command": st.lists(WORDS, min_size=1, max_size=2),
+    "command": st.lists(TEXTS, min_size=1, max_size=2),
     "securityContext": some(
         runAsUser=st.integers(1, 9), capabilities=some(add=st.just(["IPC_LOCK"]), drop=st.just(["ALL"]))
     ),
@@ -110,7 +110,7 @@ OVERLAYS = some(
         nodeSelector=MAPS,
         tolerations=TOLERATIONS,
         terminationGracePeriodSeconds=st.integers(1, 9),
-        hostAliases=lists(keyed("ip", ["10.0.0.1", "10.0.0.2"], hostnames=st.lists(WORDS, max_size=2)), "ip"),
+        hostAliases=lists(keyed("ip", ["10.0.0.1", "10.0.0.2"], hostnames=st.lists(TEXTS, max_size=2)), "ip"),
         imagePullSecrets=lists(keyed("name", ["a", "b"]), "name"),
         topologySpreadConstraints=lists(SPREAD, "topologyKey", "whenUnsatisfiable"),
         schedulingGates=lists(keyed("name", ["x/a", "x/b"]), "name"),
@@ -125,11 +125,11 @@ OVERLAYS = some(
             st.fixed_dictionaries({"name": st.sampled_from(["trainer", "side"])}, optional=CONTAINER), "name"
         ),
         initContainers=lists(
-            st.fixed_dictionaries({"name": st.sampled_from(["warm", "fetch"]), "image": WORDS}, optional=CONTAINER),
+            st.fixed_dictionaries({"name": st.sampled_from(["warm", "fetch"]), "image": TEXTS}, optional=CONTAINER),
             "name",
         ),
         affinity=st.just({"podAntiAffinity": {}}),
-        dnsConfig=some(searches=st.lists(WORDS, max_size=2), options=st.just([{"name": "ndots", "value": "1"}])),
+        dnsConfig=some(searches=st.lists(TEXTS, max_size=2), options=st.just([{"name": "ndots", "value": "1"}])),
     ),
 )
 
@@ -150,7 +150,7 @@ def directed(*items: Object, names: list[Object]) -> st.SearchStrategy[list[Obje
 
 MEMORY = {"emptyDir": {"medium": "Memory"}}
 DIRECTED = some(
-    metadata=some(labels=st.dictionaries(WORDS, st.none() | WORDS), annotations=st.none()),
+    metadata=some(labels=st.dictionaries(TEXTS, st.none() | TEXTS), annotations=st.none()),
     spec=some(
         nodeSelector=st.none() | st.just({"$patch": "delete"}),
         affinity=st.none() | st.just({"$patch": "delete"}),

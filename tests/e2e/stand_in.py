@@ -22,7 +22,7 @@ PORT = Launch.model_fields["progress_port"].default
 OUTPUT = "s3://models/tuned"
 STEP = 10
 PROGRESS = Progress(step=STEP, total=STEP, first_step=0, loss=1.5)
-SAID = NodeProgress(
+REPORT = NodeProgress(
     job=NAME,
     attempt=0,
     host=f"{NAME}-a0-0",
@@ -35,7 +35,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Node(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer(os.environ["SAID"].encode())
+        self.answer(os.environ["REPORT"].encode())
 
     def do_POST(self):
         message = self.rfile.read(int(self.headers["Content-Length"]))
@@ -64,7 +64,7 @@ def job(*, inspected: bool) -> Object:
     container: Object = {
         "name": "trainer",
         "command": ["tini", "--", "python3", "-c", PROGRAM, str(PORT)],
-        "env": [{"name": "SAID", "value": SAID.model_dump_json(by_alias=True, exclude_none=True)}],
+        "env": [{"name": "REPORT", "value": REPORT.model_dump_json(by_alias=True, exclude_none=True)}],
     }
     pod: Object = {"containers": [container]}
     if inspected:

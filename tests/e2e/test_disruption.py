@@ -99,9 +99,9 @@ def test_the_next_attempt_runs_and_no_restart_is_counted(name: str, losses: dict
 @pytest.mark.parametrize("name", _CLASSES)
 def test_an_event_reports_the_loss(name: str, losses: dict[str, Loss], namespace: Namespace) -> None:
     metadata, spec = losses[name].pod["metadata"], losses[name].pod["spec"]
-    told = namespace.kubectl("describe", "ftj", name).partition("Events:")[2]
+    events = namespace.kubectl("describe", "ftj", name).partition("Events:")[2]
     place = f"({metadata['name']}, {spec['nodeName']})"
-    assert f"attempt 0 ended: {_CLASSES[name]} {place}: pod {metadata['name']}" in told
+    assert f"attempt 0 ended: {_CLASSES[name]} {place}: pod {metadata['name']}" in events
 
 
 @contextmanager

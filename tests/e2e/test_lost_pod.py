@@ -48,8 +48,8 @@ def test_the_result_is_that_of_the_undisturbed_job(disturbed: Object, succeeded:
 
 
 def test_events_report_the_loss_and_of_the_resumption(disturbed: Object, namespace: Namespace) -> None:
-    told = [event for event in namespace.events("disturbed") if event[1] not in ("Pending", "Planned")]
-    assert told == [
+    reported = [event for event in namespace.events("disturbed") if event[1] not in ("Pending", "Planned")]
+    assert reported == [
         ("Normal", "Started"),
         ("Warning", "Restarting"),
         ("Normal", "Started"),

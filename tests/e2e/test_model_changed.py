@@ -25,9 +25,9 @@ def test_a_model_that_has_changed_is_noticed_and_planned_for_anew(namespace: Nam
     failed, succeeded = third["attempts"]
     assert (failed["failureClass"], succeeded["outcome"]) == ("ModelChanged", "Succeeded")
     assert third["model"] == first["model"] | {"context": _CONTEXT}
-    [told] = [event["message"] for event in namespace.list("events") if "ModelChanged" in event["message"]]
-    assert f"pvc://{CLAIM}/{_MODEL} is another model" in told
-    assert f"context {_CONTEXT} instead of {first['model']['context']}" in told
+    [message] = [event["message"] for event in namespace.list("events") if "ModelChanged" in event["message"]]
+    assert f"pvc://{CLAIM}/{_MODEL} is another model" in message
+    assert f"context {_CONTEXT} instead of {first['model']['context']}" in message
 
 
 _CONFIG = f"/{CLAIM}/{_MODEL}/config.json"

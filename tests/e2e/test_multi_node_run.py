@@ -76,8 +76,8 @@ def test_kubectl_get_shows_the_result(succeeded: Object, namespace: Namespace) -
 
 
 def test_events_are_written_once(succeeded: Object, namespace: Namespace) -> None:
-    told = [(kind, reason) for kind, reason in namespace.events("cpt") if reason != "Pending"]
-    assert told == [("Normal", "Planned"), ("Normal", "Started"), ("Normal", "Succeeded")]
+    reported = [(kind, reason) for kind, reason in namespace.events("cpt") if reason != "Pending"]
+    assert reported == [("Normal", "Planned"), ("Normal", "Started"), ("Normal", "Succeeded")]
     described = namespace.kubectl("describe", "ftj", "cpt")
     assert "Succeeded" in described.partition("Events:")[2]
 

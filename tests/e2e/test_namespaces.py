@@ -15,12 +15,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 def test_a_deleted_namespace_keeps_no_other_waiting(kubeconfig: Path) -> None:
-    gone = f"gone-{uuid.uuid4().hex[:6]}"
-    assert chart.kubectl("create", "namespace", gone).returncode == 0
-    with installed(others=[gone]) as there:
-        assert chart.kubectl("delete", "namespace", gone, "--timeout=60s").returncode == 0
+    deleted = f"gone-{uuid.uuid4().hex[:6]}"
+    assert chart.kubectl("create", "namespace", deleted).returncode == 0
+    with installed(others=[deleted]) as there:
+        assert chart.kubectl("delete", "namespace", deleted, "--timeout=60s").returncode == 0
         there.system.kubectl("delete", "pods", "--all", "--timeout=60s")
         there.jobs.apply(model(), stand_in_job("goes-on"))
         there.jobs.phase("ftj/goes-on", "Running", seconds=120)
-        said = there.system.kubectl("logs", "deployment/zerotune")
-        assert f"{gone} is left out: the operator may not list Jobs there" in said
+        log = there.system.kubectl("logs", "deployment/zerotune")
+        assert f"{deleted} is left out: the operator may not list Jobs there" in log

@@ -60,14 +60,14 @@ def test_the_keys_are_in_the_secret_and_nowhere_else(
     sources = [each["valueFrom"].get("secretKeyRef") for each in container["env"] if "valueFrom" in each]
     assert {source["name"] for source in sources if source} == {_SECRET}
     assert "envFrom" not in container
-    said = {
+    printed = {
         "objects": namespace.kubectl("get", "ftj,jobs,pods,configmaps,services,events", "-o", "yaml"),
         "described": namespace.kubectl("describe", "ftj,jobs,pods,configmaps,events"),
         "log of the pods": _logs(namespace, "zerotune.dev/job-name=on-s3"),
         "log of the operator": _logs(installation.system, "app.kubernetes.io/name=zerotune"),
     }
-    assert all("on-s3" in text for text in said.values())
-    for where, text in said.items():
+    assert all("on-s3" in text for text in printed.values())
+    for where, text in printed.items():
         assert store.secret_key not in text, where
         assert store.access_key not in text, where
     for path, content in _files(store).items():

@@ -23,7 +23,7 @@ class Case:
 
     phase: str
     failure_class: str
-    says: str
+    message: str
     """A part of the message, which has the value."""
     remedy: str
     """A part of the hint."""
@@ -133,7 +133,7 @@ def waiting(namespace: Namespace) -> Iterator[dict[str, Object]]:
     """The status of every job once something is said, by name."""
     jobs = [stand_in_job(name, **case.job) for name, case in CASES.items()]
     namespace.apply(model(), _quota("1Mi"), *jobs)
-    yield {name: namespace.until(f"ftj/{name}", _is_told, seconds=120)["status"] for name in CASES}
+    yield {name: namespace.until(f"ftj/{name}", _is_reported, seconds=120)["status"] for name in CASES}
     namespace.kubectl("delete", "resourcequota/disk", *(f"ftj/{name}" for name in CASES))
 
 
@@ -149,7 +149,7 @@ def test_the_status_names_what_a_job_waits_for_where_and_the_remedy(name: str, w
     case, status = CASES[name], waiting[name]
     cause = status["rootCause"]
     assert (status["phase"], cause["class"]) == (case.phase, case.failure_class)
-    assert case.says in cause["message"]
+    assert case.message in cause["message"]
     assert case.remedy in cause["hint"]
     assert bool(re.match(_attempt_of(name), cause.get("pod", ""))) == case.has_pod
     assert ("node" in cause) == case.has_node
@@ -161,15 +161,15 @@ def test_conditions_and_describe_report_it_too(name: str, waiting: dict[str, Obj
     case = CASES[name]
     [running] = [found for found in waiting[name]["conditions"] if found["type"] == "Running"]
     assert running["status"] == "False"
-    told = namespace.kubectl("describe", "ftj", name).partition("Events:")[2]
-    assert re.search(rf"Warning +{case.failure_class} .*{re.escape(case.says)}", told)
+    reported = namespace.kubectl("describe", "ftj", name).partition("Events:")[2]
+    assert re.search(rf"Warning +{case.failure_class} .*{re.escape(case.message)}", reported)
 
 
 def test_all_of_it_is_reported_within_a_minute(
     waiting: dict[str, Object], namespace: Namespace, figures: dict[str, str]
 ) -> None:
     events = namespace.list("events")
-    seconds = {name: _seconds_until_told(name, events) for name in waiting}
+    seconds = {name: _seconds_until_reported(name, events) for name in waiting}
     figures["from the cluster's word to the status, of a job that waits"] = f"{max(seconds.values()):.0f} s at most"
     assert max(seconds.values()) < _PROMISED_SECONDS, seconds
 
@@ -182,7 +182,7 @@ def test_a_job_that_gets_what_it_lacked_runs(name: str, healed: dict[str, Object
     assert (len(status["attempts"]), status["restarts"]) == (1, 0)
 
 
-def _is_told(job: Object) -> bool:
+def _is_reported(job: Object) -> bool:
     status = job.get("status", {})
     return "rootCause" in status and status["phase"] == CASES[job["metadata"]["name"]].phase
 
@@ -192,12 +192,12 @@ def _attempt_of(name: str) -> str:
     return rf"{name}-[0-9a-f]{{8}}-a"
 
 
-def _seconds_until_told(name: str, events: list[Object]) -> float:
+def _seconds_until_reported(name: str, events: list[Object]) -> float:
     """From the first warning of the cluster about a job's pods to the one about the job."""
     warnings = [event for event in events if event["type"] == "Warning"]
     known = [event for event in warnings if re.match(_attempt_of(name), event["involvedObject"]["name"])]
-    told = [event for event in warnings if event["involvedObject"]["name"] == name]
-    return (min(map(_time, told)) - min(map(_time, known))).total_seconds()
+    reported = [event for event in warnings if event["involvedObject"]["name"] == name]
+    return (min(map(_time, reported)) - min(map(_time, known))).total_seconds()
 
 
 def _time(event: Object) -> datetime:

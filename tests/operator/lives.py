@@ -163,9 +163,9 @@ class Stage:
         events = await self.cluster.items(
             f"/api/v1/namespaces/{self.namespace}/events?fieldSelector=involvedObject.uid={job['metadata']['uid']}"
         )
-        told = sorted((each["type"], each["reason"], _POD.sub(r"\1", each["message"])) for each in events)
+        reported = sorted((each["type"], each["reason"], _POD.sub(r"\1", each["message"])) for each in events)
         objects = [(kind, _name(each)) for kind in KINDS for each in await self.belongings(kind)]
-        return Life(_lasting(job["status"]), told, sorted(objects), self.proxy.writes, self.proxy.deaths)
+        return Life(_lasting(job["status"]), reported, sorted(objects), self.proxy.writes, self.proxy.deaths)
 
     async def delete(self) -> None:
         """Delete the job, and see that everything goes with it."""

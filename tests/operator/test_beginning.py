@@ -31,9 +31,9 @@ def test_of_many_jobs_every_one_begins_once_and_is_reported(kubeconfig: Path, tm
             f"job-{n}": 1 for n in range(MANY)
         }
         events = await there.cluster.items(f"/api/v1/namespaces/{there.namespace}/events")
-        told = Counter((each["involvedObject"]["name"], each["reason"]) for each in events)
+        reported = Counter((each["involvedObject"]["name"], each["reason"]) for each in events)
         for number in range(MANY):
-            assert told[f"job-{number}", "Planned"] == told[f"job-{number}", "Unschedulable"] == 1
+            assert reported[f"job-{number}", "Planned"] == reported[f"job-{number}", "Unschedulable"] == 1
 
     asyncio.run(on_stage(kubeconfig, tmp_path, act))
 

@@ -67,5 +67,5 @@ async def _killed_at_every(kubeconfig: Path, folder: Path) -> None:
 
 def _result(life: Life) -> Life:
     """What must not depend on how often the operator died: all but what has passed before it was there again."""
-    told = [event for event in life.events if event[1] not in PASSING]
-    return replace(life, events=told, writes=0, deaths=[])
+    reported = [event for event in life.events if event[1] not in PASSING]
+    return replace(life, events=reported, writes=0, deaths=[])

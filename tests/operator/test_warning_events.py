@@ -29,7 +29,7 @@ class Scene:
     """The methods of what was asked of the API server, through `warnings`."""
     warnings: WarningEvents
 
-    async def tell(self, uid: str, reason: str, kind: str = "Warning") -> None:
+    async def create_event(self, uid: str, reason: str, kind: str = "Warning") -> None:
         about = {"apiVersion": "v1", "kind": "Pod", "name": f"pod-{uid}", "namespace": self.namespace, "uid": uid}
         metadata = {"name": uuid.uuid4().hex}
         event = {"metadata": metadata, "involvedObject": about, "type": kind, "reason": reason, "message": uid}
@@ -44,9 +44,9 @@ def test_all_who_ask_share_one_list_of_what_is_telling(monkeypatch: pytest.Monke
 
     async def act(scene: Scene) -> None:
         for uid in ("one", "two", "three"):
-            await scene.tell(uid, "FailedMount")
-            await scene.tell(uid, "BackOff")
-        await scene.tell("one", "FailedMount", "Normal")
+            await scene.create_event(uid, "FailedMount")
+            await scene.create_event(uid, "BackOff")
+        await scene.create_event("one", "FailedMount", "Normal")
         first, others = await asyncio.gather(scene.about("one"), scene.about("two", "three", "nobody"))
         assert first == [("one", "FailedMount")]
         assert others == [("two", "FailedMount"), ("three", "FailedMount")]
@@ -64,7 +64,7 @@ def test_a_list_is_read_again_once_it_is_old(monkeypatch: pytest.MonkeyPatch) ->
 
     async def act(scene: Scene) -> None:
         assert await scene.about("one") == []
-        await scene.tell("one", "FailedCreate")
+        await scene.create_event("one", "FailedCreate")
         await asyncio.sleep(1.1)
         assert await scene.about("one") == [("one", "FailedCreate")]
 
@@ -73,7 +73,7 @@ def test_a_list_is_read_again_once_it_is_old(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_who_gives_up_leaves_the_answer_to_the_others() -> None:
     async def act(scene: Scene) -> None:
-        await scene.tell("one", "FailedCreate")
+        await scene.create_event("one", "FailedCreate")
         impatient, patient = asyncio.create_task(scene.about("one")), asyncio.create_task(scene.about("one"))
         await asyncio.sleep(0)
         impatient.cancel()

@@ -32,7 +32,7 @@ class Scene:
     proxy: DeadlyProxy
     path: str
     watch: Watch
-    told: dict[str, str] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=dict)
     """What the listener knows: the data of every object, by name."""
 
     async def create(self, name: str, value: str = "1") -> None:
@@ -44,7 +44,7 @@ class Scene:
 
     async def knows(self, expected: dict[str, str]) -> None:
         async def same() -> bool:
-            return self.told == expected
+            return self.known == expected
 
         await until(same, f"the listener knows {expected}", 20)
 
@@ -115,29 +115,29 @@ async def _scene(folder: Path) -> AsyncIterator[Scene]:
     async with ApiServer(chart.kubeconfig()) as cluster, DeadlyProxy(cluster, lambda: None, Never()) as proxy:
         await cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         async with aclosing(await connect(kubeconfig_of(proxy.url, folder / "kubeconfig"))) as connection:
-            told: dict[str, str] = {}
-            watch = Watch(ClusterClient(connection), path, LABEL, _listener(told))
-            scene = Scene(cluster, proxy, path, watch, told)
+            known: dict[str, str] = {}
+            watch = Watch(ClusterClient(connection), path, LABEL, _event_handler(known))
+            scene = Scene(cluster, proxy, path, watch, known)
             await scene.create("first")
             task = asyncio.create_task(watch.run())
             try:
                 await asyncio.wait_for(watch.listed.wait(), 20)
-                assert told == {"first": "1"}, "all of it is known once it is listed"
+                assert known == {"first": "1"}, "all of it is known once it is listed"
                 yield scene
             finally:
                 task.cancel()
                 await cluster.delete(f"/api/v1/namespaces/{namespace}")
 
 
-def _listener(told: dict[str, str]) -> EventHandler:
+def _event_handler(known: dict[str, str]) -> EventHandler:
     uids: dict[str, str] = {}
 
     def keep(found: Object) -> None:
         metadata = found["metadata"]
-        told[metadata["name"]], uids[metadata["name"]] = found["data"]["value"], metadata["uid"]
+        known[metadata["name"]], uids[metadata["name"]] = found["data"]["value"], metadata["uid"]
 
-    def drop(gone: Object) -> None:
-        if uids[gone["metadata"]["name"]] == gone["metadata"]["uid"]:
-            del told[gone["metadata"]["name"]]
+    def drop(deleted: Object) -> None:
+        if uids[deleted["metadata"]["name"]] == deleted["metadata"]["uid"]:
+            del known[deleted["metadata"]["name"]]
 
     return EventHandler(keep, drop)

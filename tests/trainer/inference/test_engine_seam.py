@@ -77,11 +77,11 @@ def test_ranks_of_a_replica_generate_the_same_requests_and_one_writes(
             yield from super().run(requests, on_token)
 
     monkeypatch.setitem(engines.ENGINES, "transformers", PairEngine)
-    job, ranks, store, said = stub_job(20), Ranks(), HashStore(), reporter
+    job, ranks, store, reports = stub_job(20), Ranks(), HashStore(), reporter
     hostfile = Hostfile.parse(f"a slots={RANKS}\n")
 
     def run(rank: int) -> None:
-        context = RankContext(job.folder, hostfile, hostfile.master, rank, cast(Reporter, said), threading.Event())
+        context = RankContext(job.folder, hostfile, hostfile.master, rank, cast(Reporter, reports), threading.Event())
         generate_and_write(cast(InferConfig, load_config(job.folder)), context, store, ranks.group(rank))
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(RANKS)]

@@ -237,10 +237,10 @@ def test_a_finished_job_is_left_as_it_is(
     assert again.exit_codes == [0]
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "output").iterdir()}
     assert before == after
-    [told] = [beat.completion for beat in first.beats[0] if beat.completion is not None]
+    [reported] = [beat.completion for beat in first.beats[0] if beat.completion is not None]
     manifest = read_manifest(tmp_path / "output")
     assert manifest is not None
-    assert told == Completion(
+    assert reported == Completion(
         job_uid="uid-of-answers",
         config_digest=load_config(folder).digest(),
         uri=(tmp_path / "output").as_uri(),
@@ -249,7 +249,7 @@ def test_a_finished_job_is_left_as_it_is(
         progress=Progress(step=len(weaknesses), total=len(weaknesses), first_step=0, failed_records=0),
     )
     # The second time nothing began.
-    found = told.model_copy(update={"progress": told.progress.model_copy(update={"first_step": None})})
+    found = reported.model_copy(update={"progress": reported.progress.model_copy(update={"first_step": None})})
     assert [beat.completion for beat in again.beats[0] if beat.completion is not None] == [found]
     assert again.progress == found.progress
 

@@ -49,10 +49,10 @@ def test_a_rank_that_waits_gets_on_as_long_as_the_busy_one_does(waiting: int) ->
     waiter = threading.Thread(target=idle.wait_for_all, daemon=True)
     waiter.start()
     _keep(busy, is_alive=True)
-    told = reports.count
-    assert told >= 3, "the batch of the busy rank has come to no end yet"
+    reported = reports.count
+    assert reported >= 3, "the batch of the busy rank has come to no end yet"
     _keep(busy, is_alive=False)
-    assert reports.count <= told + 1, "a busy rank that has stopped is not hidden by the one that waits"
+    assert reports.count <= reported + 1, "a busy rank that has stopped is not hidden by the one that waits"
     busy.wait_for_all()
     waiter.join(5)
     assert not waiter.is_alive()

@@ -25,7 +25,7 @@ RECORDS = 20
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "LOOK_AGAIN_SECONDS", (0.0,))
+    monkeypatch.setattr(verification, "VERIFY_AGAIN_SECONDS", (0.0,))
 
 
 def parts(output: Path) -> dict[str, bytes]:
@@ -86,16 +86,16 @@ def test_any_damage_to_files_and_markers_never_makes_a_manifest_that_lies(
     output = tmp_path / "output"
     shutil.rmtree(output, ignore_errors=True)
     job = stub_job(RECORDS)
-    real, looks = verification._look, [0]
+    real, calls = verification._verify_all, [0]
 
-    def look(*args: Any) -> Any:
-        looks[0] += 1
-        if looks[0] == 2:
+    def verify(*args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
             do_damage(output, at_end)
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(verification, "_look", look)
+        patch.setattr(verification, "_verify_all", verify)
         job.run_until_results()
     assert not (output / "manifest.json").exists()
     assert len(parts(output)) == SHARDS
@@ -169,18 +169,18 @@ def test_files_that_are_listed_late_are_not_made_again(
     tmp_path: Path, stub_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, job = tmp_path / "output", stub_job(RECORDS)
-    hidden, looks, real = tmp_path / "hidden.json", [0], verification._look
+    hidden, calls, real = tmp_path / "hidden.json", [0], verification._verify_all
     marker = output / "work/part-000004.json"
 
-    def look(*args: Any) -> Any:
-        looks[0] += 1
-        if looks[0] == 2:
+    def verify(*args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
             marker.rename(hidden)
-        elif looks[0] == 3:
+        elif calls[0] == 3:
             hidden.rename(marker)
         return real(*args)
 
-    monkeypatch.setattr(verification, "_look", look)
+    monkeypatch.setattr(verification, "_verify_all", verify)
     made: list[int] = []
     generate = rounds.ShardGenerator.make
     monkeypatch.setattr(rounds.ShardGenerator, "make", lambda *a: (made.append(a[1]), generate(*a))[1])

@@ -100,14 +100,14 @@ class Node:
     @property
     def failure(self) -> Failure | None:
         """The failure that the termination log holds."""
-        said = self._termination_message()
-        return Failure.model_validate(said) if said and "completion" not in said else None
+        message = self._termination_message()
+        return Failure.model_validate(message) if message and "completion" not in message else None
 
     @property
     def completion(self) -> Completion | None:
         """The completion that the termination log holds."""
-        said = self._termination_message()
-        return Completion.model_validate(said["completion"]) if said and "completion" in said else None
+        message = self._termination_message()
+        return Completion.model_validate(message["completion"]) if message and "completion" in message else None
 
     def _termination_message(self) -> dict[str, Any] | None:
         text = self.termination_log.read_text()

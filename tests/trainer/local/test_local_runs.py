@@ -88,8 +88,11 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
 
     run = workplace.start(manifest, "cwe")
     run.wait_until(_beyond(0, 1))
-    code, said = workplace.zerotune("run", str(manifest))
-    assert (code, f"FineTuneJob 'cwe' is running already (started by process {run.process.pid})" in said) == (75, True)
+    code, printed = workplace.zerotune("run", str(manifest))
+    assert (code, f"FineTuneJob 'cwe' is running already (started by process {run.process.pid})" in printed) == (
+        75,
+        True,
+    )
     launchers = run.launchers()
     run.process.kill()
     psutil.wait_procs(launchers, 60)
@@ -105,9 +108,9 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
     killed_at = run.status.attempts[1].last_step or 0
     run.wait_until(_beyond(killed_at, 2))
     run.process.send_signal(signal.SIGINT)
-    code, said = run.end(60)
+    code, printed = run.end(60)
     assert (code, run.status.phase) == (143, "Suspended")
-    assert "cwe: stopped: stopped on request after step" in said
+    assert "cwe: stopped: stopped on request after step" in printed
     stopped_at = run.status.attempts[2].last_step or 0
 
     run = workplace.start(manifest, "cwe")
@@ -136,8 +139,8 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
     rows = [json.loads(line) for path in sorted(answers.output.glob("part-*.jsonl")) for line in path.open()]
     assert [row["id"] for row in rows] == [json.loads(line)["id"] for line in (material / "questions.jsonl").open()]
 
-    code, said = workplace.zerotune("run", str(manifest))
-    assert (code, said.splitlines()) == (
+    code, printed = workplace.zerotune("run", str(manifest))
+    assert (code, printed.splitlines()) == (
         0,
         [
             f"cwe: finished already, there is nothing to do; its output is {run.folder.output.as_uri()}",

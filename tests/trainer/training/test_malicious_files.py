@@ -39,8 +39,8 @@ def test_a_checkpoint_with_code_in_it_is_skipped(interrupted: Any, tmp_path: Pat
     assert not touched.exists()
     assert ended.exit_codes == [0, 0], ended.failures
     assert "training begins at checkpoint-4" in ended.log
-    (said,) = job.results()["skippedCheckpoints"]
-    assert "it holds posix.mkdir, which no checkpoint does: it is not unpickled" in said
+    (reason,) = job.results()["skippedCheckpoints"]
+    assert "it holds posix.mkdir, which no checkpoint does: it is not unpickled" in reason
 
 
 def test_no_library_of_a_rank_unpickles_code(tmp_path: Path) -> None:

@@ -69,10 +69,10 @@ def test_the_output_is_complete_and_its_figures_are_true(make_job: Any, method: 
         (1, 0, "127.0.0.2"),
     ]
     assert [record["step"] for record in job.records() if "evalLoss" in record] == [0, 3, 6]
-    _tells_its_completion(job, ended, first_step=0)
+    _reports_its_completion(job, ended, first_step=0)
 
 
-def _tells_its_completion(job: Any, ended: Any, *, first_step: int | None) -> None:
+def _reports_its_completion(job: Any, ended: Any, *, first_step: int | None) -> None:
     """Rank 0 says it, once, after the manifest was written, with the figures of the files and where it began."""
     [completion] = [beat.completion for beat in ended.beats if beat.completion is not None]
     manifest, results = read_manifest(job.output), job.results()
@@ -240,7 +240,7 @@ def test_a_finished_job_is_left_as_it_is(make_job: Any) -> None:
 
     assert ended.exit_codes == [0, 0]
     assert "job is finished" in ended.log
-    _tells_its_completion(job, ended, first_step=None)
+    _reports_its_completion(job, ended, first_step=None)
     assert {path: path.stat().st_mtime_ns for path in job.output.rglob("*")} == before
     job.config["training"]["maxSteps"] = 99
     ended = job.run()

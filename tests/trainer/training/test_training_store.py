@@ -69,12 +69,12 @@ def test_a_job_resumes_from_the_store_alone(make_job: Any, store: dict[str, str]
     shutil.rmtree(tmp_path / "second")
     again = job.run()
     assert "job is finished" in again.log
-    told = [beat.completion for ended in (ended, again) for beat in ended.beats if beat.completion is not None]
-    assert [completion.uri for completion in told] == ["s3://results/job"] * 2
+    reported = [beat.completion for ended in (ended, again) for beat in ended.beats if beat.completion is not None]
+    assert [completion.uri for completion in reported] == ["s3://results/job"] * 2
     # The second time nothing began.
-    found = told[0].progress.model_copy(update={"first_step": None})
-    assert told[1] == told[0].model_copy(update={"progress": found})
-    assert told[0].progress.eval_loss is not None
+    found = reported[0].progress.model_copy(update={"first_step": None})
+    assert reported[1] == reported[0].model_copy(update={"progress": found})
+    assert reported[0].progress.eval_loss is not None
 
 
 def test_the_best_state_is_fetched_from_the_store(make_job: Any, store: dict[str, str], tmp_path: Path) -> None:

@@ -126,10 +126,10 @@ def test_what_a_backend_does_not_support_is_rejected_by_all(
 ) -> None:
     readers = Readers("tiny-llama", Target(unsupported_case.backend), tmp_path, capsys)
 
-    for said in readers.verdicts(with_inputs(unsupported_case.manifest)).values():
+    for rejection in readers.verdicts(with_inputs(unsupported_case.manifest)).values():
         for place, piece in unsupported_case.complaints:
-            assert f"{place} is " in said
-            assert piece in said
+            assert f"{place} is " in rejection
+            assert piece in rejection
 
 
 def test_what_cannot_be_planned_is_rejected_by_all(
@@ -140,9 +140,9 @@ def test_what_cannot_be_planned_is_rejected_by_all(
     if plan_case.needs_model:
         assert verdicts.pop("validate") == ""
 
-    for said in verdicts.values():
-        assert plan_case.message in said
-        assert plan_case.hint in said
+    for rejection in verdicts.values():
+        assert plan_case.message in rejection
+        assert plan_case.hint in rejection
 
 
 def test_every_line_of_the_table_has_a_case() -> None:

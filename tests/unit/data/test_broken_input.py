@@ -149,9 +149,9 @@ def test_the_preview_command_reports_what_it_cannot_read(
     config.model.chat_template = "{% for m in messages %}{{ m.content.split('') }}{% endfor %}"
     (tmp_path / "config.json").write_text(config.model_dump_json(by_alias=True))
     assert main([str(tmp_path), str(tmp_path / "rows")]) == 65
-    assert "error: " in (said := capsys.readouterr().err)
-    assert "hint: " in said
-    assert "Traceback" not in said
+    assert "error: " in (printed := capsys.readouterr().err)
+    assert "hint: " in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.slow

@@ -78,5 +78,5 @@ def test_ranks_import_no_datasets_and_no_pandas(tmp_path: Path) -> None:
         "print(trainer.datasets.Dataset is datasets.Dataset, trainer.is_datasets_available(),"
         " accelerate.data_loader.is_datasets_available())"
     )
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    assert said.stdout.splitlines()[-3:] == ["[]", "True", "True True True"]
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-3:] == ["[]", "True", "True True True"]

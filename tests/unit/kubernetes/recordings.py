@@ -21,10 +21,10 @@ def recording(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-def view_of(name: str, *, gone: bool = True) -> ClusterView:
+def view_of(name: str, *, deleted: bool = True) -> ClusterView:
     """A recording as the operator sees it; without `gone` after the deleted pods have disappeared."""
     found = recording(name)
-    pods = [*found["pods"], *(found.get("gone", []) if gone else [])]
+    pods = [*found["pods"], *(found.get("deleted", []) if deleted else [])]
     return ClusterView(found["job"], tuple(pods), tuple(found["events"]))
 
 
@@ -35,7 +35,7 @@ def attempt_of(view: ClusterView) -> AttemptRef:
     return AttemptRef(0, hosts, job_uid="u-1", config_digest="d-1", progress_port=1234, output_uri="s3://bucket/run")
 
 
-def nodes_of(name: str, *, gone: bool = True) -> tuple[NodeObservation, ...]:
+def nodes_of(name: str, *, deleted: bool = True) -> tuple[NodeObservation, ...]:
     """What is seen of the nodes of a recording."""
-    view = view_of(name, gone=gone)
+    view = view_of(name, deleted=deleted)
     return observe(attempt_of(view), view).nodes

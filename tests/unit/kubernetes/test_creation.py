@@ -48,7 +48,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("preamble", "reason", "failure_class", "hint"), CASES)
-def test_every_rejection_has_a_class_the_servers_words_and_a_hint(
+def test_every_rejection_has_a_class_the_servers_message_and_a_hint(
     preamble: str, reason: str, failure_class: str, hint: str
 ) -> None:
     about = {"involvedObject": {"kind": "Job", "name": "j"}, "reason": "FailedCreate"}

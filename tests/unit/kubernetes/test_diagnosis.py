@@ -36,12 +36,14 @@ def test_a_container_out_of_memory_is_distinguished_from_one_that_was_killed() -
 
 
 def test_a_launcher_that_outlives_its_rank_says_more_than_the_kubelet() -> None:
-    said = failed("oom-child")
-    assert (said.failure_class, said.rank, said.exit_code) == ("OutOfMemory", 1, 71)
+    failure = failed("oom-child")
+    assert (failure.failure_class, failure.rank, failure.exit_code) == ("OutOfMemory", 1, 71)
 
 
-@pytest.mark.parametrize(("kind", "told"), [("Internal", "OutOfMemory"), ("Killed", "OutOfMemory"), ("Data", "Data")])
-def test_a_kill_for_lack_of_memory_explains_what_a_launcher_could_not(kind: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("Internal", "OutOfMemory"), ("Killed", "OutOfMemory"), ("Data", "Data")]
+)
+def test_a_kill_for_lack_of_memory_explains_what_a_launcher_could_not(kind: str, expected: str) -> None:
     """The kernel may choose the process that the ranks are forked from, of which the launcher knows only the end."""
     pod = recording("oom-child")["pods"][0]
     state = pod["status"]["containerStatuses"][0]["state"]["terminated"]
@@ -49,7 +51,7 @@ def test_a_kill_for_lack_of_memory_explains_what_a_launcher_could_not(kind: str,
     state |= {"message": own.model_dump_json(by_alias=True), "exitCode": 70}
     found = failure_of(pod, job_goes_on=True)
     assert found is not None
-    assert (found.failure_class, found.rank, found.step, found.exit_code) == (told, 0, 4, 70)
+    assert (found.failure_class, found.rank, found.step, found.exit_code) == (expected, 0, 4, 70)
 
 
 def test_a_launcher_that_says_why_is_believed() -> None:
@@ -134,7 +136,7 @@ def test_a_pod_that_its_kubelet_takes_is_disrupted_whether_it_ran_or_not(
 
 
 def test_a_failure_of_its_own_is_not_excused_by_an_eviction() -> None:
-    pod = recording("evicted")["gone"][0]
+    pod = recording("evicted")["deleted"][0]
     state = pod["status"]["containerStatuses"][0]["state"]["terminated"]
     state |= {"exitCode": 65, "message": '{"class":"Data","message":"line 7 is bad","exitCode":65}'}
     own = failure_of(pod, job_goes_on=True)
@@ -143,7 +145,7 @@ def test_a_failure_of_its_own_is_not_excused_by_an_eviction() -> None:
 
 
 def test_a_pod_that_ends_well_while_it_is_evicted_has_not_failed() -> None:
-    pod = recording("evicted")["gone"][0]
+    pod = recording("evicted")["deleted"][0]
     pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] = 0
     assert failure_of(pod, job_goes_on=True) is None
 

@@ -16,9 +16,9 @@ SECONDS = 3600
 
 def test_a_failing_probe_is_not_360_pods_an_hour() -> None:
     async def act(scene: Scene) -> None:
-        made, said = await _reconcile_for_an_hour(scene)
+        made, message = await _reconcile_for_an_hour(scene)
         assert 6 <= made <= 12
-        assert f"failed {made} times in a row" in said or f"failed {made - 1} times in a row" in said
+        assert f"failed {made} times in a row" in message or f"failed {made - 1} times in a row" in message
 
     played(act)
 
@@ -34,15 +34,15 @@ def test_an_operator_that_starts_anew_goes_on_counting() -> None:
 
 async def _reconcile_for_an_hour(scene: Scene) -> tuple[int, str]:
     """Every ten seconds; each pod fails at once. How many Jobs were made, and what was said last."""
-    made, said = 0, ""
+    made, message = 0, ""
     scene.objects.known["/api/v1/namespaces/default/events"] = {"items": [], "metadata": {}}
     for seconds in range(0, SECONDS, 10):
         scene.now = NOW + timedelta(seconds=seconds)
         scene.objects.asked.clear()
-        said = await _probe(scene)
+        message = await _probe(scene)
         made += scene.objects.asked.count("POST jobs")
         _watch(scene)
-    return made, said
+    return made, message
 
 
 async def _probe(scene: Scene) -> str:

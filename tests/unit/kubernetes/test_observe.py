@@ -115,7 +115,7 @@ def test_a_result_that_the_launcher_reported_over_http_counts_too() -> None:
     ],
 )
 def test_a_pod_that_has_disappeared_has_ended(name: str, seen: list[tuple[str, str]]) -> None:
-    assert states(view_of(name, gone=False)) == seen
+    assert states(view_of(name, deleted=False)) == seen
 
 
 def test_a_completed_pod_that_was_cleared_away_has_ended_well() -> None:
@@ -161,13 +161,13 @@ _ENDS = {"type": "Complete", "status": "True"}
 def test_an_attempt_is_closed_when_its_job_can_make_no_pod(closed: bool, job: dict[str, Any] | None) -> None:
     plain = {"metadata": {"name": "any", "labels": {}}, "spec": {}, "status": {}}
     made = None if job is None else {name: plain[name] | job.get(name, {}) for name in plain}
-    seen = observe(attempt_of(view_of("done")), replace(view_of("suspended", gone=False), job=made))
+    seen = observe(attempt_of(view_of("done")), replace(view_of("suspended", deleted=False), job=made))
     assert seen.closed is closed
 
 
 def test_a_job_in_a_queue_waits_also_where_its_pods_have_been_taken_back() -> None:
-    for gone in (True, False):
-        view = with_job(view_of("suspended", gone=gone), labels={QUEUE_LABEL: "team"})
+    for deleted in (True, False):
+        view = with_job(view_of("suspended", deleted=deleted), labels={QUEUE_LABEL: "team"})
         seen = observe(attempt_of(view), view)
         assert seen.queued
         assert states(view) == [("waiting", None), ("waiting", None)]
@@ -193,7 +193,7 @@ def test_a_pod_that_is_being_deleted_runs_until_its_launcher_has_ended() -> None
 
 def test_of_two_pods_of_an_index_the_one_that_is_not_being_deleted_counts() -> None:
     view = view_of("running")
-    old = recording("deleted")["gone"][0]
+    old = recording("deleted")["deleted"][0]
     for pods in ((old, *view.pods), (*view.pods, old)):
         assert states(replace(view, pods=pods)) == [("running", None), ("running", None)]
 
@@ -267,10 +267,10 @@ def test_an_inspection_that_waits_is_distinguished_from_one_that_failed() -> Non
 
 
 def test_an_inspection_names_the_pod_that_waits_and_its_machine() -> None:
-    waits, said = shape_of_inspection(view_of("image-never")), nodes_of("image-never")[0]
-    assert said.failure is not None
+    waits, node = shape_of_inspection(view_of("image-never")), nodes_of("image-never")[0]
+    assert node.failure is not None
     assert waits == RootCause(
-        failure_class="ImagePull", message=said.failure.message, hint=said.failure.hint, pod=said.pod, node="test-bed"
+        failure_class="ImagePull", message=node.failure.message, hint=node.failure.hint, pod=node.pod, node="test-bed"
     )
 
 

@@ -102,7 +102,7 @@ def test_a_plan_without_a_uid_shows_where_the_hash_will_be() -> None:
 def test_pods_know_whose_they_are_by_what_comes_with_them(case: str) -> None:
     made = rendered(case)
     metadata = made.job["spec"]["template"]["metadata"] | {"uid": "p"}
-    told = {
+    variables = {
         each["name"]: each["valueFrom"] for each in trainer(made.job)["env"] if each["name"].startswith("ZEROTUNE_")
     }
     config = json.loads(made.shared[2]["data"]["config.json"])
@@ -112,7 +112,7 @@ def test_pods_know_whose_they_are_by_what_comes_with_them(case: str) -> None:
         "ZEROTUNE_CONFIG_DIGEST": made.job["metadata"]["annotations"]["zerotune.dev/config-digest"],
         "ZEROTUNE_HOST_INDEX": None,
     }
-    assert {name: _field_of(metadata, source) for name, source in told.items()} == expected
+    assert {name: _field_of(metadata, source) for name, source in variables.items()} == expected
 
 
 def _field_of(metadata: Object, source: Object) -> str | None:

@@ -80,9 +80,9 @@ def test_a_status_can_be_written_whatever_a_termination_message_says(message: An
 
 
 @given(st.text() | st.binary().map(lambda content: content.decode("latin-1")))
-def test_what_is_no_json_is_no_report(said: str) -> None:
-    assert read_failure(said) is None or isinstance(json.loads(said), dict)
-    assert read_progress(said.encode()) is None
+def test_what_is_no_json_is_no_report(report: str) -> None:
+    assert read_failure(report) is None or isinstance(json.loads(report), dict)
+    assert read_progress(report.encode()) is None
 
 
 @pytest.mark.parametrize("bracket", ["[", '{"a":'])
@@ -172,8 +172,8 @@ def test_what_a_node_says_of_a_pod_is_kept_in_bounds() -> None:
     hint=st.text(max_size=50) | st.sampled_from(["x" * 9000, "\0" * 9000, "\U0001f600" * 3000]),
 )
 def test_a_termination_message_fits_whatever_its_texts_are(message: str, hint: str) -> None:
-    said = Failure(failure_class="Data", message=message, hint=hint, host="h" * 5000, exit_code=65)
-    encoded = said.termination_message().encode()
+    report = Failure(failure_class="Data", message=message, hint=hint, host="h" * 5000, exit_code=65)
+    encoded = report.termination_message().encode()
     assert len(encoded) <= TERMINATION_MESSAGE_LIMIT
     assert Failure.model_validate_json(encoded).failure_class == "Data"
 

@@ -49,7 +49,7 @@ def test_what_a_cluster_does_not_carry_out_is_rejected(make: Any, spec: dict[str
         ({"checkpoint": {"uri": "file:///d"}}, "checkpoint.uri"),
     ],
 )
-def test_every_uri_of_a_job_is_looked_at(part: dict[str, Any], field: str) -> None:
+def test_every_uri_of_a_job_is_checked(part: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{field} is 'file:///d'"):
         require_kubernetes(fine_tune_job(**part))
 

@@ -30,7 +30,7 @@ def test_what_a_node_waits_for_is_named_with_the_remedy(name: str) -> None:
         ("restricted", "Forbidden", 'violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'),
     ],
 )
-def test_what_security_forbids_is_reported_in_its_own_words(name: str, kind: str, phrase: str) -> None:
+def test_what_security_forbids_is_reported_with_its_own_message(name: str, kind: str, phrase: str) -> None:
     found = nodes_of(name)[0].failure
     assert found is not None
     assert found.failure_class == kind
@@ -48,13 +48,13 @@ def test_two_tries_of_the_same_pull_read_the_same() -> None:
 def test_nobody_is_asked_to_make_the_configuration_that_zerotune_makes(ours: bool) -> None:
     """Somebody deleted it. A ConfigMap that the user mounts is another matter."""
     missing = "own" if ours else "theirs"
-    said = f'MountVolume.SetUp failed for volume "job" : configmap "{missing}" not found'
-    event = {"involvedObject": {"kind": "Pod", "name": "own-0-x"}, "reason": "FailedMount", "message": said}
+    message = f'MountVolume.SetUp failed for volume "job" : configmap "{missing}" not found'
+    event = {"involvedObject": {"kind": "Pod", "name": "own-0-x"}, "reason": "FailedMount", "message": message}
     owner = {"kind": "Job", "name": "own", "uid": "j"}
     pod = {"metadata": {"name": "own-0-x", "ownerReferences": [owner]}, "spec": {}, "status": {}}
     found = waits_for(pod, [event])
     assert found is not None
-    assert (found.failure_class, found.message) == ("MissingReference", said)
+    assert (found.failure_class, found.message) == ("MissingReference", message)
     assert ("zerotune makes it again" in found.hint) == ours
     assert ("create it" in found.hint) != ours
 
@@ -104,7 +104,7 @@ def test_a_kubelet_that_gets_going_is_no_trouble() -> None:
     assert waits_for(pod, starting) is None
 
 
-def test_a_pod_that_nobody_has_looked_at_yet_waits_for_nothing() -> None:
+def test_a_pod_that_is_not_scheduled_yet_waits_for_nothing() -> None:
     pod = {"metadata": {"name": "p"}, "spec": {"containers": []}, "status": {"phase": "Pending"}}
     assert waits_for(pod, ()) is None
     gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "waiting"}
@@ -130,7 +130,7 @@ def test_the_last_reason_of_a_rejection_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "short", "reasons"),
+    ("message", "short", "reasons"),
     [
         (
             "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/3.",
@@ -145,6 +145,8 @@ def test_the_last_reason_of_a_rejection_counts() -> None:
         ("no nodes available to schedule pods", [], "no node takes the pod: no nodes available to schedule pods"),
     ],
 )
-def test_the_scheduler_is_read_without_its_thoughts_about_preemption(said: str, short: list[str], reasons: str) -> None:
-    assert (short_resources(said), scheduling_reasons(said)) == (short, reasons)
-    assert scheduling_hint(said)
+def test_the_scheduler_is_read_without_its_thoughts_about_preemption(
+    message: str, short: list[str], reasons: str
+) -> None:
+    assert (short_resources(message), scheduling_reasons(message)) == (short, reasons)
+    assert scheduling_hint(message)

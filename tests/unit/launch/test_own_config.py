@@ -17,20 +17,20 @@ HOSTFILE = Hostfile.parse("tune-a0-0.svc slots=2\ntune-a0-1.svc slots=2\n")
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def identity(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What the pod of this folder is told of itself, with no name of its own in the hostfile."""
     config = load_config(FOLDER)
-    told = {
+    identity = {
         "ZEROTUNE_JOB_UID": config.job.uid,
         "ZEROTUNE_ATTEMPT": str(config.job.attempt),
         "ZEROTUNE_CONFIG_DIGEST": config.digest(),
     }
     # It would take a folder of this process along, whose launcher it is not.
     monkeypatch.setattr("zerotune_trainer.launching.node.remove_socket", lambda: None)
-    for name, value in told.items():
+    for name, value in identity.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ZEROTUNE_HOST", "nowhere")
-    return told
+    return identity
 
 
 def failure_of_run(tmp_path: Path) -> Failure:
@@ -41,19 +41,19 @@ def failure_of_run(tmp_path: Path) -> Failure:
     return failure
 
 
-def test_a_pod_with_its_own_folder_gets_past_the_check(told: dict[str, str], tmp_path: Path) -> None:
+def test_a_pod_with_its_own_folder_gets_past_the_check(identity: dict[str, str], tmp_path: Path) -> None:
     assert "this host is 'nowhere'" in failure_of_run(tmp_path).message
 
 
 @pytest.mark.parametrize("variable", ["ZEROTUNE_JOB_UID", "ZEROTUNE_ATTEMPT", "ZEROTUNE_CONFIG_DIGEST"])
 def test_a_folder_of_another_job_is_an_error_that_is_retried(
-    variable: str, told: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variable: str, identity: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "another")
     failure = failure_of_run(tmp_path)
     assert (failure.failure_class, failure.exit_code) == ("Internal", 70)
     assert failure.message == (
-        f"config.json is of another job or attempt: its {variable} would be {told[variable]}, this pod's is another"
+        f"config.json is of another job or attempt: its {variable} would be {identity[variable]}, this pod's is another"
     )
     assert "nothing was read or written" in failure.hint
 

@@ -19,7 +19,7 @@ from zerotune_trainer.storage import locate
 pytestmark = pytest.mark.slow
 
 
-def test_output_in_a_home_with_spaces_and_umlauts_is_where_storage_looks(
+def test_output_in_a_home_with_spaces_and_umlauts_is_where_storage_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Callable[..., Job]
 ) -> None:
     monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "my jobs ü %41"))

@@ -62,4 +62,4 @@ def _lines(terminal: StringIO) -> list[str]:
 def _bars(terminal: StringIO) -> list[str]:
     """The bar's line at each drawing, without the bar itself."""
     drawn = [line.split() for line in _lines(terminal) if line.startswith("cwe ")]
-    return [" ".join(word for word in words if not set(word) <= set("━╸╺")) for words in drawn]
+    return [" ".join(cell for cell in cells if not set(cell) <= set("━╸╺")) for cells in drawn]

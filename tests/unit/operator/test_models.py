@@ -84,7 +84,7 @@ async def test_a_path_in_a_pod_names_another_model_in_every_job() -> None:
     assert await found(resource("asks", 2, **local), JobStatus(), other) == Source("file:///model", None)
 
 
-async def test_a_model_that_has_changed_is_looked_at_whatever_anybody_knows() -> None:
+async def test_a_model_that_has_changed_is_read_again_whatever_is_known() -> None:
     changed = JobStatus(model=shape(1), attempts=[Attempt(number=0, failure_class="ModelChanged")])
     failed = changed.model_copy(update={"attempts": [Attempt(number=0, failure_class="Killed")]})
     other = resource("knows", 1, shape(1))

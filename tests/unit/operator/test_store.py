@@ -23,7 +23,7 @@ def test_an_older_version_does_not_replace_a_newer_one() -> None:
     assert store.resource(KEY) == version(10, status={"by": "us"})
 
 
-def test_what_is_heard_late_of_an_object_that_had_the_name_before_replaces_nothing() -> None:
+def test_a_late_event_of_an_earlier_object_of_the_name_replaces_nothing() -> None:
     store = Store()
     store.upsert_resource(KEY, version(8, uid="old"))
     store.upsert_resource(KEY, version(10, uid="new"))

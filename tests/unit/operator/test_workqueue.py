@@ -107,15 +107,15 @@ async def test_no_more_keys_are_worked_on_at_a_time_than_there_are_slots() -> No
 
 
 async def test_closing_cuts_off_what_runs_and_drops_the_rest() -> None:
-    told: list[str] = []
+    logged: list[str] = []
 
     async def work(key: str) -> float:
-        told.append(f"{key} begun")
+        logged.append(f"{key} begun")
         try:
             await asyncio.sleep(0.05)
-            told.append(f"{key} done")
+            logged.append(f"{key} done")
         finally:
-            told.append(f"{key} over")
+            logged.append(f"{key} over")
         return 0.0
 
     queue: WorkQueue[str] = WorkQueue(work, Slots())
@@ -125,4 +125,4 @@ async def test_closing_cuts_off_what_runs_and_drops_the_rest() -> None:
     await queue.close()
     await asyncio.sleep(0.1)
 
-    assert told == ["runs begun", "runs over"]
+    assert logged == ["runs begun", "runs over"]

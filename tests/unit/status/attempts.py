@@ -54,11 +54,11 @@ def seen(*nodes: NodeObservation, attempt: int = 0, queued: bool = False, closed
     return Observation(attempt, nodes, queued=queued, closed=closed)
 
 
-def told(*looks: Observation, policy: RunPolicy | None = None) -> JobStatus:
+def status_after(*observations: Observation, policy: RunPolicy | None = None) -> JobStatus:
     """The status after some looks, 10 seconds apart."""
     status = START
-    for number, look in enumerate(looks, start=1):
-        status = advance(status, look, policy or RunPolicy(), at(10 * number))
+    for number, observation in enumerate(observations, start=1):
+        status = advance(status, observation, policy or RunPolicy(), at(10 * number))
     return status
 
 

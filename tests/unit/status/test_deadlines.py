@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.status.attempts import START, at, ended, running, seen, told, waiting
+from tests.unit.status.attempts import START, at, ended, running, seen, status_after, waiting
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import Attempt, JobStatus
 from zerotune_operator.lifecycle.deadlines import deadline_in, expires_in, overdue, pause, stragglers
@@ -34,7 +34,7 @@ def test_nodes_that_outlive_a_failed_one_for_long_are_stragglers(
 
 
 def test_a_job_is_overdue_when_its_time_is_up() -> None:
-    policy, status = RunPolicy(active_deadline_seconds=60), told(seen(running("a")))
+    policy, status = RunPolicy(active_deadline_seconds=60), status_after(seen(running("a")))
     assert deadline_in(status, policy, at(30)) == 40
     assert not overdue(status, policy, at(69))
     assert overdue(status, policy, at(70))
@@ -51,7 +51,7 @@ def test_a_job_is_overdue_when_its_time_is_up() -> None:
 )
 def test_a_job_that_does_not_run_has_no_deadline(status: JobStatus) -> None:
     assert deadline_in(status, RunPolicy(active_deadline_seconds=60), at(500)) is None
-    assert deadline_in(told(seen(running("a"))), RunPolicy(), at(500)) is None
+    assert deadline_in(status_after(seen(running("a"))), RunPolicy(), at(500)) is None
 
 
 def test_a_finished_job_expires() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from tests.unit.status.attempts import PLAN, START, at, ended, running, seen, told, waiting
+from tests.unit.status.attempts import PLAN, START, at, ended, running, seen, status_after, waiting
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause
 from zerotune_operator.lifecycle.job_events import EventText, changes
@@ -21,9 +21,13 @@ def resumed(first: int, step: int | None = None) -> NodeObservation:
     )
 
 
-def story(*looks: Observation, policy: RunPolicy | None = None) -> list[EventText]:
+def events_of(*observations: Observation, policy: RunPolicy | None = None) -> list[EventText]:
     """The Events from nothing to the last look."""
-    statuses = [JobStatus(), START, *(told(*looks[:count], policy=policy) for count in range(1, len(looks) + 1))]
+    statuses = [
+        JobStatus(),
+        START,
+        *(status_after(*observations[:count], policy=policy) for count in range(1, len(observations) + 1)),
+    ]
     return [event for before, after in pairwise(statuses) for event in changes(before, after)]
 
 
@@ -33,7 +37,7 @@ DONE = OutputSummary(uri="pvc://results/run", files=3, bytes=1234)
 
 
 def test_a_life_with_a_restart_is_reported_phase_by_phase() -> None:
-    assert story(
+    assert events_of(
         seen(running("a")),
         seen(ended("a", "OutOfMemory", 71)),
         seen(waiting("a"), attempt=1),
@@ -54,7 +58,7 @@ def test_a_life_with_a_restart_is_reported_phase_by_phase() -> None:
 
 
 def test_a_plan_is_reported_also_where_the_job_was_further_by_then() -> None:
-    runs, failed = told(seen(running("a"))), told(seen(ended("a", "Data", 65)))
+    runs, failed = status_after(seen(running("a"))), status_after(seen(ended("a", "Data", 65)))
     first, then = changes(JobStatus(), runs)
     assert (first, then.reason) == (PLANNED, "Started")
     first, then = changes(JobStatus(), failed)
@@ -63,15 +67,17 @@ def test_a_plan_is_reported_also_where_the_job_was_further_by_then() -> None:
 
 
 def test_where_an_attempt_goes_on_is_reported_once_it_is_known() -> None:
-    told_late = story(seen(running("a")), seen(resumed(4)), seen(resumed(4)), Observation(0, (ended("a"),), DONE))
-    assert [event.reason for event in told_late] == ["Planned", "Started", "Resumed", "Succeeded"]
+    reported_late = events_of(
+        seen(running("a")), seen(resumed(4)), seen(resumed(4)), Observation(0, (ended("a"),), DONE)
+    )
+    assert [event.reason for event in reported_late] == ["Planned", "Started", "Resumed", "Succeeded"]
     at_the_end = Observation(0, (ended("a"),), DONE, Progress(step=9, total=9, first_step=4))
-    assert [event.reason for event in story(seen(running("a")), at_the_end)][2:] == ["Resumed", "Succeeded"]
+    assert [event.reason for event in events_of(seen(running("a")), at_the_end)][2:] == ["Resumed", "Succeeded"]
 
 
 def test_what_a_node_waits_for_is_reported_once_and_again_when_it_is_something_else() -> None:
     pull, quota = seen(waiting("a", "ImagePull")), seen(waiting("a", "QuotaExceeded"))
-    assert story(pull, pull, seen(waiting("a")), quota) == [
+    assert events_of(pull, pull, seen(waiting("a")), quota) == [
         PLANNED,
         EventText("Warning", "ImagePull", "ImagePull (pod-a, n-1): ImagePull happened; do something"),
         EventText("Warning", "QuotaExceeded", "QuotaExceeded (pod-a, n-1): QuotaExceeded happened; do something"),
@@ -79,7 +85,7 @@ def test_what_a_node_waits_for_is_reported_once_and_again_when_it_is_something_e
 
 
 def test_a_reason_to_wait_that_moves_on_to_another_pod_is_no_news() -> None:
-    before, after = told(seen(waiting("a", "ImagePull"))), told(seen(waiting("b", "ImagePull")))
+    before, after = status_after(seen(waiting("a", "ImagePull"))), status_after(seen(waiting("b", "ImagePull")))
     assert before != after
     assert changes(before, after) == []
 
@@ -91,10 +97,10 @@ def test_a_job_that_cannot_be_planned_yet_says_what_for() -> None:
 
 def test_a_queue_and_a_stop_are_reported() -> None:
     queued, policy = seen(waiting("a"), queued=True), RunPolicy(suspend=True)
-    status = told(queued)
+    status = status_after(queued)
     assert changes(START, status) == [EventText("Normal", "Queued", "the queue has yet to admit the job")]
-    stopped = advance(told(seen(resumed(4))), seen(ended("a", "Stopped", 143)), policy, at(50))
-    assert changes(told(seen(resumed(4))), stopped) == [
+    stopped = advance(status_after(seen(resumed(4))), seen(ended("a", "Stopped", 143)), policy, at(50))
+    assert changes(status_after(seen(resumed(4))), stopped) == [
         EventText("Normal", "Suspended", "stopped at step 4/9; what was saved is kept")
     ]
     assert changes(START, suspended(START, at(1)))[0].message == "stopped; what was saved is kept"
@@ -120,5 +126,5 @@ def test_offload_is_part_of_the_plan() -> None:
 
 
 def test_figures_alone_make_no_event() -> None:
-    runs = told(seen(resumed(4)))
+    runs = status_after(seen(resumed(4)))
     assert changes(runs, advance(runs, seen(resumed(4, 5)), RunPolicy(), at(60))) == []

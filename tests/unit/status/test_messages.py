@@ -41,7 +41,7 @@ DIFFERENT = [
 ]
 
 
-def look(message: str) -> Observation:
+def observation_of(message: str) -> Observation:
     """A node that waits for what a message says."""
     failure = Failure(failure_class="Forbidden", message=message, hint="do something", exit_code=75)
     return seen(replace(waiting("a"), failure=failure))
@@ -49,16 +49,16 @@ def look(message: str) -> Observation:
 
 @pytest.mark.parametrize(("one", "other"), SAME)
 def test_other_figures_change_neither_status_nor_events(one: str, other: str) -> None:
-    status = advance(START, look(one), RunPolicy(), at(10))
-    again = advance(status, look(other), RunPolicy(), at(20))
+    status = advance(START, observation_of(one), RunPolicy(), at(10))
+    again = advance(status, observation_of(other), RunPolicy(), at(20))
     assert again == status
     assert changes(status, again) == []
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_another_reason_is_reported(one: str, other: str) -> None:
-    status = advance(START, look(one), RunPolicy(), at(10))
-    again = advance(status, look(other), RunPolicy(), at(20))
+    status = advance(START, observation_of(one), RunPolicy(), at(10))
+    again = advance(status, observation_of(other), RunPolicy(), at(20))
     assert again.root_cause is not None
     assert again.root_cause.message == other
     assert [event.type for event in changes(status, again)] == ["Warning"]

@@ -31,9 +31,9 @@ def all_at_once(acts: list[Callable[[int], object]], rounds: int) -> list[list[s
     start, results = FORK.Barrier(len(acts)), FORK.SimpleQueue()
 
     def contend(number: int) -> None:
-        for turn in range(rounds):
+        for trial in range(rounds):
             start.wait()
-            results.put((turn, number, outcome(lambda turn=turn: acts[number](turn))))
+            results.put((trial, number, outcome(lambda trial=trial: acts[number](trial))))
 
     processes = [FORK.Process(target=contend, args=(number,)) for number in range(len(acts))]
     for process in processes:
@@ -41,7 +41,7 @@ def all_at_once(acts: list[Callable[[int], object]], rounds: int) -> list[list[s
     came = sorted(results.get() for _ in range(rounds * len(acts)))
     for process in processes:
         process.join()
-    return [[text for turn, _, text in came if turn == wanted] for wanted in range(rounds)]
+    return [[text for trial, _, text in came if trial == wanted] for wanted in range(rounds)]
 
 
 def assert_one_wins(rounds: list[list[str]]) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.storage import folders
 
 pytestmark = pytest.mark.slow
 
@@ -223,5 +222,5 @@ def test_a_file_that_must_be_there_is_waited_for(base: str, tmp_path: Path, monk
     assert here.await_files(["b.txt", "late/marker.json"]) == []
     assert (here.local / "late/marker.json").read_bytes() == b"{}"
     timer.join()
-    monkeypatch.setattr(folders, "_LATE_SECONDS", 0.3)
+    monkeypatch.setattr("zerotune_trainer.storage.folder._LATE_SECONDS", 0.3)
     assert here.await_files(["b.txt", "never"]) == ["never"]

@@ -48,31 +48,31 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_shape_of_a_folder(inspect: Inspect, folder: Path) -> None:
-    code, said = inspect(folder.as_uri())
-    assert (code, said) == (0, {"shape": shape_of_file(MODEL).model_dump(by_alias=True, exclude_none=True)})
-    assert said["shape"]["hiddenSize"] == 128
+    code, printed = inspect(folder.as_uri())
+    assert (code, printed) == (0, {"shape": shape_of_file(MODEL).model_dump(by_alias=True, exclude_none=True)})
+    assert printed["shape"]["hiddenSize"] == 128
 
 
 def test_the_shape_of_a_model_in_a_bucket(inspect: Inspect, bucket: str) -> None:
     boto3.resource("s3").Bucket(bucket).put_object(Key="m/config.json", Body=MODEL.read_bytes())
-    code, said = inspect(f"s3://{bucket}/m/")
-    assert (code, said) == (0, {"shape": shape_of_file(MODEL).model_dump(by_alias=True, exclude_none=True)})
-    code, said = inspect(f"s3://{bucket}/none")
-    assert (code, said["class"], said["exitCode"]) == (66, "InputMissing", 66)
-    assert f"s3://{bucket}/none/config.json is not there" in said["message"]
+    code, printed = inspect(f"s3://{bucket}/m/")
+    assert (code, printed) == (0, {"shape": shape_of_file(MODEL).model_dump(by_alias=True, exclude_none=True)})
+    code, printed = inspect(f"s3://{bucket}/none")
+    assert (code, printed["class"], printed["exitCode"]) == (66, "InputMissing", 66)
+    assert f"s3://{bucket}/none/config.json is not there" in printed["message"]
 
 
 def test_a_folder_without_weights_or_without_a_model(inspect: Inspect, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    code, said = inspect(folder.as_uri())
+    code, printed = inspect(folder.as_uri())
     assert code == 66
-    assert said["message"] == f"{folder} holds no weights: there is no *.safetensors and no pytorch_model*.bin"
+    assert printed["message"] == f"{folder} holds no weights: there is no *.safetensors and no pytorch_model*.bin"
     (folder / "config.json").write_text('{"model_type": "t5"}')
-    code, said = inspect(folder.as_uri())
-    assert (code, said["class"]) == (64, "Configuration")
-    assert said["message"] == f"{folder}/config.json: there is no hidden_size"
-    code, said = inspect((folder / "nowhere").as_uri())
-    assert (code, Failure.model_validate(said).failure_class) == (66, "InputMissing")
+    code, printed = inspect(folder.as_uri())
+    assert (code, printed["class"]) == (64, "Configuration")
+    assert printed["message"] == f"{folder}/config.json: there is no hidden_size"
+    code, printed = inspect((folder / "nowhere").as_uri())
+    assert (code, Failure.model_validate(printed).failure_class) == (66, "InputMissing")
 
 
 def test_a_store_or_hub_that_does_not_answer(
@@ -82,11 +82,11 @@ def test_a_store_or_hub_that_does_not_answer(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    code, said = inspect("s3://bucket/model")
-    assert (code, said["class"]) == (75, "Temporary")
-    code, said = inspect("hf://org/model", "--revision", "v2")
-    assert (code, said["class"]) == (75, "Temporary")
-    assert "http://127.0.0.1:9/org/model/resolve/v2/config.json does not answer" in said["message"]
+    code, printed = inspect("s3://bucket/model")
+    assert (code, printed["class"]) == (75, "Temporary")
+    code, printed = inspect("hf://org/model", "--revision", "v2")
+    assert (code, printed["class"]) == (75, "Temporary")
+    assert "http://127.0.0.1:9/org/model/resolve/v2/config.json does not answer" in printed["message"]
 
 
 def test_a_termination_log_that_cannot_be_written_is_reported(folder: Path, tmp_path: Path) -> None:

@@ -28,19 +28,19 @@ def open_again(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str]
 
 
 def test_of_many_jobs_at_once_one_acquires_a_folder(tmp_path: Path) -> None:
-    def claim(number: int, turn: int) -> None:
-        Ownership(open_output(f"file://{tmp_path}/{turn}", tmp_path), identity(str(number))).acquire()
+    def claim(number: int, trial: int) -> None:
+        Ownership(open_output(f"file://{tmp_path}/{trial}", tmp_path), identity(str(number))).acquire()
 
-    acts = [lambda turn, number=number: claim(number, turn) for number in range(CONTENDERS)]
+    acts = [lambda trial, number=number: claim(number, trial) for number in range(CONTENDERS)]
     assert_one_wins(all_at_once(acts, rounds=150))
 
 
 def test_of_many_jobs_at_once_one_acquires_a_bucket(bucket: str, tmp_path: Path) -> None:
-    def claim(number: int, turn: int) -> None:
-        folder = open_output(f"s3://{bucket}/{turn}", tmp_path / str(number))
+    def claim(number: int, trial: int) -> None:
+        folder = open_output(f"s3://{bucket}/{trial}", tmp_path / str(number))
         Ownership(folder, identity(str(number))).acquire()
 
-    acts = [lambda turn, number=number: claim(number, turn) for number in range(CONTENDERS)]
+    acts = [lambda trial, number=number: claim(number, trial) for number in range(CONTENDERS)]
     assert_one_wins(all_at_once(acts, rounds=5))
 
 
@@ -54,10 +54,10 @@ def test_of_many_jobs_at_once_one_acquires_a_folder_without_links(
 
     monkeypatch.setattr(os, "link", reject)
 
-    def claim(number: int, turn: int) -> None:
-        Ownership(open_output(f"file://{tmp_path}/{turn}", tmp_path), identity(str(number))).acquire()
+    def claim(number: int, trial: int) -> None:
+        Ownership(open_output(f"file://{tmp_path}/{trial}", tmp_path), identity(str(number))).acquire()
 
-    acts = [lambda turn, number=number: claim(number, turn) for number in range(CONTENDERS)]
+    acts = [lambda trial, number=number: claim(number, trial) for number in range(CONTENDERS)]
     assert_one_wins(all_at_once(acts, rounds=10))
 
 
@@ -78,37 +78,37 @@ def test_a_volume_without_locks_lets_a_later_attempt_take_over(
 
 
 def test_of_many_jobs_at_once_one_replaces_a_torn_owner_file(tmp_path: Path) -> None:
-    def claim(number: int, turn: int) -> None:
-        Ownership(open_output(f"file://{tmp_path}/{turn}", tmp_path), identity(str(number))).acquire()
+    def claim(number: int, trial: int) -> None:
+        Ownership(open_output(f"file://{tmp_path}/{trial}", tmp_path), identity(str(number))).acquire()
 
-    for turn in range(10):
-        (tmp_path / str(turn)).mkdir()
-        (tmp_path / str(turn) / OWNER_NAME).write_text('{"kind": "Fine')
-    acts = [lambda turn, number=number: claim(number, turn) for number in range(CONTENDERS)]
+    for trial in range(10):
+        (tmp_path / str(trial)).mkdir()
+        (tmp_path / str(trial) / OWNER_NAME).write_text('{"kind": "Fine')
+    acts = [lambda trial, number=number: claim(number, trial) for number in range(CONTENDERS)]
     assert_one_wins(all_at_once(acts, rounds=10))
 
 
 def test_of_attempts_at_once_the_latest_has_the_folder_in_the_end(tmp_path: Path) -> None:
-    def ownership(attempt: int, turn: int) -> Ownership:
-        return Ownership(open_output(f"file://{tmp_path}/{turn}", tmp_path), identity(attempt=attempt))
+    def ownership(attempt: int, trial: int) -> Ownership:
+        return Ownership(open_output(f"file://{tmp_path}/{trial}", tmp_path), identity(attempt=attempt))
 
-    acts = [lambda turn, attempt=attempt: ownership(attempt, turn).acquire() for attempt in range(CONTENDERS)]
+    acts = [lambda trial, attempt=attempt: ownership(attempt, trial).acquire() for attempt in range(CONTENDERS)]
     rounds = all_at_once(acts, rounds=15)
-    for turn, texts in enumerate(rounds):
+    for trial, texts in enumerate(rounds):
         assert texts[-1] == "done"
         assert all(text == "done" or text.startswith("SupersededError") for text in texts), texts
-        ends = [outcome(ownership(attempt, turn).verify) for attempt in range(CONTENDERS)]
+        ends = [outcome(ownership(attempt, trial).verify) for attempt in range(CONTENDERS)]
         assert ends[-1] == "done" and all(text.startswith("SupersededError") for text in ends[:-1]), ends
 
 
 def test_of_attempts_at_once_the_latest_has_the_bucket_in_the_end(bucket: str, tmp_path: Path) -> None:
-    def ownership(attempt: int, turn: int) -> Ownership:
-        return Ownership(open_output(f"s3://{bucket}/{turn}", tmp_path / str(attempt)), identity(attempt=attempt))
+    def ownership(attempt: int, trial: int) -> Ownership:
+        return Ownership(open_output(f"s3://{bucket}/{trial}", tmp_path / str(attempt)), identity(attempt=attempt))
 
-    acts = [lambda turn, attempt=attempt: ownership(attempt, turn).acquire() for attempt in range(CONTENDERS)]
-    for turn, texts in enumerate(all_at_once(acts, rounds=3)):
+    acts = [lambda trial, attempt=attempt: ownership(attempt, trial).acquire() for attempt in range(CONTENDERS)]
+    for trial, texts in enumerate(all_at_once(acts, rounds=3)):
         assert texts[-1] == "done", texts
-        ends = [outcome(ownership(attempt, turn).verify) for attempt in range(CONTENDERS)]
+        ends = [outcome(ownership(attempt, trial).verify) for attempt in range(CONTENDERS)]
         assert ends[-1] == "done" and all(text.startswith("SupersededError") for text in ends[:-1]), ends
 
 
@@ -155,14 +155,14 @@ def test_a_missing_owner_file_says_nothing_of_the_job(
     ownership = Ownership(open_again("a"), identity())
     ownership.acquire()
     open_again("a").remove(OWNER_NAME)
-    with pytest.raises(TemporaryError, match=f"{OWNER_NAME} is gone"):
+    with pytest.raises(TemporaryError, match=f"{OWNER_NAME} is not there"):
         ownership.verify()
 
 
 def test_of_two_writers_of_one_file_one_wins_whole(tmp_path: Path) -> None:
     folder = open_output(f"file://{tmp_path}/out", tmp_path)
     contents = [letter * 300_000 for letter in (b"a", b"b")]
-    acts = [lambda turn, content=content: folder.write(f"part-{turn}", content) for content in contents]
+    acts = [lambda trial, content=content: folder.write(f"part-{trial}", content) for content in contents]
     assert all_at_once(acts, rounds=30) == [["done", "done"]] * 30
-    assert all((folder.local / f"part-{turn}").read_bytes() in contents for turn in range(30))
+    assert all((folder.local / f"part-{trial}").read_bytes() in contents for trial in range(30))
     assert not list(folder.local.glob(".*"))

@@ -98,8 +98,10 @@ class Bed:
         wanted = [NODE_SCRIPT.name, str(self.folders.root)]
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ended while we looked.
-                words = path.read_bytes().decode(errors="replace").split("\0")
-                if [Path(word).name if index == 0 else word for index, word in enumerate(words[1:3])] == wanted:
+                arguments = path.read_bytes().decode(errors="replace").split("\0")
+                if [
+                    Path(argument).name if index == 0 else argument for index, argument in enumerate(arguments[1:3])
+                ] == wanted:
                     return int(path.parent.name)
         return None
 

@@ -17,7 +17,7 @@ from aiohttp import ClientPayloadError
 
 from zerotune_devtools.harness.api_server import ApiServer, Object, RejectedError, until
 from zerotune_devtools.harness.deadly_proxy import MODEL
-from zerotune_devtools.harness.fake_nodes import placement
+from zerotune_devtools.harness.fake_nodes import node_selection
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.layout import place
@@ -55,7 +55,7 @@ async def benchmark_namespace(cluster: ApiServer) -> AsyncIterator[str]:
             await cluster.delete(f"{path.format(name)}?propagationPolicy=Background")
         await _delete_all(cluster, f"/api/v1/namespaces/{name}/pods?gracePeriodSeconds=0")
         await cluster.delete(f"/api/v1/namespaces/{name}")
-        await until(lambda: _is_gone(cluster, name), f"the namespace {name} is gone", 900)
+        await until(lambda: _is_deleted(cluster, name), f"the namespace {name} is gone", 900)
 
 
 async def _delete_all(cluster: ApiServer, path: str) -> None:
@@ -70,7 +70,7 @@ async def _delete_all(cluster: ApiServer, path: str) -> None:
                 raise
 
 
-async def _is_gone(cluster: ApiServer, name: str) -> bool:
+async def _is_deleted(cluster: ApiServer, name: str) -> bool:
     return not await cluster.items(f"/api/v1/namespaces?fieldSelector=metadata.name%3D{name}")
 
 
@@ -128,7 +128,7 @@ def job_manifest(name: str) -> Object:
             "data": {"train": {"uris": ["s3://records/*.jsonl"]}, "maxLength": 64},
             "topology": {"nodes": PODS},
             "output": {"uri": f"s3://models/{name}"},
-            "backend": {"kubernetes": {"pod": {"spec": placement()}}},
+            "backend": {"kubernetes": {"pod": {"spec": node_selection()}}},
         },
     }
 

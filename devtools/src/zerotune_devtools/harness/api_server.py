@@ -96,11 +96,11 @@ class ApiServer:
             return found
 
 
-async def until(look: Callable[[], Awaitable[T | None]], what: str, seconds: float = 120) -> T:
+async def until(poll: Callable[[], Awaitable[T | None]], what: str, seconds: float = 120) -> T:
     """What `look` finds, once it finds something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = await look()
+        found = await poll()
         if found:
             return found
         await asyncio.sleep(0.3)

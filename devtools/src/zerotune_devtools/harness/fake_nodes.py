@@ -88,7 +88,7 @@ async def fake_nodes(cluster: ApiServer, kwok: Path, kubeconfig: Path) -> AsyncI
 @asynccontextmanager
 async def progress_of_all_pods(cluster: ApiServer) -> AsyncIterator[None]:
     """Answer what the operator asks the launchers."""
-    said = NodeProgress(
+    report = NodeProgress(
         job="any",
         attempt=0,
         host="any",
@@ -97,7 +97,7 @@ async def progress_of_all_pods(cluster: ApiServer) -> AsyncIterator[None]:
     ).model_dump_json(by_alias=True, exclude_none=True)
 
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(text=said, content_type="application/json")
+        return web.Response(text=report, content_type="application/json")
 
     app = web.Application()
     app.router.add_get("/progress", answer)
@@ -110,7 +110,7 @@ async def progress_of_all_pods(cluster: ApiServer) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
-def placement() -> Object:
+def node_selection() -> Object:
     """What a pod needs to be placed there: a part of its spec."""
     return {
         "nodeSelector": {LABEL: "true"},

@@ -42,8 +42,8 @@ class Namespace:
 
     def get(self, resource: str) -> Object:
         """One object; empty where there is none."""
-        said = self.kubectl("get", resource, "-o", "json", "--ignore-not-found")
-        return dict(json.loads(said)) if said else {}
+        printed = self.kubectl("get", resource, "-o", "json", "--ignore-not-found")
+        return dict(json.loads(printed)) if printed else {}
 
     def list(self, kind: str, selector: str = "") -> list[Object]:
         """Every object of a kind that a label selector chooses."""
@@ -62,7 +62,7 @@ class Namespace:
         """
         deadline = time.monotonic() + seconds
         while not reached(found := self.get(resource)):
-            assert time.monotonic() < deadline, f"{resource} is not so after {seconds} s\n{self.story(resource)}"
+            assert time.monotonic() < deadline, f"{resource} is not so after {seconds} s\n{self.describe(resource)}"
             time.sleep(0.7)
         return found
 
@@ -76,7 +76,7 @@ class Namespace:
 
         def reached(job: Object) -> bool:
             now = job.get("status", {}).get("phase")
-            assert now not in final, f"{resource} is {now}, not {wanted}\n{self.story(resource)}"
+            assert now not in final, f"{resource} is {now}, not {wanted}\n{self.describe(resource)}"
             return bool(now == wanted)
 
         return dict(self.until(resource, reached, seconds)["status"])
@@ -86,15 +86,15 @@ class Namespace:
 
         def reached(job: Object) -> bool:
             status = job.get("status", {})
-            assert status.get("phase") not in ("Succeeded", "Failed"), self.story(resource)
+            assert status.get("phase") not in ("Succeeded", "Failed"), self.describe(resource)
             return bool(status.get("phase") == "Running" and status.get("progress", {}).get("step", 0) >= least)
 
         return dict(self.until(resource, reached, seconds)["status"])
 
     def events(self, name: str) -> builtins.list[tuple[str, str]]:
         """Type and reason of each Event about a job, oldest first."""
-        said = self.list("events")
-        about = [event for event in said if event["involvedObject"]["name"] == name]
+        printed = self.list("events")
+        about = [event for event in printed if event["involvedObject"]["name"] == name]
         about = [event for event in about if event["involvedObject"]["kind"] in ("FineTuneJob", "InferenceJob")]
         ordered = sorted(about, key=lambda event: event["metadata"]["creationTimestamp"])
         return [(event["type"], event["reason"]) for event in ordered]
@@ -103,11 +103,11 @@ class Namespace:
         """What a program prints that runs in a pod."""
         return self.kubectl("exec", pod, "--", "python3", "-c", program)
 
-    def story(self, resource: str) -> str:
+    def describe(self, resource: str) -> str:
         """What a person would look at: description, pods, the end of their logs."""
         name = resource.rpartition("/")[2]
         selector = f"zerotune.dev/job-name={name}"
         logs = ("logs", f"--selector={selector}", "--prefix", f"--tail={_LOG_LINES}", "--all-containers")
-        looks = [("describe", resource), ("get", "jobs,pods", "-o", "wide", f"--selector={selector}"), logs]
-        seen = [chart.kubectl("--namespace", self.name, *look) for look in looks]
-        return "\n".join(look.stdout or look.stderr for look in seen)
+        commands = [("describe", resource), ("get", "jobs,pods", "-o", "wide", f"--selector={selector}"), logs]
+        seen = [chart.kubectl("--namespace", self.name, *command) for command in commands]
+        return "\n".join(command.stdout or command.stderr for command in seen)

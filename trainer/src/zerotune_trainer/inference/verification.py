@@ -26,7 +26,7 @@ from zerotune_trainer.storage import Folder
 Gather = Callable[[str], list[str]]
 """Gives every rank the values of all ranks, in rank order."""
 
-LOOK_AGAIN_SECONDS = (0.5, 3.0)
+VERIFY_AGAIN_SECONDS = (0.5, 3.0)
 """How long shards that should be whole and are not are given to appear: NFS, and some stores, list new files late."""
 
 _FILES_AT_ONCE = 8
@@ -97,7 +97,7 @@ def verify(place: Place, context: RankContext, gather: Gather) -> Work:
 def verify_written(place: Place, context: RankContext, gather: Gather) -> Work:
     """As `verify`, of shards that should all be whole: those that are not are verified again, a little later."""
     found = _verify_all(place, _share(place.plan, context))
-    for seconds in LOOK_AGAIN_SECONDS:
+    for seconds in VERIFY_AGAIN_SECONDS:
         missing = [shard for shard, result in found.items() if isinstance(result, str)]
         if not missing:
             break

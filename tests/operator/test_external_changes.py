@@ -81,7 +81,7 @@ def test_a_job_suspended_by_hand_runs_no_two_attempts_at_once(kubeconfig: Path, 
         first = await there.attempt(0)
         running = asyncio.create_task(_most_at_once(there))
         await _suspend(there, True)
-        await until(lambda: _is_gone(there, "Job", first), "the suspended Job is gone")
+        await until(lambda: _is_deleted(there, "Job", first), "the suspended Job is gone")
         with pytest.raises(RejectedError):
             await there.cluster.patch(f"{KINDS['Job'].format(there.namespace)}/{first}", {"spec": {"suspend": False}})
         await until(lambda: _runs(there, 1), "the next attempt runs", 90)
@@ -203,7 +203,7 @@ async def _runs(there: Stage, attempt: int) -> bool:
     return bool(status["phase"] == "Running" and status["attempts"][-1]["number"] == attempt)
 
 
-async def _is_gone(there: Stage, kind: str, name: str) -> bool:
+async def _is_deleted(there: Stage, kind: str, name: str) -> bool:
     return name not in [each["metadata"]["name"] for each in await there.belongings(kind)]
 
 

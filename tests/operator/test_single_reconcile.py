@@ -67,11 +67,11 @@ class Scene:
         """Change the job behind the back of the store."""
         return await self.cluster.patch(self.path, patch)
 
-    async def tell(self, status: Object) -> Object:
+    async def write_status(self, status: Object) -> Object:
         """Change its status."""
         return await self.cluster.patch(f"{self.path}/status", {"status": status})
 
-    async def turn(self) -> float | None:
+    async def reconcile(self) -> float | None:
         """A turn of the job."""
         launchers = Launchers()
         installation = Installation("zerotune.dev/trainer:0.1.0", "Never", pod_policy=ANY_NAMES)
@@ -90,10 +90,10 @@ def test_what_was_changed_meanwhile_is_read_before_anything_is_reported(kubeconf
     async def act(scene: Scene) -> None:
         await scene.create()
         await scene.change({"spec": {"runPolicy": {"maxRestarts": 5}}})
-        assert await scene.turn() is None
+        assert await scene.reconcile() is None
         assert await scene.phase() is None
         scene.store.upsert_resource(scene.key, await scene.cluster.get(scene.path))
-        await scene.turn()
+        await scene.reconcile()
         assert await scene.phase() == "Suspended"
 
     asyncio.run(_run(kubeconfig, act))
@@ -103,7 +103,7 @@ def test_a_job_whose_end_was_missed_is_forgotten(kubeconfig: Path) -> None:
     async def act(scene: Scene) -> None:
         await scene.create()
         await scene.cluster.delete(scene.path)
-        assert await scene.turn() is None
+        assert await scene.reconcile() is None
         assert scene.store.resource(scene.key) is None
 
     asyncio.run(_run(kubeconfig, act))
@@ -114,7 +114,7 @@ def test_a_status_does_not_wait_for_an_event_that_is_rejected(kubeconfig: Path) 
         events = f"/api/v1/namespaces/{scene.namespace}/events"
         async with _without_events(scene):
             await scene.create()
-            await scene.turn()
+            await scene.reconcile()
         assert await scene.phase() == "Suspended"
         assert await scene.cluster.items(events) == []
 
@@ -128,7 +128,7 @@ def test_a_finished_job_that_cannot_be_read_any_more_stays_as_it_is(kubeconfig: 
         skewed["spec"]["training"]["arguments"] = {"label_names": "of another version"}
         scene.store.delete_resource(scene.key)
         scene.store.upsert_resource(scene.key, skewed)
-        assert await scene.turn() is None
+        assert await scene.reconcile() is None
         assert scene.requests == []
 
     asyncio.run(_run(kubeconfig, act))
@@ -139,11 +139,11 @@ def test_the_job_of_an_attempt_that_the_status_has_forgotten_goes(kubeconfig: Pa
         resource = await scene.create()
         kept, forgotten = [await _job_of_attempt(scene, resource, number) for number in (1, 0)]
         ended = {"number": 16, "endTime": "2026-01-01T00:00:00Z", "outcome": "Stopped"}
-        known = await scene.tell({"phase": "Suspended", "attempts": [ended]})
+        known = await scene.write_status({"phase": "Suspended", "attempts": [ended]})
         scene.store.upsert_resource(scene.key, known)
-        await scene.turn()
+        await scene.reconcile()
         assert "deletionTimestamp" not in (await scene.cluster.get(kept))["metadata"]
-        await until(lambda: _is_gone(scene, forgotten), "the Job is gone")
+        await until(lambda: _is_deleted(scene, forgotten), "the Job is gone")
 
     asyncio.run(_run(kubeconfig, act))
 
@@ -161,7 +161,7 @@ async def _job_of_attempt(scene: Scene, resource: Object, number: int) -> str:
     return f"{jobs}/{name}"
 
 
-async def _is_gone(scene: Scene, path: str) -> bool:
+async def _is_deleted(scene: Scene, path: str) -> bool:
     try:
         await scene.cluster.get(path)
     except LookupError:
