@@ -1,4 +1,4 @@
-"""The API server is gone or out of reach for a while in the middle of a job: the operator goes on by itself."""
+"""The API server is stopped or out of reach for a while in the middle of a job: the operator goes on by itself."""
 
 from __future__ import annotations
 

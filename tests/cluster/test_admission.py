@@ -43,7 +43,7 @@ MESSAGES = (
     (r"less than (\d+)", r"should be less than \1"),
     (r"must be (a whole number|a number|text|true or false|a list|a group of fields|of type)", r"must be of type "),
 )
-"""What `zerotune validate` says, and the API server's words for the same. Rules have one message for both."""
+"""What `zerotune validate` says, and the API server's message for the same. Rules have one message for both."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,7 +108,7 @@ def _expected(message: str, rules: set[str]) -> str:
     for ours, theirs in MESSAGES:
         if found := re.search(ours, message):
             return found.expand(theirs)
-    raise AssertionError(f"WORDS has no words for {message}")
+    raise AssertionError(f"MESSAGES has no message for {message}")
 
 
 def _rules(schema: Any) -> Iterator[str]:

@@ -44,7 +44,7 @@ def read(path: Path, namespace: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_the_api_server_takes_every_object_without_a_warning(path: Path, namespace: str) -> None:
-    """Warnings tell of Pod Security: a Job is taken whose pods would be rejected."""
+    """Warnings report Pod Security: a Job is taken whose pods would be rejected."""
     objects = read(path, namespace)
     listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     answer = kubectl(
@@ -56,7 +56,7 @@ def test_the_api_server_takes_every_object_without_a_warning(path: Path, namespa
 
 
 def test_a_pod_that_is_taken_away_is_not_replaced_and_the_others_stay(namespace: str) -> None:
-    """The attempt restarts as a whole, and what the others say of it is not lost. No pod is placed, no image needed."""
+    """The attempt restarts as a whole, and what the others report of it is not lost. No pod is scheduled."""
     job = next(each for each in read(GOLDEN / "cpt.yaml", namespace) if each["kind"] == "Job")
     # The garbage collector would take what belongs to a resource that is not there.
     del job["metadata"]["ownerReferences"]

@@ -1,4 +1,4 @@
-"""cpt > sft > ask, applied at once and run to the end: what several tests look at."""
+"""cpt > sft > ask, applied at once and run to the end: what several tests check."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def _spent(installation: Installation) -> dict[str, float]:
         "requests that write": sum(
             installation.metric("zerotune_api_requests_total", method=method) for method in ("POST", "PATCH")
         ),
-        "turns": installation.metric("zerotune_reconciles_total"),
+        "reconciles": installation.metric("zerotune_reconciles_total"),
         "CPU seconds": installation.metric("process_cpu_seconds_total"),
     }

@@ -58,7 +58,7 @@ def succeeded(chain: Chain) -> Object:
 
 @pytest.fixture(scope="session")
 def figures(pytestconfig: pytest.Config) -> dict[str, str]:
-    """What was measured on the way, told at the end."""
+    """What was measured on the way, printed at the end."""
     return pytestconfig.stash.setdefault(_FIGURES, {})
 
 

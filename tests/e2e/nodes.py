@@ -12,7 +12,7 @@ from zerotune_devtools.harness.kubectl import Namespace, Object
 
 _LABEL = "zerotune.dev/without-kubelet"
 _ROOM = {"cpu": "50m", "memory": "1Ti", "ephemeral-storage": "1Ti", "pods": "10"}
-"""Enough for the pod of an attempt, too little for the one that looks at the model before: that one has to run."""
+"""Enough for the pod of an attempt, too little for the one that reads the model before: that one has to run."""
 
 
 @dataclass(frozen=True)

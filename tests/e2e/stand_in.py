@@ -1,4 +1,4 @@
-"""A job whose pods do the launcher's part without training: they say how far they are, and end when they are told to.
+"""A job whose pods do the launcher's part without training: they report how far they are, and end when asked to.
 
 operator                          GET /progress     a NodeProgress
 test, through the API server      POST /end/CODE    the body is the termination message; exit code CODE
@@ -59,7 +59,7 @@ def job(*, inspected: bool) -> Object:
     """A FineTuneJob of one node, which may fail once.
 
     Args:
-        inspected: Its model is where only pods can look: the ConfigMap `model` is mounted. Else it is on the Hub.
+        inspected: Its model is where only pods can read it: the ConfigMap `model` is mounted. Else it is on the Hub.
     """
     container: Object = {
         "name": "trainer",

@@ -18,7 +18,7 @@ _PENDING, _PLANNED, _RUNNING = "deleted-early", "deleted-planned", "deleted-runn
 
 
 def _inspected(namespace: Namespace) -> str:
-    """A job whose model a pod is about to look at: no job has read it before."""
+    """A job whose model a pod is about to read: no job has read it before."""
     model = {"uri": f"{FOLDER}/model-of-nobody"}
     namespace.apply(fine_tune_job(_PENDING, model=model, topology=one_rank(), backend=_NOWHERE))
     _until_made(namespace, f"zerotune.dev/job-name={_PENDING},app.kubernetes.io/component=inspection")
@@ -28,7 +28,7 @@ def _inspected(namespace: Namespace) -> str:
 
 def _planned(namespace: Namespace) -> str:
     """A job whose pods have no place to run."""
-    # The shape of the model is known from the job that made it: no pod has to look.
+    # The shape of the model is known from the job that made it: no pod has to read it.
     namespace.apply(fine_tune_job(_PLANNED, model={"fromFineTuneJob": "cpt"}, topology=one_rank(), backend=_NOWHERE))
     namespace.phase(f"ftj/{_PLANNED}", "Planned")
     _until_made(namespace, f"zerotune.dev/job-name={_PLANNED},zerotune.dev/attempt=0")

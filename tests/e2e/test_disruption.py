@@ -1,6 +1,6 @@
 """Pods that the cluster takes away: their attempt ends as preempted and is not counted, and the next one runs.
 
-Each is taken by what really does it: the Eviction API, the scheduler, the collection of pods whose Node is gone, the
+Each is taken by what really does it: the Eviction API, the scheduler, the collection of pods whose Node is deleted, the
 taint of a Node that has fallen silent.
 """
 
@@ -30,7 +30,7 @@ _REASONS = {
     "silent": "its node did not answer",
 }
 _LOSS_SECONDS = 300
-"""Pods without a Node are looked for every 20 s, and taken when it has been gone for 40 s. A silent Node is left alone
+"""Pods without a Node are checked every 20 s, and taken when it has been absent for 40 s. A silent Node is left alone
 for as long as the cluster likes, 50 s by default, and where many are silent they are given up one after the other."""
 
 

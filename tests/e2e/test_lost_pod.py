@@ -34,7 +34,7 @@ def _has_resumed(job: Object) -> bool:
 
 
 def test_the_next_attempt_resumes_from_the_last_checkpoint_and_is_not_counted(disturbed: Object) -> None:
-    """Ranks that are told to end save first: that may be one more than the job would have made by itself."""
+    """Ranks that are asked to end save first: that may be one more than the job would have made by itself."""
     first, second = disturbed["attempts"]
     assert (first["outcome"], first["failureClass"], first["firstStep"]) == ("Preempted", "Deleted", 0)
     assert second["outcome"] == "Succeeded"

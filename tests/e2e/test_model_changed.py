@@ -41,7 +41,7 @@ def _run(namespace: Namespace, name: str) -> Object:
 
 
 def _is_inspected(namespace: Namespace) -> set[str]:
-    """The jobs of this file for which a pod has looked at the model."""
+    """The jobs of this file for which a pod has read the model."""
     found = namespace.list("jobs", "app.kubernetes.io/component=inspection")
     names = {each["metadata"]["labels"]["zerotune.dev/job-name"] for each in found}
     return names & {"reads", "borrows", "notices"}

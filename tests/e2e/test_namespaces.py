@@ -1,4 +1,4 @@
-"""An operator of several namespaces works on in the others when one of them has gone, also when it restarts."""
+"""An operator of several namespaces works on in the others when one of them is deleted, also when it restarts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 def test_a_deleted_namespace_keeps_no_other_waiting(kubeconfig: Path) -> None:
-    deleted = f"gone-{uuid.uuid4().hex[:6]}"
+    deleted = f"deleted-{uuid.uuid4().hex[:6]}"
     assert chart.kubectl("create", "namespace", deleted).returncode == 0
     with installed(others=[deleted]) as there:
         assert chart.kubectl("delete", "namespace", deleted, "--timeout=60s").returncode == 0

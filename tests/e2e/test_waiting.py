@@ -19,7 +19,7 @@ _PROMISED_SECONDS = 60
 
 @dataclass(frozen=True)
 class Case:
-    """A job, and what is said of it."""
+    """A job, and what is reported of it."""
 
     phase: str
     failure_class: str
@@ -130,7 +130,7 @@ REMEDIES = {
 
 @pytest.fixture(scope="module")
 def waiting(namespace: Namespace) -> Iterator[dict[str, Object]]:
-    """The status of every job once something is said, by name."""
+    """The status of every job once something is reported, by name."""
     jobs = [stand_in_job(name, **case.job) for name, case in CASES.items()]
     namespace.apply(model(), _quota("1Mi"), *jobs)
     yield {name: namespace.until(f"ftj/{name}", _is_reported, seconds=120)["status"] for name in CASES}

@@ -148,7 +148,7 @@ class Stage:
         return there and made_steps and newest.get("lastStep") == stand_in.STEP
 
     async def _is_seen(self) -> bool:
-        """Whether an operator that lives has had its turn of the job that is over."""
+        """Whether an operator that lives has reconciled the job that is over."""
         newest = self.operators[-1]
         return newest.is_alive() and await newest.figure("zerotune_reconciles_total") > 0
 
@@ -170,7 +170,7 @@ class Stage:
     async def delete(self) -> None:
         """Delete the job, and see that everything goes with it."""
         await self.cluster.delete(f"{self.job_path}/{stand_in.NAME}")
-        await until(self._is_empty, f"{self.namespace}: everything is gone")
+        await until(self._is_empty, f"{self.namespace}: everything is deleted")
 
     async def _is_empty(self) -> bool:
         return not any([await self.belongings(kind) for kind in KINDS])
@@ -240,7 +240,7 @@ def hash_of(uid: str) -> str:
 
 
 def expect_a_good_end(life: Life) -> None:
-    """Two attempts with one Job and one pod each, and nothing told twice."""
+    """Two attempts with one Job and one pod each, and nothing reported twice."""
     assert (life.status["phase"], life.status["restarts"]) == ("Succeeded", 1)
     assert [attempt["outcome"] for attempt in life.status["attempts"]] == ["Failed", "Succeeded"]
     kinds = Counter(kind for kind, name in life.objects if "inspect" not in name)

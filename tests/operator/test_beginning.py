@@ -1,4 +1,4 @@
-"""How jobs begin: many at once, one not told of yet, under the name of another, with a pod that is misspelt."""
+"""How jobs begin: many at once, one not reported yet, under the name of another, with a pod that is misspelt."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_a_job_that_its_queue_takes_back_goes_on_in_the_same_attempt(kubeconfig:
         await until(lambda: there.is_in("Running"), "the job runs")
         await _suspend(there, True)
         await until(lambda: there.is_in("Queued"), "the job is queued again")
-        await until(lambda: _has_pods(there, 0), "its pod is gone")
+        await until(lambda: _has_pods(there, 0), "its pod is deleted")
         # The next pod may be a while in coming: until then there is only what is known of the one before.
         quota = {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "0"}}}
         quotas = f"/api/v1/namespaces/{there.namespace}/resourcequotas"
@@ -81,7 +81,7 @@ def test_a_job_suspended_by_hand_runs_no_two_attempts_at_once(kubeconfig: Path, 
         first = await there.attempt(0)
         running = asyncio.create_task(_most_at_once(there))
         await _suspend(there, True)
-        await until(lambda: _is_deleted(there, "Job", first), "the suspended Job is gone")
+        await until(lambda: _is_deleted(there, "Job", first), "the suspended Job is deleted")
         with pytest.raises(RejectedError):
             await there.cluster.patch(f"{KINDS['Job'].format(there.namespace)}/{first}", {"spec": {"suspend": False}})
         await until(lambda: _runs(there, 1), "the next attempt runs", 90)
@@ -174,7 +174,7 @@ async def _has_pods(there: Stage, number: int) -> bool:
 
 
 def _that_saves(seconds: int) -> Object:
-    """A job whose pods take so long to end when they are told to."""
+    """A job whose pods take so long to end when they are asked to."""
     job = deepcopy(stand_in.job(inspected=False))
     container = job["spec"]["backend"]["kubernetes"]["pod"]["spec"]["containers"][0]
     program = container["command"][4]

@@ -29,7 +29,7 @@ def test_an_operator_killed_after_any_write_leads_to_the_same_end(kubeconfig: Pa
 
 
 def test_an_operator_killed_at_every_single_write_leads_to_the_same_end(kubeconfig: Path, tmp_path: Path) -> None:
-    """With a model that only pods can look at: the Job that looks is one of the writes."""
+    """With a model that only pods can read: the Job that reads it is one of the writes."""
     asyncio.run(_killed_at_every(kubeconfig, tmp_path))
 
 
@@ -47,7 +47,7 @@ async def _killed_once_each(kubeconfig: Path, folder: Path) -> None:
     for number, life in enumerate(lives, start=1):
         assert _result(life) == _result(undisturbed), f"killed after write {number}, {life.deaths}"
     points = [point for life in lives for point in life.deaths]
-    # The last write may be one that another life has no need of: what two turns told is told by one.
+    # The last write may be one that another life has no need of: what two reconciles wrote is written by one.
     assert len(points) >= max(12, undisturbed.writes - 2), points
 
 

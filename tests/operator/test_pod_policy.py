@@ -1,4 +1,4 @@
-"""What pods of jobs may be is said by the operator's policy alone, whatever the namespace enforces."""
+"""What pods of jobs may be is decided by the operator's policy alone, whatever the namespace enforces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns of the operator that meet a resource which has changed, has gone, or of which nothing more can be told."""
+"""Reconciles that meet a resource which has changed, is deleted, or of which nothing more can be reported."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def _now() -> datetime:
 
 @dataclass
 class Scene:
-    """A namespace with a job that is to be suspended: a turn has one thing to tell."""
+    """A namespace with a job that is to be suspended: a reconcile has one thing to write."""
 
     cluster: ApiServer
     namespace: str
     client: ClusterClient
     requests: list[str] = field(default_factory=list)
-    """The methods of what the turns asked of the API server."""
+    """The methods of what the reconciles asked of the API server."""
     store: Store = field(default_factory=Store)
 
     @property
@@ -72,7 +72,7 @@ class Scene:
         return await self.cluster.patch(f"{self.path}/status", {"status": status})
 
     async def reconcile(self) -> float | None:
-        """A turn of the job."""
+        """A reconcile of the job."""
         launchers = Launchers()
         installation = Installation("zerotune.dev/trainer:0.1.0", "Never", pod_policy=ANY_NAMES)
         cluster = Cluster(self.store, self.client, WarningEvents(self.client), launchers, installation, _now)
@@ -143,7 +143,7 @@ def test_the_job_of_an_attempt_that_the_status_has_forgotten_goes(kubeconfig: Pa
         scene.store.upsert_resource(scene.key, known)
         await scene.reconcile()
         assert "deletionTimestamp" not in (await scene.cluster.get(kept))["metadata"]
-        await until(lambda: _is_deleted(scene, forgotten), "the Job is gone")
+        await until(lambda: _is_deleted(scene, forgotten), "the Job is deleted")
 
     asyncio.run(_run(kubeconfig, act))
 
@@ -205,7 +205,7 @@ async def _run(kubeconfig: Path, act: Callable[[Scene], Awaitable[None]]) -> Non
 
 @asynccontextmanager
 async def _scene(kubeconfig: Path) -> AsyncIterator[Scene]:
-    namespace = f"turns-{uuid.uuid4().hex[:8]}"
+    namespace = f"reconcile-{uuid.uuid4().hex[:8]}"
     connection = await connect(kubeconfig)
     async with ApiServer(kubeconfig) as cluster, aclosing(connection):
         await cluster.create("/api/v1/namespaces", {"metadata": {"name": namespace}})

@@ -30,7 +30,7 @@ def test_a_leader_that_is_killed_is_followed_when_its_lease_has_run_out(kubeconf
         leader.kill()
 
     seconds = asyncio.run(_seconds_without_a_leader(kubeconfig, tmp_path, kill))
-    # The Lease holds for 20 s; renewed up to 5 s ago, looked at every 5 s.
+    # The Lease holds for 20 s; renewed up to 5 s ago, read every 5 s.
     assert 10 < seconds < 30
 
 

@@ -1,4 +1,4 @@
-"""A watch tells of everything in a collection of a real API server, also of what happens while it is out of reach."""
+"""A watch reports everything in a collection of a real API server, also of what happens while it is out of reach."""
 
 from __future__ import annotations
 

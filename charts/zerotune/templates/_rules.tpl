@@ -39,6 +39,6 @@ pods/log: pods answer over HTTP. No wildcards, and no objects of the cluster. */
   verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [events]
-  # create: tell what happened. list: quota, missing volumes and accounts are told in events alone.
+  # create: report what happened. list: quota, missing volumes and accounts are reported in events alone.
   verbs: [create, list]
 {{- end }}

@@ -13,7 +13,7 @@ def require(packages: dict[str, str]) -> None:
 
     Raises:
         RuntimeError: programs are missing and apt-get or root is too; the message names the packages.
-        subprocess.CalledProcessError: apt-get could not install them; what it said is on stderr.
+        subprocess.CalledProcessError: apt-get could not install them; what it printed is on stderr.
     """
     missing = sorted({package for program, package in packages.items() if not _is_there(program)})
     if not missing:

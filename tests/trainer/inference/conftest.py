@@ -102,7 +102,7 @@ def model(model_folder: Path) -> PreTrainedModel:
 
 @dataclasses.dataclass
 class Outcome:
-    """How the ranks of a job ended and what they said."""
+    """How the ranks of a job ended and what they reported."""
 
     exit_codes: list[int | None]
     beats: list[list[HeartbeatMessage]]
@@ -114,7 +114,7 @@ class Outcome:
 
     @property
     def progress(self) -> Progress | None:
-        """What rank 0 said last of the whole job."""
+        """What rank 0 reported last of the whole job."""
         return next((beat.progress for beat in reversed(self.beats[0]) if beat.progress), None)
 
 
@@ -127,7 +127,7 @@ class Ranks:
         self._pipes = [pipe for _, pipe in started]
 
     def listen(self) -> None:
-        """Take in what the ranks have said."""
+        """Take in what the ranks have reported."""
         for pipe, beats in zip(self._pipes, self.beats, strict=True):
             try:
                 while not pipe.closed and pipe.poll():
@@ -250,7 +250,7 @@ def watch_ranks() -> Iterator[Callable[[list[tuple[BaseProcess, Connection]]], R
 
 @pytest.fixture
 def reporter() -> Reports:
-    """Hears what ranks say, and keeps what they say of the result."""
+    """Receives what ranks report, and keeps what they report of the result."""
     return Reports()
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def rejected(job: Any, run_job: Any) -> Callable[..., str]:
-    """Runs a job that must fail with this exit code on rank 0, and gives what it said."""
+    """Runs a job that must fail with this exit code on rank 0, and gives what it reported."""
 
     def run(exit_code: int, **parts: Any) -> str:
         outcome = run_job(job(ranks=1, **parts))

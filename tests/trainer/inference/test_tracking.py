@@ -1,4 +1,4 @@
-"""What a rank that has finished tells its launcher while it waits for one that is busy."""
+"""What a rank that has finished reports to its launcher while it waits for one that is busy."""
 
 from __future__ import annotations
 

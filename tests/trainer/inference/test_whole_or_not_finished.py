@@ -143,7 +143,7 @@ def test_files_that_never_stay_end_in_an_error_that_names_them(
 
 
 def test_files_of_no_plan_are_removed_from_the_own_folder(tmp_path: Path, stub_job: Callable[..., Any]) -> None:
-    """A result in more files, whose plan and manifest are gone."""
+    """A result in more files, whose plan and manifest are deleted."""
     output, job = tmp_path / "output", stub_job(RECORDS)
     job.run()
     (output / "manifest.json").unlink()
@@ -192,7 +192,7 @@ def test_files_that_are_listed_late_are_not_made_again(
 def test_another_name_of_a_column_keeps_what_has_been_generated(
     tmp_path: Path, stub_job: Callable[..., Any], stub_engine: Any, write_jsonl: Any, format_: str
 ) -> None:
-    """Stopped, then gone on with under other names: the files are as if they had been the names from the beginning."""
+    """Stopped, then continued under other names: the files are as if they had been the names from the beginning."""
     lines = [{"id": number, "prompt": f"weakness {number}"} for number in range(10)] + ["broken"]
     data = {"uris": [write_jsonl(lines).as_uri()]}
     names = {"generationColumn": "answer", "errorColumn": "problem", "format": format_, "rowsPerFile": 4}

@@ -28,7 +28,7 @@ class Rank:
     process: ForkServerProcess
     pipe: Connection
     last: HeartbeatMessage | None = None
-    """What it said last."""
+    """What it reported last."""
 
     def until(self, phase: str) -> None:
         """Wait until it is in a phase."""

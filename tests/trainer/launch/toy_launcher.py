@@ -1,6 +1,6 @@
 """`toy_launcher.py TOY FOLDER [launcher options]`: the launcher with ranks that import no torch, so they start at once.
 
-A toy is told what to do by the files of the job's folder, and tells its launcher what a real rank would.
+The files of the job's folder have what a toy is to do; it reports to its launcher what a real rank would.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def steps_until_stopped(rank: int, report: Heartbeat) -> None:
 
 
 def data(rank: int, report: Heartbeat) -> None:
-    """Prepares data for ever, with a worker process, in code that looks at no event."""
+    """Prepares data for ever, with a worker process, in code that checks no event."""
     report.phase("data")
     subprocess.run(["sleep", "1000"])
 

@@ -125,7 +125,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_job(tmp_path: Path, model_folder: Path, corpus: Path, cache_dir: Path) -> Callable[..., Job]:
-    """Make a cpt or sft job of six steps: two ranks on one host, ZeRO-2, fp32, unless told otherwise."""
+    """Make a cpt or sft job of six steps: two ranks on one host, ZeRO-2, fp32, unless set otherwise."""
 
     def make(name: str = "job", *, method: str = "cpt", stage: int = 2, hosts: str = "127.0.0.1 slots=2\n") -> Job:
         data = "text" if method == "cpt" else "answers"

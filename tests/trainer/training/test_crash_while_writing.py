@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Look again and again, so often that what is looked for has hardly begun."""
+    """Poll so often that what is awaited has hardly begun."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

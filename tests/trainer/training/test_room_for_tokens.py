@@ -1,4 +1,4 @@
-"""Token ids and positions beyond a model's embeddings: said before the first step, or of no consequence."""
+"""Token ids and positions beyond a model's embeddings: reported before the first step, or of no consequence."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def cut_off(path: Path) -> None:
 
 
 def without_state(path: Path) -> None:
-    """A file that loads, and does not hold what the engine looks for in it."""
+    """A file that loads, and does not hold what the engine reads from it."""
     import torch
 
     torch.save({"ds_version": "0.0.0"}, path)

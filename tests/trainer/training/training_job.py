@@ -1,4 +1,4 @@
-"""A job on real ranks, as these tests change it, run it and look at what came of it."""
+"""A job on real ranks, as these tests change it, run it and read what came of it."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Case:
 
 @dataclass(frozen=True)
 class PlanCase:
-    """A manifest that is accepted and cannot be planned, and pieces of what is said."""
+    """A manifest that is accepted and cannot be planned, and pieces of the message."""
 
     name: str
     manifest: dict[str, Any]

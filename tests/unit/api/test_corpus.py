@@ -1,4 +1,4 @@
-"""What is accepted and what is rejected, in which words."""
+"""What is accepted and what is rejected, with which message."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ NEVER_ACCEPTED = {
 }
 # Every other value of these is rejected, so there is no job whose value could change.
 NEVER_CHANGED = {"FineTuneJob": {"parallelism"}, "InferenceJob": {"parallelism", "zero"}}
-# Keywords of the schema, and what the words of a rejection say for each.
+# Keywords of the schema, and what the message of a rejection has for each.
 BOUNDS = {
     "type": "must be",
     "enum": "must be one of",
@@ -107,7 +107,7 @@ def test_every_kind_of_bound_is_tried(problems: list[tuple[str, Problem]]) -> No
     }
     messages = [problem.message for _, problem in problems]
     assert used >= BOUNDS.keys()
-    assert {bound for bound, words in BOUNDS.items() if not any(words in message for message in messages)} == set()
+    assert {bound for bound, text in BOUNDS.items() if not any(text in message for message in messages)} == set()
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`zerotune validate`, `zerotune plan`, the webhook and reconcile reject the same jobs, in the same words."""
+"""`zerotune validate`, `zerotune plan`, the webhook and reconcile reject the same jobs, with the same messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Manifest = dict[str, Any]
 
 
 class Readers:
-    """The four, each a function from a manifest to what it says; nothing where the job is accepted."""
+    """The four, each a function from a manifest to its message; nothing where the job is accepted."""
 
     def __init__(self, model: str, backend: Target, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self._config, self._backend, self._folder, self._capsys = MODELS / f"{model}.json", backend, folder, capsys

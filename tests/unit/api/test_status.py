@@ -1,4 +1,4 @@
-"""Progress in the words of kubectl."""
+"""Progress as kubectl prints it."""
 
 from __future__ import annotations
 

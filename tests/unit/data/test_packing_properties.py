@@ -26,7 +26,7 @@ def tables(draw: st.DrawFn) -> list[Rows]:
 
 
 def as_table(rows: Rows) -> pa.Table:
-    """Labels that tell from which id they came, with some masked."""
+    """Labels that show from which id they came, with some masked."""
     arrays = [np.array(row, dtype=np.int32) for row in rows]
     return table_of([Row(ids, np.where(ids % 3 == 0, -100, ids).astype(np.int32)) for ids in arrays])
 

@@ -1,4 +1,4 @@
-"""Records as rows: every token and label is there, and what is too long is told, cut or skipped, and counted."""
+"""Records as rows: every token and label is there, and what is too long is reported, cut or skipped, and counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function of the user that makes the records, and what is said where it fails."""
+"""A function of the user that makes the records, and what is reported where it fails."""
 
 from __future__ import annotations
 

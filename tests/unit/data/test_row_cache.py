@@ -28,7 +28,7 @@ def test_the_same_content_is_tokenized_once_wherever_it_lies(
         data.prepare(config, given)
         return len(log.read_text().splitlines())
 
-    # The first record is looked at before the others, so there is a call more than records.
+    # The first record is processed before the others, so there is a call more than records.
     config = make_config(records, processing=function)
     assert calls(config) == 3
     assert calls(config) == 0

@@ -1,4 +1,4 @@
-"""Many processes tokenize: the rows and the errors are those of one, and a process that dies is told."""
+"""Many processes tokenize: the rows and the errors are those of one, and a process that dies is reported."""
 
 from __future__ import annotations
 

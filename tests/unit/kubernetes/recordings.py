@@ -1,7 +1,7 @@
 """Jobs, pods and events as a cluster of version 1.36 showed them, by what had happened to them.
 
-Recorded on one real node; `node-lost` and `node-removed` on nodes without a kubelet. `gone`: the last version of pods
-that were deleted.
+Recorded on one real node; `node-lost` and `node-removed` on nodes without a kubelet. `deleted`: the last version of
+pods that were deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def recording(name: str) -> dict[str, Any]:
 
 
 def view_of(name: str, *, deleted: bool = True) -> ClusterView:
-    """A recording as the operator sees it; without `gone` after the deleted pods have disappeared."""
+    """A recording as the operator sees it; without `deleted` after the deleted pods have disappeared."""
     found = recording(name)
     pods = [*found["pods"], *(found.get("deleted", []) if deleted else [])]
     return ClusterView(found["job"], tuple(pods), tuple(found["events"]))

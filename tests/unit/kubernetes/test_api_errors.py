@@ -1,4 +1,4 @@
-"""Answers of the API server as errors: by code, reason and causes, and not by words that names may have in them."""
+"""Answers of the API server as errors: by code, reason and causes, and not by texts that names may have in them."""
 
 from __future__ import annotations
 

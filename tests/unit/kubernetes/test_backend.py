@@ -1,4 +1,4 @@
-"""What the backend takes for a job's own, of all that the watches tell."""
+"""What the backend takes for a job's own, of all that the watches report."""
 
 from __future__ import annotations
 

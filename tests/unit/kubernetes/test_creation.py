@@ -1,4 +1,4 @@
-"""Why the API server creates no pod: every FailedCreate event has a class, the server's words, and a hint."""
+"""Why the API server creates no pod: every FailedCreate event has a class, the server's message, and a hint."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_an_operator_that_starts_anew_goes_on_counting() -> None:
 
 
 async def _reconcile_for_an_hour(scene: Scene) -> tuple[int, str]:
-    """Every ten seconds; each pod fails at once. How many Jobs were made, and what was said last."""
+    """Every ten seconds; each pod fails at once. How many Jobs were made, and the last message."""
     made, message = 0, ""
     scene.objects.known["/api/v1/namespaces/default/events"] = {"items": [], "metadata": {}}
     for seconds in range(0, SECONDS, 10):
@@ -54,7 +54,7 @@ async def _probe(scene: Scene) -> str:
 
 
 def _watch(scene: Scene) -> None:
-    """What the watches report: a Job that is gone, and a pod of a new one that has failed."""
+    """What the watches report: a Job that is deleted, and a pod of a new one that has failed."""
     known = scene.store.children(KEY)
     for name, job in list(known.jobs.items()):
         if job["metadata"]["labels"][COMPONENT_LABEL] != "inspection":

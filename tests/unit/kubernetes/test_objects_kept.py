@@ -199,7 +199,7 @@ def test_what_pods_need_is_made_again_where_it_is_deleted(soon: bool) -> None:
         lacking = replace(seen, nodes=tuple(replace(node, failure=missing) for node in seen.nodes))
         scene.now = NOW + timedelta(seconds=9 if soon else 59)
         await scene.backend.restore(ref, lacking if soon else seen, lambda: scene.plan)
-        assert scene.objects.asked == [], "it has been looked for a moment ago"
+        assert scene.objects.asked == [], "it was read a moment ago"
         scene.now = NOW + timedelta(seconds=10 if soon else 60)
         await scene.backend.restore(ref, lacking if soon else seen, lambda: scene.plan)
         made = ["POST services", "POST networkpolicies", "POST configmaps"]

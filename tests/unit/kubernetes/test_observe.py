@@ -97,7 +97,7 @@ def test_a_result_that_the_launcher_reported_over_http_counts_too() -> None:
     completion = Completion(job_uid="u-1", config_digest="d-1", uri="s3://another/run", files=1, bytes=2, progress=LAST)
     answer = NodeProgress(job="j", attempt=0, host="host-0", ranks=[], completion=completion)
     without = replace(view, pods=(), progress={"done-a0-0-mnc87": answer})
-    assert observe(attempt_of(without), without).output is None, "its pod is gone: nothing says whose answer it was"
+    assert observe(attempt_of(without), without).output is None, "its pod is deleted: nothing shows whose answer it was"
     for pod in view.pods:
         pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = ""
     silent = replace(view, progress={"done-a0-0-mnc87": answer})
@@ -123,15 +123,15 @@ def test_a_completed_pod_that_was_cleared_away_has_ended_well() -> None:
     assert observe(attempt_of(view), view).nodes[0] == NodeObservation("host-0", "ended", 0)
 
 
-@pytest.mark.parametrize("job", ["gone", "going", "suspended", "told to end"])
+@pytest.mark.parametrize("job", ["deleted", "terminating", "suspended", "with a deadline"])
 def test_pods_that_end_with_their_job_have_stopped(job: str) -> None:
     view = view_of("deleted")
     attempt = attempt_of(view)
     stopped = {
-        "gone": replace(view, job=None),
-        "going": with_job(view, deletionTimestamp="2026-11-25T13:36:50Z"),
+        "deleted": replace(view, job=None),
+        "terminating": with_job(view, deletionTimestamp="2026-11-25T13:36:50Z"),
         "suspended": with_job(view, spec={"suspend": True}),
-        "told to end": with_job(view, spec={"activeDeadlineSeconds": 1}),
+        "with a deadline": with_job(view, spec={"activeDeadlineSeconds": 1}),
     }[job]
     nodes = observe(attempt, stopped).nodes
     assert [(node.state, node.disrupted) for node in nodes] == [("ended", False), ("running", False)]

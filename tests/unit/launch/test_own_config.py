@@ -18,7 +18,7 @@ HOSTFILE = Hostfile.parse("tune-a0-0.svc slots=2\ntune-a0-1.svc slots=2\n")
 
 @pytest.fixture
 def identity(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the pod of this folder is told of itself, with no name of its own in the hostfile."""
+    """What the pod of this folder knows of itself, with no name of its own in the hostfile."""
     config = load_config(FOLDER)
     identity = {
         "ZEROTUNE_JOB_UID": config.job.uid,

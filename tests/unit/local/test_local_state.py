@@ -1,4 +1,4 @@
-"""The folder of a local job: what is written is read back, and the lock tells who is alive."""
+"""The folder of a local job: what is written is read back, and the lock shows who is alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the operator looks for the shape of a model that only pods can reach."""
+"""Where the operator reads the shape of a model that only pods can reach."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_a_job_that_has_begun_goes_on_from_the_output_of_a_deleted_one() -
     begun = JobStatus(model=shape(7), model_uri="pvc://models/base")
     assert await found(asking, begun) == Source("pvc://models/base", shape(7))
     changed = begun.model_copy(update={"attempts": [Attempt(number=0, failure_class="ModelChanged")]})
-    assert await found(asking, changed) == Source("pvc://models/base", None), "a pod looks at it again"
+    assert await found(asking, changed) == Source("pvc://models/base", None), "a pod reads it again"
 
 
 @pytest.mark.parametrize(

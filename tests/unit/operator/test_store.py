@@ -97,7 +97,7 @@ def test_only_what_a_pod_reports_is_news() -> None:
     assert not known.upsert_pod("p", pod_at(4, phase="Pending", conditions=placed, containerStatuses=creating))
     assert known.upsert_pod("p", running(5))
     assert not known.upsert_pod("p", running(6))
-    assert not known.upsert_pod("p", pod_at(5, phase="Failed")), "told late"
+    assert not known.upsert_pod("p", pod_at(5, phase="Failed")), "reported late"
     assert known.upsert_pod("p", pod_at(7, phase="Succeeded"))
 
 

@@ -1,4 +1,4 @@
-"""Where a model's config.json is read from: a folder, the Hub's cache, the Hub; and what is said if it is not there."""
+"""Where a model's config.json is read from: a folder, the Hub's cache, the Hub; and what is reported without one."""
 
 from __future__ import annotations
 

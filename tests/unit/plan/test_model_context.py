@@ -1,4 +1,4 @@
-"""Rows longer than the model's context: rejected where the model cannot take them, else only said."""
+"""Rows longer than the model's context: rejected where the model cannot take them, else only noted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models whose parameters config.json does not tell: the index of their weights does, or they are rejected."""
+"""Models whose parameters config.json does not have: the index of their weights does, or they are rejected."""
 
 from __future__ import annotations
 

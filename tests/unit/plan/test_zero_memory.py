@@ -66,7 +66,7 @@ def test_fp32_has_no_second_copy_of_weights_at_stage_0(shape: ShapeOf) -> None:
 
 
 def test_on_cpu_too_the_output_is_copied_where_it_is_written(shape: ShapeOf) -> None:
-    """Gradients and activations are gone by then, and of a few tokens they take less than a copy of all weights."""
+    """Gradients and activations are freed by then, and of a few tokens they take less than a copy of all weights."""
     model = shape("llama-3.1-8b")
     load = workload(model, data_parallel=64, ranks_per_node=1, on_cpu=True, sequence_length=64)
     taken = next(each for each in estimate_memory(load) if each.name == "ZeRO-3")

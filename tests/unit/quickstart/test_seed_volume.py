@@ -1,4 +1,4 @@
-"""What fills the claim of the example for a cluster can be told of the cluster."""
+"""What fills the claim of the example for a cluster can be set for the cluster."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def test_missing_and_broken_files_are_named(write_run: WriteRun, tmp_path: Path)
 
 
 def test_a_browser_draws_it(write_run: WriteRun, tmp_path: Path) -> None:
-    """In Chromium where the machine has it; else by the bytes alone, which the tests above look into."""
+    """In Chromium where the machine has it; else by the bytes alone, which the tests above read."""
     path = write_report(tmp_path, write_run([train_line(step) for step in range(1, 100)]))
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     document = _dump(browser, path, tmp_path) if browser else _source(tmp_path)

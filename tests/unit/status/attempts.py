@@ -55,7 +55,7 @@ def seen(*nodes: NodeObservation, attempt: int = 0, queued: bool = False, closed
 
 
 def status_after(*observations: Observation, policy: RunPolicy | None = None) -> JobStatus:
-    """The status after some looks, 10 seconds apart."""
+    """The status after some observations, 10 seconds apart."""
     status = START
     for number, observation in enumerate(observations, start=1):
         status = advance(status, observation, policy or RunPolicy(), at(10 * number))

@@ -22,7 +22,7 @@ def resumed(first: int, step: int | None = None) -> NodeObservation:
 
 
 def events_of(*observations: Observation, policy: RunPolicy | None = None) -> list[EventText]:
-    """The Events from nothing to the last look."""
+    """The Events from nothing to the last observation."""
     statuses = [
         JobStatus(),
         START,

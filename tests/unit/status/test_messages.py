@@ -69,7 +69,7 @@ def test_a_job_without_a_plan_does_not_report_other_figures_either(one: str, oth
     first, second = (RootCause(failure_class="Temporary", message=message) for message in (one, other))
     status = pending(JobStatus(), "Temporary", one, first, at(1))
     assert pending(status, "Temporary", other, second, at(2)) == status
-    assert pending(status, "ModelInspection", "a pod looks", second, at(2)).conditions[0].message == "a pod looks"
+    assert pending(status, "ModelInspection", "a pod reads it", second, at(2)).conditions[0].message == "a pod reads it"
 
 
 @given(st.text(alphabet=st.characters(blacklist_characters='"')), st.integers(0, 10**6), st.integers(0, 10**6))

@@ -47,7 +47,7 @@ def wait_for(port: int) -> None:
 
 
 def forget_clients() -> None:
-    """Let the next request look at the environment again."""
+    """Let the next request read the environment again."""
     s3_client.forget_client()
 
 

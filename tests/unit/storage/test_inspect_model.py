@@ -25,7 +25,7 @@ Inspect = Callable[..., tuple[int, dict[str, Any]]]
 
 @pytest.fixture
 def inspect(tmp_path: Path) -> Inspect:
-    """Runs it; gives its exit code and what it said, which is the same in both places."""
+    """Runs it; gives its exit code and what it printed, which is the same in both places."""
 
     def run(uri: str, *options: str) -> tuple[int, dict[str, Any]]:
         log = tmp_path / "termination-log"

@@ -83,7 +83,7 @@ class Bed:
         """
         inside = (self.folders.root / "pids" / component).read_text()
         for status in Path("/proc").glob("[0-9]*/status"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ended while we looked.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ended meanwhile.
                 lines = status.read_text().splitlines()
                 numbers = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
                 if len(numbers) == 2 and numbers[1] == inside:
@@ -97,7 +97,7 @@ class Bed:
         """The node's first process, if there is one. Looked for by its command line: a note of it may get lost."""
         wanted = [NODE_SCRIPT.name, str(self.folders.root)]
         for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ended while we looked.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # It ended meanwhile.
                 arguments = path.read_bytes().decode(errors="replace").split("\0")
                 if [
                     Path(argument).name if index == 0 else argument for index, argument in enumerate(arguments[1:3])
@@ -199,7 +199,7 @@ def _connect(pid: int) -> None:
 
 def _wait_for_end(pid: int) -> None:
     while Path(f"/proc/{pid}").exists():
-        with contextlib.suppress(ChildProcessError):  # Somebody else's child: /proc tells when it is gone.
+        with contextlib.suppress(ChildProcessError):  # Somebody else's child: /proc shows when it has ended.
             os.waitpid(pid, os.WNOHANG)
         time.sleep(0.05)
 
@@ -214,7 +214,7 @@ def _remove_interface() -> None:
 
 def _remove_mount_points() -> None:
     for folder in settings.PRIVATE_FOLDERS:
-        with contextlib.suppress(OSError):  # It is gone, or somebody has files there, as in /run.
+        with contextlib.suppress(OSError):  # It is not there, or somebody has files there, as in /run.
             Path(folder).rmdir()
 
 

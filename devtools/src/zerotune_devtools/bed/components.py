@@ -35,7 +35,7 @@ def build(names: tuple[str, ...] = ("kubernetes", "coredns", "helm", "kwok")) ->
 
     Raises:
         RuntimeError: there is no Go to build with.
-        subprocess.CalledProcessError: a build failed; what Go said is on stderr.
+        subprocess.CalledProcessError: a build failed; what Go printed is on stderr.
     """
     folder = cache_folder() / "bin"
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def client_programs() -> None:
 
     Raises:
         RuntimeError: there is no Go to build with.
-        subprocess.CalledProcessError: a build failed; what Go said is on stderr.
+        subprocess.CalledProcessError: a build failed; what Go printed is on stderr.
     """
     folder = cache_folder() / "bin"
     folder.mkdir(parents=True, exist_ok=True)

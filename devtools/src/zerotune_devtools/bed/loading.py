@@ -27,7 +27,7 @@ class Containerd:
 
         Raises:
             KeyError: the layout has no image of that name.
-            subprocess.CalledProcessError: containerd rejected it; what it said is on stderr.
+            subprocess.CalledProcessError: containerd rejected it; what it printed is on stderr.
         """
         descriptor = layout.images(folder)[reference]
         known = self.images().get(reference)

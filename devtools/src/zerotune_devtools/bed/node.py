@@ -1,4 +1,4 @@
-"""The node's first process: starts every component and keeps it running until it is told to stop.
+"""The node's first process: starts every component and keeps it running until it is asked to stop.
 
 It is PID 1 of a PID namespace, with a mount and a network namespace of its own: when it ends, the kernel ends every
 component, pod and shim, and drops every mount, interface and firewall rule. Nothing has to be undone one by one.

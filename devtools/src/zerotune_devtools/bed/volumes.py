@@ -53,7 +53,7 @@ class Provisioner:
                 return
 
     def serve(self) -> None:
-        """Make volumes for what is claimed and drop those whose claim is gone, until the watch ends."""
+        """Make volumes for what is claimed and delete those whose claim is deleted, until the watch ends."""
         listed = self._call("GET", _CLAIMS)
         for claim in listed["items"]:
             self._make(claim)
@@ -99,7 +99,7 @@ class Provisioner:
             yield json.loads(line)
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer; raises RuntimeError on a rejection, but for what exists already or is gone already."""
+        """The answer; raises RuntimeError on a rejection, but for what exists already or is deleted already."""
         connection = self._connect()
         text = json.dumps(body) if body else None
         connection.request(method, path, text, {"Content-Type": "application/json"})

@@ -55,7 +55,7 @@ async def benchmark_namespace(cluster: ApiServer) -> AsyncIterator[str]:
             await cluster.delete(f"{path.format(name)}?propagationPolicy=Background")
         await _delete_all(cluster, f"/api/v1/namespaces/{name}/pods?gracePeriodSeconds=0")
         await cluster.delete(f"/api/v1/namespaces/{name}")
-        await until(lambda: _is_deleted(cluster, name), f"the namespace {name} is gone", 900)
+        await until(lambda: _is_deleted(cluster, name), f"the namespace {name} is deleted", 900)
 
 
 async def _delete_all(cluster: ApiServer, path: str) -> None:

@@ -97,7 +97,7 @@ class ApiServer:
 
 
 async def until(poll: Callable[[], Awaitable[T | None]], what: str, seconds: float = 120) -> T:
-    """What `look` finds, once it finds something."""
+    """What `poll` finds, once it finds something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = await poll()

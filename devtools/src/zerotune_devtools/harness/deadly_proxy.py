@@ -47,7 +47,7 @@ class Write(NamedTuple):
 class Never:
     """An undisturbed life."""
 
-    def __call__(self, write: Write) -> bool:  # noqa: ARG002 the others look at it
+    def __call__(self, write: Write) -> bool:  # noqa: ARG002 the others read it
         """Whether the operator dies at it: no."""
         return False
 

@@ -101,7 +101,7 @@ class HostOperator:
         return await asyncio.to_thread(self.process.wait, 30)
 
     def end(self) -> None:
-        """Be sure that it is gone."""
+        """Be sure that it has ended."""
         self.process.kill()
         self.process.wait()
 

@@ -24,7 +24,7 @@ class Namespace:
         """Run kubectl here; its standard output.
 
         Raises:
-            AssertionError: it failed; the message is what it said.
+            AssertionError: it failed; the message is what it printed.
         """
         ended = chart.kubectl("--namespace", self.name, *arguments, stdin=stdin)
         assert ended.returncode == 0, f"kubectl {' '.join(arguments)}: {ended.stderr}"
@@ -58,7 +58,7 @@ class Namespace:
         """The object once it is as wanted.
 
         Raises:
-            AssertionError: it was not in time; the message tells all that is known of the job.
+            AssertionError: it was not in time; the message has all that is known of the job.
         """
         deadline = time.monotonic() + seconds
         while not reached(found := self.get(resource)):
@@ -104,7 +104,7 @@ class Namespace:
         return self.kubectl("exec", pod, "--", "python3", "-c", program)
 
     def describe(self, resource: str) -> str:
-        """What a person would look at: description, pods, the end of their logs."""
+        """What a person would read: description, pods, the end of their logs."""
         name = resource.rpartition("/")[2]
         selector = f"zerotune.dev/job-name={name}"
         logs = ("logs", f"--selector={selector}", "--prefix", f"--tail={_LOG_LINES}", "--all-containers")

@@ -1,4 +1,4 @@
-"""The claim that jobs read from and write to: what is in it at first, and the pod through which tests look into it."""
+"""The claim that jobs read from and write to: what is in it at first, and the pod through which tests read it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def write_context(folder: Path) -> None:
     """Fill a folder with what the base image is built from. About half a minute.
 
     Raises:
-        subprocess.CalledProcessError: debootstrap failed; what it said is in the message's output.
+        subprocess.CalledProcessError: debootstrap failed; what it printed is in the message's output.
     """
     root = folder / "root"
     subprocess.run(["debootstrap", "--variant=minbase", "bookworm", root, _MIRROR], check=True, capture_output=True)
