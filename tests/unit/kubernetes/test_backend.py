@@ -122,7 +122,7 @@ async def _observe(store: Store) -> Observation:
 
 
 async def _has_started(store: Store) -> bool:
-    return KubernetesBackend(fine_tune_job(), _cluster(store)).has_started(0)
+    return await KubernetesBackend(fine_tune_job(), _cluster(store)).has_started(0)
 
 
 async def _reconcile(store: Store) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local import backend as local
 from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.home import Home
@@ -62,7 +63,7 @@ def test_nodes_that_save_at_a_users_request_are_not_killed_as_early(
 def test_nodes_save_when_nobody_drives_their_job_any_more(home: Home, job: Callable[..., Job]) -> None:
     async def run() -> str:
         backend, attempt = await _started(home, job, SAVES)
-        await backend.finalize()
+        await backend.finalize(JobStatus())
         await _until(backend, attempt, lambda seen: seen.all_ended)
         return home.job("FineTuneJob", "cwe").attempt(0).log(0).read_text()
 
@@ -72,7 +73,7 @@ def test_nodes_save_when_nobody_drives_their_job_any_more(home: Home, job: Calla
 def test_an_attempt_that_was_applied_is_not_started_again(home: Home, job: Callable[..., Job]) -> None:
     async def run() -> str:
         backend, attempt = await _started(home, job, SAVES)
-        assert backend.has_started(0) and not backend.has_started(1)
+        assert await backend.has_started(0) and not await backend.has_started(1)
         await backend.apply(_attempt(home, SAVES))
         backend.kill()
         await _until(backend, attempt, lambda seen: seen.all_ended)

@@ -194,8 +194,8 @@ def error_of(failure: Failure) -> ZerotuneError:
 
 
 def error_classes() -> dict[str, type[ZerotuneError]]:
-    """Every error by its class, as a failure names it."""
-    return {error.failure_class: error for error in _subclasses(ZerotuneError)}
+    """Every error by its class, as a failure names it. An error that has the class of its base is not among them."""
+    return {error.failure_class: error for error in _subclasses(ZerotuneError) if "failure_class" in vars(error)}
 
 
 def _subclasses(kind: type[ZerotuneError]) -> Iterator[type[ZerotuneError]]:

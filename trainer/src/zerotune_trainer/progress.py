@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Literal, Protocol
 
+from pydantic import AwareDatetime
+
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import Failure
 
@@ -127,6 +129,21 @@ class NodeProgress(Settings):
     failure: Failure | None = None
     waiting_for: Failure | None = None
     """What the node has waited for too long before its ranks could start. It is no end: it still waits."""
+
+
+class NodeReport(Settings):
+    """What a node writes to a store, where nobody can reach its launcher: how far it is, and how it ended."""
+
+    host: str
+    """Name of the node in the plan's hostfile."""
+    progress: NodeProgress | None = None
+    """The last answer of its launcher."""
+    exit_code: int | None = None
+    """Of the launcher; absent while it runs."""
+    ended_at: AwareDatetime | None = None
+    """When it ended."""
+    message: str = ""
+    """Its termination message."""
 
 
 class Reporter(Protocol):

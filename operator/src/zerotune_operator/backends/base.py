@@ -57,8 +57,12 @@ class Backend(Protocol[RenderedT]):
     def render(self, plan: Plan) -> RenderedT:
         """What there should be, as data. Pure: no clock, no clients, no files."""
 
-    def has_started(self, attempt: int) -> bool:
-        """Whether an attempt was applied, as far as it can be observed: the status may not record it yet."""
+    async def has_started(self, attempt: int) -> bool:
+        """Whether an attempt was applied, as far as it can be observed: the status may not record it yet.
+
+        Raises:
+            ConfigurationError: what has the name of the attempt is not this job's.
+        """
 
     async def apply(self, rendered: RenderedT) -> None:
         """Make it exist. Applying the same twice changes nothing.
@@ -103,5 +107,9 @@ class Backend(Protocol[RenderedT]):
             newest: Number of the newest attempt.
         """
 
-    async def finalize(self) -> None:
-        """End what still runs of a job that is deleted, or that is no longer driven."""
+    async def finalize(self, status: JobStatus) -> None:
+        """End what still runs of a job that is deleted, or that is no longer driven.
+
+        Args:
+            status: The status that was written last.
+        """

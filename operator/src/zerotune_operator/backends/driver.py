@@ -74,7 +74,7 @@ class Driver(Generic[RenderedT]):
         if status.phase in FINAL:
             return Step(status, None)
         attempt = next_attempt(status)
-        if not self._backend.has_started(attempt):  # Else it has begun, and the status does not record it yet.
+        if not await self._backend.has_started(attempt):  # Else it has begun, and the status does not record it yet.
             if self._policy.suspend:
                 return Step(suspended(status, self._clock()), None)
             if (wait := pause(status, self._clock())) > 0:
@@ -87,7 +87,7 @@ class Driver(Generic[RenderedT]):
         if isinstance(inputs, Awaited):
             waiting = pending(status, inputs.reason, inputs.message, inputs.cause, self._clock())
             return Step(waiting, self._interval)
-        has_started = self._backend.has_started(attempt)
+        has_started = await self._backend.has_started(attempt)
         plan, rendered = await off_loop(self._plan, inputs, attempt, render=not has_started)
         if rendered is not None:
             await self._backend.apply(rendered)

@@ -109,4 +109,5 @@ class Reconciler:
     async def _finalize(self, resource: Object) -> None:
         """Have the backend end what a deleted job leaves behind; of one that cannot be read it has started nothing."""
         with suppress(*REJECTIONS):
-            await operator_backend(await off_loop(read_job, resource), self._cluster).finalize()
+            job = await off_loop(read_job, resource)
+            await operator_backend(job, self._cluster).finalize(read_status(resource))

@@ -102,7 +102,7 @@ class KubernetesBackend:
             output_uri=self._job.spec.output.uri or "",
         )
 
-    def has_started(self, attempt: int) -> bool:
+    async def has_started(self, attempt: int) -> bool:
         """Whether there is a Job of an attempt, which may be terminating."""
         return self._owned.job_of("trainer", attempt) is not None
 
@@ -218,5 +218,5 @@ class KubernetesBackend:
             await self._owned.delete_config_map(forgotten["metadata"]["name"])
             await self._cluster.client.delete(forgotten)
 
-    async def finalize(self) -> None:
+    async def finalize(self, _: JobStatus) -> None:
         """Do nothing: the garbage collector of Kubernetes deletes what the job owns."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.layout import as_written
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.reports import read_failure
 from zerotune_operator.backends.kubernetes.waiting import could_not_start
+from zerotune_operator.backends.reports import read_failure
 from zerotune_operator.lifecycle.observation import DISRUPTIONS
 from zerotune_trainer.errors import (
     ConfigurationError,

@@ -10,7 +10,7 @@ from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.poller import Poller, Target
 from zerotune_operator.backends.kubernetes.progress_client import ProgressClient
-from zerotune_operator.backends.kubernetes.reports import read_progress
+from zerotune_operator.backends.reports import read_progress
 from zerotune_trainer.progress import NodeProgress
 
 _STUCK_SECONDS = 60

@@ -15,8 +15,8 @@ from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.diagnosis import deleted, deleted_with_job, failure_of, with_written_uris
 from zerotune_operator.backends.kubernetes.job_state import JobState
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.reports import Ending, read_ending
 from zerotune_operator.backends.kubernetes.waiting import job_waits_for, waits_for
+from zerotune_operator.backends.reports import Ending, read_ending
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
 from zerotune_operator.lifecycle.root_cause import root_cause, waiting_cause
 from zerotune_trainer.errors import Failure, InternalError, StoppedError

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from zerotune_operator.backends.kubernetes.objects import INDEX_ANNOTATION, Object, some, trim_metadata
 from zerotune_operator.backends.kubernetes.pod_template import CONTAINER
-from zerotune_operator.backends.kubernetes.reports import text
+from zerotune_operator.backends.reports import text
 
 _STATUS = ("phase", "reason", "message", "podIP", "startTime")
 _CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")

@@ -84,7 +84,7 @@ class LocalBackend:
         folder = self._folder.attempt(plan.config.job.attempt)
         return render(plan, folder, self._launcher, [gpu.device for gpu in self._gpus])
 
-    def has_started(self, attempt: int) -> bool:
+    async def has_started(self, attempt: int) -> bool:
         """Whether this process has started the nodes of an attempt: they do not outlive it."""
         return self._applied is not None and self._applied.number == attempt
 
@@ -94,7 +94,7 @@ class LocalBackend:
         Raises:
             TemporaryError: the folder cannot be written.
         """
-        if self.has_started(rendered.number):
+        if await self.has_started(rendered.number):
             return
         try:
             _write(rendered)
@@ -154,7 +154,7 @@ class LocalBackend:
     async def clean_up(self, _: int) -> None:
         """Do nothing: the folders of all attempts stay for a person to read."""
 
-    async def finalize(self) -> None:
+    async def finalize(self, _: JobStatus) -> None:
         """Have the nodes that still run save and end."""
         for node in self._running.values():
             node.release()

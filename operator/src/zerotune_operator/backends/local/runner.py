@@ -74,7 +74,7 @@ class Runner:
                 status = step.status
                 await self._sleep(step.again or 0.0)
         finally:
-            await self._backend.finalize()
+            await self._backend.finalize(status)
         return status
 
     async def _step(self, status: JobStatus) -> Step:

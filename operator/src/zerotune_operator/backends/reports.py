@@ -1,4 +1,4 @@
-"""What a pod reports, sanitized where it enters: at `/progress` and in its termination message. Pure.
+"""What a node reports, sanitized where it enters: at `/progress`, in its termination message, on S3. Pure.
 
 A pod may run anything, so nothing in a report is trusted: numbers are finite and fit an API object, texts are short and
 without control characters, classes of failures are those that zerotune has. What is left can neither break a reconcile
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from zerotune_trainer.errors import TERMINATION_MESSAGE_LIMIT, Failure, InternalError, error_classes
-from zerotune_trainer.progress import Completion, NodeProgress
+from zerotune_trainer.progress import Completion, NodeProgress, NodeReport
 from zerotune_trainer.sizing.shape import ModelShape
 
 TEXT_LIMIT = TERMINATION_MESSAGE_LIMIT
@@ -48,15 +48,19 @@ class Ending(BaseModel):
 
 def read_progress(body: bytes) -> NodeProgress | None:
     """The answer of a launcher at `/progress`; None where it is none."""
+    return _progress(_read(body))
+
+
+def read_report(body: bytes) -> NodeReport | None:
+    """What a node wrote to a store; None where it is no report."""
     report = _read(body)
-    if isinstance(report, dict):
-        for name in ("failure", "waitingFor"):
-            report[name] = _failure(report.get(name))
+    if not isinstance(report, dict):
+        return None
+    progress = _progress(report.pop("progress", None))
     try:
-        progress = NodeProgress.model_validate(report)
+        return NodeReport.model_validate(report).model_copy(update={"progress": progress})
     except ValidationError:
         return None
-    return progress if _is_plausible_topology(progress) else progress.model_copy(update={"topology": None})
 
 
 def read_failure(message: str) -> Failure | None:
@@ -112,6 +116,17 @@ def _is_plausible_number(value: float, name: str) -> bool:
     if isinstance(value, int) and name != "etaSeconds":
         largest = _LARGEST_INTEGER
     return math.isfinite(value) and abs(value) <= largest and (value >= 0 or name in _MAY_BE_NEGATIVE)
+
+
+def _progress(report: Any) -> NodeProgress | None:
+    if isinstance(report, dict):
+        for name in ("failure", "waitingFor"):
+            report[name] = _failure(report.get(name))
+    try:
+        progress = NodeProgress.model_validate(report)
+    except ValidationError:
+        return None
+    return progress if _is_plausible_topology(progress) else progress.model_copy(update={"topology": None})
 
 
 def _failure(report: Any) -> Any:
