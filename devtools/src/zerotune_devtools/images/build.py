@@ -28,6 +28,8 @@ _INDEX_VARIABLES = (
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT"),
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT"),
 )
+ON_TRAINER = "sagemaker"
+"""The image that is built on the trainer's, after it."""
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
 
 
@@ -61,7 +63,7 @@ class Docker:
 def main() -> None:
     """Build the images named in the arguments, all where none is; prints each reference and the seconds it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="operator|trainer", default=["operator", "trainer"])
+    parser.add_argument("names", nargs="*", metavar="operator|trainer|sagemaker", default=["operator", "trainer"])
     parser.add_argument(
         "--torch-backend",
         choices=["cpu", "cuda"],
@@ -77,10 +79,12 @@ def main() -> None:
     os.chdir(ROOT)
     builder: Builder = Docker() if Docker.is_used() else Buildah(cache_folder() / "images")
     with ThreadPoolExecutor() as pool:
-        running = {name: pool.submit(_build, builder, name, options) for name in options.names}
+        running = {name: pool.submit(_build, builder, name, options) for name in options.names if name != ON_TRAINER}
     failed = [f"{name}: {error}" for name, ended in running.items() if (error := ended.exception())]
     if failed:
         sys.exit("\n".join(f"error: {each}" for each in failed))
+    if ON_TRAINER in options.names:
+        _build(builder, ON_TRAINER, options)
 
 
 def _build(builder: Builder, name: str, options: argparse.Namespace) -> None:
@@ -90,6 +94,9 @@ def _build(builder: Builder, name: str, options: argparse.Namespace) -> None:
         arguments = ["--build-arg", f"VERSION={_version()}", "--build-arg", f"REVISION={_revision()}"]
         if name == "trainer":
             arguments += ["--build-arg", f"TORCH_BACKEND={options.torch_backend}"]
+        if name == ON_TRAINER:
+            trainer = f"{REGISTRY}/trainer:{_tag('trainer', options.torch_backend)}"
+            arguments += ["--build-arg", f"TRAINER={trainer}"]
         if options.base:
             arguments += ["--build-arg", f"BASE={options.base}"]
         builder.build(Path("images", name, "Dockerfile"), reference, arguments, _secrets(Path(folder)))
@@ -98,7 +105,7 @@ def _build(builder: Builder, name: str, options: argparse.Namespace) -> None:
 
 def _tag(name: str, torch_backend: str) -> str:
     """One of its own for GPUs: a node that has the trainer for CPU would not pull another of its tag."""
-    return f"{_version()}-cuda" if (name, torch_backend) == ("trainer", "cuda") else _version()
+    return f"{_version()}-cuda" if name in ("trainer", ON_TRAINER) and torch_backend == "cuda" else _version()
 
 
 def _secrets(folder: Path) -> list[str]:
