@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.sagemaker.service_model import service_model
+from zerotune_devtools.sagemaker.service_model import service_model
 from zerotune_operator.backends.sagemaker.instances import describe, gpu_types, instance_type
 
 GIB = 1 << 30

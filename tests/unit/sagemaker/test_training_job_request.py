@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.api.admission_cases import read_cases
 from tests.unit.kubernetes.rendering import EXAMPLES
 from tests.unit.sagemaker.jobs import ROLE, SETTINGS, sagemaker_job, training_job
-from tests.unit.sagemaker.service_model import problems_of
+from zerotune_devtools.sagemaker.service_model import problems_of
 from zerotune_operator.api.load import InvalidManifestError, load_jobs, parse_job
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
@@ -78,7 +78,7 @@ def test_the_example_asks_for_spot_instances_and_hands_its_folder_over_on_a_chan
     assert made.request["StoppingCondition"] == {"MaxRuntimeInSeconds": 86400, "MaxWaitTimeInSeconds": 172800}
     (channel,) = made.request["InputDataConfig"]
     assert channel["DataSource"]["S3DataSource"]["S3Uri"] == f"{made.folder}/"
-    assert made.folder.startswith("s3://security-models/log-analyst-spot/sagemaker/")
+    assert made.folder.startswith("s3://security-models/log-analyst-spot/.sagemaker/")
     assert sorted(made.files) == ["config.json", "deepspeed.json", "hostfile", "status-uri"]
     assert "config.json" not in str(made.request["Environment"])
 

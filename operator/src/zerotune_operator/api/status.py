@@ -109,9 +109,9 @@ class RootCause(Settings):
     failure_class: str = Field(alias="class")
     """What failed: Configuration, Data, InputMissing, NameResolution (also while it is waited for), PeerLost,
     Internal, OutOfMemory, Hang, Temporary, Authentication, Superseded, Killed, DeadlineExceeded. What the cluster
-    did, which counts as no restart: Preempted, Evicted, NodeLost, Deleted. Why the launcher never ran:
-    ContainerStart, StorageLimit, PodFailed. What nodes wait for, which is no failure yet: ImagePull, Unschedulable,
-    QuotaExceeded, MissingReference, VolumeMount, Forbidden, WebhookUnavailable, PodCreation."""
+    did, which counts as no restart: Preempted, Evicted, NodeLost, Deleted, InsufficientCapacity. Why the launcher never
+    ran: ContainerStart, StorageLimit, PodFailed. What nodes wait for, which is no failure yet: ImagePull,
+    Unschedulable, QuotaExceeded, MissingReference, VolumeMount, Forbidden, WebhookUnavailable, PodCreation."""
     message: str
     """What was found, and the rule it breaks."""
     hint: str = ""

@@ -106,12 +106,12 @@ _BOTH_KINDS = (
     Unsupported(
         "backend.sagemaker",
         "the operator does not run jobs on SageMaker yet",
-        "use backend.kubernetes; `zerotune plan` shows the request to SageMaker",
+        "use `zerotune run`, which runs them there, or backend.kubernetes",
         ("kubernetes",),
     ),
     Unsupported(
         "backend.sagemaker",
-        "`zerotune run` runs jobs on this machine",
+        "backend.sagemaker is for SageMaker, not for this machine",
         "leave it out to run the job here",
         ("local",),
     ),

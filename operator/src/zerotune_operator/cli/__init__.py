@@ -18,9 +18,10 @@ COMMANDS = {
     "validate": "Check manifests against the schema and its rules; nothing is started.",
     "explain": "Describe a field of a FineTuneJob or InferenceJob.",
     "plan": "Show what a job would do: ranks, batch, ZeRO stage, memory.",
-    "run": "Run a job on this machine.",
-    "status": "Show the local jobs.",
-    "logs": "Print what the ranks of a local job wrote.",
+    "run": "Run a job on this machine, or on SageMaker.",
+    "status": "Show the jobs that were run from this machine.",
+    "logs": "Print what the ranks of such a job wrote.",
+    "stop": "Stop a job on SageMaker, after a checkpoint.",
     "operator": "Run the operator on a cluster.",
     "generate": "Write the CRDs from the schema.",
 }

@@ -1,4 +1,4 @@
-"""`zerotune logs NAME`: what the nodes of a local job printed."""
+"""`zerotune logs NAME`: what the nodes of a job printed that was run from this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
-from zerotune_trainer.errors import InputMissingError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
 _FOLLOW_SECONDS = 0.3
 
@@ -21,8 +21,13 @@ def command(
     attempt: Annotated[int | None, typer.Option(min=0, help="This attempt: 0, 1, ... Default: the last.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
 ) -> None:
-    """Print what the nodes of a local job wrote; with several nodes, each line after its node's number."""
+    """Print what the nodes of a job wrote; with several nodes, each line after its node's number. Of a job on SageMaker
+    these are the last lines.
+    """
     for folder in Home.of_environment().find(name):
+        if folder.read_job().spec.backend.sagemaker is not None:
+            _print_last_lines(folder, attempt, node, follow)
+            continue
         number = _attempt(folder, attempt)
         printers = [_Printer(path, prefix) for path, prefix in _logs(folder, number, node)]
         while follow and folder.is_running() and folder.attempts()[-1] == number:
@@ -31,6 +36,17 @@ def command(
             time.sleep(_FOLLOW_SECONDS)
         for printer in printers:
             printer.print_new()
+
+
+def _print_last_lines(folder: JobFolder, attempt: int | None, node: int | None, follow: bool) -> None:
+    from zerotune_operator.backends.sagemaker.logs import last_lines  # boto3 takes time to import.
+
+    if follow:
+        raise ConfigurationError(
+            "the log of a job on SageMaker is not followed", "leave --follow out, or use `aws logs tail --follow`"
+        )
+    for line in last_lines(folder.read_job(), folder.read_status(), attempt, node):
+        typer.echo(line)
 
 
 class _Printer:

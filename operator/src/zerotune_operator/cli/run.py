@@ -1,4 +1,4 @@
-"""`zerotune run FILE`: run the jobs of a file on this machine, one after the other."""
+"""`zerotune run FILE`: run the jobs of a file on this machine or on SageMaker, one after the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.registry import BACKENDS, Target, run_backend
 from zerotune_operator.cli.live import view_for
-from zerotune_operator.lifecycle.attempts import next_attempt
+from zerotune_operator.lifecycle.attempts import ACTIVE, next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import abandoned, planned, rejected
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
 
@@ -32,7 +32,9 @@ def command(
     name: Annotated[str | None, typer.Option(help="Run the file's only job under this name.")] = None,
     fresh: Annotated[bool, typer.Option(help="Start over: put what is there of the job aside, whole.")] = False,
 ) -> None:
-    """Run the jobs of a file on this machine, in order; each goes on where an earlier run of it stopped."""
+    """Run the jobs of a file in order, on this machine or, with backend.sagemaker, there; each goes on where an earlier
+    run of it stopped.
+    """
     home = Home.of_environment()
     for job in _named(load_jobs(file), name):
         exit_code = run_job(job, home, fresh)
@@ -46,26 +48,54 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
     Raises:
         ZerotuneError: it cannot be started.
     """
-    BACKENDS[Target.LOCAL].require(job)
+    target = Target.LOCAL if job.spec.backend.sagemaker is None else Target.SAGEMAKER
+    BACKENDS[target].require(job)
     if job.spec.run_policy.suspend:
         raise ConfigurationError(f"{job.metadata.name}: runPolicy.suspend is true", "set it to false to run the job")
     folder = home.create(job.kind, job.metadata.name)
     if fresh and (folder.path / "job.yaml").is_file():
-        _put_aside(folder, home)
+        _put_aside(folder, home, target)
         folder = home.create(job.kind, job.metadata.name)
     with folder.locked() as lock:
         now = datetime.now(UTC)
         job = admit(job, folder, now)
+        if target is Target.SAGEMAKER:
+            return _run_on_sagemaker(job, folder, home)
         status = abandoned(folder.read_status(), now)
         if _finished(job, status):
             return 0
         return _run(job, folder, home, status, lock)
 
 
-def _put_aside(folder: JobFolder, home: Home) -> None:
+def _run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> int:
+    from zerotune_operator.cli.run_sagemaker import run_on_sagemaker, say_left  # boto3 takes time to import.
+
+    status = folder.read_status()
+    if status.phase == "Succeeded":
+        typer.echo(f"{folder.name}: finished already, there is nothing to do")
+        return 0
+    status = run_on_sagemaker(job, folder, home)
+    if under_way(status) or status.phase in ACTIVE:
+        say_left(folder)
+        return 0
+    return conclude(status, folder, f"`zerotune logs {folder.name}`")
+
+
+def _put_aside(folder: JobFolder, home: Home, target: Target) -> None:
     with folder.locked():
+        if target is Target.SAGEMAKER:
+            _require_ended(folder)
         place = home.put_aside(folder, datetime.now(UTC))
     typer.echo(f"{folder.name}: what was there is now in {place}")
+
+
+def _require_ended(folder: JobFolder) -> None:
+    """See that no training job of a folder that is to be put aside goes on."""
+    if under_way(folder.read_status()):
+        raise ConfigurationError(
+            f"{folder.name} has a training job on SageMaker that has not ended",
+            f"stop it first: `zerotune stop {folder.name}`; `zerotune status {folder.name}` shows when it has ended",
+        )
 
 
 def _finished(job: Job, status: JobStatus) -> bool:
@@ -91,7 +121,7 @@ def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) 
         raise
     finally:
         view.close()
-    return conclude(status, folder)
+    return conclude(status, folder, str(folder.path / f"attempt-{status.attempts[-1].number}"))
 
 
 async def _interruptible(runner: Runner, status: JobStatus) -> JobStatus:
@@ -101,14 +131,20 @@ async def _interruptible(runner: Runner, status: JobStatus) -> JobStatus:
     return await runner.run(status)
 
 
-def conclude(status: JobStatus, folder: JobFolder) -> int:
-    """Report how a run ended; returns the exit code."""
+def conclude(status: JobStatus, folder: JobFolder, logs: str) -> int:
+    """Report how a run ended; returns the exit code.
+
+    Args:
+        status: The job's last status.
+        folder: Its folder.
+        logs: Where what it printed is.
+    """
     if status.phase == "Succeeded":
         assert status.output is not None
         message = next(condition.message for condition in status.conditions if condition.type == "Succeeded")
         typer.echo(f"{folder.name}: succeeded; {message}")
         return 0
-    cause, log = status.root_cause, folder.path / f"attempt-{status.attempts[-1].number}"
+    cause = status.root_cause
     if status.phase == "Suspended":
         message = next(condition.message for condition in status.conditions if condition.type == "Suspended")
         reason = f": {message}" if message else ""
@@ -117,7 +153,7 @@ def conclude(status: JobStatus, folder: JobFolder) -> int:
     assert cause is not None
     where = f" on rank {cause.rank}" if cause.rank is not None else ""
     typer.echo(f"error: {folder.name} failed{where} ({cause.failure_class}): {cause.message}", err=True)
-    typer.echo(f"  hint: {cause.hint}\n  logs: {log}" if cause.hint else f"  logs: {log}", err=True)
+    typer.echo(f"  hint: {cause.hint}\n  logs: {logs}" if cause.hint else f"  logs: {logs}", err=True)
     return cause.exit_code or 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, du
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.lifecycle.transitions import abandoned
-from zerotune_trainer.errors import DataError
+from zerotune_trainer.errors import ZerotuneError
 
 _COLUMNS = ("NAME", "KIND", "METHOD", "NODES", "PHASE", "STEP", "LOSS", "TOKENS/S", "ETA", "AGE")
 _INDENT = 16
@@ -28,10 +29,10 @@ def command(
         Literal["text", "json", "yaml"], typer.Option("--output", "-o", help="As what to print.")
     ] = "text",
 ) -> None:
-    """Show the local jobs, or all that is known about one."""
+    """Show the jobs that were run from this machine, or all that is known about one."""
     home, now = Home.of_environment(), datetime.now(UTC)
     folders = home.jobs() if name is None else home.find(name)
-    found, damaged = _read(folders, now)
+    found, errors = _read(folders, home, now)
     if output != "text":
         resources = [_resource(job, status) for _, job, status in found]
         typer.echo(_data(resources[0] if name and len(resources) == 1 else _list(resources), output))
@@ -39,23 +40,38 @@ def command(
         typer.echo(_table(_COLUMNS, [_row(job, status, now) for _, job, status in found]) if found else _none(home))
     else:
         typer.echo("\n\n".join(_describe(*entry) for entry in found))
-    for error in damaged:
+    for error in errors:
         typer.echo(f"error: {error.message}\n  hint: {error.hint}", err=True)
-    if damaged:
-        raise typer.Exit(DataError.exit_code)
+    if errors:
+        raise typer.Exit(errors[0].exit_code)
 
 
 def _read(
-    folders: Sequence[JobFolder], now: datetime
-) -> tuple[list[tuple[JobFolder, Job, JobStatus]], list[DataError]]:
-    """The jobs with their statuses, and the errors of those that cannot be read: one hides no other."""
-    found, damaged = [], []
+    folders: Sequence[JobFolder], home: Home, now: datetime
+) -> tuple[list[tuple[JobFolder, Job, JobStatus]], list[ZerotuneError]]:
+    """The jobs with their statuses, and the errors of those that cannot be read: one hides no other. A job on SageMaker
+    that cannot be observed is shown as it was.
+    """
+    found: list[tuple[JobFolder, Job, JobStatus]] = []
+    errors: list[ZerotuneError] = []
     for folder in folders:
         try:
-            found.append((folder, folder.read_job(), true_status(folder, now)))
-        except DataError as error:
-            damaged.append(error)
-    return found, damaged
+            job = folder.read_job()
+            if job.spec.backend.sagemaker is None:
+                found.append((folder, job, true_status(folder, now)))
+                continue
+            found.append((folder, job, folder.read_status()))
+            found[-1] = (folder, job, _observed(folder, home))
+        except ZerotuneError as error:
+            errors.append(error)
+    return found, errors
+
+
+def _observed(folder: JobFolder, home: Home) -> JobStatus:
+    """The status of a job on SageMaker, which needs no process here."""
+    from zerotune_operator.backends.sagemaker.standalone import refresh  # boto3 takes time to import.
+
+    return asyncio.run(refresh(folder, home))
 
 
 def true_status(folder: JobFolder, now: datetime) -> JobStatus:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.lifecycle.observation import NodeObservation, Observation
+from zerotune_operator.lifecycle.observation import CAPACITY, NodeObservation, Observation
 from zerotune_trainer.errors import StoppedError
 
 STRAGGLER_SECONDS = 30
 """How long the nodes of an attempt may go on after one of them failed: to notice, to report what they saw, to save."""
 
 _LONGEST_PAUSE_SECONDS = 30
+_CAPACITY_PAUSE_SECONDS, _LONGEST_CAPACITY_PAUSE_SECONDS = 60, 1800
+"""Capacity that was not there comes back within minutes or hours."""
 _HARMLESS = (0, StoppedError.exit_code)
 
 
 def pause(status: JobStatus, now: datetime) -> float:
-    """Seconds until the next attempt may start: after every restart that counts, the pause doubles."""
+    """Seconds until the next attempt may start: the pause doubles after every restart that counts, and after every
+    attempt in a row for which there was no capacity.
+    """
     if status.phase != "Restarting" or not status.attempts or status.attempts[-1].end_time is None:
         return 0.0
+    without = sum(1 for _ in takewhile(lambda each: each.failure_class == CAPACITY, reversed(status.attempts)))
+    if without:
+        seconds = min(_CAPACITY_PAUSE_SECONDS * 2 ** (without - 1), _LONGEST_CAPACITY_PAUSE_SECONDS)
+        return _left(status.attempts[-1].end_time, seconds, now)
     return _left(status.attempts[-1].end_time, min(2**status.restarts, _LONGEST_PAUSE_SECONDS), now)
 
 

@@ -12,7 +12,9 @@ from zerotune_trainer.progress import NodeProgress, Progress
 
 NodeState = Literal["waiting", "running", "ended"]
 
-DISRUPTIONS = frozenset({"Preempted", "Evicted", "NodeLost", "Deleted"})
+CAPACITY = "InsufficientCapacity"
+"""Class of failure of an attempt for which there were no machines."""
+DISRUPTIONS = frozenset({"Preempted", "Evicted", "NodeLost", "Deleted", CAPACITY})
 """Classes of failures that a cluster inflicts: the job is tried again, and that does not count."""
 
 

@@ -12,8 +12,8 @@ from zerotune_trainer.errors import ConfigurationError
 _CACHE_DIR = "/tmp/zerotune/cache"  # noqa: S108 the container is the job's alone
 _STARTING_SECONDS = 1800
 """Instances start within minutes of each other, once SageMaker has all of them."""
-_FOLDER = "sagemaker"
-"""Folder in the output for what the operator and the instances exchange."""
+_FOLDER = ".sagemaker"
+"""Folder in the output for what the operator and the instances exchange. Hidden: it is no part of the result."""
 
 
 def place(job: Job, model_uri: str) -> RuntimeLayout:

@@ -16,14 +16,14 @@ from zerotune_operator.backends.sagemaker.requirements import OWN_PREFIX
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.plan import Plan
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.launching.identity import ATTEMPT_VARIABLE, DIGEST_VARIABLE, UID_VARIABLE
+from zerotune_trainer.launching.instance import CHANNEL, STATUS_URI_FILE
 
 Request = dict[str, Any]
 """A request to SageMaker, or a part of one."""
 
 UID_TAG, ATTEMPT_TAG = f"{OWN_PREFIX}job-uid", f"{OWN_PREFIX}attempt"
 DIGEST_TAG = f"{OWN_PREFIX}config-digest"
-CHANNEL = "zerotune"
-STATUS_URI_FILE = "status-uri"
 _ENTRYPOINT = ["tini", "--", "zerotune-sagemaker"]
 _LONGEST_URI = 1024
 
@@ -108,9 +108,9 @@ def _identity(plan: Plan) -> dict[str, str]:
     """What the container compares its `config.json` with."""
     job = plan.config.job
     return {
-        "ZEROTUNE_JOB_UID": job.uid,
-        "ZEROTUNE_ATTEMPT": str(job.attempt),
-        "ZEROTUNE_CONFIG_DIGEST": plan.config.digest(),
+        UID_VARIABLE: job.uid,
+        ATTEMPT_VARIABLE: str(job.attempt),
+        DIGEST_VARIABLE: plan.config.digest(),
     }
 
 

@@ -18,6 +18,7 @@ _TYPES: dict[str, Any] = {"string": str, "integer": int, "long": int, "boolean":
 
 @cache
 def service_model() -> Any:
+    """botocore's model of SageMaker."""
     return botocore.session.get_session().get_service_model("sagemaker")
 
 

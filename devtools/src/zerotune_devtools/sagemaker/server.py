@@ -1,0 +1,158 @@
+"""The stand-in's HTTP server: SageMaker's training jobs and the logs of their hosts, in AWS's JSON protocol.
+
+boto3 reaches it by AWS_ENDPOINT_URL_SAGEMAKER and AWS_ENDPOINT_URL_CLOUDWATCH_LOGS. It knows what zerotune asks for,
+and `DeleteTrainingJob`, with which people get in the way.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from zerotune_devtools.sagemaker.faults import AwsError, Faults, NoAnswerError
+from zerotune_devtools.sagemaker.service_model import problems_of
+from zerotune_devtools.sagemaker.training_job import TrainingJob
+
+_ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/"
+_FIRST_NUMBER = 50
+"""Of the hosts' addresses: low ones are those of the local backend."""
+
+
+class SageMakerStandIn:
+    """The stand-in, for as long as its context lasts.
+
+    Args:
+        folder: Folder for the hosts of training jobs.
+        visible_after: Seconds after which a training job that was created is described.
+        command: What hosts run instead of the container's entry point.
+    """
+
+    def __init__(self, folder: Path, visible_after: float = 0.0, command: Sequence[str] = ()) -> None:
+        self.jobs: dict[str, TrainingJob] = {}
+        self.created: list[str] = []
+        """Names of all training jobs that were ever created, in order."""
+        self.calls: Counter[str] = Counter()
+        self.faults = Faults()
+        self.failure_reasons: list[str] = []
+        """`FailureReason` of the next training jobs, which fail before they start."""
+        self._folder, self.visible_after, self._command = folder, visible_after, command
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> SageMakerStandIn:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        for job in self.jobs.values():
+            job.kill()
+
+    def call(self, target: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request.
+
+        Raises:
+            AwsError: it is rejected.
+            NoAnswerError: there is none.
+        """
+        service, _, operation = target.partition(".")
+        with self._lock:
+            self.calls[operation] += 1
+            if service == "SageMaker" and (problems := problems_of(operation, request)):
+                raise AwsError("ValidationException", "; ".join(problems))
+            return self.faults.apply(operation, lambda: self._answer(operation, request))
+
+    def _answer(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        match operation:
+            case "CreateTrainingJob":
+                return self._create(request)
+            case "DescribeTrainingJob":
+                return self._visible(request["TrainingJobName"]).description()
+            case "StopTrainingJob":
+                return self._stop(request["TrainingJobName"])
+            case "DeleteTrainingJob":
+                self.jobs.pop(request["TrainingJobName"]).kill()
+                return {}
+            case "DescribeLogStreams":
+                return {"logStreams": [{"logStreamName": name} for name in self._streams(request)]}
+            case "GetLogEvents":
+                return {"events": self._events(request["logStreamName"], request["limit"])}
+        raise AwsError("UnknownOperationException", operation)
+
+    def _create(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = request["TrainingJobName"]
+        if name in self.jobs:
+            raise AwsError("ResourceInUse", f"Training job names must be unique: {name}")
+        reason = self.failure_reasons.pop(0) if self.failure_reasons else None
+        number = _FIRST_NUMBER + len(self.created)
+        self.jobs[name] = TrainingJob(request, self._folder / name, number, _ARN + name, reason, self._command)
+        self.created.append(name)
+        return {"TrainingJobArn": _ARN + name}
+
+    def _stop(self, name: str) -> dict[str, Any]:
+        job = self._visible(name)
+        if job.has_ended:
+            raise AwsError("ValidationException", f"The request was rejected: the job is {job.status}")
+        job.stop()
+        return {}
+
+    def _visible(self, name: str) -> TrainingJob:
+        job = self.jobs.get(name)
+        if job is None or time.time() - job.created < self.visible_after:
+            raise AwsError("ValidationException", "Requested resource not found.")
+        return job
+
+    def _streams(self, request: dict[str, Any]) -> list[str]:
+        name, _, host = request["logStreamNamePrefix"].partition("/")
+        hosts = self.jobs[name].hosts if name in self.jobs else []
+        return [f"{name}/{each.name}-1" for each in hosts if f"{each.name}-" == host]
+
+    def _events(self, stream: str, limit: int) -> list[dict[str, Any]]:
+        name, _, host = stream.partition("/")
+        found = next(each for each in self.jobs[name].hosts if f"{each.name}-1" == host)
+        lines = found.log.read_text().splitlines()[-limit:]
+        return [{"timestamp": 0, "message": line, "ingestionTime": 0} for line in lines]
+
+
+def _handler_of(stand_in: SageMakerStandIn) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            """One call of AWS's JSON protocol."""
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+            try:
+                self._answer(200, stand_in.call(self.headers["X-Amz-Target"], request))
+            except AwsError as error:
+                self._answer(400, {"__type": error.code, "message": error.message})
+            except NoAnswerError:
+                self.close_connection = True
+
+        def _answer(self, status: int, body: dict[str, Any]) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Requests are counted, not logged."""
+
+    return Handler

@@ -1,0 +1,163 @@
+"""The life of a training job, in a thread of its own.
+
+InProgress  Starting > Downloading > Training > Uploading > Completed
+                         ^           |  |
+                         '-- Interrupted '----> Failed
+Stopping    Stopping > Stopped
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zerotune_devtools.sagemaker.hosts import Host
+
+_POLL_SECONDS = 0.05
+_GRACE_SECONDS = 120.0
+"""Between SIGTERM and SIGKILL, as SageMaker has it."""
+
+
+class TrainingJob:
+    """A training job.
+
+    Args:
+        request: What `CreateTrainingJob` got.
+        folder: Folder for its hosts.
+        number: Number of the job: the second-last part of its hosts' addresses.
+        arn: Its ARN.
+        failure_reason: Fails with this reason before it has started; None: it runs.
+        command: What its hosts run instead of the container's entry point.
+    """
+
+    def __init__(
+        self,
+        request: dict[str, Any],
+        folder: Path,
+        number: int,
+        arn: str,
+        failure_reason: str | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
+        self.request, self.arn, self.created = request, arn, time.time()
+        self.status, self.secondary, self.reason, self.ended = "InProgress", "Starting", failure_reason, 0.0
+        self.transitions: list[dict[str, Any]] = []
+        self._folder, self._number, self._command, self._lives = folder, number, command, 0
+        self._stop, self._interrupt = threading.Event(), threading.Event()
+        self.hosts: list[Host] = []
+        self._enter("Starting")
+        self._thread = threading.Thread(target=self._run, name=request["TrainingJobName"], daemon=True)
+        self._thread.start()
+
+    def description(self) -> dict[str, Any]:
+        """What `DescribeTrainingJob` answers."""
+        given = {name: value for name, value in self.request.items() if name != "Tags"}
+        found = given | {
+            "TrainingJobArn": self.arn,
+            "TrainingJobStatus": self.status,
+            "SecondaryStatus": self.secondary,
+            "CreationTime": self.created,
+            "LastModifiedTime": time.time(),
+            "SecondaryStatusTransitions": list(self.transitions),
+        }
+        if self.ended:
+            found["TrainingEndTime"] = self.ended
+        if self.reason:
+            found["FailureReason"] = self.reason
+        return found
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its status changes no more."""
+        return self.status in ("Completed", "Failed", "Stopped")
+
+    def stop(self) -> None:
+        """`StopTrainingJob`."""
+        self.status = "Stopping"
+        self._enter("Stopping")
+        self._stop.set()
+
+    def interrupt(self) -> None:
+        """Take the spot instances back; others are there at once."""
+        self._interrupt.set()
+
+    def kill(self) -> None:
+        """End all processes, and wait for the thread."""
+        self._stop.set()
+        for host in self.hosts:
+            host.signal(signal.SIGKILL)
+        self._thread.join()
+
+    def _run(self) -> None:
+        if self.reason is not None:
+            self._end("Failed", "Failed")
+            return
+        while not self._stop.is_set():
+            self._start_hosts()
+            if not self._wait():
+                break
+            self._enter("Interrupted")
+            self._interrupt.clear()
+            self._enter("Starting")
+        self._conclude()
+
+    def _start_hosts(self) -> None:
+        self._enter("Downloading")
+        self._lives += 1
+        count = self.request["ResourceConfig"]["InstanceCount"]
+        addresses = [f"127.0.{self._number}.{index}" for index in range(1, count + 1)]
+        self.hosts = [
+            Host(self._folder / f"life-{self._lives}" / f"algo-{index}" / "ml", address, f"algo-{index}", self._command)
+            for index, address in enumerate(addresses, start=1)
+        ]
+        for host in self.hosts:
+            host.prepare(self.request, addresses)
+            host.start(self.request)
+        self._enter("Training")
+
+    def _wait(self) -> bool:
+        """Wait for the end of the hosts; answers whether they were interrupted, and others are to start."""
+        asked_at: float | None = None
+        interrupted = False
+        while any(host.exit_code is None for host in self.hosts):
+            interrupted = interrupted or self._interrupt.is_set()
+            failed = any(host.exit_code for host in self.hosts)
+            if asked_at is None and (interrupted or failed or self._stop.is_set()):
+                asked_at = time.monotonic()
+                self._signal(signal.SIGTERM)
+            if asked_at is not None and time.monotonic() - asked_at > _GRACE_SECONDS:
+                self._signal(signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
+        return interrupted and not self._stop.is_set()
+
+    def _conclude(self) -> None:
+        failed = [host for host in self.hosts if host.exit_code]
+        if self._stop.is_set():
+            self._end("Stopped", "Stopped")
+        elif failed:
+            said = next((host.failure() for host in failed if host.failure()), "")
+            self.reason = f"AlgorithmError: {said}, exit code: {failed[0].exit_code}"
+            self._end("Failed", "Failed")
+        else:
+            self._enter("Uploading")
+            self._end("Completed", "Completed")
+
+    def _signal(self, number: signal.Signals) -> None:
+        for host in self.hosts:
+            host.signal(number)
+
+    def _end(self, status: str, secondary: str) -> None:
+        self.ended = time.time()
+        self._enter(secondary)
+        self.status = status
+
+    def _enter(self, secondary: str) -> None:
+        now = time.time()
+        if self.transitions:
+            self.transitions[-1]["EndTime"] = now
+        self.transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": ""})
+        self.secondary = secondary

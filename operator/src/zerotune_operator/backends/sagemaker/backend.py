@@ -1,0 +1,214 @@
+"""The SageMaker backend: a training job an attempt, observed by `DescribeTrainingJob` and what its hosts write to S3.
+
+Never two training jobs of an attempt: its name is made of the job's uid and the number of the attempt, and SageMaker
+creates no second one of a name. A creation that was accepted, and whose answer was lost, is found by its name. Whose a
+training job is, is in its environment, which nobody can change later and which the description has; tags are neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.origins import starting_from
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.base import Inputs
+from zerotune_operator.backends.reports import read_report
+from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
+from zerotune_operator.backends.sagemaker.errors import NameInUseError
+from zerotune_operator.backends.sagemaker.layout import attempt_uri, job_name, place
+from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, observe, waiting
+from zerotune_operator.backends.sagemaker.render import TrainingJob, render
+from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
+from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
+from zerotune_operator.lifecycle.attempts import current_attempt, next_attempt
+from zerotune_operator.lifecycle.observation import AttemptRef, Observation
+from zerotune_operator.lifecycle.pending import Awaited
+from zerotune_operator.plan import Plan, identity_of, plan_job
+from zerotune_trainer.config import RENDEZVOUS_FILE, Launch
+from zerotune_trainer.errors import ConfigurationError, TemporaryError
+from zerotune_trainer.launching.identity import UID_VARIABLE
+from zerotune_trainer.progress import NodeReport
+
+FindInputs = Callable[[JobStatus], Awaitable[Inputs | Awaited]]
+"""Finds what a job starts from: see `backends.base.Backend.find_inputs`."""
+
+
+class SageMakerBackend:
+    """Runs a job as training jobs: `zerotune_operator.backends.base.Backend`.
+
+    Args:
+        job: The job.
+        training_jobs: What is known of training jobs.
+        settings: What the job may do there.
+        find_inputs: Finds the model and the outputs of other jobs.
+
+    Raises:
+        ConfigurationError: SageMaker does not support what the job asks for.
+    """
+
+    def __init__(
+        self, job: Job, training_jobs: TrainingJobs, settings: SageMakerSettings, find_inputs: FindInputs
+    ) -> None:
+        require_sagemaker(job)
+        settings.require_namespace(job.metadata.namespace)
+        self._job, self._training_jobs, self._settings = job, training_jobs, settings
+        self._client, self._find_inputs = training_jobs.client, find_inputs
+
+    async def find_inputs(self, status: JobStatus) -> Inputs | Awaited:
+        """See Backend."""
+        return await self._find_inputs(status)
+
+    def plan(self, inputs: Inputs, attempt: int) -> Plan:
+        """The plan of an attempt.
+
+        Raises:
+            ConfigurationError: the job cannot be carried out.
+        """
+        job = starting_from(self._job, inputs.data_uris)
+        return plan_job(job, inputs.shape, place(job, inputs.model_uri), identity_of(job, attempt))
+
+    def render(self, plan: Plan) -> TrainingJob:
+        """The training job of the attempt that `plan` is for."""
+        return render(plan, self._job, self._settings)
+
+    async def has_started(self, attempt: int) -> bool:
+        """Whether there is a training job of an attempt.
+
+        Raises:
+            ConfigurationError: there is one that is somebody else's, or AWS rejects the question.
+            TemporaryError: AWS does not answer.
+        """
+        name = job_name(self._job, attempt)
+        description = await self._training_jobs.describe(name)
+        if description is not None and not self._is_ours(description):
+            raise _taken(name)
+        return description is not None
+
+    async def apply(self, rendered: TrainingJob) -> None:
+        """Write the files, then create the training job. One that is there already stays as it is.
+
+        Raises:
+            ConfigurationError: it is rejected, or its name is somebody else's.
+            QuotaExceededError, TemporaryError: it was not created, or AWS does not answer.
+        """
+        files = {name: text.encode() for name, text in rendered.files.items()}
+        writes = [
+            self._client.write(f"{rendered.folder}/{name}", content, rendered.kms_key)
+            for name, content in files.items()
+        ]
+        secret = self._client.write(
+            f"{rendered.folder}/{RENDEZVOUS_FILE}", secrets.token_hex(32).encode(), rendered.kms_key, once=True
+        )
+        await asyncio.gather(*writes, secret)
+        try:
+            await self._client.create(rendered.request)
+        except NameInUseError:
+            await self._require_own(rendered.name)
+        finally:
+            self._training_jobs.expire(rendered.name)
+
+    def attempt_ref(self, attempt: int, config_digest: str, hosts: Sequence[str] = ()) -> AttemptRef:
+        """What is observed of an attempt that was applied."""
+        return AttemptRef(
+            number=attempt,
+            hosts=tuple(hosts) or place(self._job, "").hosts,
+            job_uid=self._job.metadata.uid,
+            config_digest=config_digest,
+            progress_port=Launch.model_fields["progress_port"].default,
+            output_uri=(self._job.spec.output.uri or "").rstrip("/"),
+        )
+
+    async def observe(self, attempt: AttemptRef) -> Observation:
+        """What the instances of an attempt do.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        name = job_name(self._job, attempt.number)
+        description = await self._training_jobs.describe(name)
+        if description is None:
+            if self._training_jobs.is_missing(name):
+                return deleted(attempt, f"the training job {name} was deleted")
+            return waiting(attempt)  # SageMaker may take a while to know one that it has accepted.
+        if not self._is_ours(description):
+            return deleted(attempt, f"the training job {name} was deleted, and its name taken by another one")
+        if description["TrainingJobStatus"] in ENDED:
+            return observe(attempt, description, await self._reports(attempt, attempt.hosts))
+        reports = await self._reports(attempt, attempt.hosts[:1])
+        if any(report.exit_code is not None for report in reports.values()):
+            self._training_jobs.expire(name)
+        return observe(attempt, description, reports)
+
+    async def stop(self, attempt: AttemptRef) -> None:
+        """Have SageMaker stop the training job: its ranks have two minutes to save.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        await self.stop_attempt(attempt.number)
+
+    async def close(self, _: AttemptRef, __: Observation) -> None:
+        """Do nothing: a training job that has ended does not start again."""
+
+    async def restore(self, _: AttemptRef, __: Observation, ___: Callable[[], Plan]) -> None:
+        """Do nothing: the instances have copied what they need."""
+
+    async def clean_up(self, newest: int) -> None:
+        """Forget what was observed of earlier attempts. Their files stay for a person to read.
+
+        Args:
+            newest: Number of the newest attempt.
+        """
+        self._training_jobs.forget(job_name(self._job, newest))
+
+    async def finalize(self, status: JobStatus) -> None:
+        """Stop the newest training job, recorded or not. One that is gone is no error.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        for attempt in sorted({current_attempt(status), next_attempt(status)}):
+            await self.stop_attempt(attempt)
+            self._training_jobs.forget(job_name(self._job, attempt))
+
+    async def stop_attempt(self, attempt: int) -> None:
+        """Have SageMaker stop the training job of an attempt, where there is one that runs.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        name = job_name(self._job, attempt)
+        description = await self._training_jobs.describe(name)
+        if description is None or not self._is_ours(description) or description["TrainingJobStatus"] != "InProgress":
+            return
+        await self._client.stop(name)
+        self._training_jobs.expire(name)
+
+    async def _require_own(self, name: str) -> None:
+        description = await self._client.describe(name)
+        if description is None:
+            raise TemporaryError(
+                f"SageMaker has a training job {name}, and does not show it yet", "it is observed again"
+            )
+        if not self._is_ours(description):
+            raise _taken(name)
+
+    def _is_ours(self, description: TrainingJobDescription) -> bool:
+        return bool(description.get("Environment", {}).get(UID_VARIABLE) == self._job.metadata.uid)
+
+    async def _reports(self, attempt: AttemptRef, hosts: tuple[str, ...]) -> dict[str, NodeReport]:
+        folder = f"{attempt_uri(self._job, attempt.number)}/status"
+        contents = await asyncio.gather(*(self._client.read(f"{folder}/{host}.json") for host in hosts))
+        found = {host: read_report(content) for host, content in zip(hosts, contents, strict=True) if content}
+        return {host: report for host, report in found.items() if report is not None}
+
+
+def _taken(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"there is a training job {name} that is not of this job: its own was deleted, and the name taken",
+        "delete that training job, or give this job another name",
+    )

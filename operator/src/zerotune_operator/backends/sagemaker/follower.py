@@ -1,0 +1,93 @@
+"""Follows one job on SageMaker from this machine, from its first attempt to its end, and writes its status.
+
+What AWS does not do for a while (a quota, throttling, no answer) is tried again, ever more seldom, and shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Protocol
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.driver import Step
+from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.backends.local.runner import View
+from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
+from zerotune_operator.backends.sagemaker.standalone import driver_of
+from zerotune_operator.lifecycle.attempts import under_way
+from zerotune_operator.lifecycle.deadlines import pause
+from zerotune_trainer.errors import TemporaryError
+
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
+
+
+class FollowingView(View, Protocol):
+    """Shows a user how a job on SageMaker goes."""
+
+    def show(self, text: str) -> None:
+        """Show a line."""
+
+
+class Follower:
+    """Follows a job whose folder is locked.
+
+    Args:
+        job: The job.
+        folder: Its folder: receives the status.
+        backend: Runs its attempts.
+        view: Shows them.
+    """
+
+    def __init__(self, job: Job, folder: JobFolder, backend: SageMakerBackend, view: FollowingView) -> None:
+        self._folder, self._view = folder, view
+        self._driver = driver_of(job, backend)
+        self._leave = asyncio.Event()
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._error = ""
+
+    def leave(self) -> None:
+        """What Ctrl-C does: end this process; the job goes on."""
+        self._leave.set()
+
+    async def follow(self, status: JobStatus) -> JobStatus:
+        """Follow the job to its end, or until `leave`.
+
+        Raises:
+            ZerotuneError: the job cannot go on.
+        """
+        while not self._leave.is_set() and (under_way(status) or status.phase in ("Planned", "Pending", "Restarting")):
+            try:
+                step = await self._driver.step(status)
+            except TemporaryError as error:
+                await self._wait_after(error)
+                continue
+            self._pause = _FIRST_PAUSE_SECONDS
+            self._take(step, status)
+            status = step.status
+            await self._sleep(step.again or 0.0)
+        return status
+
+    def _take(self, step: Step, before: JobStatus) -> None:
+        status = step.status
+        if status != before:
+            self._folder.write_status(status)
+        if step.plan is not None:
+            self._view.planned(step.plan, status.attempts[-1].number)
+        if step.seen is not None:
+            self._view.observed(status, step.seen)
+        if status.phase == "Restarting" and not under_way(status) and status.root_cause is not None:
+            self._view.restarting(status.root_cause, pause(status, datetime.now(UTC)))
+
+    async def _wait_after(self, error: TemporaryError) -> None:
+        if str(error) != self._error:
+            self._error = str(error)
+            self._view.show(f"{error}\n  tried again in {self._pause:.0f} s")
+        await self._sleep(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._leave.wait(), seconds)

@@ -1,0 +1,145 @@
+"""What SageMaker and the instances say of an attempt -> Observation. Pure.
+
+`DescribeTrainingJob` says whether the attempt waits, runs or has ended; the hosts write to S3 how far they are and how
+they ended. While the training job goes on, its hosts run: a report of an end may be that of a container before the
+last interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.backends.reports import read_ending, read_failure, text
+from zerotune_operator.backends.sagemaker.failure_reason import failure_of
+from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
+from zerotune_trainer.errors import Failure, KilledError, StoppedError, TemporaryError
+from zerotune_trainer.progress import NodeReport
+
+Description = Mapping[str, Any]
+"""What `DescribeTrainingJob` answers."""
+Reports = Mapping[str, NodeReport]
+"""What the hosts wrote, by their names in the plan."""
+
+ENDED = frozenset({"Completed", "Failed", "Stopped"})
+"""Values of `TrainingJobStatus` that do not change any more."""
+
+_WAITING = frozenset(
+    {
+        *("Starting", "LaunchingMLInstances", "PreparingTrainingStack", "Downloading", "DownloadingTrainingImage"),
+        *("Pending", "Interrupted", "Restarting"),
+    }
+)
+"""Values of `SecondaryStatus` before the container runs. One that is not known counts as running."""
+_OUT_OF_TIME = {"MaxRuntimeExceeded": "maxRuntimeSeconds", "MaxWaitTimeExceeded": "maxWaitSeconds"}
+_WAITS_FOR = {
+    "Interrupted": ("Preempted", "the spot instances were taken back, and SageMaker waits for others"),
+    "Pending": ("Unschedulable", "SageMaker waits for instances"),
+}
+"""By the value of `SecondaryStatus`: what does not pass within minutes."""
+
+
+def observe(attempt: AttemptRef, description: Description, reports: Reports) -> Observation:
+    """What the hosts of an attempt do; once the training job has ended, also its result."""
+    if description["TrainingJobStatus"] in ENDED:
+        return _ended(attempt, description, reports)
+    secondary = description.get("SecondaryStatus", "")
+    if secondary in _WAITING:
+        return waiting(attempt, _waits_for(description))
+    return Observation(attempt.number, tuple(_running(host, reports.get(host)) for host in attempt.hosts))
+
+
+def waiting(attempt: AttemptRef, failure: Failure | None = None) -> Observation:
+    """An attempt whose hosts have yet to start."""
+    return Observation(
+        attempt.number, tuple(NodeObservation(host, "waiting", failure=failure) for host in attempt.hosts)
+    )
+
+
+def deleted(attempt: AttemptRef, message: str) -> Observation:
+    """An attempt whose training job is there no more."""
+    failure = Failure(
+        failure_class="Deleted",
+        message=message,
+        hint="to stop a job set runPolicy.suspend, or use `zerotune stop`: what is deleted is started again",
+        exit_code=KilledError.exit_code,
+    )
+    nodes = (NodeObservation(host, "ended", failure.exit_code, failure=failure) for host in attempt.hosts)
+    return Observation(attempt.number, tuple(nodes))
+
+
+def _waits_for(description: Description) -> Failure | None:
+    secondary = description["SecondaryStatus"]
+    if secondary not in _WAITS_FOR:
+        return None
+    name, message = _WAITS_FOR[secondary]
+    transitions = description.get("SecondaryStatusTransitions") or [{}]
+    said = text(transitions[-1].get("StatusMessage", ""))
+    return Failure(
+        failure_class=name,
+        message=f"{message}: {said}" if said else message,
+        hint="other instance types, regions or capacity that is not spot may be there sooner",
+        exit_code=TemporaryError.exit_code,
+    )
+
+
+def _ended(attempt: AttemptRef, description: Description, reports: Reports) -> Observation:
+    failures = {host: read_failure(report.message) for host, report in reports.items() if report.exit_code}
+    reason = _reason(description, failures)
+    nodes = tuple(_node(host, description, reports.get(host), reason) for host in attempt.hosts)
+    seen = Observation(attempt.number, nodes)
+    first = reports.get(attempt.hosts[0])
+    completion = read_ending(first.message).completion if first and reason is None else None
+    if completion is None or (completion.job_uid, completion.config_digest) != (attempt.job_uid, attempt.config_digest):
+        return seen
+    output = OutputSummary(
+        uri=attempt.output_uri, step=completion.progress.step, files=completion.files, bytes=completion.bytes
+    )
+    return replace(seen, output=output, final=completion.progress)
+
+
+def _running(host: str, report: NodeReport | None) -> NodeObservation:
+    return NodeObservation(host, "running", progress=report.progress if report else None)
+
+
+def _node(host: str, description: Description, report: NodeReport | None, reason: Failure | None) -> NodeObservation:
+    ended_at: datetime | None = description.get("TrainingEndTime")
+    progress = report.progress if report else None
+    if reason is None:
+        return NodeObservation(host, "ended", 0, ended_at=ended_at, progress=progress)
+    own = read_failure(report.message) if report else None
+    if own is not None and report is not None and _explains(own, description):
+        return NodeObservation(host, "ended", own.exit_code, report.ended_at or ended_at, own, progress)
+    return NodeObservation(host, "ended", reason.exit_code, ended_at, reason, progress)
+
+
+def _explains(own: Failure, description: Description) -> bool:
+    """Whether what a host says of its end is why the training job ended: one that was stopped saves and says so."""
+    stopped = own.failure_class == StoppedError.failure_class
+    by_request = description["TrainingJobStatus"] == "Stopped" and description["SecondaryStatus"] not in _OUT_OF_TIME
+    return by_request or not stopped
+
+
+def _reason(description: Description, failures: Mapping[str, Failure | None]) -> Failure | None:
+    """Why the training job ended, by SageMaker; None: it has succeeded."""
+    status, secondary = description["TrainingJobStatus"], description.get("SecondaryStatus", "")
+    if status == "Completed":
+        return None
+    if secondary in _OUT_OF_TIME:
+        return _out_of_time(_OUT_OF_TIME[secondary])
+    if status == "Failed":
+        return failure_of(description.get("FailureReason", "SageMaker gives no reason"))
+    saved = next((failure.message for failure in failures.values() if failure), "before it had saved anything")
+    return Failure(failure_class=StoppedError.failure_class, message=saved, exit_code=StoppedError.exit_code)
+
+
+def _out_of_time(field: str) -> Failure:
+    return Failure(
+        failure_class=TemporaryError.failure_class,
+        message=f"the training job took longer than backend.sagemaker.{field}, and SageMaker stopped it",
+        hint="the next attempt goes on from its last checkpoint; raise the limit so that a run fits into it",
+        exit_code=TemporaryError.exit_code,
+    )

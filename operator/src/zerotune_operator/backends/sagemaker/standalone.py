@@ -1,0 +1,91 @@
+"""Jobs on SageMaker without a cluster: driven by the command line, with the credentials of who calls it.
+
+What is known of a job is in its folder, as of a local one. The job itself needs no process of this machine: a run whose
+process ends goes on, and is found again by the name that its uid gives it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.origins import model_origin, record_origins
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.base import Inputs
+from zerotune_operator.backends.driver import Driver
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.backends.local.layout import output_of
+from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
+from zerotune_operator.backends.sagemaker.client import SageMakerClient
+from zerotune_operator.backends.sagemaker.layout import sagemaker_of
+from zerotune_operator.backends.sagemaker.render import TrainingJob
+from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
+from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
+from zerotune_trainer.errors import TemporaryError
+from zerotune_trainer.sizing.model_config import model_shape
+
+POLL_SECONDS = 5.0
+"""How often a job that is followed is observed."""
+OWN_ACCOUNT = SageMakerSettings(enabled=True, namespaces=("*",), roles=("*",))
+"""Who calls the command line may do what AWS lets them do."""
+
+
+def standalone_backend(job: Job, home: Home) -> SageMakerBackend:
+    """The backend of a job that the command line runs.
+
+    Raises:
+        ConfigurationError: SageMaker does not support what the job asks for, or there is no such AWS profile.
+    """
+    client = SageMakerClient(sagemaker_of(job).region)
+
+    async def find_inputs(_: JobStatus) -> Inputs:
+        return _find_inputs(job, home, client)
+
+    return SageMakerBackend(job, TrainingJobs(client, max_age=POLL_SECONDS - 1), OWN_ACCOUNT, find_inputs)
+
+
+def driver_of(job: Job, backend: SageMakerBackend) -> Driver[TrainingJob]:
+    """Takes a job through its steps."""
+    return Driver(job, backend, POLL_SECONDS, lambda: datetime.now(UTC))
+
+
+async def refresh(folder: JobFolder, home: Home) -> JobStatus:
+    """The status of a job, observed now unless a process of this machine follows it. No attempt is started.
+
+    Raises:
+        ZerotuneError: AWS does not answer.
+    """
+    try:
+        with folder.locked():
+            return await _observe(folder, home)
+    except TemporaryError:
+        if folder.is_running():
+            return folder.read_status()  # Whoever follows the job writes it.
+        raise
+
+
+async def _observe(folder: JobFolder, home: Home) -> JobStatus:
+    status, job = folder.read_status(), folder.read_job()
+    if not under_way(status) and status.phase in FINAL | {"Suspended"}:
+        return status
+    backend = standalone_backend(job, home)
+    if not under_way(status) and not await backend.has_started(next_attempt(status)):
+        return status
+    step = await driver_of(job, backend).step(status)
+    folder.write_status(step.status)
+    return step.status
+
+
+def _find_inputs(job: Job, home: Home, client: SageMakerClient) -> Inputs:
+    """The model to start from with its shape, and the outputs of other jobs of this machine's home.
+
+    Raises:
+        InputMissingError, ConfigurationError: there is no such input.
+        TemporaryError: its store does not answer, or the job that makes it still runs.
+    """
+    origin = model_origin(job)
+    uri = output_of(origin, home) if origin else str(job.spec.model.uri)
+    records = {each.part: output_of(each, home) for each in record_origins(job)}
+    return Inputs(uri, model_shape(uri, job.spec.model.revision, client.read_now), records)

@@ -1,0 +1,77 @@
+"""What is known of training jobs: each is described once a minute at most, however often its attempt is observed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zerotune_operator.backends.sagemaker.client import SageMakerClient, TrainingJobDescription
+from zerotune_operator.backends.sagemaker.observe import ENDED
+
+
+@dataclass
+class _Known:
+    """The last answer about a training job."""
+
+    description: TrainingJobDescription | None
+    asked_at: float
+    missing_since: float | None
+
+
+class TrainingJobs:
+    """The training jobs of an account and region, by name.
+
+    Args:
+        client: AWS.
+        max_age: Seconds after which a training job is described again.
+        visible_within: Seconds that a training job may be unknown to SageMaker after its creation was accepted; one
+            that is unknown for longer counts as deleted.
+        clock: Seconds, of any beginning.
+    """
+
+    def __init__(
+        self,
+        client: SageMakerClient,
+        max_age: float = 60.0,
+        visible_within: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
+        self._max_age, self._visible_within, self._clock = max_age, visible_within, clock
+        self._known: dict[str, _Known] = {}
+
+    async def describe(self, name: str) -> TrainingJobDescription | None:
+        """A training job as it was within the last minute; None where SageMaker knows none of that name.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        known, now = self._known.get(name), self._clock()
+        if known is not None and (_has_ended(known) or now - known.asked_at < self._max_age):
+            return known.description
+        description = await self.client.describe(name)
+        since = known.missing_since if known else None
+        self._known[name] = _Known(description, now, None if description else since or now)
+        return description
+
+    def is_missing(self, name: str) -> bool:
+        """Whether a training job that should be there has been unknown to SageMaker for too long."""
+        known = self._known.get(name)
+        if known is None or known.missing_since is None:
+            return False
+        return self._clock() - known.missing_since >= self._visible_within
+
+    def expire(self, name: str) -> None:
+        """Describe a training job again next time: it was created or stopped, or its hosts have ended."""
+        known = self._known.get(name)
+        if known is not None:
+            self._known[name] = _Known(None, float("-inf"), None)
+
+    def forget(self, name: str) -> None:
+        """Keep nothing of a training job: its attempt is over."""
+        self._known.pop(name, None)
+
+
+def _has_ended(known: _Known) -> bool:
+    return known.description is not None and known.description["TrainingJobStatus"] in ENDED

@@ -1,0 +1,74 @@
+"""What `zerotune run` does with a job for SageMaker: start it there, and follow it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import UTC, datetime
+
+import typer
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus, cause_of
+from zerotune_operator.backends.base import Inputs
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
+from zerotune_operator.backends.sagemaker.follower import Follower
+from zerotune_operator.backends.sagemaker.standalone import standalone_backend
+from zerotune_operator.cli.live import view_for
+from zerotune_operator.lifecycle.attempts import next_attempt, under_way
+from zerotune_operator.lifecycle.transitions import planned, rejected
+from zerotune_trainer.errors import ZerotuneError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> JobStatus:
+    """Start a job whose folder is locked, or find it where it runs already, and follow it to its end or until Ctrl-C.
+
+    Raises:
+        ZerotuneError: it cannot be started, or cannot go on.
+    """
+    backend = standalone_backend(job, home)
+    return asyncio.run(_run(job, folder, backend))
+
+
+async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend) -> JobStatus:
+    status = folder.read_status()
+    if not under_way(status):
+        status = await _plan(job, folder, backend, status)
+    view = view_for(job.metadata.name)
+    follower = Follower(job, folder, backend, view)
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, follower.leave)
+    try:
+        return await follower.follow(status)
+    except ZerotuneError as error:
+        written = folder.read_status()
+        if not under_way(written):  # Else the training job goes on, whatever AWS rejects now.
+            folder.write_status(rejected(written, cause_of(error), datetime.now(UTC)))
+        raise
+    finally:
+        view.close()
+
+
+async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: JobStatus) -> JobStatus:
+    """The status of a run that begins. What cannot run is rejected before any write."""
+    inputs = await backend.find_inputs(status)
+    assert isinstance(inputs, Inputs), "without a cluster nothing is waited for"
+    plan = backend.plan(inputs, next_attempt(status))
+    backend.render(plan)
+    folder.write_job(job)
+    status = planned(status, plan.summary(), datetime.now(UTC))
+    folder.write_status(status)
+    return status
+
+
+def say_left(folder: JobFolder) -> None:
+    """Say what becomes of a job that is no longer followed."""
+    typer.echo(
+        f"{folder.name}: goes on at SageMaker; `zerotune status {folder.name}` shows it, run it again to follow it, "
+        f"`zerotune stop {folder.name}` stops it"
+    )

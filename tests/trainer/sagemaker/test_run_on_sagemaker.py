@@ -1,0 +1,92 @@
+"""`zerotune run` on SageMaker: real launchers, ranks and training on the hosts of the stand-in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from tests.trainer.local.conftest import Workplace
+    from zerotune_devtools.sagemaker.server import SageMakerStandIn
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROLE = "arn:aws:iam::123456789012:role/train"
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/zerotune/sagemaker:0.1.0"
+SAGEMAKER = {"instanceType": "ml.m5.xlarge", "roleArn": ROLE, "image": IMAGE}
+
+
+def manifest(folder: Path, steps: int = 4, **backend: Any) -> Path:
+    spec = {
+        "method": "cpt",
+        "model": {"uri": "s3://cwe/model"},
+        "data": {"train": {"uris": ["s3://cwe/train.jsonl"]}, "maxLength": 64},
+        "training": {"globalBatchSize": 4, "maxSteps": steps, "learningRate": 1e-3, "loggingSteps": 1},
+        "zero": {"stage": 2},
+        "checkpoint": {"saveSteps": 2},
+        "topology": {"nodes": 2},
+        "output": {"uri": "s3://cwe/out"},
+        "backend": backend,
+    }
+    job = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "cwe"}, "spec": spec}
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+def output_of(bucket: Any) -> dict[str, bytes]:
+    found = {item.key.removeprefix("out/"): item for item in bucket.objects.filter(Prefix="out/")}
+    return {name: item.get()["Body"].read() for name, item in found.items() if not name.startswith(".sagemaker/")}
+
+
+def test_a_job_gives_the_same_output_as_on_this_machine(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    code, said = workplace.zerotune("run", str(manifest(tmp_path)))
+    assert code == 0, said
+    local = output_of(bucket)
+    bucket.objects.filter(Prefix="out/").delete()
+
+    code, said = workplace.zerotune("run", str(manifest(tmp_path, sagemaker=SAGEMAKER)), "--fresh")
+
+    assert code == 0, said
+    assert "cwe: succeeded; the output is complete: s3://cwe/out" in said
+    remote = output_of(bucket)
+    assert sorted(remote) == sorted(local)
+    print("DIFFER", [name for name in local if local[name] != remote[name]])
+    print(dict(aws.calls))
+    assert len(aws.created) == 1
+
+
+def test_a_run_outlives_the_process_that_started_it_and_spot_instances(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    file = manifest(tmp_path, steps=200, sagemaker=SAGEMAKER | {"spot": True})
+    run = workplace.start(file, "cwe")
+    checkpoints = bucket.objects.filter(Prefix="out/checkpoints/")
+    run.wait_until(lambda _: any(True for _ in checkpoints), 200)
+    run.process.kill()
+    run.process.wait()
+    (name,) = aws.created
+
+    assert _shown(workplace)["phase"] == "Running"
+    aws.jobs[name].interrupt()
+    code, said = workplace.zerotune("run", str(file))
+
+    assert code == 0, said
+    status = _shown(workplace)
+    assert (status["phase"], status.get("restarts", 0), len(status["attempts"])) == ("Succeeded", 0, 1)
+    assert status["attempts"][0]["firstStep"] > 0, "it went on from its checkpoint"
+    assert aws.created == [name]
+    assert "all ranks of this host are done" in workplace.zerotune("logs", "cwe", "--node", "1")[1]
+
+
+def _shown(workplace: Workplace) -> dict[str, Any]:
+    code, said = workplace.zerotune("status", "cwe", "-o", "json")
+    assert code == 0, said
+    status: dict[str, Any] = json.loads(said)["status"]
+    return status

@@ -1,0 +1,40 @@
+"""SageMaker and S3 on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.unit.sagemaker.account import Account
+from zerotune_devtools.sagemaker.s3 import s3_server
+from zerotune_devtools.sagemaker.server import SageMakerStandIn
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with s3_server(tmp_path_factory.mktemp("moto") / "log") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def account(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    """The stand-in, whose hosts run a command of the shell, found by the variables that boto3 reads."""
+    with SageMakerStandIn(tmp_path, command=("sh", "-c", "trap 'exit 143' TERM; sleep 0.3 & wait $!")) as stand_in:
+        variables = {
+            "AWS_ENDPOINT_URL_S3": s3_endpoint,
+            "AWS_ENDPOINT_URL_SAGEMAKER": stand_in.endpoint,
+            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": stand_in.endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_MAX_ATTEMPTS": "1",  # Every fault is to reach zerotune.
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        results = boto3.resource("s3").Bucket("results")
+        results.create()
+        results.objects.all().delete()
+        yield Account(stand_in)

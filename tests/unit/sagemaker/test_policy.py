@@ -1,0 +1,56 @@
+"""docs/sagemaker-policy.json: what zerotune asks AWS for, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.client import BaseClient
+
+from tests.unit.sagemaker.account import Account
+from tests.unit.sagemaker.jobs import sagemaker_job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.sagemaker.logs import last_lines
+
+POLICY = Path(__file__).parents[3] / "docs" / "sagemaker-policy.json"
+RIGHTS = {
+    "CreateTrainingJob": {"sagemaker:CreateTrainingJob", "sagemaker:AddTags", "iam:PassRole"},
+    "DescribeTrainingJob": {"sagemaker:DescribeTrainingJob"},
+    "StopTrainingJob": {"sagemaker:StopTrainingJob"},
+    "GetObject": {"s3:GetObject", "s3:ListBucket"},
+    "PutObject": {"s3:PutObject"},
+    "DescribeLogStreams": {"logs:DescribeLogStreams"},
+    "GetLogEvents": {"logs:GetLogEvents"},
+}
+"""What each call takes, by the Service Authorization Reference; without s3:ListBucket a missing object is a 403."""
+
+
+def test_every_call_made_is_allowed_and_every_right_is_used(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: set[str] = set()
+    call = BaseClient._make_api_call
+
+    def record(client: BaseClient, operation: str, request: dict[str, Any]) -> Any:
+        if threading.current_thread().name.startswith(("MainThread", "aws")):  # Others are the stand-in's.
+            made.add(operation)
+        return call(client, operation, request)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", record)
+    job = sagemaker_job()
+
+    async def run() -> None:
+        await account.drive(job, lambda status: status.phase == "Running")
+        await account.backend(job).finalize(JobStatus())
+
+    asyncio.run(run())
+    list(last_lines(job, JobStatus(), 0, None))
+
+    allowed = {
+        action
+        for statement in json.loads(POLICY.read_text())["Statement"]
+        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+    }
+    assert {right for operation in made for right in RIGHTS[operation]} == allowed
