@@ -12,7 +12,7 @@ import pytest
 from tests.trainer.local.conftest import material, workplace
 from zerotune_devtools.sagemaker.s3 import s3_server
 from zerotune_devtools.sagemaker.server import SageMakerStandIn
-from zerotune_trainer.storage import s3
+from zerotune_trainer.storage import s3_client
 
 __all__ = ["material", "workplace"]
 
@@ -37,9 +37,9 @@ def aws(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         }
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        s3.forget_client()
+        s3_client.forget_client()
         yield stand_in
-    s3.forget_client()
+    s3_client.forget_client()
 
 
 @pytest.fixture

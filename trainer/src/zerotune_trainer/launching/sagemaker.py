@@ -28,7 +28,8 @@ from zerotune_trainer.launching.instance import Instance
 from zerotune_trainer.launching.logs import set_up_log
 from zerotune_trainer.progress import NodeProgress, NodeReport
 from zerotune_trainer.storage import locate
-from zerotune_trainer.storage.s3 import client, s3_errors
+from zerotune_trainer.storage.s3_client import client
+from zerotune_trainer.storage.s3_errors import s3_errors
 
 _REPORT_SECONDS = 10.0
 """How often a host that runs reports how far it is."""
