@@ -5,10 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config.generation import InferenceData
@@ -17,15 +14,9 @@ from zerotune_trainer.data.columns import RecordColumns, did_you_mean, text_of
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.template_arguments import TemplateArguments
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
+from zerotune_trainer.inference.template import RecordTemplate
 
 _log = logging.getLogger(__name__)
-
-_RENDERING_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError)
-"""What a template raises that meets a value it was not made for."""
-
-
-class _NullError(ValueError):
-    """A template writes a null."""
 
 
 class Prompts:
@@ -59,7 +50,7 @@ class Prompts:
         self._embeddings = embeddings
         self._had_two_bos = False
         self._truncates = data.overflow == "truncate"
-        self._template = _compiled(data.template, sample) if data.template is not None else None
+        self._template = RecordTemplate(data.template, sample) if data.template is not None else None
         self._column = _column(data, sample) if self._template is None else "template"
         holds_conversations = self._template is None and _holds_conversations(self._column, sample)
         self._is_question = not holds_conversations
@@ -126,7 +117,7 @@ class Prompts:
         if self._template is None:
             [value] = RecordColumns("text", (self._column,)).cells(record)
         else:
-            value = _rendered(self._template, record)
+            value = self._template.render(record)
         return text_of(value, record, self._column)
 
     def _conversation(self, record: Record, chat: Chat) -> list[Message]:
@@ -155,44 +146,6 @@ def longest_prompt(data: InferenceData, context_length: int | None, max_new_toke
             f"lower data.maxLength or generation.maxNewTokens: together at most {context_length}",
         )
     return data.max_length or room
-
-
-def _compiled(text: str, sample: Sequence[Record]) -> Template:
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, keep_trailing_newline=True, finalize=_reject_null
-    )
-    try:
-        template = environment.from_string(text)
-    except TemplateError as error:
-        raise ConfigurationError(f"data.template: {error}", "write a Jinja template: {{ question }}") from error
-    undefined = [missing for record in sample if (missing := _undefined_variable(template, record))]
-    if undefined and len(undefined) == len(sample):
-        raise InputMissingError(f"data.template: {undefined[0]}", did_you_mean("", _columns(sample)))
-    return template
-
-
-def _reject_null(value: Any) -> Any:
-    """See that a template writes no null: Python's word for it, None, is no part of a prompt."""
-    if value is None:
-        raise _NullError("it writes a value that is null; say what to write in its place: {{ column or '' }}")
-    return value
-
-
-def _undefined_variable(template: Template, record: Record) -> str:
-    try:
-        template.render(record.values)
-    except UndefinedError as error:
-        return str(error)
-    except _RENDERING_ERRORS:
-        return ""
-    return ""
-
-
-def _rendered(template: Template, record: Record) -> str:
-    try:
-        return template.render(record.values)
-    except _RENDERING_ERRORS as error:
-        raise DataError(f"{record.location}: data.template: {error}") from error
 
 
 def _column(data: InferenceData, sample: Sequence[Record]) -> str:
