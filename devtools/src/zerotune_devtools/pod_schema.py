@@ -14,10 +14,18 @@ from zerotune_operator.backends.kubernetes import pod_schema
 
 ROOT = "io.k8s.api.core.v1.PodTemplateSpec"
 _PREFIX = "#/definitions/"
-_NUMBER_OR_TEXT = {
-    "io.k8s.apimachinery.pkg.api.resource.Quantity": ["string", "number"],
-    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": ["string", "integer"],
+_QUANTITY = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
+_LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+_NUMBER_OR_TEXT: dict[str, dict[str, Any]] = {
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"], "pattern": _QUANTITY},
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
 }
+"""What OpenAPI says in prose only, as apimachinery's `resource.ParseQuantity` and `validation.IsValidLabelValue`."""
+_LABELS = {
+    "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": "labels",
+    "io.k8s.api.core.v1.PodSpec": "nodeSelector",
+}
+"""Fields whose values are those of labels."""
 _KEPT = ("type", "items", "required", "additionalProperties")
 _MERGING = ("x-kubernetes-patch-merge-key", "x-kubernetes-patch-strategy", "x-kubernetes-list-map-keys")
 
@@ -36,8 +44,10 @@ def extract(definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _strict(name: str, definition: dict[str, Any]) -> dict[str, Any]:
     if name in _NUMBER_OR_TEXT:
-        return {"type": _NUMBER_OR_TEXT[name]}
+        return _NUMBER_OR_TEXT[name]
     schema = _plain(definition)
+    if name in _LABELS:
+        schema["properties"][_LABELS[name]]["additionalProperties"]["pattern"] = _LABEL_VALUE
     return schema | {"additionalProperties": False} if "properties" in schema else schema
 
 

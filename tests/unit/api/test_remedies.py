@@ -59,6 +59,7 @@ def rejection(path: str, value: Any) -> str:
         ("spec.data.train", "s3://a/b", "write uris: [s3://a/b] below it"),
         ("spec.data.train", ["s3://a/b", {"uri": "s3://c"}], "write uris: [s3://a/b, s3://c] below it"),
         ("spec.data.train.uris", {"a": "s3://a/b"}, "each of its items begins with a dash"),
+        ("spec.output.uri", " s3://a/out", "leave out the space around it"),
         ("spec.data.train.uris", ["gs://a/b.jsonl"], "copy it to where the job can read it"),
         ("spec.data.train.uris", ["/data/a.jsonl"], "a path of this machine is file:///data/a.jsonl"),
         ("metadata.name", "a" * 61, f"write {'a' * 52}: "),

@@ -43,6 +43,18 @@ def test_a_record_that_is_cut_to_what_cannot_be_learned_is_skipped(
     assert (counts.rows, counts.skipped_records) == (1, 1)
 
 
+@pytest.mark.parametrize(("side", "other"), [("right", "left"), ("left", "right")])
+def test_records_of_which_all_that_counts_is_cut_off_get_the_other_end_as_remedy(
+    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, side: str, other: str
+) -> None:
+    counted, rest = [5] * 6, [IGNORE_INDEX] * 20
+    record = {"input_ids": [5] * 26, "labels": rest + counted if side == "right" else counted + rest}
+    config = make_config([record] * 2, maxLength=8, overflow="truncate", truncationSide=side)
+    with pytest.raises(DataError, match="none of the 2 records .* keeps a token that counts") as rejected:
+        data.prepare(config, tokenizer)
+    assert rejected.value.hint == f"raise data.maxLength, or cut the other end with data.truncationSide: {other}"
+
+
 @pytest.mark.parametrize("packing", ["wrapped", "bfd_split"])
 def test_blocks_of_a_long_prompt_are_left_out_and_counted(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, packing: Literal["wrapped", "bfd_split"]

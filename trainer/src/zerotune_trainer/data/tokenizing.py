@@ -46,11 +46,7 @@ def tokenize_files(
     chunks = tokenize_in_parallel(tokenize, chain([first], records), processes)
     counts = write_rows(folder, _tables(chunks, total))
     if not counts.rows:
-        raise DataError(
-            f"none of the {total.records} records of {brief([file.name for file in files])} fits into data.maxLength "
-            f"{data.max_length}",
-            "raise data.maxLength, or cut the records with data.overflow: truncate",
-        )
+        raise _nothing_left(total, brief([file.name for file in files]), data)
     write_counts(
         folder,
         counts.model_copy(
@@ -73,3 +69,18 @@ def _tables(chunks: Iterable[Rows], total: Rows) -> Iterator[Any]:
         total.dropped_tokens += chunk.dropped_tokens
         if chunk.rows:
             yield table_of(chunk.rows)
+
+
+def _nothing_left(total: Rows, names: str, data: Data) -> DataError:
+    """Why no record is left: all are too long, or what counts in the loss is cut off from all of them."""
+    if data.overflow == "truncate":
+        side = "left" if data.truncation_side == "right" else "right"
+        return DataError(
+            f"none of the {total.records} records of {names} keeps a token that counts in the loss and follows another, "
+            f"cut to data.maxLength {data.max_length}",
+            f"raise data.maxLength, or cut the other end with data.truncationSide: {side}",
+        )
+    return DataError(
+        f"none of the {total.records} records of {names} fits into data.maxLength {data.max_length}",
+        "raise data.maxLength, or cut the records with data.overflow: truncate",
+    )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zerotune_operator.api import manifest_yaml
 from zerotune_operator.api.manifest_yaml import Problem
+from zerotune_operator.api.remedies import remedy_for_pattern
 from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.objects import Object
 
@@ -119,6 +120,9 @@ def _problems_of(error: ValidationError) -> Iterator[Problem]:
     elif error.validator == "required":
         missing = next(name for name in schema["required"] if name not in found)
         yield Problem((*place, missing), "is missing, and the API server requires it: give it")
+    elif error.validator == "pattern":
+        remedy = remedy_for_pattern("", found)
+        yield Problem(place, f"is {found!r:.80}, must match {schema['pattern']}: {remedy or 'write it so'}")
     else:
         kinds: list[str] = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         types = " or ".join(_TYPE_NAMES[kind] for kind in kinds)
