@@ -42,7 +42,7 @@ class FakeNode:
             ],
         }
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say that all is well."""
         patch = json.dumps({"status": {"conditions": [_ready()]}})
         self.namespace.kubectl("patch", "node", self.name, "--subresource=status", "--patch", patch)

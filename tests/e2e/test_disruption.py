@@ -159,7 +159,7 @@ def _rival(namespace: Namespace, pod: Object, priority: str) -> Iterator[None]:
 
 def _runs(job: Object, nodes: list[FakeNode]) -> bool:
     for node in nodes:
-        node.beat()
+        node.heartbeat()
         node.start()
     return bool(job.get("status", {}).get("phase") == "Running")
 

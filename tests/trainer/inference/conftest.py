@@ -105,17 +105,19 @@ class Outcome:
     """How the ranks of a job ended and what they reported."""
 
     exit_codes: list[int | None]
-    beats: list[list[HeartbeatMessage]]
+    heartbeats: list[list[HeartbeatMessage]]
 
     @property
     def failure(self) -> Failure | None:
         """The failure of the lowest rank that has one."""
-        return next((beats[-1].failure for beats in self.beats if beats and beats[-1].failure), None)
+        return next(
+            (heartbeats[-1].failure for heartbeats in self.heartbeats if heartbeats and heartbeats[-1].failure), None
+        )
 
     @property
     def progress(self) -> Progress | None:
         """What rank 0 reported last of the whole job."""
-        return next((beat.progress for beat in reversed(self.beats[0]) if beat.progress), None)
+        return next((heartbeat.progress for heartbeat in reversed(self.heartbeats[0]) if heartbeat.progress), None)
 
 
 class Ranks:
@@ -123,15 +125,15 @@ class Ranks:
 
     def __init__(self, started: list[tuple[BaseProcess, Connection]]) -> None:
         self.processes = [process for process, _ in started]
-        self.beats: list[list[HeartbeatMessage]] = [[] for _ in started]
+        self.heartbeats: list[list[HeartbeatMessage]] = [[] for _ in started]
         self._pipes = [pipe for _, pipe in started]
 
     def listen(self) -> None:
         """Take in what the ranks have reported."""
-        for pipe, beats in zip(self._pipes, self.beats, strict=True):
+        for pipe, heartbeats in zip(self._pipes, self.heartbeats, strict=True):
             try:
                 while not pipe.closed and pipe.poll():
-                    beats.append(HeartbeatMessage.model_validate_json(pipe.recv_bytes()))
+                    heartbeats.append(HeartbeatMessage.model_validate_json(pipe.recv_bytes()))
             except (EOFError, OSError):
                 pipe.close()
 
@@ -151,7 +153,7 @@ class Ranks:
             process.join(5)
         self.kill()
         self.listen()
-        return Outcome([process.exitcode for process in self.processes], self.beats)
+        return Outcome([process.exitcode for process in self.processes], self.heartbeats)
 
     def kill(self) -> None:
         """SIGKILL for every rank that runs."""

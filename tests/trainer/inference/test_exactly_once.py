@@ -102,8 +102,8 @@ def test_sigterm_in_any_phase_ends_the_job_whole_or_stopped(
 ) -> None:
     output = tmp_path / "output"
     ranks = start_ranks(job(**options, ranks=2))
-    reached = ranks.beats[:1] if phase == "saving" else ranks.beats
-    ranks.wait_until(lambda: all(any(beat.phase == phase for beat in beats) for beats in reached))
+    reached = ranks.heartbeats[:1] if phase == "saving" else ranks.heartbeats
+    ranks.wait_until(lambda: all(any(heartbeat.phase == phase for heartbeat in heartbeats) for heartbeats in reached))
     for process in ranks.processes:
         os.kill(process.pid, signal.SIGTERM)
     outcome = ranks.end()

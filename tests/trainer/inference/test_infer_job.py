@@ -39,7 +39,7 @@ def test_r48_r49_every_record_has_the_text_that_generate_gives_it_alone(
         assert row == entry | {"generation": tokenizer.decode(alone, skip_special_tokens=True)}
     assert outcome.progress is not None
     assert (outcome.progress.step, outcome.progress.total, outcome.progress.failed_records) == (22, 22, 0)
-    assert [entry.rank for beat in outcome.beats[0] for entry in beat.topology or []][:3] == [0, 1, 2]
+    assert [entry.rank for heartbeat in outcome.heartbeats[0] for entry in heartbeat.topology or []][:3] == [0, 1, 2]
 
 
 def test_r50_r55_d26_figures_of_every_batch_and_of_the_job(
@@ -237,7 +237,7 @@ def test_a_finished_job_is_left_as_it_is(
     assert again.exit_codes == [0]
     after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "output").iterdir()}
     assert before == after
-    [reported] = [beat.completion for beat in first.beats[0] if beat.completion is not None]
+    [reported] = [heartbeat.completion for heartbeat in first.heartbeats[0] if heartbeat.completion is not None]
     manifest = read_manifest(tmp_path / "output")
     assert manifest is not None
     assert reported == Completion(
@@ -250,7 +250,7 @@ def test_a_finished_job_is_left_as_it_is(
     )
     # The second time nothing began.
     found = reported.model_copy(update={"progress": reported.progress.model_copy(update={"first_step": None})})
-    assert [beat.completion for beat in again.beats[0] if beat.completion is not None] == [found]
+    assert [heartbeat.completion for heartbeat in again.heartbeats[0] if heartbeat.completion is not None] == [found]
     assert again.progress == found.progress
 
 

@@ -33,13 +33,13 @@ class Rank:
     def until(self, phase: str) -> None:
         """Wait until it is in a phase."""
         while self.last is None or self.last.phase != phase:
-            self._hear()
+            self._receive()
 
     def end(self) -> int | None:
         """Its exit code, once it has ended."""
         while self.process.exitcode is None or self.pipe.poll():
             try:
-                self._hear()
+                self._receive()
             except EOFError:
                 self.process.join(10)
                 break
@@ -49,7 +49,7 @@ class Rank:
     def failure(self) -> Failure | None:
         return self.last.failure if self.last else None
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         assert self.pipe.poll(_SECONDS_A_JOB), f"nothing is heard after {self.last}"
         self.last = HeartbeatMessage.model_validate_json(self.pipe.recv_bytes())
 

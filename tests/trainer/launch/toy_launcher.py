@@ -23,7 +23,7 @@ from zerotune_trainer.launching.forkserver import start_imports
 from zerotune_trainer.launching.heartbeat import Heartbeat
 from zerotune_trainer.launching.logs import set_up_log
 from zerotune_trainer.launching.node import run_node
-from zerotune_trainer.launching.processes import adopt_orphans, exit_now
+from zerotune_trainer.launching.processes import become_subreaper, exit_now
 from zerotune_trainer.launching.stopping import StopRequest
 from zerotune_trainer.progress import Completion, Progress
 
@@ -185,7 +185,7 @@ def run_toy(folder: Path, host: str, local_rank: int, pipe: Connection) -> None:
 def main() -> None:
     folder, host, termination_log = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     set_up_log(host)
-    adopt_orphans()
+    become_subreaper()
     stop = StopRequest()
     stop.catch_signals()
     if (folder / "config.json").is_file():

@@ -185,7 +185,7 @@ def interrupted(make_job: Any, killed: Path) -> Any:
     job = eight_steps(make_job())
     if not killed.exists():
         running = job.start()
-        running.until(lambda beat: beat.step >= 7)
+        running.until(lambda heartbeat: heartbeat.step >= 7)
         running.signal(signal.SIGKILL)
         running.end()
         shutil.rmtree(job.checkpoints / "checkpoint-8", ignore_errors=True)

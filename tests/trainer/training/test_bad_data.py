@@ -109,7 +109,7 @@ def stopped(make_job: Any, kept: Path) -> Any:
     job = make_job(method="sft")
     if not kept.exists():
         running = job.start()
-        running.until(lambda beat: beat.step >= 2)
+        running.until(lambda heartbeat: heartbeat.step >= 2)
         running.signal(signal.SIGTERM)
         assert running.end().exit_codes == [143, 143]
         shutil.move(job.output, kept)

@@ -74,7 +74,7 @@ def test_the_output_is_complete_and_its_figures_are_true(make_job: Any, method: 
 
 def _reports_its_completion(job: Any, ended: Any, *, first_step: int | None) -> None:
     """Rank 0 says it, once, after the manifest was written, with the figures of the files and where it began."""
-    [completion] = [beat.completion for beat in ended.beats if beat.completion is not None]
+    [completion] = [heartbeat.completion for heartbeat in ended.heartbeats if heartbeat.completion is not None]
     manifest, results = read_manifest(job.output), job.results()
     assert manifest is not None
     assert completion == Completion(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def test_a_killed_job_comes_to_the_same_curve_and_weights(make_job: Any, expected: Any, stage: int) -> None:
     job = eight_steps(make_job(stage=stage))
     running = job.start()
-    running.until(lambda beat: beat.step >= 5)
+    running.until(lambda heartbeat: heartbeat.step >= 5)
     running.signal(signal.SIGKILL)
     assert running.end().exit_codes == [-9, -9]
     ended = job.run()
@@ -36,7 +36,7 @@ def test_a_rank_asked_to_stop_stops_all_after_a_checkpoint(make_job: Any, expect
     job = eight_steps(make_job())
     job.config["checkpoint"]["saveSteps"] = 100
     running = job.start()
-    running.until(lambda beat: beat.step >= 2)
+    running.until(lambda heartbeat: heartbeat.step >= 2)
     running.signal(signal.SIGTERM, asked)
     ended = running.end()
 
@@ -53,7 +53,7 @@ def test_a_stop_while_evaluating_keeps_the_step_and_makes_up_for_the_evaluation(
     job = eight_steps(make_job())
     job.config["checkpoint"]["saveSteps"] = 100
     running = job.start()
-    running.until(lambda beat: beat.phase == "evaluating" and beat.step == 3)
+    running.until(lambda heartbeat: heartbeat.phase == "evaluating" and heartbeat.step == 3)
     running.signal(signal.SIGTERM)
     ended = running.end()
     assert ended.exit_codes == [143, 143], ended.failures
@@ -70,7 +70,7 @@ def test_a_stop_before_the_first_step_leaves_nothing_and_the_next_run_finishes(m
     job.config["evaluation"]["evalStrategy"] = "epoch"
     job.config["training"]["maxSteps"] = 2
     running = job.start()
-    running.until(lambda beat: beat.phase == phase)
+    running.until(lambda heartbeat: heartbeat.phase == phase)
     running.signal(signal.SIGTERM)
     ended = running.end()
 
@@ -83,7 +83,7 @@ def test_a_stop_before_the_first_step_leaves_nothing_and_the_next_run_finishes(m
 def test_a_stop_while_saving_completes_the_checkpoint(make_job: Any, expected: Any) -> None:
     job = eight_steps(make_job())
     running = job.start()
-    running.until(lambda beat: beat.phase == "saving" and beat.step == 4)
+    running.until(lambda heartbeat: heartbeat.phase == "saving" and heartbeat.step == 4)
     running.signal(signal.SIGTERM)
     ended = running.end()
 
@@ -232,7 +232,7 @@ def test_a_full_disk_ends_the_job_with_its_last_checkpoint_whole(make_job: Any, 
     """A limit on the size of rank 0's files stands for the disk: writing ends in the middle of one."""
     job = eight_steps(make_job())
     running = job.start()
-    running.until(lambda beat: beat.step >= 3)
+    running.until(lambda heartbeat: heartbeat.step >= 3)
     resource.prlimit(running.processes[0].pid, resource.RLIMIT_FSIZE, (400_000, 400_000))
     ended = running.end()
 

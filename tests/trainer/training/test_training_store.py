@@ -44,7 +44,7 @@ def test_a_job_resumes_from_the_store_alone(make_job: Any, store: dict[str, str]
     job.cache_of = {host: str(tmp_path / "first" / host) for host in HOSTS}
     job.environment = store
     running = job.start()
-    running.until(lambda beat: beat.step >= 5)
+    running.until(lambda heartbeat: heartbeat.step >= 5)
     running.signal(signal.SIGKILL)
     running.end()
     assert "job/checkpoints/checkpoint-4/manifest.json" in names()
@@ -69,7 +69,12 @@ def test_a_job_resumes_from_the_store_alone(make_job: Any, store: dict[str, str]
     shutil.rmtree(tmp_path / "second")
     again = job.run()
     assert "job is finished" in again.log
-    reported = [beat.completion for ended in (ended, again) for beat in ended.beats if beat.completion is not None]
+    reported = [
+        heartbeat.completion
+        for ended in (ended, again)
+        for heartbeat in ended.heartbeats
+        if heartbeat.completion is not None
+    ]
     assert [completion.uri for completion in reported] == ["s3://results/job"] * 2
     # The second time nothing began.
     found = reported[0].progress.model_copy(update={"first_step": None})

@@ -19,12 +19,12 @@ def test_the_older_attempt_completes_nothing_once_the_newer_has_begun(
 ) -> None:
     job = eight_steps(make_job())
     older = job.start()
-    older.until(lambda beat: beat.step >= 3)
+    older.until(lambda heartbeat: heartbeat.step >= 3)
     older.signal(signal.SIGSTOP)
     before = {path.parent.name for path in job.checkpoints.glob("*/manifest.json")}
     job.config["job"]["attempt"] = 1
     newer = job.start()
-    newer.until(lambda beat: beat.phase == "training" and beat.step >= 3)
+    newer.until(lambda heartbeat: heartbeat.phase == "training" and heartbeat.step >= 3)
     if woken_at == "when the other is done":
         assert newer.end().exit_codes == [0, 0]
     older.signal(signal.SIGCONT)

@@ -28,19 +28,19 @@ _MEASURED = ("tokensPerSecond", "memoryBytes", "elapsedSeconds")
 
 @dataclass
 class Running:
-    """A job whose ranks run: what they say arrives in `beats`."""
+    """A job whose ranks run: what they report arrives in `heartbeats`."""
 
     processes: list[ForkServerProcess]
     pipes: list[Connection]
     log: Path
     log_start: int
-    beats: list[HeartbeatMessage] = field(default_factory=list)
+    heartbeats: list[HeartbeatMessage] = field(default_factory=list)
 
     def until(self, reached: Callable[[HeartbeatMessage], bool]) -> HeartbeatMessage:
-        """Wait for a beat, of any rank."""
-        for beat in self._hear():
-            if reached(beat):
-                return beat
+        """Wait for a heartbeat of any rank."""
+        for heartbeat in self._receive():
+            if reached(heartbeat):
+                return heartbeat
         raise AssertionError("the job ended before what was waited for")
 
     def signal(self, number: int, ranks: list[int] | None = None) -> None:
@@ -52,34 +52,34 @@ class Running:
 
     def end(self) -> Ended:
         """Wait until every rank has ended. When one fails the others are killed, as the launcher does."""
-        for _ in self._hear():
+        for _ in self._receive():
             if any(process.exitcode not in (None, 0, 143) for process in self.processes):
                 time.sleep(1)
                 self.signal_the_living(signal.SIGKILL)
         for process in self.processes:
             process.join(30)
-        failures = {beat.rank: beat.failure for beat in self.beats if beat.failure is not None}
+        failures = {heartbeat.rank: heartbeat.failure for heartbeat in self.heartbeats if heartbeat.failure is not None}
         log = self.log.read_bytes()[self.log_start :].decode()
-        return Ended([process.exitcode for process in self.processes], failures, self.beats, log)
+        return Ended([process.exitcode for process in self.processes], failures, self.heartbeats, log)
 
     def signal_the_living(self, number: int) -> None:
         self.signal(number, [rank for rank, process in enumerate(self.processes) if process.exitcode is None])
 
-    def _hear(self) -> Iterator[HeartbeatMessage]:
+    def _receive(self) -> Iterator[HeartbeatMessage]:
         deadline = time.monotonic() + _SECONDS_A_JOB
         while self.pipes:
             ready = wait(self.pipes, timeout=1)
             for pipe in ready:
                 try:
-                    beat = HeartbeatMessage.model_validate_json(pipe.recv_bytes())
+                    heartbeat = HeartbeatMessage.model_validate_json(pipe.recv_bytes())
                 except EOFError:
                     self.pipes.remove(pipe)
                     continue
-                self.beats.append(beat)
-                yield beat
+                self.heartbeats.append(heartbeat)
+                yield heartbeat
             if time.monotonic() > deadline:
                 self.signal_the_living(signal.SIGKILL)
-                raise AssertionError(f"the job did not end within {_SECONDS_A_JOB}s: {self.beats[-3:]}")
+                raise AssertionError(f"the job did not end within {_SECONDS_A_JOB}s: {self.heartbeats[-3:]}")
 
 
 @dataclass
@@ -88,13 +88,13 @@ class Ended:
 
     exit_codes: list[int | None]
     failures: dict[int, Failure]
-    beats: list[HeartbeatMessage]
+    heartbeats: list[HeartbeatMessage]
     log: str
 
     @property
     def phases(self) -> list[Phase]:
         """The phases of rank 0, each once, in order."""
-        return list(dict.fromkeys(beat.phase for beat in self.beats if beat.rank == 0))
+        return list(dict.fromkeys(heartbeat.phase for heartbeat in self.heartbeats if heartbeat.rank == 0))
 
 
 @dataclass

@@ -30,9 +30,9 @@ def main() -> NoReturn:
         threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
     start_imports_of(options.folder)
     from zerotune_trainer.launching.node import run_node
-    from zerotune_trainer.launching.processes import adopt_orphans, exit_now
+    from zerotune_trainer.launching.processes import become_subreaper, exit_now
 
-    adopt_orphans()
+    become_subreaper()
     exit_now(run_node(options.folder, options.host, options.termination_log, stop=stop))
 
 

@@ -15,7 +15,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SECONDS_TO_DIE = 5.0
 
 
-def adopt_orphans() -> None:
+def become_subreaper() -> None:
     """Become the parent of descendants whose parent dies, so that `end_descendants` finds them."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -32,7 +32,7 @@ from zerotune_operator.lifecycle.record import ATTEMPTS_KEPT
 from zerotune_operator.plan import Plan, identity_of, plan_job
 from zerotune_trainer.config import Launch
 
-_SETTLE_SECONDS = 60
+_CLOSING_SECONDS = 60
 """How long a Job may take to notice that all of its pods have ended. After an outage of the API server, its controller
 tries again only every 30 seconds, and a Job that is stopped before it has noticed loses pods that ended well."""
 _RESTORE_SECONDS = 60
@@ -169,7 +169,7 @@ class KubernetesBackend:
         lost = any(pod_state.is_lost(pod) for pod in mine)
         if lost or state.is_suspended or state.seconds_ending(now) >= _ENDING_SECONDS:
             await self._cluster.client.delete(found)
-        elif any(pod_state.lingers(pod) for pod in mine) or seconds_since_end(seen, now) >= _SETTLE_SECONDS:
+        elif any(pod_state.lingers(pod) for pod in mine) or seconds_since_end(seen, now) >= _CLOSING_SECONDS:
             await self.stop(attempt)
 
     async def restore(self, attempt: AttemptRef, seen: Observation, plan: Callable[[], Plan]) -> None:

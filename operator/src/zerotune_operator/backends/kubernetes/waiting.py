@@ -79,7 +79,7 @@ def waits_for(pod: Object, events: Iterable[Object]) -> Waiting | None:
     """What a pod that has not started waits for; None: it comes by itself."""
     placed = pod_state.condition(pod, "PodScheduled")
     if placed is not None and placed["status"] == "False":
-        return _placement(placed)
+        return _unscheduled(placed)
     for container, state in pod_state.container_states(pod):
         if (waiting := state.get("waiting")) and (found := _container(pod, container, waiting)):
             return _of_ours(pod, found)
@@ -106,7 +106,7 @@ def _of_ours(pod: Object, found: Waiting) -> Waiting:
     return found.model_copy(update={"hint": _OWN_CONFIGURATION}) if ours else found
 
 
-def _placement(placed: Object) -> Waiting | None:
+def _unscheduled(placed: Object) -> Waiting | None:
     if placed.get("reason") not in ("Unschedulable", "SchedulerError"):
         return None  # held back by a scheduling gate, which somebody will lift
     message = placed.get("message", "")

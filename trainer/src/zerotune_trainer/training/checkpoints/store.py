@@ -32,7 +32,7 @@ from zerotune_trainer.training.drafts import discard_drafts, draft_folder
 _NAME = re.compile(r"^checkpoint-(?P<step>\d+)$")
 _MARK_NAME = "unusable.json"
 _STATE_NAME = "trainer_state.json"
-_SECONDS_BEFORE_A_SECOND_LOOK = 1.0
+_SECONDS_BEFORE_A_SECOND_CHECK = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +97,7 @@ class CheckpointStore:
         states = {step: self._state(name_of(step)) for step in self.steps()}
         absent = [step for step, state in states.items() if state is State.INCOMPLETE]
         if absent:
-            time.sleep(_SECONDS_BEFORE_A_SECOND_LOOK)
+            time.sleep(_SECONDS_BEFORE_A_SECOND_CHECK)
         return states | {step: self._state(name_of(step)) for step in absent}
 
     def manifest(self, name: str) -> Manifest | None:
