@@ -76,8 +76,8 @@ def _nothing_left(total: Rows, names: str, data: Data) -> DataError:
     if data.overflow == "truncate":
         side = "left" if data.truncation_side == "right" else "right"
         return DataError(
-            f"none of the {total.records} records of {names} keeps a token that counts in the loss and follows another, "
-            f"cut to data.maxLength {data.max_length}",
+            f"none of the {total.records} records of {names} keeps a token that counts in the loss and follows another "
+            f"when cut to data.maxLength {data.max_length}",
             f"raise data.maxLength, or cut the other end with data.truncationSide: {side}",
         )
     return DataError(
