@@ -33,7 +33,7 @@ class Scene:
     path: str
     watch: Watch
     known: dict[str, str] = field(default_factory=dict)
-    """What the listener knows: the data of every object, by name."""
+    """What the event handler knows: the data of every object, by name."""
 
     async def create(self, name: str, value: str = "1") -> None:
         metadata = {"name": name, "labels": {LABEL: "yes"}}
@@ -46,7 +46,7 @@ class Scene:
         async def same() -> bool:
             return self.known == expected
 
-        await until(same, f"the listener knows {expected}", 20)
+        await until(same, f"the event handler knows {expected}", 20)
 
 
 def test_what_is_there_and_what_changes_is_reported(tmp_path: Path) -> None:

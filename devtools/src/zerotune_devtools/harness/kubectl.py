@@ -109,5 +109,5 @@ class Namespace:
         selector = f"zerotune.dev/job-name={name}"
         logs = ("logs", f"--selector={selector}", "--prefix", f"--tail={_LOG_LINES}", "--all-containers")
         commands = [("describe", resource), ("get", "jobs,pods", "-o", "wide", f"--selector={selector}"), logs]
-        seen = [chart.kubectl("--namespace", self.name, *command) for command in commands]
-        return "\n".join(command.stdout or command.stderr for command in seen)
+        ended = [chart.kubectl("--namespace", self.name, *command) for command in commands]
+        return "\n".join(each.stdout or each.stderr for each in ended)
