@@ -18,7 +18,7 @@ def test_names_that_the_dns_of_a_pod_does_not_know_are_reported_then_end_the_job
     overlay = {"kubernetes": {"pod": {"spec": {"dnsPolicy": "Default"}}}}
     policy = {"maxRestarts": 0, "hangTimeoutSeconds": _HANG_SECONDS}
     namespace.apply(fine_tune_job("no-dns", backend=overlay, runPolicy=policy))
-    waiting = namespace.until("ftj/no-dns", _has_cause, seconds=240)["status"]
+    waiting = namespace.until("ftj/no-dns", _is_unresolved, seconds=240)["status"]
     assert "exitCode" not in waiting["rootCause"], "it waits, nothing has ended"
     failed = namespace.phase("ftj/no-dns", "Failed", seconds=240)
     assert failed["rootCause"]["exitCode"] == 68
@@ -31,5 +31,6 @@ def test_names_that_the_dns_of_a_pod_does_not_know_are_reported_then_end_the_job
     namespace.kubectl("delete", "ftj/no-dns")
 
 
-def _has_cause(job: Object) -> bool:
-    return "rootCause" in job.get("status", {})
+def _is_unresolved(job: Object) -> bool:
+    cause = job.get("status", {}).get("rootCause", {})
+    return bool(cause.get("class") == "NameResolution")

@@ -15,7 +15,16 @@ from zerotune_trainer.errors import ConfigurationError, InputMissingError, Tempo
 
 pytestmark = pytest.mark.slow
 
-NAMES = ["a.jsonl", "b.txt", "sub/c.jsonl", "sub/deep/d.jsonl", "_SUCCESS", ".hidden.jsonl", "sub/.x/e.jsonl"]
+NAMES = [
+    "a.jsonl",
+    "b.txt",
+    "sub/c.jsonl",
+    "sub/deep/d.jsonl",
+    "_SUCCESS",
+    ".hidden.jsonl",
+    "sub/.x/e.jsonl",
+    "_m.jsonl",
+]
 
 
 def tree(root: Path) -> Path:
@@ -49,6 +58,7 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         ("/[ab].*", ["a.jsonl", "b.txt"]),
         ("/*/c.jsonl", ["sub/c.jsonl"]),
         ("/**/*.jsonl", ["a.jsonl", "sub/c.jsonl", "sub/deep/d.jsonl"]),
+        ("/_*.jsonl", ["_m.jsonl"]),
         ("/sub/**", ["sub/c.jsonl", "sub/deep/d.jsonl"]),
     ],
 )
@@ -121,7 +131,7 @@ def test_a_child_is_removed_in_the_store_and_here(base: str, tmp_path: Path) -> 
     folder.remove("sub")
     folder.remove("b.txt")
     folder.remove("never-there")
-    assert [name for name in folder.children() if not name.startswith(".")] == ["_SUCCESS", "a.jsonl"]
+    assert [name for name in folder.children() if not name.startswith(".")] == ["_SUCCESS", "_m.jsonl", "a.jsonl"]
     assert not (folder.local / "sub").exists() and not (folder.local / "b.txt").exists()
 
 

@@ -109,8 +109,10 @@ def _matches(names: list[str], patterns: list[str]) -> bool:
 
 
 def _matches_name(name: str, pattern: str) -> bool:
-    # As in a shell, a hidden name is matched only by a pattern that begins with a dot.
-    return fnmatch.fnmatchcase(name, pattern) and (pattern.startswith(".") or not name.startswith("."))
+    # As in a shell, a hidden name is matched only by a pattern that begins with a dot; so is one with the `_` by which
+    # Spark and Hadoop mark what is no data, as in a folder.
+    marked = name.startswith((".", "_")) and not pattern.startswith(name[0])
+    return fnmatch.fnmatchcase(name, pattern) and not marked
 
 
 def _remedy(location: Location, suffixes: Sequence[str]) -> str:
