@@ -95,8 +95,8 @@ def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: 
         train, validation = preparation.packed(tokens), None
     counts = DataCounts(train=train.counts, validation=validation.counts if validation else None)
     keys = digest(train.key, validation.key if validation else None)
-    split = [preparation.completed(part.rows) for part in (train, validation) if part is not None]
-    return PreparedData(split[0], split[1] if validation else None, counts, keys)
+    rows = [preparation.completed(split.rows) for split in (train, validation) if split is not None]
+    return PreparedData(rows[0], rows[1] if validation else None, counts, keys)
 
 
 def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, MappedRows]:
@@ -111,7 +111,7 @@ def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Split:
     """Rows that are in the cache, under a key."""
 
     key: str
@@ -131,7 +131,7 @@ class _Preparation:
         self.tokenizer = tokenizer
         self.processes = processes
 
-    def tokenized(self, records: Records) -> _Part:
+    def tokenized(self, records: Records) -> _Split:
         """One row a record."""
         files = resolve(records, self.cache_dir)
         key = digest(self._tools_key, content_key(files, self.cache_dir), self._options)
@@ -139,15 +139,15 @@ class _Preparation:
         def build(folder: Path) -> None:
             tokenize_files(files, folder, self.data, self._tokenizer_of, processes=self.processes)
 
-        return self._part(key, build)
+        return self._cached(key, build)
 
-    def packed(self, tokens: _Part) -> _Part:
+    def packed(self, tokens: _Split) -> _Split:
         """The rows in blocks."""
         if self.packing == "none":
             return tokens
         return self._packed(tokens.rows, tokens.counts, digest(tokens.key, self.packing, self.data.max_length))
 
-    def divided(self, tokens: _Part) -> tuple[_Part, _Part]:
+    def divided(self, tokens: _Split) -> tuple[_Split, _Split]:
         """The rows of train and of validation records, each in blocks."""
         chosen = _chosen(len(tokens.rows), self.data.validation_fraction, self.seed)
         key = digest(tokens.key, self.packing, self.data.max_length, self.data.validation_fraction, self.seed)
@@ -173,7 +173,7 @@ class _Preparation:
 
     def _packed(
         self, rows: MappedRows, losses: SplitCounts, key: str, chosen: NDArray[np.bool_] | None = None
-    ) -> _Part:
+    ) -> _Split:
         def build(folder: Path) -> None:
             before = TokenCounter(rows.tables(chosen))
             blocks = IdleFilter(pack(before, self.packing, self.data.max_length))
@@ -194,10 +194,10 @@ class _Preparation:
                 setattr(counts, name, getattr(losses, name))
             write_counts(folder, counts)
 
-        return self._part(key, build)
+        return self._cached(key, build)
 
-    def _part(self, key: str, build: Callable[[Path], None]) -> _Part:
-        return _Part(key, *cached_rows(self.cache_dir, key, build))
+    def _cached(self, key: str, build: Callable[[Path], None]) -> _Split:
+        return _Split(key, *cached_rows(self.cache_dir, key, build))
 
     @cached_property
     def _tools_key(self) -> str:

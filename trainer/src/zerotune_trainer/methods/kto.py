@@ -31,9 +31,9 @@ class KtoObjective(PairObjective):
         weights, reference = batch["weights"], batch["reference"]
         rows = len(weights)
         with torch.no_grad():
-            mismatched = completion_log_probabilities(model, _part(batch, slice(rows, None)))
+            mismatched = completion_log_probabilities(model, _sequences(batch, slice(rows, None)))
         divergence = _divergence((mismatched - reference[:, 1]) * weights, weights)
-        logps = completion_log_probabilities(model, _part(batch, slice(rows)))
+        logps = completion_log_probabilities(model, _sequences(batch, slice(rows)))
         ratios = logps - reference[:, 0]
         good = batch["desirable"]
         # 1 - sigmoid of how much better a good completion has become, or how much worse a bad one.
@@ -59,7 +59,7 @@ class KtoObjective(PairObjective):
         return figures
 
 
-def _part(batch: Batch, rows: slice) -> Batch:
+def _sequences(batch: Batch, rows: slice) -> Batch:
     """Some sequences of a batch."""
     return {name: batch[name][rows] for name in ("input_ids", "labels", "attention_mask")}
 
