@@ -148,6 +148,22 @@ def test_a_pod_is_rejected_with_the_field_and_what_would_allow_it(
     _check(pod, Installation(RESTRICTED.trainer_image, pod_policy=read_policy(json.dumps(values))))
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({"runAsUser": 0}, "runAsUser"), ({"seccompProfile": {"type": "Unconfined"}}, "seccompProfile")],
+)
+def test_a_field_is_named_where_it_is_given_and_once(fields: dict[str, Any], field: str) -> None:
+    shared = {"securityContext": fields, "containers": [SIDECAR]}
+    for pod, path in (
+        (shared, f"{POD}.securityContext.{field}"),
+        (context(**fields), f"{TRAINER}.securityContext.{field}"),
+    ):
+        with pytest.raises(InvalidManifestError) as rejected:
+            _check(pod, RESTRICTED)
+        (problem,) = rejected.value.problems
+        assert str(problem).startswith(f"{path} is ")
+
+
 @pytest.mark.parametrize("pod", HARMLESS)
 def test_what_harms_nobody_is_allowed_by_default(pod: dict[str, Any]) -> None:
     _check(pod, RESTRICTED)

@@ -41,7 +41,8 @@ def merge_overlay(template: Object, job: Job, installation: Installation, contai
     require_none(check_secrets(credentials, policy), job)
     known = (*policy.secrets, *_mounted_secrets(template), *credentials.values())
     rejected = check_pod(complete, policy.model_copy(update={"secrets": known}), installation.trainer_image)
-    require_none((replace(each, path=_field_of(each.path, job)) for each in rejected), job)
+    # Of several containers that have it from their pod, each would say the same.
+    require_none(dict.fromkeys(replace(each, path=_field_of(each.path, job)) for each in rejected), job)
     return complete
 
 

@@ -133,27 +133,36 @@ def _container(spec: Object, container: Object, policy: PodPolicy, trainer_image
     context, place = container.get("securityContext", {}), (*path, "securityContext")
     shared = spec.get("securityContext", {})
     if not policy.run_as_root:
-        yield from _user(shared | context, place)
+        yield from _user(shared, context, place)
     if not policy.privileged:
         yield from _context(context, place)
-        yield from _confined(shared | context, place)
+        yield from _confined(shared, context, place)
         yield from _capabilities(context.get("capabilities", {}), policy, (*place, "capabilities"))
         yield from _handlers(container, path)
 
 
-def _user(context: Object, path: Path) -> Iterator[Problem]:
+def _user(shared: Object, own: Object, path: Path) -> Iterator[Problem]:
+    context = shared | own
     if context.get("runAsUser") == 0:
-        yield _problem((*path, "runAsUser"), "is 0", "runAsRoot: true")
+        yield _problem(_given_in("runAsUser", own, path), "is 0", "runAsRoot: true")
     elif context.get("runAsNonRoot") is not True:
-        yield _problem((*path, "runAsNonRoot"), "is not true", "runAsRoot: true")
+        yield _problem(_given_in("runAsNonRoot", own, path), "is not true", "runAsRoot: true")
 
 
-def _confined(context: Object, path: Path) -> Iterator[Problem]:
+def _given_in(field: str, own: Object, path: Path) -> Path:
+    """Where a field of a security context is given: in the container's own at `path`, else in that of the pod."""
+    return (*path, field) if field in own else ("spec", "securityContext", field)
+
+
+def _confined(shared: Object, own: Object, path: Path) -> Iterator[Problem]:
     """What a container has to say, or its pod for it."""
+    context = shared | own
     if context.get("allowPrivilegeEscalation") is not False:
         yield _problem((*path, "allowPrivilegeEscalation"), "is not false: set it", "privileged: true")
     if context.get("seccompProfile", {}).get("type") not in _PROFILES:
-        yield _problem((*path, "seccompProfile"), "is not RuntimeDefault: set its type", "privileged: true")
+        yield _problem(
+            _given_in("seccompProfile", own, path), "is not RuntimeDefault: set its type", "privileged: true"
+        )
 
 
 def _context(context: Object, path: Path) -> Iterator[Problem]:
