@@ -49,6 +49,7 @@ VALUE_SETS: dict[str, Object] = {
             "egress": {"enabled": True, "ports": [443, 6443, 8443]},
         },
         "podPolicy": {"secrets": ["model-store"], "hostNamespaces": ["hostNetwork"], "capabilities": ["IPC_LOCK"]},
+        "sagemaker": {"enabled": True, "namespaces": ["team-*"], "roleArn": "arn:aws:iam::123456789012:role/train"},
         "metrics": {
             "fromNamespaces": ["monitoring"],
             "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},

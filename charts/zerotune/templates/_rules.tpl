@@ -5,6 +5,12 @@ pods/log: pods answer over HTTP. No wildcards, and no objects of the cluster. */
   resources: [finetunejobs, inferencejobs]
   # list, watch: learn of jobs. delete: runPolicy.ttlSecondsAfterFinished.
   verbs: [list, watch, delete]
+{{- if .Values.sagemaker.enabled }}
+- apiGroups: [zerotune.dev]
+  resources: [finetunejobs, inferencejobs]
+  # patch: the finalizer of a job on SageMaker, where no garbage collector stops what it has started.
+  verbs: [patch]
+{{- end }}
 - apiGroups: [zerotune.dev]
   resources: [finetunejobs/status, inferencejobs/status]
   # patch: the one status patch of a reconcile. Specs are the users': the operator cannot change them.

@@ -23,7 +23,7 @@ from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.progress import Completion, NodeReport, Progress
 
-INPUTS = Inputs("s3://m/m", shape_of_file(MODELS / "tiny-llama.json"), {})
+SHAPE = shape_of_file(MODELS / "tiny-llama.json")
 PATIENCE_SECONDS = 60
 
 
@@ -37,14 +37,14 @@ class Account:
         """The backend of a process that knows nothing yet."""
 
         async def find_inputs(_: JobStatus) -> Inputs:
-            return INPUTS
+            return _inputs(job)
 
         jobs = TrainingJobs(self._client, **({"max_age": 0.0, "visible_within": 20.0} | timing))
         return SageMakerBackend(job, jobs, SETTINGS, find_inputs)
 
     async def leave_result(self, job: Job, attempt: int = 0) -> None:
         """What the first host of an attempt that succeeds writes."""
-        plan = self.backend(job).plan(INPUTS, attempt)
+        plan = self.backend(job).plan(_inputs(job), attempt)
         completion = Completion(
             job_uid=job.metadata.uid,
             config_digest=plan.config.digest(),
@@ -91,3 +91,7 @@ class Account:
             status = step.status
             await asyncio.sleep(min(step.again or 0.0, 0.05))
         return status
+
+
+def _inputs(job: Job) -> Inputs:
+    return Inputs(str(job.spec.model.uri), SHAPE, {})

@@ -35,7 +35,7 @@ def sagemaker_job(kind: str = "FineTuneJob", name: str = "tune", nodes: int = 2,
             "kind": kind,
             "metadata": {"name": name, "uid": UID},
             "spec": {
-                "model": {"uri": "s3://m/m"},
+                "model": {"uri": "s3://models/m"},
                 "output": {"uri": "s3://results/r"},
                 "topology": {"nodes": nodes},
                 "backend": {"sagemaker": {"instanceType": "ml.m5.4xlarge", **sagemaker}},
@@ -47,6 +47,6 @@ def sagemaker_job(kind: str = "FineTuneJob", name: str = "tune", nodes: int = 2,
 
 def training_job(job: Job, attempt: int = 0, settings: SageMakerSettings = SETTINGS) -> TrainingJob:
     require_sagemaker(job)
-    model_uri = job.spec.model.uri or "s3://m/m"
+    model_uri = job.spec.model.uri or "s3://models/m"
     shape = shape_of_file(MODELS / "tiny-llama.json")
     return render(plan_job(job, shape, place(job, model_uri), identity_of(job, attempt)), job, settings)

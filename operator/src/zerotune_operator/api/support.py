@@ -105,8 +105,8 @@ _BOTH_KINDS = (
     _not_yet("topology.minNodes", "leave it out: a job runs on all its nodes", "topology.minNodes"),
     Unsupported(
         "backend.sagemaker",
-        "the operator does not run jobs on SageMaker yet",
-        "use `zerotune run`, which runs them there, or backend.kubernetes",
+        "backend.sagemaker is for SageMaker, not for pods of this cluster",
+        "leave it out to run the job here",
         ("kubernetes",),
     ),
     Unsupported(

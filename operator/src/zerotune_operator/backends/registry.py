@@ -78,6 +78,9 @@ class RegisteredBackend:
     """Sees that what a plan asks for can be made."""
     under_operator: Callable[[Job, Cluster], Backend[Any]] | None
     """Makes the backend of a job that the operator runs. None: the operator runs no job on it."""
+    outlives_resource: bool = False
+    """Whether what runs a job goes on when its resource is deleted, unless it is stopped: then the resource has a
+    finalizer."""
     under_run: Callable[[Job, JobFolder, Home, int], LocalBackend] | None = None
     """Makes the backend of a job that `zerotune run` runs, of its locked folder. None: `zerotune run` runs no job on
     it."""
@@ -98,6 +101,12 @@ def _kubernetes_backend(job: Job, cluster: Cluster) -> Backend[Any]:
     from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
 
     return KubernetesBackend(job, cluster)
+
+
+def _sagemaker_backend(job: Job, cluster: Cluster) -> Backend[Any]:
+    from zerotune_operator.backends.sagemaker.on_cluster import backend_on_cluster  # boto3 takes time to import.
+
+    return backend_on_cluster(job, cluster)
 
 
 def _kubernetes_layout(job: Job, model_uri: str) -> RuntimeLayout:
@@ -152,7 +161,8 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         output_of=_unknown_output,
         check_probe=lambda job, _, installation: installation.sagemaker.require_namespace(job.metadata.namespace),
         check_plan=_sagemaker_job,
-        under_operator=None,
+        under_operator=_sagemaker_backend,
+        outlives_resource=True,
         facts=sagemaker_layout.facts,
         request=lambda *made: _sagemaker_job(*made).request,
     ),

@@ -42,6 +42,10 @@ def command(
         str,
         typer.Option(envvar="ZEROTUNE_POD_POLICY", help="What the pods of jobs may be: JSON, the chart's podPolicy."),
     ] = "{}",
+    sagemaker: Annotated[
+        str,
+        typer.Option(envvar="ZEROTUNE_SAGEMAKER", help="Which jobs may run on SageMaker: JSON, the chart's sagemaker."),
+    ] = "{}",
     ttl_seconds_after_finished: Annotated[
         int | None, typer.Option(min=0, help="runPolicy.ttlSecondsAfterFinished of jobs that set none.")
     ] = None,
@@ -52,6 +56,7 @@ def command(
 
     from zerotune_operator.backends.kubernetes.installation import Installation
     from zerotune_operator.backends.kubernetes.pod_policy import read_policy
+    from zerotune_operator.backends.sagemaker.settings import read_settings
     from zerotune_operator.controller.process import Admission, Settings, run
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -62,6 +67,7 @@ def command(
             operator_namespace,
             tuple(monitoring_namespace or ()),
             read_policy(pod_policy),
+            read_settings(sagemaker),
             ttl_seconds_after_finished=ttl_seconds_after_finished,
         ),
         operator_namespace=operator_namespace,

@@ -7,7 +7,6 @@ attempt runs is derived from the Jobs that are observed: the status may not reco
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import read_job
@@ -18,6 +17,7 @@ from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.backends.registry import operator_backend
+from zerotune_operator.controller.finalizers import Finalizers
 from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status
 from zerotune_operator.lifecycle.attempts import FINAL, under_way
 from zerotune_operator.lifecycle.deadlines import ends_by_clock, expires_in
@@ -40,6 +40,7 @@ class Reconciler:
     ) -> None:
         self._cluster, self._interval, self._count_rejection = cluster, interval, count_rejection
         self._writer = StatusWriter(cluster.client, cluster.store, interval)
+        self._finalizers = Finalizers(cluster)
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring a resource one step further; answers in how many seconds the next step is due at the latest.
@@ -53,7 +54,7 @@ class Reconciler:
             self._writer.forget(key)
             return None
         if "deletionTimestamp" in resource["metadata"]:
-            await self._finalize(resource)
+            await self._finalizers.finalize(resource)
             return None
         if (wait := self._writer.deferred_seconds(key, resource)) > 0:
             return wait  # A status that is not written yet need not be made either.
@@ -89,6 +90,8 @@ class Reconciler:
         if ends_by_clock(before, policy, self._cluster.clock()):
             await self._cluster.confirm_time()
         backend = operator_backend(job, self._cluster)
+        if before.phase not in FINAL and await self._finalizers.add(resource, job):
+            return Step(before, self._interval)  # The watch reports the resource with it.
         step = await Driver(job, backend, self._interval, self._cluster.clock).step(before)
         if step.again is not None or step.status.phase not in FINAL:
             return step
@@ -105,9 +108,3 @@ class Reconciler:
             return job
         policy = job.spec.run_policy.model_copy(update={"ttl_seconds_after_finished": ttl})
         return job.model_copy(update={"spec": job.spec.model_copy(update={"run_policy": policy})})
-
-    async def _finalize(self, resource: Object) -> None:
-        """Have the backend end what a deleted job leaves behind; of one that cannot be read it has started nothing."""
-        with suppress(*REJECTIONS):
-            job = await off_loop(read_job, resource)
-            await operator_backend(job, self._cluster).finalize(read_status(resource))

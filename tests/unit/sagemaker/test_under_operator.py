@@ -1,0 +1,168 @@
+"""The operator runs a job on SageMaker, from its creation to the deletion of its resource."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client import Configuration
+
+from tests.unit.sagemaker.account import Account
+from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
+from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.client import ClusterClient
+from zerotune_operator.backends.kubernetes.cluster import Cluster
+from zerotune_operator.backends.kubernetes.connection import Connection
+from zerotune_operator.backends.kubernetes.events import WarningEvents
+from zerotune_operator.backends.kubernetes.installation import Installation
+from zerotune_operator.backends.kubernetes.launchers import Launchers
+from zerotune_operator.backends.sagemaker import on_cluster
+from zerotune_operator.backends.sagemaker.layout import job_name
+from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.controller.finalizers import FINALIZER
+from zerotune_operator.controller.reconcile import Reconciler
+from zerotune_trainer.errors import TemporaryError
+
+KEY = Key("FineTuneJob", "default", "tune")
+JOB = sagemaker_job()
+
+
+class ApiServer:
+    """An API server that has one resource, and what the operator's watch knows of it."""
+
+    def __init__(self) -> None:
+        given = JOB.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        metadata = given["metadata"] | {"namespace": "default", "resourceVersion": "1", "generation": 1}
+        self.resource: dict[str, Any] = given | {"metadata": metadata}
+        self.store = Store()
+        self._report()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if request.method != "PATCH" or "/finetunejobs/" not in request.path:
+            return web.json_response({})
+        patch = await request.json()
+        if patch["metadata"].get("resourceVersion") != self.resource["metadata"]["resourceVersion"]:
+            return web.json_response({"reason": "Conflict", "message": "it has changed"}, status=409)
+        self.change(patch)
+        return web.json_response(self.resource)
+
+    def change(self, patch: dict[str, Any]) -> None:
+        """Merge a patch into the resource; the watch reports it."""
+        version = int(self.resource["metadata"]["resourceVersion"]) + 1
+        self.resource = _merged(self.resource, patch)
+        self.resource["metadata"]["resourceVersion"] = str(version)
+        self._report()
+
+    @property
+    def phase(self) -> str | None:
+        phase: str | None = self.resource.get("status", {}).get("phase")
+        return phase
+
+    def _report(self) -> None:
+        self.store.upsert_resource(KEY, copy.deepcopy(self.resource))
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merged(merged.get(name), value)
+    return merged
+
+
+@asynccontextmanager
+async def reconciling(api: ApiServer, settings: SageMakerSettings = SETTINGS) -> AsyncIterator[Reconciler]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", api.answer)
+    async with (
+        TestServer(app) as server,
+        aclosing(Connection(Configuration(host=str(server.make_url("")).rstrip("/")))) as connection,
+    ):
+        client, launchers = ClusterClient(connection), Launchers()
+        installation = Installation("trainer", sagemaker=settings)
+        cluster = Cluster(api.store, client, WarningEvents(client), launchers, installation, lambda: datetime.now(UTC))
+        yield Reconciler(cluster, 0.1)
+        await launchers.close()
+
+
+async def reconcile_until(reconciler: Reconciler, reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline
+        try:
+            await reconciler.reconcile(KEY)
+        except TemporaryError:
+            continue
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def model(account: Account) -> Iterator[None]:
+    """The model's configuration on S3."""
+    bucket = boto3.resource("s3").Bucket("models")
+    bucket.create()
+    bucket.upload_file(str(MODELS / "tiny-llama.json"), "m/config.json")
+    on_cluster._training_jobs.cache_clear()
+    yield
+    on_cluster._training_jobs.cache_clear()
+
+
+@pytest.mark.usefixtures("model")
+def test_a_job_runs_to_its_end_and_its_resource_is_let_go(account: Account) -> None:
+    api = ApiServer()
+
+    async def run() -> None:
+        await account.leave_result(JOB)
+        async with reconciling(api) as reconciler:
+            await reconcile_until(reconciler, lambda: api.phase == "Succeeded")
+            assert api.resource["metadata"]["finalizers"] == [FINALIZER]
+            api.change({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+            await reconciler.reconcile(KEY)
+
+    asyncio.run(run())
+    assert account.stand_in.created == [job_name(JOB, 0)]
+    assert api.resource["status"]["output"]["uri"] == "s3://results/r"
+    assert api.resource["metadata"]["finalizers"] == []
+
+
+@pytest.mark.usefixtures("model")
+def test_deleting_a_job_that_runs_stops_its_training_job_first(account: Account) -> None:
+    api = ApiServer()
+
+    async def run() -> None:
+        async with reconciling(api) as reconciler:
+            await reconcile_until(reconciler, lambda: bool(account.stand_in.created))
+            account.fail("StopTrainingJob", "ThrottlingException")
+            api.change({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+            await reconcile_until(reconciler, lambda: not api.resource["metadata"]["finalizers"])
+
+    asyncio.run(run())
+    assert account.stand_in.calls["StopTrainingJob"] == 2
+    assert account.stand_in.jobs[job_name(JOB, 0)].status in ("Stopping", "Stopped")
+
+
+@pytest.mark.usefixtures("model")
+def test_a_namespace_that_may_not_use_sagemaker_is_told_so_and_asks_nothing(account: Account) -> None:
+    api = ApiServer()
+
+    async def run() -> None:
+        async with reconciling(api, SETTINGS.model_copy(update={"namespaces": ("team-*",)})) as reconciler:
+            await reconcile_until(reconciler, lambda: api.phase == "Failed")
+
+    asyncio.run(run())
+    assert "jobs of the namespace 'default' may not run on SageMaker" in api.resource["status"]["rootCause"]["message"]
+    assert not account.stand_in.calls
