@@ -68,7 +68,12 @@ MODELS: dict[str, dict[str, Any]] = {
 
 _SWIFT = "github.com/modelscope/ms-swift/blob/3602360/examples/train/"
 _QWEN = "github.com/QwenLM/Qwen/blob/main/README.md: profiling of memory and speed"
-_LIGER = {"liger_kernel": True, "attention": "flash_attention_2", "gradient_checkpointing": True}
+_LIGER = {
+    "liger_kernel": True,
+    "tiled_logits": True,
+    "attention": "flash_attention_2",
+    "gradient_checkpointing": True,
+}
 _FLASH = {"attention": "flash_attention_2", "gradient_checkpointing": True}
 _PADDED = {"masked": True, "gradient_checkpointing": True}
 

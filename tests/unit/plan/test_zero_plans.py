@@ -59,7 +59,7 @@ def test_a_batch_that_is_too_large_is_rejected_with_what_would_fit(plan_training
     long = {"train": {"uris": ["s3://data/d.jsonl"]}, "maxLength": 8192}
     topology = H100 | {"nodes": 2}
     with pytest.raises(ConfigurationError) as caught:
-        plan_training(on="llama-3.1-8b", topology=topology, data=long, training={"perDeviceTrainBatchSize": 8})
+        plan_training(on="llama-3.1-8b", topology=topology, data=long, training={"perDeviceTrainBatchSize": 64})
     hint = "this would fit: training.gradientCheckpointing: true and training.perDeviceTrainBatchSize: 1"
     assert caught.value.hint == hint
     smaller = {"perDeviceTrainBatchSize": 1, "gradientCheckpointing": True}

@@ -37,7 +37,8 @@ def training_workload(
         micro_batch=batch.micro,
         sequence_length=spec.data.max_length,
         sequences_per_row=traits.sequences_per_row,
-        tiled_logits=traits.preference is not None,
+        # transformers smooths labels over all logits; the losses of preferences have a smoothing of their own.
+        tiled_logits=traits.preference is not None or not spec.training.arguments.get("label_smoothing_factor"),
         data_parallel=batch.data_parallel,
         ranks_per_node=topology.ranks_per_node,
         on_cpu=on_cpu,

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
+from peft import PeftModel
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.utils.generic import is_flash_attention_requested
 
 from zerotune_trainer import data
@@ -19,6 +20,7 @@ from zerotune_trainer.training.batches import Batch, Collator
 from zerotune_trainer.training.callbacks.model_check import ModelCheck
 from zerotune_trainer.training.evaluation import perplexity, token_loss
 from zerotune_trainer.training.packing_check import check_packing
+from zerotune_trainer.training.tiled_loss import add_tiled_loss, check_tiled_loss
 
 
 class NextToken(Method):
@@ -35,9 +37,14 @@ class NextToken(Method):
         return data.collator(config, tokenizer, flash_attention=flash_attention, embeddings=embeddings)
 
     def callbacks(self, config: TrainConfig, collator: Collator) -> list[TrainerCallback]:
-        """No token may be predicted from those behind it, nor a packed document see another: both are tried out."""
+        """No token may be predicted from those behind it, nor a packed document see another, nor the loss be another
+        than the model's: all are tried out."""
         packed = [ModelCheck(partial(check_packing, collator=collator))] if config.packing == "bfd_split" else []
-        return [ModelCheck(check_causality), *packed]
+        return [ModelCheck(check_causality), *packed, ModelCheck(check_tiled_loss)]
+
+    def extend(self, model: PreTrainedModel | PeftModel) -> None:
+        """The model gives its loss without making all logits at once."""
+        add_tiled_loss(model)
 
     def evaluation(self, config: TrainConfig) -> Evaluate:  # noqa: ARG002
         """See Method."""

@@ -7,7 +7,9 @@ After "Reducing Activation Recomputation in Large Transformer Models" (arXiv 220
 
     kept          without gradient checkpointing every layer, 10 h outside of them, and the logits at the same time;
                   with it 2 h a layer, and the larger of logits and one recomputed layer with its gradients
-    logits        12 V: logits, their fp32 copy and its gradient; 10 V in evaluation, which has no gradient
+    logits        12 V: logits, their fp32 copy and its gradient. Where they are made in tiles, as in every evaluation:
+                  4 h V in all for the gradient of a head that is trained, and the tile: in fp32 4 V for each of 128
+                  tokens; else 32 bytes for each of 1024 tokens and 4096 of the vocabulary
     mask          s (1 + w L) where rows are padded or packed: sdpa makes of the mask of 1 byte one of numbers in
                   every layer. Grouped keys and values are copied once for each of their queries then: 2 w (q - kv).
     eager         6 a s bytes more, in fp32 4 a s: scores and their softmax; one mask of numbers
@@ -21,7 +23,7 @@ from zerotune_trainer.sizing.families import EAGER_ONLY, Coefficients, layer_coe
 from zerotune_trainer.sizing.workload import Workload
 
 _LIGER = Coefficients(8, 6, 4, 4, 4)
-_LOGITS, _LOGITS_OF_EVALUATION = 12, 10
+_LOGITS = 12
 
 
 class Activations(NamedTuple):
@@ -45,13 +47,11 @@ def activations(workload: Workload) -> Activations:
 
 
 def evaluation_bytes(workload: Workload) -> int:
-    """What the forward pass of an evaluation takes, which keeps nothing: one layer at work, or the logits."""
+    """What the forward pass of an evaluation takes, which keeps nothing: one layer at work, or a tile of the logits."""
     if not workload.evaluation_batch:
         return 0
     of_evaluation = workload.model_copy(update={"micro_batch": workload.evaluation_batch})
-    tokens, vocabulary = of_evaluation.tokens, workload.shape.vocab_size
-    logits = 0 if workload.tiled_logits else _LOGITS_OF_EVALUATION * vocabulary * tokens
-    return max(layer_bytes(of_evaluation), logits)
+    return max(layer_bytes(of_evaluation), _tile_bytes(of_evaluation))
 
 
 def layer_bytes(workload: Workload) -> int:
@@ -117,10 +117,14 @@ def _mask_of_one_byte(workload: Workload) -> int:
 
 def _head_bytes(workload: Workload) -> int:
     shape = workload.shape
-    if workload.liger_kernel:
-        # The gradient of the head is made along with the loss, a piece of the tokens at a time.
-        return workload.width * shape.vocab_size * shape.hidden_size
     if workload.tiled_logits:
         # The gradient of the head is summed up in fp32.
-        return 4 * shape.vocab_size * shape.hidden_size
+        return 4 * min(workload.trained, shape.vocab_size * shape.hidden_size) + _tile_bytes(workload)
     return _LOGITS * shape.vocab_size * workload.tokens
+
+
+def _tile_bytes(workload: Workload) -> int:
+    """What is there of the logits at once."""
+    if workload.precision == "fp32":
+        return 4 * workload.shape.vocab_size * min(workload.tokens, 128)
+    return 32 * min(workload.shape.vocab_size, 4096) * min(workload.tokens, 1024)

@@ -60,9 +60,9 @@ class Workload(Settings):
     masked: bool = False
     """Whether attention gets a mask: rows are padded, or documents share a block; never with flash attention."""
     liger_kernel: bool = False
-    """Fused kernels: norms, MLP and loss keep less, and there are never all logits at once."""
+    """Fused kernels: norms and MLP keep less."""
     tiled_logits: bool = False
-    """Whether the loss makes logits a tile at a time, and again in the backward pass: that of preference methods."""
+    """Whether the loss makes logits a tile at a time, as all do but one with label smoothing."""
     adapter_parameters: int = 0
     """Parameters of the adapter that is trained while those of the model are frozen; 0 where there is none."""
     merges: bool = False

@@ -52,6 +52,8 @@ def training_arguments(
         "fp16": precision == "fp16",
         "activation_checkpointing": training.gradient_checkpointing,
         "use_liger_kernel": training.use_liger_kernel,
+        # It would replace the forward pass of the model, which makes the loss in tiles already.
+        "liger_kernel_config": {**(training.arguments.get("liger_kernel_config") or {}), **_NO_LOSS_OF_LIGER},
         "per_device_train_batch_size": micro_batch,
         "gradient_accumulation_steps": training.gradient_accumulation_steps or 1,
         "per_device_eval_batch_size": training.per_device_eval_batch_size or micro_batch,
@@ -70,6 +72,8 @@ def training_arguments(
     with input_errors(ConfigurationError, "training", "see TrainingArguments in the documentation of transformers"):
         return TrainingArguments(**settings)
 
+
+_NO_LOSS_OF_LIGER = {"fused_linear_cross_entropy": False}
 
 _AS_THEY_ARE = (
     "learning_rate",

@@ -1,9 +1,4 @@
-"""Log-probabilities of tokens, for which never all logits of a batch are there at once.
-
-TRL's kernel projects hidden states tile by tile, and makes each tile again in the backward pass. It is called where the
-model's head is, as the forward pass of that module: so DeepSpeed gathers the head's weights for it under ZeRO-3, and
-keeps them until their gradient is there. TRL's own way to call it, `add_fused_lm_head`, gives them back before.
-"""
+"""Log-probabilities of the tokens of a batch, which a model gives without making all of their logits at once."""
 
 from __future__ import annotations
 
@@ -14,15 +9,14 @@ from typing import Any, cast
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from zerotune_trainer import compat
 from zerotune_trainer.causality import TOLERANCES, logits_of
 from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.training.batches import Batch
+from zerotune_trainer.training.head import extend_head, log_probabilities
 
-_VOCABULARY_TILE = 4096
 _CHECKED_TOKENS = 16
 
 
@@ -30,8 +24,7 @@ def add_log_probabilities(model: PreTrainedModel | PeftModel) -> None:
     """Let a model, or the base of one with adapters, give log-probabilities where it is asked to by `targets`."""
     unwrapped: Any = model
     base = unwrapped.get_base_model() if hasattr(model, "get_base_model") else unwrapped
-    head = base.get_output_embeddings()
-    head.forward = functools.partial(_head_forward, head, head.forward, base.config.get_text_config())
+    extend_head(base)
     base.forward = MethodType(functools.partial(_forward, base.forward), base)
 
 
@@ -94,36 +87,4 @@ def _forward(
     """
     if targets is None:
         return original(*args, **kwargs)
-    hidden = model.base_model(*args, use_cache=False, **kwargs).last_hidden_state[:, :-1]
-    counted = targets != IGNORE_INDEX
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    found = head(hidden[counted], targets=targets[counted])
-    return found.new_zeros(targets.shape).masked_scatter(counted, found)
-
-
-def _head_forward(
-    head: Any, original: Any, config: PretrainedConfig, hidden: torch.Tensor, targets: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Logits of hidden states, or the log-probabilities of `targets`, (tokens,), fp32, where they are (tokens, h)."""
-    # Here, since jobs of other methods need nothing of TRL.
-    from trl.kernels import ChunkedLogProbFunction
-
-    if targets is None:
-        logits: torch.Tensor = original(hidden)
-        return logits
-    compat.use_small_logit_tiles()
-    softcap, scale = getattr(config, "final_logit_softcapping", None), _logit_scale(config)
-    options = (1.0, _VOCABULARY_TILE, softcap, scale, ())
-    found: torch.Tensor = ChunkedLogProbFunction.apply(hidden, head.weight, head.bias, targets, *options)[0]
-    return found
-
-
-def _logit_scale(config: PretrainedConfig) -> float:
-    """What a model multiplies its logits by, by its name in the families that do so."""
-    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
-        if getattr(config, name, None) is not None:
-            return float(getattr(config, name))
-    scaling = getattr(config, "logits_scaling", None)
-    if scaling is None:
-        return 1.0
-    return float(scaling if config.model_type == "hyperclovax" else 1 / scaling)
+    return log_probabilities(model, targets, *args, **kwargs)
