@@ -105,7 +105,7 @@ def test_the_reference_is_computed_once(make_preference_job: Any, tmp_path: Path
     assert ended.exit_codes == [0, 0], ended.failures
     assert COMPUTED in ended.log
 
-    other = make_preference_job("dpo", stage=0, ranks=1, beta=0.5, lossType="ipo")
+    other = make_preference_job("dpo", stage=0, ranks=1, beta=0.5, lossType=["ipo"])
     other.config["launch"]["cacheDir"] = str(tmp_path / "cache")
     ended = other.run()
     assert ended.exit_codes == [0], ended.failures

@@ -114,19 +114,36 @@ def assert_equal(mine: tuple[float, torch.Tensor], other: tuple[float, torch.Ten
     torch.testing.assert_close(mine[1], other[1], rtol=1e-3, atol=1e-5 * float(other[1].abs().max()) + 1e-7)
 
 
-@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down"])
-def test_dpo_has_the_losses_of_trl(loss_type: str, ours: Any, models: Any, model_folder: Path, tmp_path: Path) -> None:
-    smoothing = 0.1 if loss_type == "robust" else 0.0
+@pytest.mark.parametrize(
+    ("loss_type", "weights"),
+    [
+        *(([name], None) for name in ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down")),
+        (["sigmoid", "ipo"], [0.8, 0.2]),
+        (["hinge", "apo_zero"], None),
+    ],
+    ids=str,
+)
+def test_dpo_has_the_losses_of_trl(
+    loss_type: list[str],
+    weights: list[float] | None,
+    ours: Any,
+    models: Any,
+    model_folder: Path,
+    tmp_path: Path,
+) -> None:
+    smoothing = 0.1 if loss_type == ["robust"] else 0.0
     trained, reference = copy.deepcopy(models)
     trainer = DPOTrainer(
         model=trained,
         ref_model=reference,
-        args=DPOConfig(str(tmp_path / "trl"), loss_type=[loss_type], label_smoothing=smoothing, **OPTIONS),
+        args=DPOConfig(
+            str(tmp_path / "trl"), loss_type=loss_type, loss_weights=weights, label_smoothing=smoothing, **OPTIONS
+        ),
         train_dataset=Dataset.from_list(PAIRS),
         processing_class=AutoTokenizer.from_pretrained(model_folder),
     )
     other = theirs(trainer)
-    assert_equal(ours("dpo", PAIRS, lossType=loss_type, labelSmoothing=smoothing), other)
+    assert_equal(ours("dpo", PAIRS, lossType=loss_type, lossWeights=weights, labelSmoothing=smoothing), other)
 
 
 def test_orpo_has_the_loss_of_trl(ours: Any, models: Any, model_folder: Path, tmp_path: Path) -> None:

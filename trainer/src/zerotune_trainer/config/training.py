@@ -79,13 +79,26 @@ class Training(Settings):
     not have is rejected, and so is one that has a field of its own here."""
 
 
+LossType = Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down"]
+
+
 class Preference(Settings):
     """Options of the methods dpo, orpo and kto, named and defaulted as in TRL."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.lossWeights) || size(self.lossWeights) == size(self.lossType)",
+            "lossWeights has one weight for each loss of lossType: give as many, or leave it out to weigh each 1",
+            "lossWeights",
+        ),
+    )
+
     beta: Number = Field(default=0.1, gt=0)
     """How strongly the model is held to the reference (dpo, kto), or weight of the odds ratio (orpo)."""
-    loss_type: Literal["sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down"] = "sigmoid"
-    """Loss of method dpo."""
+    loss_type: list[LossType] = Field(default=["sigmoid"], min_length=1, max_length=6)
+    """Losses of method dpo, which are summed up."""
+    loss_weights: list[Annotated[Number, Field(gt=0)]] | None = Field(default=None, min_length=1, max_length=6)
+    """Weight of each loss of `lossType`. Default: 1."""
     label_smoothing: Number = Field(default=0.0, ge=0, le=0.5)
     """Share of labels taken to be wrong (dpo)."""
     max_prompt_length: int | None = Field(default=None, ge=1)

@@ -34,11 +34,13 @@ class PreferenceColumns:
 
         Raises:
             InputMissingError: a column is not there.
-            DataError: a column is empty, the cells are of different kinds, or the completions share no prompt.
+            DataError: a column is empty, the cells are of different kinds, the completions are the same, or they share
+                no prompt.
         """
         cells = [cell_of(record, name) for name in self.completions]
         prompt = record.values.get(self.prompt)
         self._check_kinds(record, cells)
+        self._check_different(record, cells)
         if self.layout == "judged" or (prompt is not None and isinstance(prompt, list) == isinstance(cells[0], list)):
             return self._checked(record, prompt, cells)
         shared = _shared(cells)
@@ -68,6 +70,13 @@ class PreferenceColumns:
             raise DataError(
                 f"{record.location}: {' and '.join(map(repr, self.completions))} hold {found}",
                 "write text, or a list of messages, in both",
+            )
+
+    def _check_different(self, record: Record, cells: list[Any]) -> None:
+        if self.layout == "pair" and cells[0] == cells[1]:
+            raise DataError(
+                f"{record.location}: {' and '.join(map(repr, self.completions))} are the same: neither is better",
+                "remove the record, or write two completions",
             )
 
     def _checked(self, record: Record, prompt: Any, cells: list[Any]) -> Record:

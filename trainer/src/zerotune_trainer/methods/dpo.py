@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from zerotune_trainer.config.training import Preference
+from zerotune_trainer.config.training import LossType, Preference
 from zerotune_trainer.methods.preference import PairObjective, PreferenceMethod, first_and_second, reward_figures
 from zerotune_trainer.training.batches import Batch
 from zerotune_trainer.training.log_probabilities import completion_lengths
@@ -48,14 +48,22 @@ class DpoObjective(PairObjective):
 
 
 def pair_losses(ratios: LogRatios, preference: Preference) -> torch.Tensor:
-    """Losses of pairs, (pairs,), as TRL's DPOTrainer computes them; it offers no function for that.
+    """Losses of pairs, (pairs,), as TRL's DPOTrainer computes them; it offers no function for that."""
+    names = preference.loss_type
+    weights = preference.loss_weights or [1.0] * len(names)
+    losses = [_losses_of(name, ratios, preference) * float(weight) for name, weight in zip(names, weights, strict=True)]
+    return torch.stack(losses).sum(dim=0)
+
+
+def _losses_of(name: LossType, ratios: LogRatios, preference: Preference) -> torch.Tensor:
+    """One of the losses of pairs, (pairs,).
 
     sigmoid: Rafailov et al., arXiv 2305.18290. hinge: SLiC, 2305.10425. ipo: 2310.12036, by the token as its authors
     have it. robust: 2403.00409. apo_zero, apo_down: 2408.06266.
     """
     beta, smoothing = float(preference.beta), float(preference.label_smoothing)
     delta = ratios.chosen - ratios.rejected
-    match preference.loss_type:
+    match name:
         case "sigmoid":
             return -logsigmoid(beta * delta)
         case "hinge":
