@@ -9,9 +9,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.trainer.training.test_packing_check import tiny
-from zerotune_devtools.benchmarks.loss_memory import log_probabilities, make_head, peak_bytes, plain, tiled
+from zerotune_devtools.benchmarks.loss_memory import log_probabilities, make_head, peak_bytes, peak_of, plain, tiled
+from zerotune_trainer.config.training import Preference
+from zerotune_trainer.methods.dpo import DpoObjective
 from zerotune_trainer.training.log_probabilities import add_log_probabilities, token_log_probabilities
 from zerotune_trainer.training.tiled_loss import TiledLoss, add_tiled_loss, check_tiled_loss
 
@@ -19,6 +22,13 @@ pytestmark = pytest.mark.slow
 
 FAMILIES = ["llama", "gpt2", "gemma2", "cohere", "granite", "phi", "mixtral", "falcon_h1"]
 QWEN = 151_936
+SHAPE: dict[str, Any] = {
+    "vocab_size": 32_000,
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+}
 ADAPTERS: dict[str, dict[str, Any]] = {
     "other modules": {"target_modules": ["q_proj"]},
     "head": {"target_modules": ["q_proj", "lm_head"]},
@@ -140,3 +150,17 @@ def test_memory_is_at_most_an_eighth_of_that_of_all_logits(loss: Any) -> None:
     all_logits = peak_bytes(plain, make_head(32, 8, QWEN)) * 1024 / 32
     assert all_logits > 3 * 4 * QWEN * 1024
     assert peak_bytes(loss, make_head(1024, 8, QWEN)) <= all_logits / 8
+
+
+def test_dpo_takes_the_memory_of_sft_on_the_same_tokens() -> None:
+    ids = torch.randint(1, 32_000, (4, 256), generator=torch.Generator().manual_seed(0))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    pairs = batch | {"reference": torch.zeros(2, 2), "weights": torch.ones(2)}
+    sft, dpo = (LlamaForCausalLM(LlamaConfig(**SHAPE)) for _ in range(2))
+    add_tiled_loss(sft)
+    add_log_probabilities(dpo)
+    objective = DpoObjective(Preference())
+    of_sft = peak_of(lambda: sft(**batch).loss)
+    of_dpo = peak_of(lambda: objective.measure(dpo, pairs).sums.sum())
+    print(f"peak of sft {of_sft / 2**20:.1f} MiB, of dpo {of_dpo / of_sft:.3f} of that")
+    assert of_dpo <= 1.05 * of_sft

@@ -63,8 +63,13 @@ def peak_bytes(loss: Callable[[Head], torch.Tensor], head: Head) -> int:
     """The most bytes that a forward and a backward pass hold beyond what there was, the gradients among them."""
     for parameter in (*head.model.parameters(), head.hidden):
         parameter.grad = None
+    return peak_of(lambda: loss(head))
+
+
+def peak_of(loss: Callable[[], torch.Tensor]) -> int:
+    """The most bytes that making a loss and its gradients holds beyond what there was."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        torch.autograd.backward(loss(head))
+        torch.autograd.backward(loss())
     recorded: Any = profiled.profiler.kineto_results
     changes = sorted((event.start_ns(), event.nbytes()) for event in recorded.events() if event.name() == "[memory]")
     peak: int = max(accumulate(change for _, change in changes))
