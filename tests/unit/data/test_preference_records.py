@@ -112,14 +112,14 @@ NO_GOOD: list[tuple[str, dict[str, Any], type[ZerotuneError], str]] = [
     ("dpo", TEXT | {"rejected": ""}, DataError, "column 'rejected' is empty"),
     ("dpo", TEXT | {"chosen": None}, DataError, "column 'chosen' is null"),
     ("dpo", CHAT | {"chosen": []}, DataError, "chosen"),
-    ("dpo", {"prompt": "p", "chosen": "c"}, InputMissingError, "chosen and rejected are looked for"),
+    ("dpo", {"prompt": "p", "chosen": "c"}, InputMissingError, "reads the columns chosen and rejected"),
     ("dpo", TEXT | {"rejected": [BAD]}, DataError, "'chosen' and 'rejected' hold str and list"),
     ("dpo", {"chosen": "a b", "rejected": "c d"}, DataError, "have no prompt in common"),
     ("kto", JUDGED | {"label": "yes"}, DataError, "'yes', which is neither true nor false"),
     ("kto", JUDGED | {"label": 2}, DataError, "2, which is neither true nor false"),
     ("kto", JUDGED | {"label": None}, DataError, "column 'label' is null"),
     ("kto", {"prompt": "p", "completion": " c"}, InputMissingError, "prompt, completion and label"),
-    ("orpo", JUDGED, InputMissingError, "chosen and rejected are looked for"),
+    ("orpo", JUDGED, InputMissingError, "reads the columns chosen and rejected"),
 ]
 
 
