@@ -27,12 +27,15 @@ from zerotune_trainer.progress import Reporter
 class StubEngine:
     """An engine without a model: what it generates for a prompt are `tag` and the prompt's own tokens, backwards."""
 
-    ranks_per_replica: ClassVar[int] = 1
     context_length = None
     seconds_per_batch: ClassVar[float] = 0.0
     tag: ClassVar[list[int]] = []
     batches: ClassVar[list[list[int]]] = []
     """The records of every batch that was begun."""
+
+    @classmethod
+    def ranks_per_replica(cls, world_size: int) -> int:
+        return 1
 
     @classmethod
     def load(cls, config: InferConfig, replica: Replica) -> Self:

@@ -225,4 +225,4 @@ def test_output_that_cannot_be_written(tmp_path: Path, question: dict[str, Any],
 
 
 def test_engine_that_is_not_there_yet(question: dict[str, Any], rejected: Any) -> None:
-    assert "engine zero is not there yet" in rejected(64, data=question, engine="zero")
+    assert "engine deepspeed is not there yet" in rejected(64, data=question, engine="deepspeed")

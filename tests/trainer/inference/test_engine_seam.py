@@ -7,7 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import pytest
 from torch.distributed import HashStore
@@ -62,10 +62,12 @@ def test_ranks_of_a_replica_generate_the_same_requests_and_one_writes(
     together = {leader: threading.Barrier(2, timeout=60) for leader in (0, 2)}
 
     class PairEngine(stub_engine):  # type: ignore[misc]
-        ranks_per_replica: ClassVar[int] = 2
-
         def __init__(self, replica: Replica) -> None:
             self.replica = replica
+
+        @classmethod
+        def ranks_per_replica(cls, world_size: int) -> int:
+            return 2
 
         @classmethod
         def load(cls, config: InferConfig, replica: Replica) -> PairEngine:

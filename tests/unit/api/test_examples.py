@@ -13,16 +13,16 @@ LATER = "is not supported by this version of zerotune:"
 
 REJECTED = {
     "infer-deepspeed.yaml": [
-        f"spec.engine is 'deepspeed': engine deepspeed {LATER} use transformers or auto",
+        f"spec.engine is 'deepspeed': engine deepspeed {LATER} use transformers, zero or auto",
         f"spec.parallelism.tensor is 4: parallelism.tensor above 1 {LATER} leave it out, or set it to 1",
     ],
-    "infer-zero.yaml": [f"spec.engine is 'zero': engine zero {LATER} use transformers or auto"],
 }
 ACCEPTED = {
     "cpt.yaml": "weaknesses",
     "sft.yaml": "log-analyst",
     "lora.yaml": "alert-adapter",
     "infer-transformers.yaml": "alert-triage",
+    "infer-zero.yaml": "firewall-logs",
     "sagemaker.yaml": "log-analyst-spot",
     "distill.yaml": "alert-student",
     "dpo.yaml": "cve-preferences",

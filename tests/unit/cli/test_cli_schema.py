@@ -37,16 +37,16 @@ def test_one_bad_file_hides_no_other(
 ) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text((EXAMPLES / "cpt.yaml").read_text().replace("learningRate:", "learningRat:"))
-    assert _zerotune(monkeypatch, "validate", bad, EXAMPLES / "infer-zero.yaml", EXAMPLES / "sft.yaml") == 64
+    assert _zerotune(monkeypatch, "validate", bad, EXAMPLES / "infer-deepspeed.yaml", EXAMPLES / "sft.yaml") == 64
     out, err = capsys.readouterr()
     assert out == f"{EXAMPLES / 'sft.yaml'}: ok, FineTuneJob log-analyst on kubernetes\n"
-    first, second = err.splitlines()
+    first, second, _ = err.splitlines()
     assert re.fullmatch(
         rf"error: {re.escape(str(bad))}:\d+: spec.training.learningRat is not a field of spec.training: "
         r"did you mean learningRate\?",
         first,
     )
-    assert "spec.engine is 'zero': engine zero is not supported by this version of zerotune: use transformers" in second
+    assert "spec.engine is 'deepspeed': engine deepspeed is not supported by this version of zerotune" in second
 
 
 def test_validate_a_missing_file(

@@ -116,9 +116,9 @@ def test_inference_shares_the_batch_and_rejects_weights_that_do_not_fit(plan_inf
     assert plan.generation.weights == 2 * 8_030_261_248
     assert plan.generation.kv_cache == 2 * 2 * 32 * 1024 * 4 * (128 + 256)
     with pytest.raises(ConfigurationError) as caught:
-        plan_inference(on="llama-3.1-70b", topology=gpus)
+        plan_inference(on="llama-3.1-70b", engine="transformers", topology=gpus)
     assert caught.value.message == (
-        "the weights take 131.4 GiB in bf16 (1 x 131.4 GiB), usable are 20.2 GiB of 22.5 GiB"
+        "the weights take 131.4 GiB in bf16 with engine transformers, usable are 20.2 GiB of 22.5 GiB"
     )
 
 

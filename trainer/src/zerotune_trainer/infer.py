@@ -94,7 +94,8 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
 
     context.report.phase("model")
     engine_type = engine_class(config)
-    replica = replica_of(context.rank, context.local_rank, engine_type.ranks_per_replica, context.world_size)
+    ranks_per_replica = engine_type.ranks_per_replica(context.world_size)
+    replica = replica_of(context.rank, context.local_rank, ranks_per_replica, context.world_size)
     source = Source(files, [file.records for file in plan.files])
     process = load_processing(config.data.processing)
     engine = engine_type.load(config, replica)

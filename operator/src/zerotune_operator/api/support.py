@@ -79,6 +79,7 @@ _CREDENTIALS = {
     "FineTuneJob": ("model", "data", "output", "checkpoint"),
     "InferenceJob": ("model", "data", "output"),
 }
+_NO_NVME = _not_yet("zero.offloadParam: nvme", "use cpu or auto", "zero.offloadParam", values=("nvme",))
 _KIND_ONLY = {
     "FineTuneJob": (
         _not_yet(
@@ -87,14 +88,12 @@ _KIND_ONLY = {
             "preference.referenceModel",
         ),
         _not_yet("adapter.type: qlora", "use lora, which keeps the base as it is", "adapter.type", values=("qlora",)),
-        *(
-            _not_yet(f"zero.{name}: nvme", "use cpu or auto", f"zero.{name}", values=("nvme",))
-            for name in ("offloadOptimizer", "offloadParam")
-        ),
+        _not_yet("zero.offloadOptimizer: nvme", "use cpu or auto", "zero.offloadOptimizer", values=("nvme",)),
+        _NO_NVME,
     ),
-    "InferenceJob": tuple(
-        _not_yet(f"engine {name}", "use transformers or auto", "engine", values=(name,))
-        for name in ("deepspeed", "zero")
+    "InferenceJob": (
+        _not_yet("engine deepspeed", "use transformers, zero or auto", "engine", values=("deepspeed",)),
+        _NO_NVME,
     ),
 }
 _BOTH_KINDS = (

@@ -88,7 +88,8 @@ def _lines(plan: Plan) -> list[tuple[str, str]]:
     ]
     if plan.generation:
         needs = plan.generation
-        cache = f"weights {gib(needs.weights)}, keys and values up to {gib(needs.kv_cache)}"
+        gathered = f", gathered {gib(needs.gathered)}" if needs.gathered else ""
+        cache = f"weights {gib(needs.weights)}{gathered}, keys and values up to {gib(needs.kv_cache)}"
         lines.append(("needs", f"{gib(needs.device_bytes)} a rank ({cache}), {gib(needs.node_bytes)} a node's host"))
     return lines
 

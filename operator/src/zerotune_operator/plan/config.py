@@ -7,6 +7,7 @@ from typing import TypeVar
 from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec, Job
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.plan.batch import Batch
+from zerotune_operator.plan.engine import PlannedEngine
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
@@ -61,6 +62,7 @@ def infer_config(
     shape: ModelShape,
     precision: Precision,
     batch: Batch,
+    engine: PlannedEngine,
     topology: PlannedTopology,
     layout: RuntimeLayout,
     identity: JobIdentity,
@@ -75,7 +77,8 @@ def infer_config(
         model_shape=_certain(shape, spec.model),
         model_source=layout.model_source,
         base_uri=layout.resolve(shape.base_uri) if shape.base_uri else None,
-        engine="transformers" if spec.engine == "auto" else spec.engine,
+        engine=engine.name,
+        offload_param=engine.offload_param,
         precision=precision,
         data=data,
         generation=spec.generation,

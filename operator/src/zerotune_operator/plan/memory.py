@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec
+from zerotune_operator.api.jobs import FineTuneJobSpec
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.engine_settings import engine_settings
 from zerotune_operator.plan.topology import PlannedTopology
@@ -14,15 +14,11 @@ from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import adapter_parameters
 from zerotune_trainer.sizing.candidates import COMFORTABLE, choose_candidate, drawback
-from zerotune_trainer.sizing.generation import GenerationMemory, generation_memory
 from zerotune_trainer.sizing.memory import Verdict, ZeroCandidate
 from zerotune_trainer.sizing.shape import ModelShape
-from zerotune_trainer.sizing.workload import GIB, Precision, Workload, gib
+from zerotune_trainer.sizing.workload import GIB, Precision, Workload
 
 _MOST_NODES_SUGGESTED = 128
-
-_USABLE = 0.9
-"""Share of a memory that inference is planned with: its weights are exact, its cache is known."""
 
 
 def training_workload(
@@ -134,48 +130,3 @@ def _changes(workload: Workload) -> Iterator[tuple[str, Workload]]:
     while (nodes := nodes * 2) <= _MOST_NODES_SUGGESTED:
         ranks = nodes * workload.ranks_per_node
         yield " and ".join([f"topology.nodes: {nodes}", *changes]), workload.model_copy(update={"data_parallel": ranks})
-
-
-def inference_memory(
-    spec: InferenceJobSpec, shape: ModelShape, precision: Precision, batch: Batch, topology: PlannedTopology
-) -> tuple[GenerationMemory, list[str]]:
-    """Memory of a rank of an InferenceJob, and what to say about it.
-
-    Raises:
-        ConfigurationError: the weights alone do not fit.
-    """
-    options = spec.generation
-    sequences = batch.micro * max(options.num_beams, options.num_return_sequences)
-    longest = (spec.data.max_length + options.max_new_tokens) if spec.data.max_length else shape.context or 0
-    on_cpu = topology.accelerator == "cpu"
-    needed = generation_memory(shape, precision, sequences, longest, topology.ranks_per_node, on_cpu=on_cpu)
-    there = topology.node_bytes if on_cpu else topology.device_bytes
-    copies = topology.ranks_per_node if on_cpu else 1
-    if there is None:
-        return needed, []
-    if needed.weights * copies > _USABLE * there:
-        raise ConfigurationError(
-            f"the weights take {gib(needed.weights * copies)} in {precision} ({copies} x {gib(needed.weights)}), "
-            f"usable are {gib(_USABLE * there)} of {gib(there)}",
-            _weights_remedy(needed, precision, copies, there, on_cpu=on_cpu),
-        )
-    if needed.device_bytes * copies > _USABLE * there:
-        takes = f"{gib(needed.device_bytes * copies)} of {gib(there)}"
-        note = f"{sequences} sequences of {longest} tokens at once need {takes}"
-        return needed, [f"{note}: lower perDeviceBatchSize or data.maxLength if records are that long"]
-    return needed, []
-
-
-def _weights_remedy(needed: GenerationMemory, precision: Precision, copies: int, there: int, *, on_cpu: bool) -> str:
-    """What to change where the weights of an InferenceJob do not fit."""
-    remedies = []
-    if on_cpu:
-        remedies.append(f"raise topology.memory to {math.ceil(needed.device_bytes * copies / _USABLE / GIB)}Gi")
-        fewer = int(_USABLE * there // needed.weights)
-        if 0 < fewer < copies:
-            remedies.append(f"lower topology.processesPerNode to {fewer}")
-    else:
-        remedies.append("use larger GPUs")
-    if precision == "fp32" and needed.weights // 2 * copies <= _USABLE * there:
-        remedies.append("set precision: bf16")
-    return ", or ".join([*remedies, "use a smaller model"])

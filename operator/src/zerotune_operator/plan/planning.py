@@ -6,9 +6,10 @@ from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJo
 from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, resolve_training, train_config
 from zerotune_operator.plan.deepspeed import deepspeed_settings
+from zerotune_operator.plan.engine import plan_engine
 from zerotune_operator.plan.folders import check_folders
 from zerotune_operator.plan.layout import RuntimeLayout
-from zerotune_operator.plan.memory import inference_memory, rejection, training_workload
+from zerotune_operator.plan.memory import rejection, training_workload
 from zerotune_operator.plan.overrides import SCHEDULES, check_precision, merge_deepspeed
 from zerotune_operator.plan.plan import DoesNotFitError, Plan
 from zerotune_operator.plan.precision import resolve_precision
@@ -117,17 +118,17 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout,
     topology = plan_topology(spec.topology, spec.parallelism, layout)
     batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.data_parallel)
     precision = resolve_precision(spec.precision, topology.accelerator)
-    generation, notes = inference_memory(spec, shape, precision, batch, topology)
+    engine = plan_engine(spec, shape, precision, batch, topology)
     return Plan(
-        config=infer_config(spec, shape, precision, batch, topology, layout, identity),
+        config=infer_config(spec, shape, precision, batch, engine, topology, layout, identity),
         hostfile=plan_hostfile(topology, layout),
         backend=layout.backend,
         topology=topology,
         batch=batch,
         precision=precision,
         shape=shape,
-        generation=generation,
-        notes=(*_notes_on_model(shape, spec.data.max_length), *notes),
+        generation=engine.memory,
+        notes=(*_notes_on_model(shape, spec.data.max_length), *engine.notes),
     )
 
 

@@ -131,6 +131,8 @@ class InferConfig(_Config):
     data: InferenceData
     generation: Generation
     output_format: InferenceOutputFormat
+    offload_param: Literal["none", "cpu"] = "none"
+    """Where engine `zero` holds the parameters: on the devices, or in host memory."""
     per_device_batch_size: int = Field(default=8, ge=1)
     """Records a rank generates for at once."""
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.engines.transformers import TransformersEngine
+from zerotune_trainer.engines.zero import ZeroEngine
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.inference.engine import Engine
 
-ENGINES: dict[str, type[Engine]] = {"auto": TransformersEngine, "transformers": TransformersEngine}
+ENGINES: dict[str, type[Engine]] = {
+    "auto": TransformersEngine,
+    "transformers": TransformersEngine,
+    "zero": ZeroEngine,
+}
 """The engines that there are, by their names in the spec."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from transformers import (
@@ -36,8 +36,6 @@ class TransformersEngine:
     tokens are kept.
     """
 
-    ranks_per_replica: ClassVar[int] = 1
-
     def __init__(
         self,
         model: PreTrainedModel,
@@ -50,6 +48,7 @@ class TransformersEngine:
         is_shared = generation.do_sample and generation.num_beams > 1
         self.batch_size = 1 if is_shared else batch_size
         self.model: Any = model
+        self.device = model.device
         model.eval()  # type: ignore[no-untyped-call]
         self.generation = generation
         self.ends = _end_tokens(model, generation)
@@ -71,6 +70,11 @@ class TransformersEngine:
         tokenizer = load_tokenizer(config.model, folders.tokenizer)
         return cls(loaded, tokenizer, config.generation, config.per_device_batch_size)
 
+    @classmethod
+    def ranks_per_replica(cls, world_size: int) -> int:  # noqa: ARG003
+        """See Engine."""
+        return 1
+
     @property
     def context_length(self) -> int | None:
         """See Engine."""
@@ -79,14 +83,12 @@ class TransformersEngine:
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
         """See Engine. Prompts of like length share a batch, so that little is padding; the longest, which need the most
         memory, come first."""
-        ordered = sorted(requests, key=lambda request: (-len(request.ids), request.record))
+        ordered = longest_first(requests)
         for start in range(0, len(ordered), self.batch_size):
             batch = ordered[start : start + self.batch_size]
             began = time.monotonic()
             generated = self.generate(batch, on_token)
-            figures = _figures(batch, generated, time.monotonic() - began)
-            for request, sequences in zip(batch, generated, strict=True):
-                yield Completion(request.record, sequences, figures if request is batch[-1] else None)
+            yield from completions(batch, generated, time.monotonic() - began)
 
     def close(self) -> None:
         """See Engine."""
@@ -98,13 +100,14 @@ class TransformersEngine:
         count = self.generation.num_return_sequences
         rows = prompts if self.generation.num_beams > 1 else [prompt for prompt in prompts for _ in range(count)]
         ids, mask = left_padded([prompt.ids for prompt in rows], self.pad)
-        device = self.model.device
         output = self.model.generate(
-            inputs=ids.to(device),
-            attention_mask=mask.to(device),
+            inputs=ids.to(self.device),
+            attention_mask=mask.to(self.device),
             generation_config=self._settings(),
             stopping_criteria=StoppingCriteriaList([*self.stop_strings, _TokenCallback(on_token)]),
-            **self._decoding([prompt.record for prompt in prompts], device),
+            # Where ranks share a model, the engine keeps them together.
+            synced_gpus=False,
+            **self._decoding([prompt.record for prompt in prompts]),
         )
         generated = [self._trimmed(row) for row in output[:, ids.shape[1] :].tolist()]
         return [generated[start : start + count] for start in range(0, len(generated), count)]
@@ -124,7 +127,7 @@ class TransformersEngine:
             **_beam_options(options),
         )
 
-    def _decoding(self, records: list[int], device: torch.device) -> dict[str, Any]:
+    def _decoding(self, records: list[int]) -> dict[str, Any]:
         """What `generate` is given besides: nothing for greedy and beam search."""
         options = self.generation
         if options.num_beam_groups > 1:
@@ -142,7 +145,7 @@ class TransformersEngine:
         if options.do_sample and options.num_beams > 1:
             torch.manual_seed(seed_of(options.seed, records[0]))
         elif options.do_sample:
-            return {"logits_processor": sampler(options, records, device)}
+            return {"logits_processor": sampler(options, records, self.device)}
         return {}
 
     def _trimmed(self, row: list[int]) -> list[int]:
@@ -169,13 +172,27 @@ class _TokenCallback(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
 
 
-def _figures(batch: Sequence[Request], generated: list[list[list[int]]], seconds: float) -> BatchFigures:
-    return BatchFigures(
+def longest_first(requests: Sequence[Request]) -> list[Request]:
+    """Requests by falling length of their prompts."""
+    return sorted(requests, key=lambda request: (-len(request.ids), request.record))
+
+
+def completions(batch: Sequence[Request], generated: Sequence[list[list[int]]], seconds: float) -> Iterator[Completion]:
+    """What was generated for the requests of a batch, with its figures on the last.
+
+    Args:
+        batch: The requests.
+        generated: The sequences of each.
+        seconds: What the batch took.
+    """
+    figures = BatchFigures(
         records=len(batch),
         prompt_tokens=sum(len(request.ids) for request in batch),
         new_tokens=sum(len(ids) for sequences in generated for ids in sequences),
         seconds=seconds,
     )
+    for request, sequences in zip(batch, generated, strict=True):
+        yield Completion(request.record, sequences, figures if request is batch[-1] else None)
 
 
 def left_padded(rows: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

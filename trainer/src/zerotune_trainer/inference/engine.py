@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Protocol, Self
 
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.base import Settings
@@ -76,8 +76,9 @@ class Replica:
 class Engine(Protocol):
     """A loaded model that generates."""
 
-    ranks_per_replica: ClassVar[int]
-    """Ranks that hold one copy of the model together."""
+    @classmethod
+    def ranks_per_replica(cls, world_size: int) -> int:
+        """Ranks that hold one copy of the model together, of `world_size` in all."""
 
     @property
     def context_length(self) -> int | None:

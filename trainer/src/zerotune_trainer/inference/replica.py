@@ -50,7 +50,7 @@ class ReplicaChannel:
         """What the leader sends next.
 
         Args:
-            wait: Waits so many seconds, or raises to stop.
+            wait: Waits so many seconds.
         """
         key = str(self._next)
         while not self._store.check([key]):

@@ -65,9 +65,11 @@ def _run_round(generator: ShardGenerator, work: Work, ranks: Ranks, number: int)
     channel = ReplicaChannel(ranks.replica, ranks.store, number)
     if ranks.replica.is_leader:
         shards = _dealt(work, ranks) if number else _drawn(work, tracker)
-        for shard in shards:
-            generator.make(shard, tracker, channel)
-        channel.send(None)
+        try:
+            for shard in shards:
+                generator.make(shard, tracker, channel)
+        finally:
+            channel.send(None)  # The others wait for nobody who has stopped.
     else:
         _follow(generator, tracker, channel)
     tracker.wait_for_all()

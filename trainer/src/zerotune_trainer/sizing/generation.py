@@ -1,43 +1,85 @@
-"""What generating with a copy of the model takes. Torch-free and pure."""
+"""What generating takes: with a copy of the model on every rank, or with one that all hold. Torch-free and pure."""
 
 from __future__ import annotations
+
+from typing import Literal, NamedTuple
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.sizing.memory import RUNTIME
 from zerotune_trainer.sizing.shape import ModelShape
-from zerotune_trainer.sizing.workload import Precision, bytes_per_number
+from zerotune_trainer.sizing.workload import Precision, bytes_per_number, default_settings
+
+OffloadParam = Literal["none", "cpu"]
 
 
 class GenerationMemory(Settings):
-    """What a rank takes that generates with a copy of the model of its own."""
+    """What a rank takes that generates."""
 
     model_config = Settings.model_config | {"frozen": True}
 
     weights: int
-    """Bytes, as are the others."""
+    """Bytes of the weights that the rank keeps, as are the others: all, or its part of them."""
+    gathered: int = 0
+    """Weights that are there while they are needed, where ranks keep parts of them."""
     kv_cache: int
     """Keys and values of a batch of the longest prompts with the longest answers."""
     device_bytes: int
     node_bytes: int
 
 
-def generation_memory(
-    shape: ModelShape, precision: Precision, sequences: int, length: int, ranks_per_node: int, *, on_cpu: bool
-) -> GenerationMemory:
-    """Memory of inference: weights, and 2 x layers x kv width numbers a token.
+class Generating(NamedTuple):
+    """What is generated, and on what."""
 
-    Args:
-        shape: The model.
-        precision: Number format of weights and cache.
-        sequences: Sequences a rank generates at once, beams counted.
-        length: Tokens of the longest of them, prompt and answer.
-        ranks_per_node: Copies on a node.
-        on_cpu: Whether a rank's device is the node itself.
-    """
-    width = bytes_per_number(precision)
-    weights = width * shape.parameters
-    kv_cache = 2 * width * shape.layers * shape.kv_size * sequences * length
-    device = weights + kv_cache + RUNTIME
+    shape: ModelShape
+    precision: Precision
+    """Number format of weights and cache."""
+    sequences: int
+    """Sequences a rank generates at once, beams counted."""
+    length: int
+    """Tokens of the longest of them, prompt and answer."""
+    ranks: int
+    ranks_per_node: int
+    on_cpu: bool
+    """Whether a rank's device is the node itself."""
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all weights."""
+        return bytes_per_number(self.precision) * self.shape.parameters
+
+    @property
+    def kv_cache(self) -> int:
+        """Bytes of keys and values: 2 x layers x kv width numbers a token."""
+        shape = self.shape
+        width = bytes_per_number(self.precision)
+        return 2 * width * shape.layers * shape.kv_size * self.sequences * self.length
+
+
+def memory_of_copies(what: Generating) -> GenerationMemory:
+    """Memory of engine `transformers`: every rank has all weights."""
+    device = what.weights + what.kv_cache + RUNTIME
     # Weights pass through the host on their way to a GPU.
-    host = device if on_cpu else weights + RUNTIME
-    return GenerationMemory(weights=weights, kv_cache=kv_cache, device_bytes=device, node_bytes=host * ranks_per_node)
+    host = device if what.on_cpu else what.weights + RUNTIME
+    return GenerationMemory(
+        weights=what.weights, kv_cache=what.kv_cache, device_bytes=device, node_bytes=host * what.ranks_per_node
+    )
+
+
+def memory_of_parts(what: Generating, offload_param: OffloadParam) -> GenerationMemory:
+    """Memory of engine `zero`: the weights are partitioned over all ranks, and gathered a few layers at a time."""
+    part = -(-what.weights // what.ranks)
+    settings = default_settings(what.shape, on_cpu=what.on_cpu)
+    at_once = settings.max_live_parameters + settings.prefetch_bucket_size
+    offloads = offload_param == "cpu" and not what.on_cpu
+    # A rank that has all parameters on its device gathers nothing.
+    gathers = what.ranks > 1 or offloads
+    gathered = bytes_per_number(what.precision) * min(what.shape.parameters, at_once) if gathers else 0
+    device = (0 if offloads else part) + gathered + what.kv_cache + RUNTIME
+    host = device if what.on_cpu else RUNTIME + (part if offloads else 0)
+    return GenerationMemory(
+        weights=part,
+        gathered=gathered,
+        kv_cache=what.kv_cache,
+        device_bytes=device,
+        node_bytes=host * what.ranks_per_node,
+    )

@@ -1,0 +1,146 @@
+"""Which engine generates for an InferenceJob, by the memory that each takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from zerotune_operator.api.jobs import InferenceJobSpec
+from zerotune_operator.plan.batch import Batch
+from zerotune_operator.plan.topology import PlannedTopology
+from zerotune_trainer.config.generation import Engine
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.sizing.generation import (
+    Generating,
+    GenerationMemory,
+    OffloadParam,
+    memory_of_copies,
+    memory_of_parts,
+)
+from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.workload import GIB, Precision, gib
+
+_USABLE = 0.9
+"""Share of a memory that inference is planned with: its weights are exact, its cache is known."""
+
+
+@dataclass(frozen=True)
+class PlannedEngine:
+    """An engine, and what it takes."""
+
+    name: Engine
+    memory: GenerationMemory
+    offload_param: OffloadParam = "none"
+    notes: tuple[str, ...] = ()
+    """What the user should know, a sentence each."""
+
+
+def plan_engine(
+    spec: InferenceJobSpec, shape: ModelShape, precision: Precision, batch: Batch, topology: PlannedTopology
+) -> PlannedEngine:
+    """The engine that is asked for; for `auto` the first whose weights fit: a copy on every rank, which is the fastest,
+    then parts of one model on all ranks, then parts in host memory.
+
+    Raises:
+        ConfigurationError: the weights alone do not fit, or the engine cannot run this model.
+    """
+    options = spec.generation
+    what = Generating(
+        shape=shape,
+        precision=precision,
+        sequences=batch.micro * max(options.num_beams, options.num_return_sequences),
+        length=(spec.data.max_length + options.max_new_tokens) if spec.data.max_length else shape.context or 0,
+        ranks=topology.world_size,
+        ranks_per_node=topology.ranks_per_node,
+        on_cpu=topology.accelerator == "cpu",
+    )
+    if spec.engine == "zero":
+        _check_zero(shape)
+    candidates = list(_candidates(spec, what))
+    fitting = next((each for each in candidates if not _excess(each, what, topology)), None)
+    if fitting is None:
+        raise _rejection(candidates[-1], what, topology)
+    return PlannedEngine(
+        fitting.name, fitting.memory, fitting.offload_param, tuple(_notes(fitting, candidates[0], what, topology))
+    )
+
+
+def _check_zero(shape: ModelShape) -> None:
+    if shape.base_uri is not None:
+        raise ConfigurationError(
+            f"engine zero runs whole models, and this is an adapter of {shape.base_uri}",
+            "use engine: transformers, or have the FineTuneJob write the merged model with adapter.merge: true",
+        )
+
+
+def _candidates(spec: InferenceJobSpec, what: Generating) -> Iterator[PlannedEngine]:
+    if spec.engine in ("auto", "transformers"):
+        yield PlannedEngine("transformers", memory_of_copies(what))
+    is_alone = what.ranks == 1 and what.on_cpu
+    if spec.engine == "zero" or (spec.engine == "auto" and what.shape.base_uri is None and not is_alone):
+        asked = spec.zero.offload_param
+        if asked != "cpu":
+            yield PlannedEngine("zero", memory_of_parts(what, "none"))
+        if asked == "cpu" or (asked == "auto" and not what.on_cpu):
+            yield PlannedEngine("zero", memory_of_parts(what, "cpu"), "cpu")
+
+
+def _excess(engine: PlannedEngine, what: Generating, topology: PlannedTopology) -> tuple[int, int] | None:
+    """Bytes of weights that do not fit where they are kept or used, and the memory that there is; None: they fit."""
+    memory, ranks = engine.memory, what.ranks_per_node
+    on_node = memory.weights + memory.gathered if what.on_cpu else memory.weights
+    offloads = engine.offload_param == "cpu"
+    places = [(on_node * ranks, topology.node_bytes)] if what.on_cpu or offloads else []
+    if not what.on_cpu:
+        places.append(((0 if offloads else memory.weights) + memory.gathered, topology.device_bytes))
+    return next(((needed, there) for needed, there in places if there and needed > _USABLE * there), None)
+
+
+def _notes(engine: PlannedEngine, first: PlannedEngine, what: Generating, topology: PlannedTopology) -> Iterator[str]:
+    if engine.name != first.name and (excess := _excess(first, what, topology)):
+        place = "in host memory" if engine.offload_param == "cpu" else "on their devices"
+        yield (
+            f"engine zero is taken: the weights take {gib(excess[0])} with engine transformers, usable are "
+            f"{gib(_USABLE * excess[1])} of {gib(excess[1])}; {what.ranks} ranks hold parts of one model {place}"
+        )
+    there = topology.node_bytes if what.on_cpu else topology.device_bytes
+    copies = what.ranks_per_node if what.on_cpu else 1
+    needed = engine.memory.device_bytes * copies
+    if there is not None and needed > _USABLE * there:
+        yield (
+            f"{what.sequences} sequences of {what.length} tokens at once need {gib(needed)} of {gib(there)}: "
+            "lower perDeviceBatchSize or data.maxLength if records are that long"
+        )
+
+
+def _rejection(engine: PlannedEngine, what: Generating, topology: PlannedTopology) -> ConfigurationError:
+    """Why the last of the engines does not do either."""
+    excess = _excess(engine, what, topology)
+    assert excess is not None
+    needed, there = excess
+    how = f"with engine {engine.name}" + (" and offloadParam: cpu" if engine.offload_param == "cpu" else "")
+    return ConfigurationError(
+        f"the weights take {gib(needed)} in {what.precision} {how}, usable are {gib(_USABLE * there)} of {gib(there)}",
+        _remedy(engine, what, needed, there),
+    )
+
+
+def _remedy(engine: PlannedEngine, what: Generating, needed: int, there: int) -> str:
+    """What to change where the weights of an InferenceJob do not fit."""
+    remedies = []
+    if what.on_cpu or engine.offload_param == "cpu":
+        total = engine.memory.device_bytes * what.ranks_per_node if what.on_cpu else needed
+        remedies.append(f"raise topology.memory to {math.ceil(total / _USABLE / GIB)}Gi")
+    else:
+        remedies.append("use larger GPUs")
+    fewer = int(_USABLE * there // engine.memory.weights)
+    if engine.name == "transformers" and what.on_cpu and 0 < fewer < what.ranks_per_node:
+        remedies.append(f"lower topology.processesPerNode to {fewer}")
+    if engine.name == "transformers" and (what.ranks > 1 or not what.on_cpu):
+        remedies.append("use engine: zero, which partitions the weights")
+    if engine.name == "zero":
+        remedies.append("use more nodes")
+    if what.precision == "fp32" and needed // 2 <= _USABLE * there:
+        remedies.append("set precision: bf16")
+    return ", or ".join([*remedies, "use a smaller model"])

@@ -1,0 +1,60 @@
+"""Engine zero: ranks that hold one model together generate what a rank with a copy of its own does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+SETTINGS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "sampled": {"doSample": True, "temperature": 0.8, "numReturnSequences": 2},
+    "contrastive": {"penaltyAlpha": 0.6, "topK": 4},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_ranks_with_a_part_of_the_model_generate_what_a_whole_copy_does(
+    name: str,
+    job: Callable[..., Path],
+    run_job: Callable[[Path], Any],
+    write_jsonl: Callable[..., Path],
+    output_rows: Callable[[], list[dict[str, Any]]],
+    weaknesses: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    """Nine records for two ranks of two: the last round has one, and texts end at different tokens."""
+    data = {"uris": [write_jsonl(weaknesses[:9]).as_uri()], "columns": {"prompt": "name"}}
+    generation = {"maxNewTokens": 12} | SETTINGS[name]
+    rows = {}
+    for engine in ("transformers", "zero"):
+        parts = {"data": data, "generation": generation, "engine": engine, "perDeviceBatchSize": 2}
+        outcome = run_job(job(**parts, name=engine, output={"uri": (tmp_path / "output").as_uri()}))
+        assert outcome.exit_codes == [0, 0], outcome.failure
+        rows[engine] = output_rows()
+        (tmp_path / "output").rename(tmp_path / engine)
+    assert len(rows["zero"]) == 9
+    assert rows["zero"] == rows["transformers"]
+
+
+def test_one_rank_that_is_asked_to_stop_stops_all_before_the_next_token(
+    job: Callable[..., Path],
+    start_ranks: Callable[[Path], Any],
+    run_job: Callable[[Path], Any],
+    write_jsonl: Callable[..., Path],
+    output_rows: Callable[[], list[dict[str, Any]]],
+    weaknesses: list[dict[str, Any]],
+) -> None:
+    """The rank that is asked leads nothing; texts are so long that no round ends by itself."""
+    data = {"uris": [write_jsonl(weaknesses[:4]).as_uri()], "columns": {"prompt": "name"}}
+    parts = {"data": data, "engine": "zero", "perDeviceBatchSize": 2}
+    ranks = start_ranks(job(**parts, generation={"maxNewTokens": 200, "minNewTokens": 200}))
+    ranks.wait_until(lambda: any(beat.phase == "generating" for beat in ranks.beats[1]))
+    ranks.processes[1].terminate()
+    stopped = ranks.end()
+    assert stopped.exit_codes == [143, 143]
+    assert {beats[-1].failure.failure_class for beats in stopped.beats} == {"Stopped"}
+    assert not output_rows()

@@ -1,0 +1,79 @@
+"""Which engine an InferenceJob gets, by the memory of its weights: a copy a rank, parts of one, parts on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from zerotune_operator.plan import Plan
+from zerotune_trainer.config import InferConfig
+from zerotune_trainer.errors import ConfigurationError
+
+PlanOf = Callable[..., Plan]
+BILLIONS_70 = 2 * 70_553_706_496
+"""Bytes of the weights of Llama 3.1 70B in bf16."""
+
+
+def gpus(number: int, memory: str, host: str = "400Gi") -> dict[str, Any]:
+    return {"gpusPerNode": number, "accelerator": {"memory": memory}, "memory": host}
+
+
+def engine_of(plan: Plan) -> tuple[str, str]:
+    config = plan.config
+    assert isinstance(config, InferConfig)
+    return config.engine, config.offload_param
+
+
+@pytest.mark.parametrize(
+    ("number", "memory", "taken"),
+    [
+        (1, "180Gi", ("transformers", "none")),
+        (4, "80Gi", ("zero", "none")),
+        (1, "80Gi", ("zero", "cpu")),
+        (4, "24Gi", ("zero", "cpu")),
+    ],
+)
+def test_auto_takes_the_first_engine_whose_weights_fit(
+    number: int, memory: str, taken: tuple[str, str], plan_inference: PlanOf
+) -> None:
+    plan = plan_inference(on="llama-3.1-70b", topology=gpus(number, memory))
+    assert engine_of(plan) == taken
+    assert any(note.startswith("engine zero is taken: the weights take 131.4 GiB") for note in plan.notes) == (
+        taken[0] == "zero"
+    )
+
+
+def test_ranks_of_engine_zero_take_their_part_and_two_layers(plan_inference: PlanOf) -> None:
+    plan = plan_inference(on="llama-3.1-70b", engine="zero", topology=gpus(4, "80Gi"))
+    assert plan.generation is not None
+    assert plan.generation.weights == BILLIONS_70 // 4
+    assert 2 * 10**9 < plan.generation.gathered < 3 * 10**9
+
+
+def test_weights_in_host_memory_leave_the_device_to_the_cache(plan_inference: PlanOf) -> None:
+    on_device = plan_inference(on="llama-3.1-8b", engine="zero", topology=gpus(2, "80Gi"))
+    on_host = plan_inference(on="llama-3.1-8b", engine="zero", zero={"offloadParam": "cpu"}, topology=gpus(2, "80Gi"))
+    assert on_device.generation is not None
+    assert on_host.generation is not None
+    part = on_device.generation.weights
+    assert on_device.generation.device_bytes - on_host.generation.device_bytes == part
+    assert on_host.generation.node_bytes - on_device.generation.node_bytes == 2 * part
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"engine": "transformers"}, "use engine: zero, which partitions the weights"),
+        ({"engine": "zero", "zero": {"offloadParam": "none"}}, "use larger GPUs, or use more nodes"),
+        ({"topology": gpus(1, "24Gi", host="64Gi")}, "raise topology.memory to 147Gi, or use more nodes"),
+    ],
+)
+def test_weights_that_do_not_fit_are_rejected_with_what_would(
+    options: dict[str, Any], remedy: str, plan_inference: PlanOf
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        plan_inference(on="llama-3.1-70b", **({"topology": gpus(1, "24Gi")} | options))
+    assert caught.value.message.startswith("the weights take ")
+    assert remedy in caught.value.hint

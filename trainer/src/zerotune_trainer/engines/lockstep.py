@@ -1,0 +1,80 @@
+"""Forward passes of ranks that hold a model together: all make the same number of them, and stop at the same one.
+
+A forward pass of a partitioned model is a collective: each layer is gathered from all ranks. Ranks that generate
+different texts need different numbers of passes. So every pass begins with an exchange of two numbers, and a rank that
+has finished takes part in the passes of the others. That holds for whatever decoding calls the model, and lets a rank
+that was asked to stop tell the others before the next token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from zerotune_trainer.errors import StoppedError
+from zerotune_trainer.inference.engine import OnToken
+
+
+class Lockstep:
+    """Keeps the ranks of the process group together.
+
+    Args:
+        model: Called by each rank, once a token.
+        device: Where the exchange takes place.
+        token: A token of the vocabulary, for passes that are made for others.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, token: int) -> None:
+        self._model, self._device = model, device
+        self._token = torch.tensor([[token]], device=device)
+        self._on_token: OnToken = _nothing
+        self._follows = False
+        # First of all: DeepSpeed has a hook that exchanges something, too, and both must come in the same order.
+        model.register_forward_pre_hook(self._before_pass, prepend=True)
+
+    def begin(self, on_token: OnToken) -> None:
+        """Begin a round. `on_token` is called for every pass."""
+        self._on_token = on_token
+
+    @torch.inference_mode()
+    def follow(self) -> None:
+        """Take part in the passes of the others until all have finished. Every rank calls this at the end of a round.
+
+        Raises:
+            StoppedError: a rank was asked to stop.
+        """
+        self._follows = True
+        try:
+            while self._exchange(is_active=False):
+                self._model(input_ids=self._token, use_cache=False)
+        finally:
+            self._follows = False
+
+    def _before_pass(self, *_: Any) -> None:
+        if not self._follows:
+            self._exchange(is_active=True)
+
+    def _exchange(self, *, is_active: bool) -> bool:
+        """Whether any rank still generates.
+
+        Raises:
+            StoppedError: a rank was asked to stop; all raise it before the same pass.
+        """
+        stop: StoppedError | None = None
+        try:
+            self._on_token()
+        except StoppedError as error:
+            stop = error
+        counts = torch.tensor([is_active, stop is not None], dtype=torch.int32, device=self._device)
+        dist.all_reduce(counts)
+        active, stopped = counts.tolist()
+        if stopped:
+            raise stop or StoppedError("another rank of the replica was asked to stop: whole batches are kept")
+        return bool(active)
+
+
+def _nothing() -> None:
+    return None

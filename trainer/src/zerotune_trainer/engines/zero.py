@@ -1,0 +1,119 @@
+"""Engine `zero`: ZeRO-Inference. All ranks hold one model together, which may lie in host memory.
+
+Each layer is gathered when it is needed and released after, so that a device holds a few layers at a time. What that
+costs is the same for any batch: large ones pay. See https://www.deepspeed.ai/2022/09/09/zero-inference.html.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import deepspeed
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.deepspeed import HfDeepSpeedConfig
+
+from zerotune_trainer import collectives
+from zerotune_trainer import model as models
+from zerotune_trainer.adapters import model_folders
+from zerotune_trainer.causality import check_causality
+from zerotune_trainer.config import InferConfig
+from zerotune_trainer.config.generation import Generation
+from zerotune_trainer.data.tokenizer import load_tokenizer
+from zerotune_trainer.engines.lockstep import Lockstep
+from zerotune_trainer.engines.transformers import TransformersEngine, completions, longest_first
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request
+from zerotune_trainer.sizing.model_config import shape_of_file
+from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.workload import default_settings
+
+
+class ZeroEngine(TransformersEngine):
+    """Generates with a model that is partitioned over all ranks. Each generates for a part of every round."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        generation: Generation,
+        batch_size: int,
+        replica: Replica,
+        device: torch.device,
+    ) -> None:
+        super().__init__(model, tokenizer, generation, batch_size)
+        self.device = device  # Its parameters are not on any while they are partitioned.
+        self.replica = replica
+        self._lockstep = Lockstep(model, device, self.pad)
+
+    @classmethod
+    def ranks_per_replica(cls, world_size: int) -> int:
+        """See Engine."""
+        return world_size
+
+    @classmethod
+    def load(cls, config: InferConfig, replica: Replica) -> Self:
+        """See Engine."""
+        folders = model_folders(config)
+        if folders.adapter is not None:
+            raise ConfigurationError(
+                f"{folders.adapter} holds an adapter, and engine zero runs whole models",
+                "have the FineTuneJob write the merged model (adapter.merge: true), or use engine: transformers",
+            )
+        accelerator = config.launch.accelerator
+        precision = models.resolve_precision(config.precision, accelerator)
+        settings = zero_settings(config, shape_of_file(folders.base / "config.json"), precision, len(replica.ranks))
+        # While this is referenced, transformers loads weights partitioned.
+        partitioned = HfDeepSpeedConfig(settings)  # type: ignore[no-untyped-call]
+        loaded = models.load_model(config.model, folders.base, precision, accelerator)
+        runtime, *_ = deepspeed.initialize(model=loaded, config=settings)
+        del partitioned
+        check_causality(loaded)
+        tokenizer = load_tokenizer(config.model, folders.tokenizer)
+        device = torch.device(f"cuda:{replica.local_rank}" if accelerator == "cuda" else "cpu")
+        return cls(runtime.module, tokenizer, config.generation, config.per_device_batch_size, replica, device)
+
+    def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
+        """See Engine. A round is a batch for every rank, of prompts of like length."""
+        ordered = longest_first(requests)
+        per_round = self.batch_size * len(self.replica.ranks)
+        for start in range(0, len(ordered), per_round):
+            yield from self._round(ordered[start : start + per_round], on_token)
+
+    def _round(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
+        began = time.monotonic()
+        each = -(-len(requests) // len(self.replica.ranks))
+        first = self.replica.ranks.index(self.replica.rank) * each
+        mine = requests[first : first + each]
+        self._lockstep.begin(on_token)
+        generated = self.generate(mine, _nothing) if mine else []
+        self._lockstep.follow()
+        gathered = collectives.gather(generated, list[list[list[int]]])
+        yield from completions(requests, [each for part in gathered for each in part], time.monotonic() - began)
+
+
+def zero_settings(config: InferConfig, shape: ModelShape, precision: str, ranks: int) -> dict[str, Any]:
+    """The DeepSpeed settings of ZeRO-Inference: stage 3 without an optimizer."""
+    on_cpu = config.launch.accelerator == "cpu"
+    defaults = default_settings(shape, on_cpu=on_cpu)
+    return {
+        "train_batch_size": ranks,  # DeepSpeed wants a batch size, of which nothing is made.
+        "train_micro_batch_size_per_gpu": 1,
+        "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16"},
+        "zero_optimization": {
+            "stage": 3,
+            "overlap_comm": defaults.overlap_comm,
+            "stage3_prefetch_bucket_size": defaults.prefetch_bucket_size,
+            "stage3_param_persistence_threshold": 10 * shape.hidden_size,
+            "stage3_max_live_parameters": defaults.max_live_parameters,
+            "stage3_max_reuse_distance": defaults.max_live_parameters,
+            "offload_param": {"device": config.offload_param, "pin_memory": not on_cpu},
+        },
+    }
+
+
+def _nothing() -> None:
+    """Lockstep calls `on_token` instead."""
