@@ -95,6 +95,10 @@ bench-startup: $(STAMP) ## Process start to first optimizer step, against torchr
 bench-train: $(STAMP) ## CPU, wall and memory of a training step, against DeepSpeed's engine alone, Trainer and TRL
 	$(BIN)/python benchmarks/bench_train.py $(BENCH_ARGUMENTS)
 
+.PHONY: bench-loss
+bench-loss: $(STAMP) ## Memory and CPU of the losses, against those from all logits
+	$(BIN)/python benchmarks/bench_loss_memory.py $(BENCH_ARGUMENTS)
+
 .PHONY: bench-apply
 bench-apply: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## kubectl apply to the first training step, against a hand-written Job
 	$(WITH_CLUSTER); $(BIN)/python benchmarks/bench_apply.py $(BENCH_ARGUMENTS)
