@@ -122,7 +122,7 @@ def test_a_deleted_job_leaves_nothing_running(account: Account) -> None:
     asyncio.run(run(JobStatus()))  # Its status was never written.
     assert account.stand_in.jobs[job_name(job, 0)].status in ("Stopping", "Stopped")
     account.stand_in.call("SageMaker.DeleteTrainingJob", {"TrainingJobName": job_name(job, 0)})
-    asyncio.run(run(JobStatus()))  # What is gone holds nothing up.
+    asyncio.run(run(JobStatus()))  # What was deleted holds nothing up.
     assert account.stand_in.calls["StopTrainingJob"] == 1
 
 

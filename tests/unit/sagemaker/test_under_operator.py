@@ -156,7 +156,7 @@ def test_deleting_a_job_that_runs_stops_its_training_job_first(account: Account)
 
 
 @pytest.mark.usefixtures("model")
-def test_a_namespace_that_may_not_use_sagemaker_is_told_so_and_asks_nothing(account: Account) -> None:
+def test_a_job_of_a_namespace_that_may_not_use_sagemaker_fails_before_any_call(account: Account) -> None:
     api = ApiServer()
 
     async def run() -> None:

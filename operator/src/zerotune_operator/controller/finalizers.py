@@ -63,4 +63,4 @@ class Finalizers:
         try:
             await self._cluster.client.merge(resource, {"metadata": read | {"finalizers": names}})
         except MissingError:
-            return  # It is gone already.
+            return  # It was deleted meanwhile.

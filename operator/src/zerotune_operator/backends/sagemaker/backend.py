@@ -166,7 +166,7 @@ class SageMakerBackend:
         self._training_jobs.forget(job_name(self._job, newest))
 
     async def finalize(self, status: JobStatus) -> None:
-        """Stop the newest training job, recorded or not. One that is gone is no error.
+        """Stop the newest training job, recorded or not. One that was deleted is no error.
 
         Raises:
             ConfigurationError, TemporaryError: AWS does not answer.

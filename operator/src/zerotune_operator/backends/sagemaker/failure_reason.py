@@ -30,8 +30,8 @@ _CONSOLE = "see the training job in the console of SageMaker, and its log: `zero
 
 
 def failure_of(reason: str) -> Failure:
-    """What a `FailureReason` says."""
-    kind, _, said = text(reason).partition(":")
+    """What a `FailureReason` means."""
+    kind, _, detail = text(reason).partition(":")
     match kind:
         case "CapacityError":
             return _failure(
@@ -39,7 +39,7 @@ def failure_of(reason: str) -> Failure:
             )
         case "InternalServerError":
             return _failure(TemporaryError.failure_class, TemporaryError.exit_code, reason, "it is tried again")
-        case "ClientError" if "download" in said.lower() or "image" in said.lower():
+        case "ClientError" if "download" in detail.lower() or "image" in detail.lower():
             error = InputMissingError
             hint = "see that the execution role may read the bucket and pull the image, and that both are there"
             return _failure(error.failure_class, error.exit_code, reason, hint)

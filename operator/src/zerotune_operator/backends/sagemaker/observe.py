@@ -77,10 +77,10 @@ def _waits_for(description: Description) -> Failure | None:
         return None
     name, message = _WAITS_FOR[secondary]
     transitions = description.get("SecondaryStatusTransitions") or [{}]
-    said = text(transitions[-1].get("StatusMessage", ""))
+    detail = text(transitions[-1].get("StatusMessage", ""))
     return Failure(
         failure_class=name,
-        message=f"{message}: {said}" if said else message,
+        message=f"{message}: {detail}" if detail else message,
         hint="other instance types, regions or capacity that is not spot may be there sooner",
         exit_code=TemporaryError.exit_code,
     )
