@@ -48,9 +48,11 @@ class Readers:
     def verdicts(self, manifest: Manifest, *, run: bool = True) -> dict[str, str]:
         """What each says; `run`: whether `zerotune run` is asked too, which starts what it accepts."""
         readers = [self.validate, self.plan]
+        # The webhook and `zerotune run` take a job for SageMaker as what it is, whatever backend they are asked about.
+        is_elsewhere = "sagemaker" in manifest["spec"].get("backend", {})
         if self._backend is Target.KUBERNETES:
-            readers += [self.webhook, self.reconcile]
-        elif run and self._backend is Target.LOCAL:
+            readers += [self.reconcile] if is_elsewhere else [self.webhook, self.reconcile]
+        elif run and self._backend is Target.LOCAL and not is_elsewhere:
             readers.append(self.run)
         return {reader.__name__: reader(manifest) for reader in readers}
 
