@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.e2e import stand_in
-from zerotune_devtools.harness.api_server import ApiServer, Object, until
+from zerotune_devtools.harness.api_server import ApiServer, Object, RejectedError, until
 from zerotune_devtools.harness.deadly_proxy import MODEL, DeadlyProxy, Never, Write
 from zerotune_devtools.harness.host_operator import HostOperator, kubeconfig_of
 from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES, PodPolicy
@@ -131,7 +131,16 @@ class Stage:
         pods = await self.belongings("Pod", f"?labelSelector=batch.kubernetes.io/job-name={name}")
         assert len(pods) == 1, pods
         path = f"{KINDS['Pod'].format(self.namespace)}/{pods[0]['metadata']['name']}:{stand_in.PORT}/proxy/end/{code}"
-        await self.cluster.create(path, json.loads(message))
+        await until(lambda: self._takes(path, message), f"{name}: the pod takes its end")
+
+    async def _takes(self, path: str, message: str) -> bool:
+        """Whether a pod that has just started takes a message yet."""
+        try:
+            await self.cluster.create(path, json.loads(message))
+        except RejectedError as error:
+            assert error.status == 503, error
+            return False
+        return True
 
     async def attempt(self, number: int) -> str:
         """Name of the Job, and of the ConfigMap, of an attempt."""

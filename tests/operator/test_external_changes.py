@@ -131,7 +131,7 @@ def test_what_pods_need_is_made_again_where_it_is_deleted(kubeconfig: Path, tmp_
         for path in made:
             await there.cluster.delete(path)
         # It belongs to the ConfigMap: the garbage collector deletes both.
-        await until(lambda: _is_deleted(there, secret), "the Secret is deleted with its ConfigMap")
+        await until(lambda: _is_secret_deleted(there, secret), "the Secret is deleted with its ConfigMap")
         for path, before in made.items():
             again = await until(partial(_new, there, path, before), f"{path} is made again", 120)
             assert again.get("data") == before.get("data")
@@ -207,7 +207,7 @@ async def _is_deleted(there: Stage, kind: str, name: str) -> bool:
     return name not in [each["metadata"]["name"] for each in await there.belongings(kind)]
 
 
-async def _is_deleted(there: Stage, secret: Object) -> bool:
+async def _is_secret_deleted(there: Stage, secret: Object) -> bool:
     return secret["metadata"]["uid"] not in [each["metadata"]["uid"] for each in await there.belongings("Secret")]
 
 

@@ -52,9 +52,9 @@ def test_one_rank_that_is_asked_to_stop_stops_all_before_the_next_token(
     data = {"uris": [write_jsonl(weaknesses[:4]).as_uri()], "columns": {"prompt": "name"}}
     parts = {"data": data, "engine": "zero", "perDeviceBatchSize": 2}
     ranks = start_ranks(job(**parts, generation={"maxNewTokens": 200, "minNewTokens": 200}))
-    ranks.wait_until(lambda: any(beat.phase == "generating" for beat in ranks.beats[1]))
+    ranks.wait_until(lambda: any(each.phase == "generating" for each in ranks.heartbeats[1]))
     ranks.processes[1].terminate()
     stopped = ranks.end()
     assert stopped.exit_codes == [143, 143]
-    assert {beats[-1].failure.failure_class for beats in stopped.beats} == {"Stopped"}
+    assert {each[-1].failure.failure_class for each in stopped.heartbeats} == {"Stopped"}
     assert not output_rows()
