@@ -31,5 +31,5 @@ def test_a_student_waits_for_its_teacher_and_learns_from_the_records_that_have_a
     records = volume.records("output/teacher/part-*.jsonl")
     failed = [record for record in records if "error" in record]
     counts = volume.json("output/student/results.json")["counts"]["train"]
-    assert len(failed) == 1
-    assert (counts["records"], counts["failedRecords"]) == (len(records), 1)
+    assert 0 < len(failed) < len(records), "one is no record, others are too long for the teacher"
+    assert (counts["records"], counts["failedRecords"]) == (len(records), len(failed))
