@@ -275,4 +275,4 @@ def _lasting(value: Any) -> Any:
 
 
 def _passes(name: str) -> bool:
-    return name.endswith("Time") or name == "configDigest"
+    return name.endswith("Time") or name in ("configDigest", "hosts")
