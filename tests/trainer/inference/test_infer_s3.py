@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
+from zerotune_devtools.harness.s3 import s3_server
 from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.inference.plan import WORK_NAME
 from zerotune_trainer.launching.worker import run_rank
@@ -25,27 +22,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A bucket of an S3 server of this machine, which is a process of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with (tmp_path / "moto.log").open("wb") as log:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert time.monotonic() < deadline, "moto did not start"
-            time.sleep(0.1)
+    with s3_server(tmp_path / "moto.log") as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         made = boto3.resource("s3").Bucket("answers")
         made.create()
         yield made
-    finally:
-        server.kill()
-        server.wait()
 
 
 def names(bucket: Any) -> set[str]:

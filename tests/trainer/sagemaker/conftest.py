@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 from tests.trainer.local.conftest import material, workplace
-from zerotune_devtools.sagemaker.s3 import s3_server
+from zerotune_devtools.harness.s3 import s3_server
 from zerotune_devtools.sagemaker.server import SageMakerStandIn
 from zerotune_trainer.storage import s3_client
 

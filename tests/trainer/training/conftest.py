@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ import boto3
 from cwe2.database import Database
 from cwe2.mappings import xml_database_path
 
-from tests.trainer.training.training_job import Job, eight_steps, free_port, wait_for_port
+from tests.trainer.training.training_job import Job, eight_steps
+from zerotune_devtools.harness.s3 import s3_server
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -198,25 +197,17 @@ def interrupted(make_job: Any, killed: Path) -> Any:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """The variables by which a rank finds the store, which has a bucket `results`."""
-    port = free_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    with (tmp_path / "moto.log").open("wb") as log:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for_port(port)
+    with s3_server(tmp_path / "moto.log") as endpoint:
+        variables = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
         boto3.resource("s3").Bucket("results").create()
         yield variables
-    finally:
-        server.kill()
-        server.wait()
 
 
 def deepspeed_settings(stage: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from tests.unit.sagemaker.account import Account
-from zerotune_devtools.sagemaker.s3 import s3_server
+from zerotune_devtools.harness.s3 import s3_server
 from zerotune_devtools.sagemaker.server import SageMakerStandIn
 
 

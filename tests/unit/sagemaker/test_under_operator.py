@@ -142,6 +142,7 @@ def test_a_job_runs_to_its_end_and_its_resource_is_let_go(account: Account) -> N
 @pytest.mark.usefixtures("model")
 def test_deleting_a_job_that_runs_stops_its_training_job_first(account: Account) -> None:
     api = ApiServer()
+    account.stand_in.command = ("sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.1; done")
 
     async def run() -> None:
         async with reconciling(api) as reconciler:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,37 +9,14 @@ from pathlib import Path
 import boto3
 import pytest
 
+from zerotune_devtools.harness.s3 import s3_server
 from zerotune_trainer.storage import s3_client
-
-STARTS_WITHIN_SECONDS = 60
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (tmp_path_factory.mktemp("moto") / "log").open("wb")
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for(port)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-        log.close()
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, "moto did not start"
-            time.sleep(0.05)
+    with s3_server(tmp_path_factory.mktemp("moto") / "log") as endpoint:
+        yield endpoint
 
 
 def forget_clients() -> None:

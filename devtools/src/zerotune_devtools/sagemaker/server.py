@@ -42,7 +42,7 @@ class SageMakerStandIn:
         self.faults = Faults()
         self.failure_reasons: list[str] = []
         """`FailureReason` of the next training jobs, which fail before they start."""
-        self._folder, self.visible_after, self._command = folder, visible_after, command
+        self._folder, self.visible_after, self.command = folder, visible_after, command
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -101,7 +101,7 @@ class SageMakerStandIn:
             raise AwsError("ResourceInUse", f"Training job names must be unique: {name}")
         reason = self.failure_reasons.pop(0) if self.failure_reasons else None
         number = _FIRST_NUMBER + len(self.created)
-        self.jobs[name] = TrainingJob(request, self._folder / name, number, _ARN + name, reason, self._command)
+        self.jobs[name] = TrainingJob(request, self._folder / name, number, _ARN + name, reason, self.command)
         self.created.append(name)
         return {"TrainingJobArn": _ARN + name}
 

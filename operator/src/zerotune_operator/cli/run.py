@@ -90,7 +90,7 @@ def _put_aside(folder: JobFolder, home: Home, target: Target) -> None:
 
 
 def _require_ended(folder: JobFolder) -> None:
-    """See that no training job of a folder that is to be put aside goes on."""
+    """See that no training job of a folder that is to be replaced goes on."""
     if under_way(folder.read_status()):
         raise ConfigurationError(
             f"{folder.name} has a training job on SageMaker that has not ended",

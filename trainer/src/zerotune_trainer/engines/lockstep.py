@@ -3,7 +3,7 @@
 A forward pass of a partitioned model is a collective: each layer is gathered from all ranks. Ranks that generate
 different texts need different numbers of passes. So every pass begins with an exchange of two numbers, and a rank that
 has finished takes part in the passes of the others. That holds for whatever decoding calls the model, and lets a rank
-that was asked to stop tell the others before the next token.
+that was asked to stop stop the others before the next token.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class KubernetesBackend:
         """The plan of an attempt.
 
         Raises:
-            ConfigurationError: the job cannot be carried out.
+            ConfigurationError: the job cannot run here.
         """
         job = starting_from(self._job, inputs.data_uris)
         return plan_job(job, inputs.shape, place(job, attempt, inputs.model_uri), identity_of(job, attempt))

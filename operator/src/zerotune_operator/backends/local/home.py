@@ -2,7 +2,7 @@
 
 $ZEROTUNE_HOME (default ~/.zerotune)
   cache/                        fetched models and tokenized data, shared by all jobs
-  replaced/                     what `zerotune run --fresh` put aside
+  replaced/                     what `zerotune run --fresh` replaced
   finetunejob/NAME/             (or inferencejob/NAME/)
     job.yaml                    the resource, with the uid it got here
     status.json                 its status, in the shape Kubernetes would show

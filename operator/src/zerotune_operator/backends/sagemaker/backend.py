@@ -66,7 +66,7 @@ class SageMakerBackend:
         """The plan of an attempt.
 
         Raises:
-            ConfigurationError: the job cannot be carried out.
+            ConfigurationError: the job cannot run here.
         """
         job = starting_from(self._job, inputs.data_uris)
         return plan_job(job, inputs.shape, place(job, inputs.model_uri), identity_of(job, attempt))

@@ -1,7 +1,7 @@
 """`FailureReason` of a training job -> Failure. Pure.
 
 AlgorithmError        the container ended with an exit code; what it wrote to /opt/ml/output/failure is quoted
-ClientError           the request cannot be carried out: data or an image that is missing, an instance that is too small
+ClientError           the request cannot be fulfilled: data or an image that is missing, an instance that is too small
 CapacityError         there were no instances
 InternalServerError   SageMaker's own
 
