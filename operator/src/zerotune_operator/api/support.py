@@ -87,7 +87,12 @@ _KIND_ONLY = {
             "leave it out: the reference is the model as it was before training",
             "preference.referenceModel",
         ),
-        _not_yet("adapter.type: qlora", "use lora, which keeps the base as it is", "adapter.type", values=("qlora",)),
+        Unsupported(
+            "adapter.type",
+            "adapter.type: qlora needs CUDA and the package bitsandbytes, and is not supported by this version",
+            "use lora, which keeps the base as it is",
+            values=("qlora",),
+        ),
         _not_yet("zero.offloadOptimizer: nvme", "use cpu or auto", "zero.offloadOptimizer", values=("nvme",)),
         _NO_NVME,
     ),
