@@ -76,10 +76,11 @@ generated: $(STAMP) ## Generated files are what generating gives
 	$(BIN)/zerotune generate --check
 
 .PHONY: generate
-generate: $(STAMP) ## Write the generated files anew: crds/, the table of TrainingArguments
+generate: $(STAMP) ## Write the generated files anew: crds/, the tables of TrainingArguments and DeepSpeed's keys
 	mkdir -p build
 	$(BIN)/python -m zerotune_trainer.training.argument_table > build/training_arguments.json
 	mv build/training_arguments.json trainer/src/zerotune_trainer/config/
+	$(BIN)/python -m zerotune_trainer.training.deepspeed_table trainer/src/zerotune_trainer/config/deepspeed_keys.json
 	$(BIN)/zerotune generate
 
 .PHONY: format

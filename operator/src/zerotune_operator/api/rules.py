@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zerotune_operator.api.method_rules import METHOD_RULES
 from zerotune_operator.api.support import rules
 from zerotune_trainer.config.base import Rule
 
@@ -45,39 +46,6 @@ _BACKENDS = (
 )
 """What both kinds have in common."""
 
-
-_METHODS = (
-    Rule(
-        "self.method != 'cpt' || !has(self.data.columns.messages) && !has(self.data.columns.prompt)",
-        "method cpt trains on plain text: name the column text, or use method sft",
-        "data.columns",
-    ),
-    Rule(
-        "self.method != 'cpt' || !has(self.data.loss) || self.data.loss == 'all'",
-        "method cpt learns every token: leave loss out, or use method sft",
-        "data.loss",
-    ),
-    Rule(
-        "self.method in ['dpo', 'orpo'] || !has(self.data.columns.chosen)",
-        "columns.chosen and columns.rejected are for methods dpo and orpo",
-        "data.columns.chosen",
-    ),
-    Rule(
-        "self.method == 'kto' || !has(self.data.columns.label)",
-        "columns.label is for method kto",
-        "data.columns.label",
-    ),
-    Rule(
-        "!(self.method in ['dpo', 'orpo', 'kto']) || !has(self.data.packing) || self.data.packing == 'none'",
-        "preferences are not packed: leave packing out, or use method cpt or sft",
-        "data.packing",
-    ),
-    Rule(
-        "self.method in ['dpo', 'orpo', 'kto'] || !has(self.preference)",
-        "preference is for methods dpo, orpo and kto: leave it out",
-        "preference",
-    ),
-)
 
 _PACKING = (
     Rule(
@@ -175,7 +143,7 @@ FINE_TUNE_RULES = (
         "an adapter does not train the embeddings that are added: train all parameters, or leave resizeEmbeddings out",
         "model.resizeEmbeddings",
     ),
-    *_METHODS,
+    *METHOD_RULES,
     *_PACKING,
     *_ZERO,
     *_EVALUATION,

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from zerotune_operator.api.jobs import FineTuneJobSpec
+from zerotune_operator.plan.deepspeed_keys import check_deepspeed_keys
 from zerotune_trainer.config.base import JsonObject, Settings
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.errors import ConfigurationError
@@ -71,11 +72,13 @@ def merge_deepspeed(spec: FineTuneJobSpec) -> FineTuneJobSpec:
     """The spec with the fields it left open taken from its DeepSpeed configuration.
 
     Raises:
-        ConfigurationError: the two contradict each other, or a setting belongs elsewhere in the spec.
+        ConfigurationError: the two contradict each other, a setting belongs elsewhere in the spec, or DeepSpeed has no
+            such setting.
     """
     for path, remedy in _ELSEWHERE.items():
         if lookup(spec.deepspeed, path) is not None:
             raise ConfigurationError(f"deepspeed.{path} cannot be set there", remedy)
+    check_deepspeed_keys(spec.deepspeed)
     _check_schedule(spec.training, spec.deepspeed.get("scheduler"))
     _check_optimizer(spec.training, spec.deepspeed.get("optimizer"))
     for alias in ALIASES:

@@ -8,6 +8,23 @@ from pydantic import Field
 
 from zerotune_trainer.config.base import ModelUri, ObjectName, Revision, Rule, Settings, Uri
 
+_OF_FILES = "[.](bin|csv|gguf|gz|json|jsonl|parquet|pt|pth|safetensors|tar|txt|zip)$"
+"""How names end that no folder has."""
+
+FOLDER_RULES = (
+    Rule(
+        "!has(self.uri) || !(self.uri.contains('*') || self.uri.contains('?') || self.uri.contains('['))",
+        "one folder is wanted here, and *, ? and [ are for patterns: write the folder's own name",
+        "uri",
+    ),
+    Rule(
+        f"!has(self.uri) || self.uri.startsWith('hf://') || !self.uri.matches('{_OF_FILES}')",
+        "a folder is wanted here, and this is the name of a file: write the name of the folder that holds the files",
+        "uri",
+    ),
+)
+"""Of a part whose `uri` is a folder."""
+
 
 class SecretReference(Settings):
     """A Secret of the job's namespace. Pods get single keys of it by name; the operator never reads it."""
@@ -28,6 +45,7 @@ class Model(Settings):
             "revision names a branch, tag or commit of an hf:// model: leave it out for any other model",
             "revision",
         ),
+        *FOLDER_RULES,
     )
 
     uri: ModelUri | None = None
@@ -59,6 +77,7 @@ class Output(Settings):
             "hf:// is read, never written: use s3://, pvc:// or file://",
             "uri",
         ),
+        *FOLDER_RULES,
     )
 
     uri: Uri | None = None

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from zerotune_trainer.config.arguments import check_arguments
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
-from zerotune_trainer.config.sources import Model, SecretReference
+from zerotune_trainer.config.sources import FOLDER_RULES, Model, SecretReference
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -150,6 +150,7 @@ class Checkpoint(Settings):
             "hf:// is read, never written: use s3://, pvc:// or file://",
             "uri",
         ),
+        *FOLDER_RULES,
     )
 
     uri: Uri | None = None

@@ -1,0 +1,78 @@
+"""Rules between the method of a FineTuneJob and its other settings: each has an effect with that method."""
+
+from __future__ import annotations
+
+from zerotune_trainer.config.base import Rule
+
+_PREFERENCE = "self.method in ['dpo', 'orpo', 'kto']"
+
+METHOD_RULES = (
+    Rule(
+        "self.method != 'cpt' || !has(self.data.columns.messages) && !has(self.data.columns.prompt)",
+        "method cpt trains on plain text: name the column text, or use method sft",
+        "data.columns",
+    ),
+    Rule(
+        "self.method != 'cpt' || !has(self.data.loss) || self.data.loss == 'all'",
+        "method cpt learns every token: leave loss out, or use method sft",
+        "data.loss",
+    ),
+    Rule(
+        "self.method in ['dpo', 'orpo'] || !has(self.data.columns.chosen)",
+        "columns.chosen and columns.rejected are for methods dpo and orpo",
+        "data.columns.chosen",
+    ),
+    Rule(
+        "self.method == 'kto' || !has(self.data.columns.label)",
+        "columns.label is for method kto",
+        "data.columns.label",
+    ),
+    Rule(
+        f"!({_PREFERENCE}) || !has(self.data.packing) || self.data.packing == 'none'",
+        "preferences are not packed: leave packing out, or use method cpt or sft",
+        "data.packing",
+    ),
+    Rule(
+        f"{_PREFERENCE} || !has(self.preference)",
+        "preference is for methods dpo, orpo and kto: leave it out",
+        "preference",
+    ),
+    *(
+        Rule(
+            f"!({_PREFERENCE}) || !has(self.data.columns.{column})",
+            f"preferences are not in a column {column}: name the columns prompt, chosen and rejected, or for kto "
+            "prompt, completion and label; or use method sft",
+            f"data.columns.{column}",
+        )
+        for column in ("text", "messages")
+    ),
+    Rule(
+        "!(self.method in ['dpo', 'orpo']) || !has(self.data.columns.completion)",
+        "a pair of completions is in columns.chosen and columns.rejected: name those, or use method kto or sft",
+        "data.columns.completion",
+    ),
+    Rule(
+        f"!({_PREFERENCE}) || !has(self.data.loss) || self.data.loss == 'completion'",
+        "preferences are about completions: leave loss out, or use method sft",
+        "data.loss",
+    ),
+    Rule(
+        f"!({_PREFERENCE}) || self.data.truncationSide == 'right'",
+        "a preference record that is too long loses the beginning of its prompt: leave truncationSide out",
+        "data.truncationSide",
+    ),
+    *(
+        Rule(
+            f"self.method == '{method}' || !has(self.preference) || {default}",
+            f"{field} is for method {method}: leave it out",
+            f"preference.{field}",
+        )
+        for field, method, default in (
+            ("lossType", "dpo", "self.preference.lossType == ['sigmoid']"),
+            ("labelSmoothing", "dpo", "self.preference.labelSmoothing == 0.0"),
+            ("desirableWeight", "kto", "self.preference.desirableWeight == 1.0"),
+            ("undesirableWeight", "kto", "self.preference.undesirableWeight == 1.0"),
+        )
+    ),
+)
+"""Of a FineTuneJob's spec."""
