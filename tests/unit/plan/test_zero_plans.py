@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.plan.candidates import PlanOf
 from zerotune_trainer.errors import ConfigurationError
@@ -51,8 +54,8 @@ def test_a_model_that_is_too_large_is_rejected_with_what_would_fit(plan_training
     assert caught.value.message.startswith(
         "70,553,706,496 parameters in bf16, micro batch 1 of 128 tokens, do not fit on 8 ranks: "
     )
-    assert caught.value.hint == "this would fit: topology.nodes: 4 and training.gradientCheckpointing: true"
-    assert plan_training(on="llama-3.1-70b", topology=H100 | {"nodes": 4}, training={"gradientCheckpointing": True})
+    assert caught.value.hint == "this would fit: topology.nodes: 4"
+    assert plan_training(on="llama-3.1-70b", topology=H100 | {"nodes": 4})
 
 
 def test_a_batch_that_is_too_large_is_rejected_with_what_would_fit(plan_training: PlanOf) -> None:
@@ -60,7 +63,7 @@ def test_a_batch_that_is_too_large_is_rejected_with_what_would_fit(plan_training
     topology = H100 | {"nodes": 2}
     with pytest.raises(ConfigurationError) as caught:
         plan_training(on="llama-3.1-8b", topology=topology, data=long, training={"perDeviceTrainBatchSize": 64})
-    hint = "this would fit: training.gradientCheckpointing: true and training.perDeviceTrainBatchSize: 1"
+    hint = "this would fit: training.perDeviceTrainBatchSize: 1 and training.gradientCheckpointing: true"
     assert caught.value.hint == hint
     smaller = {"perDeviceTrainBatchSize": 1, "gradientCheckpointing": True}
     assert plan_training(on="llama-3.1-8b", topology=topology, data=long, training=smaller)
@@ -95,3 +98,33 @@ def test_a_cpu_node_with_too_little_memory_reports_how_much_it_takes(plan_traini
     remedy, memory = caught.value.hint.rsplit(" ", 1)
     assert remedy == "this would fit: topology.memory:"
     assert plan_training(on="llama-3.1-8b", topology={"memory": memory}, zero={"stage": 0})
+
+
+LONG = {"train": {"uris": ["s3://data/d.jsonl"]}}
+TOO_LARGE = {
+    "long rows on nodes with little memory": ("200Gi", 2, {"data": LONG | {"maxLength": 8192}}),
+    "rows that only fewer tokens make fit": ("2000Gi", 2, {"data": LONG | {"maxLength": 65536}}),
+    "eager attention": ("2000Gi", 4, {"data": LONG | {"maxLength": 8192}, "model": {"attnImplementation": "eager"}}),
+    "more memory and checkpointing": ("64Gi", 4, {"data": LONG | {"maxLength": 8192}}),
+    "a fixed stage, batch and length": (
+        "2000Gi",
+        4,
+        {"data": LONG | {"maxLength": 8192}, "zero": {"stage": 1}, "training": {"perDeviceTrainBatchSize": 8}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("memory", "nodes", "spec"), TOO_LARGE.values(), ids=TOO_LARGE)
+def test_every_change_that_a_rejection_names_together_makes_the_job_fit(
+    plan_training: PlanOf, memory: str, nodes: int, spec: dict[str, Any]
+) -> None:
+    spec = {"topology": H100 | {"memory": memory, "nodes": nodes}, "model": {}} | copy.deepcopy(spec)
+    spec["model"]["uri"] = "s3://models/m"
+    with pytest.raises(ConfigurationError) as caught:
+        plan_training(on="llama-3.1-70b", **spec)
+    for field, value in re.findall(r"(\w+\.\w+): (\w+)", caught.value.hint.split("; or ")[0]):
+        part, name = field.split(".")
+        spec.setdefault(part, {})[name] = yaml.safe_load(value)
+    plan = plan_training(on="llama-3.1-70b", **spec)
+    assert plan.candidate is not None
+    assert plan.candidate.verdict == "fits"

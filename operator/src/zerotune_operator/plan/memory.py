@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 from zerotune_operator.api.jobs import FineTuneJobSpec
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.engine_settings import engine_settings
+from zerotune_operator.plan.memory_remedy import memory_remedy
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.methods import METHODS, packing_of
-from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import adapter_parameters
-from zerotune_trainer.sizing.candidates import COMFORTABLE, choose_candidate, drawback
-from zerotune_trainer.sizing.memory import Verdict, ZeroCandidate
+from zerotune_trainer.sizing.candidates import drawback
+from zerotune_trainer.sizing.memory import ZeroCandidate
 from zerotune_trainer.sizing.shape import ModelShape
-from zerotune_trainer.sizing.workload import GIB, Precision, Workload
-
-_MOST_NODES_SUGGESTED = 128
+from zerotune_trainer.sizing.workload import Precision, Workload
 
 
 def training_workload(
@@ -77,7 +72,7 @@ def rejection(
     return ConfigurationError(
         f"{workload.shape.parameters:,} parameters in {workload.precision}, micro batch {workload.micro_batch} of "
         f"{workload.sequence_length} tokens, do not fit on {ranks}: {least.name} takes {drawback(least, workload)}",
-        _remedy(spec, workload),
+        memory_remedy(workload, spec.zero),
     )
 
 
@@ -93,40 +88,3 @@ def _is_impossible(candidate: ZeroCandidate, workload: Workload) -> bool:
     if workload.on_cpu:
         return workload.node_bytes is not None and candidate.states * workload.ranks_per_node > workload.node_bytes
     return workload.device_bytes is not None and candidate.states > workload.device_bytes
-
-
-def _remedy(spec: FineTuneJobSpec, workload: Workload) -> str:
-    for verdict, text in (("fits", "this would fit"), ("tight", "this would fit, but tightly")):
-        if spec.zero.stage != "auto" and _verdict(workload, Zero()) == verdict:
-            return f"{text}: zero.stage: auto"
-        for change, changed in _changes(workload):
-            if _verdict(changed, spec.zero) == verdict:
-                return f"{text}: {change}"
-    unlimited = choose_candidate(workload.model_copy(update={"node_bytes": None}), spec.zero)
-    enough = [math.ceil(each.node_bytes / COMFORTABLE / GIB) for each in unlimited if each.taken and _may_fit(each)]
-    return f"this would fit: topology.memory: {enough[0]}Gi" if enough else "use a smaller model or larger GPUs"
-
-
-def _may_fit(candidate: ZeroCandidate) -> bool:
-    return candidate.verdict != "does not fit"
-
-
-def _verdict(workload: Workload, zero: Zero) -> Verdict | None:
-    return next((candidate.verdict for candidate in choose_candidate(workload, zero) if candidate.taken), None)
-
-
-def _changes(workload: Workload) -> Iterator[tuple[str, Workload]]:
-    """What could be changed, the mildest first; each comes on top of the ones before."""
-    changes = []
-    if not workload.gradient_checkpointing:
-        changes.append("training.gradientCheckpointing: true")
-        workload = workload.model_copy(update={"gradient_checkpointing": True})
-        yield " and ".join(changes), workload
-    if workload.micro_batch > 1:
-        changes.append("training.perDeviceTrainBatchSize: 1")
-        workload = workload.model_copy(update={"micro_batch": 1})
-        yield " and ".join(changes), workload
-    nodes = workload.data_parallel // workload.ranks_per_node
-    while (nodes := nodes * 2) <= _MOST_NODES_SUGGESTED:
-        ranks = nodes * workload.ranks_per_node
-        yield " and ".join([f"topology.nodes: {nodes}", *changes]), workload.model_copy(update={"data_parallel": ranks})
