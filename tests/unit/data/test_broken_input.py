@@ -148,7 +148,7 @@ def test_the_preview_command_reports_what_it_cannot_read(
     config = make_config([QUESTION])
     config.model.chat_template = "{% for m in messages %}{{ m.content.split('') }}{% endfor %}"
     (tmp_path / "config.json").write_text(config.model_dump_json(by_alias=True))
-    assert main([str(tmp_path), str(tmp_path / "rows")]) == 65
+    assert main(["prepare", str(tmp_path), str(tmp_path / "rows")]) == 65
     assert "error: " in (printed := capsys.readouterr().err)
     assert "hint: " in printed
     assert "Traceback" not in printed
@@ -157,7 +157,7 @@ def test_the_preview_command_reports_what_it_cannot_read(
 @pytest.mark.slow
 def test_the_preview_command_says_where_it_cannot_write(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(make_config([QUESTION]).model_dump_json(by_alias=True))
-    command = [sys.executable, "-m", "zerotune_trainer.data", str(tmp_path), "/proc/rows"]
+    command = [sys.executable, "-m", "zerotune_trainer.data", "prepare", str(tmp_path), "/proc/rows"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert ended.returncode != 0
     assert "Traceback" not in ended.stderr

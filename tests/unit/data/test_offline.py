@@ -43,7 +43,7 @@ def test_r33_processing_offline_gives_the_rows_of_the_job(
     options: dict[str, Any] = {"packing": packing, "maxLength": 64, "validationFraction": 0.1}
     function = {"file": f"file://{tmp_path}/processing.py", "function": "to_pair"}
     online = make_config(weaknesses, processing=function, **options)
-    assert main([str(write_config(online, tmp_path / "job")), str(tmp_path / "out")]) == 0
+    assert main(["prepare", str(write_config(online, tmp_path / "job")), str(tmp_path / "out")]) == 0
     offline = make_config(tmp_path / "out", train={"uris": [f"file://{tmp_path}/out"], "split": "train"}, **options)
     one, other = data.prepare(online, tokenizer), data.prepare(offline, tokenizer)
     assert listed(one.train) == listed(other.train) and listed(one.validation) == listed(other.validation)
@@ -55,7 +55,7 @@ def test_offline_prepares_validation_records_too(
 ) -> None:
     (tmp_path / "held.jsonl").write_text('{"text": "held out"}\n')
     config = make_config([{"text": "x"}], validation={"uris": [f"file://{tmp_path}/held.jsonl"]})
-    assert main([str(write_config(config, tmp_path / "job")), str(tmp_path / "out")]) == 0
+    assert main(["prepare", str(write_config(config, tmp_path / "job")), str(tmp_path / "out")]) == 0
     uri = {"uris": [f"file://{tmp_path}/out"]}
     offline = make_config(tmp_path / "out", train=uri | {"split": "train"}, validation=uri | {"split": "validation"})
     validation: Any = data.prepare(offline, tokenizer).validation
@@ -66,8 +66,8 @@ def test_offline_says_what_is_wrong(
     make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_config(make_config([{"text": "fine"}, {"text": ""}]), tmp_path / "job")
-    assert main([str(folder), str(tmp_path / "out")]) == 65
+    assert main(["prepare", str(folder), str(tmp_path / "out")]) == 65
     assert "train.jsonl:2: column 'text' is empty" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main([str(folder), str(tmp_path)]) == 64
+    assert main(["prepare", str(folder), str(tmp_path)]) == 64
     assert "is there already" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -18,6 +19,7 @@ COMMANDS = {
     "validate": "Check manifests against the schema and its rules; nothing is started.",
     "explain": "Describe a field of a FineTuneJob or InferenceJob.",
     "plan": "Show what a job would do: ranks, batch, ZeRO stage, memory.",
+    "data": "Show a job's records as the model will see them, or write them as rows.",
     "run": "Run a job on this machine, or on SageMaker.",
     "status": "Show the jobs that were run from this machine.",
     "logs": "Print what the ranks of such a job wrote.",
@@ -25,7 +27,7 @@ COMMANDS = {
     "operator": "Run the operator on a cluster.",
     "generate": "Write the CRDs from the schema.",
 }
-"""Each command and its line of help; `zerotune_operator.cli.NAME` holds its function `command`."""
+"""Each command and its line of help; `zerotune_operator.cli.NAME` holds its function `command`, or its group `app`."""
 
 HIDDEN = {"generate"}
 """Commands for those who work on zerotune."""
@@ -36,11 +38,14 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Import the command, and hand on to it."""
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(self.name, help=COMMANDS[str(self.name)])(
-            import_module(f"zerotune_operator.cli.{self.name}").command
-        )
+        module = import_module(f"zerotune_operator.cli.{self.name}")
+        app = getattr(module, "app", None) or self._alone(module.command)
         return get_command(app).make_context(info_name, args, parent, **extra)
+
+    def _alone(self, command: Callable[..., None]) -> typer.Typer:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(self.name, help=COMMANDS[str(self.name)])(command)
+        return app
 
 
 _app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)

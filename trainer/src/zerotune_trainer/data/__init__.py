@@ -10,6 +10,7 @@ preferences.py records of preferences; preference_rows.py, mismatched.py, prefer
 packing.py     rows -> blocks
 cache.py       rows are made once (arrow.py: how they lie on the disk)
 prepare.py     all of the above
+preview.py     the same as text for a person (__main__.py: `zerotune data`)
 collate.py     rows -> batches
 """
 

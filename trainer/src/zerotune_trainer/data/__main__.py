@@ -1,35 +1,40 @@
-"""Prepare a job's records without training: `python -m zerotune_trainer.data FOLDER OUT`.
+"""Prepare a job's records without training, as `zerotune data` asks for.
+
+    python -m zerotune_trainer.data preview FOLDER        show what the model will see
+    python -m zerotune_trainer.data prepare FOLDER OUT    write the records as rows
 
 FOLDER has the job's `config.json`. OUT becomes a folder that `datasets.load_from_disk` reads, with the split `train`
-and, where the job names validation records, `validation`: a row a record, `input_ids` and `labels`, processed and
-tokenized.
-A job that names it (`uris: [file://OUT]`, `split: train`) trains on the same rows as the job that names the files.
+and, where the job names validation records, `validation`: a row a record, processed and tokenized. A job that names it
+(`uris: [OUT]`, `split: train`) trains on the same rows as the job that names the files.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 import datasets
+from transformers import PreTrainedTokenizerBase
 
+from zerotune_trainer import storage
 from zerotune_trainer.config import TrainConfig, load_config
-from zerotune_trainer.data.prepare import tokenized_records
+from zerotune_trainer.data.prepare import prepare, tokenized_records
+from zerotune_trainer.data.preview import preview
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.failures import classify
-from zerotune_trainer.storage import local_folder
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m zerotune_trainer.data", description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder with the job's config.json")
-    parser.add_argument("out", type=Path, help="folder to write")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        _write(options.folder, options.out)
+        if options.action == "preview":
+            _preview(options.folder, options.rows, options.first)
+        else:
+            _prepare(options.folder, options.out, options.first)
     except Exception as raised:  # noqa: BLE001 (whatever it is, it is reported)
         error = classify(raised)
         sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
@@ -37,18 +42,58 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _write(folder: Path, out: Path) -> None:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m zerotune_trainer.data", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name in ("preview", "prepare"):
+        action = actions.add_parser(name)
+        action.add_argument("folder", type=Path, help="folder with the job's config.json")
+        action.add_argument("--first", type=int, help="take no more than so many records of each split")
+        if name == "preview":
+            action.add_argument("--rows", type=int, default=3, help="how many rows of each split are shown")
+        else:
+            action.add_argument("out", help="folder to write: a path, file:// or s3://")
+    return parser
+
+
+def _preview(folder: Path, shown: int, first: int | None) -> None:
+    config, tokenizer = _loaded(folder)
+    rows = prepare(config, tokenizer, most=first)
+    records = tokenized_records(config, tokenizer, first)
+    for line in preview(rows, records, tokenizer, config.traits, shown):
+        sys.stdout.write(f"{line}\n")
+
+
+def _prepare(folder: Path, out: str, first: int | None) -> None:
+    uri = out if "://" in out else f"file://{Path(out).absolute()}"
+    with tempfile.TemporaryDirectory() as staging:
+        _require_new(uri, Path(staging))
+        splits = tokenized_records(*_loaded(folder), first)
+        saved = {name: datasets.Dataset(datasets.table.InMemoryTable(rows.table)) for name, rows in splits.items()}
+        target = storage.open_folder(uri, Path(staging))
+        datasets.DatasetDict(saved).save_to_disk(str(target.local))
+        target.push([""])
+    sys.stdout.write("".join(f"{name}: {len(rows):,} rows in {uri}\n" for name, rows in splits.items()))
+
+
+def _require_new(uri: str, staging: Path) -> None:
+    """See that nothing is in the place of the result.
+
+    Raises:
+        ConfigurationError: something is, or nothing can be written there.
+    """
+    local = storage.locate(uri).local
+    if local.exists() if local is not None else storage.open_folder(uri, staging).children():
+        raise ConfigurationError(f"{uri} is there already", "name a folder that is not")
+
+
+def _loaded(folder: Path) -> tuple[TrainConfig, PreTrainedTokenizerBase]:
+    """The job and the tokenizer of its model."""
     config = load_config(folder)
     if not isinstance(config, TrainConfig):
         raise ConfigurationError(f"{folder}/config.json is of an InferenceJob", "give the folder of a FineTuneJob")
-    if out.exists():
-        raise ConfigurationError(f"{out} is there already", "name a folder that is not")
-    if config.model.uri is None:
-        raise ConfigurationError("model.uri is not set", "set it to the model whose tokenizer counts")
-    model = local_folder(config.model.uri, Path(config.launch.cache_dir), config.model.revision)
-    splits = tokenized_records(config, load_tokenizer(config.model, model))
-    saved = {name: datasets.Dataset(datasets.table.InMemoryTable(rows.table)) for name, rows in splits.items()}
-    datasets.DatasetDict(saved).save_to_disk(str(out))
+    model = storage.local_folder(config.model_uri, Path(config.launch.cache_dir), config.model.revision)
+    return config, load_tokenizer(config.model, model)
 
 
 if __name__ == "__main__":

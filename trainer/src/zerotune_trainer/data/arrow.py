@@ -22,6 +22,7 @@ from zerotune_trainer.data.tokens import Row
 
 _ROWS_NAME = "rows.arrow"
 _COUNTS_NAME = "counts.json"
+_SKIPPED_NAME = "skipped.txt"
 
 Flat = NDArray[np.int32]
 """Rows end to end, of shape (2, tokens): ids, labels."""
@@ -111,6 +112,16 @@ def write_rows(folder: Path, tables: Iterable[Any]) -> SplitCounts:
 def write_counts(folder: Path, counts: SplitCounts) -> None:
     """Put the numbers beside the rows."""
     (folder / _COUNTS_NAME).write_text(counts.model_dump_json(by_alias=True))
+
+
+def write_skipped(folder: Path, reasons: Iterable[str]) -> None:
+    """Put beside the rows which records are not among them, and why: a line each."""
+    (folder / _SKIPPED_NAME).write_text("".join(f"{reason}\n" for reason in reasons))
+
+
+def read_skipped(rows: MappedRows) -> list[str]:
+    """Which records are not among tokenized rows, and why."""
+    return rows.path.with_name(_SKIPPED_NAME).read_text().splitlines()
 
 
 def read_rows(folder: Path) -> tuple[MappedRows, SplitCounts]:

@@ -12,7 +12,7 @@ from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 
 Layout = Literal["tokens", "messages", "prompt_completion", "text"]
-"""What records hold. `tokens`: token ids, as `python -m zerotune_trainer.data` writes them."""
+"""What records hold. `tokens`: token ids, as `zerotune data prepare` writes them."""
 
 _USUAL: dict[Layout, tuple[str, ...]] = {
     "tokens": ("input_ids",),

@@ -48,6 +48,12 @@ class MappedRows:
         place = int(index - self._ends[number] + batch.num_rows)
         return {name: _view(batch.column(name)[place].values) for name in batch.schema.names}
 
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each row; where documents or sequences share rows, of each of those."""
+        if "seq_lengths" in self.table.column_names:
+            return _view(pc.list_flatten(self.table["seq_lengths"]).combine_chunks())
+        return _view(pc.list_value_length(self.table["input_ids"]).combine_chunks())
+
     def longest(self) -> int:
         """Tokens of the longest row; where documents share rows, of the longest document."""
         if "seq_lengths" in self.table.column_names:

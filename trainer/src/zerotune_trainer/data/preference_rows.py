@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config.data import Data
 from zerotune_trainer.config.training import Preference
-from zerotune_trainer.data.columns import RecordColumns
+from zerotune_trainer.data.columns import RecordColumns, cell_of
 from zerotune_trainer.data.preferences import PreferenceColumns
 from zerotune_trainer.data.processing import Process
 from zerotune_trainer.data.readers import Record
@@ -94,10 +94,10 @@ class PreferenceTokenizer:
             raise DataError(f"{record.location}: a completion has no tokens", "remove the record, or write one")
         before = sum(len(row.ids) for row in rows)
         shortened = self._shortened(record, rows)
-        result.dropped_tokens += before - sum(len(row.ids) for row in shortened)
         if not shortened:
-            result.skipped += 1
+            result.skip(record, before, self._reason(rows))
             return
+        result.dropped_tokens += before - sum(len(row.ids) for row in shortened)
         result.truncated += any(len(row.ids) < len(old.ids) for row, old in zip(shortened, rows, strict=True))
         result.rows += self._joined(record, shortened)
 
@@ -116,6 +116,14 @@ class PreferenceTokenizer:
         room = longest - max(len(row.ids) - row.prompt for row in rows)
         return _with_prompts(rows, room) if self._data.overflow == "truncate" and room > 0 else []
 
+    def _reason(self, rows: list[Row]) -> str:
+        """Why a record is skipped."""
+        longest = self._data.max_length
+        if self._data.overflow == "truncate":
+            completion = max(len(row.ids) - row.prompt for row in rows)
+            return f"a completion of {completion} tokens leaves no room for a prompt in data.maxLength {longest}"
+        return f"{max(len(row.ids) for row in rows)} tokens are more than data.maxLength {longest}"
+
     def _joined(self, record: Record, rows: list[Row]) -> list[Row]:
         if self._columns.layout == "judged":
             return [replace(rows[0], desirable=self._columns.desirable(record))]
@@ -128,3 +136,41 @@ class PreferenceTokenizer:
 def _with_prompts(rows: list[Row], tokens: int) -> list[Row]:
     """The sequences with at most so many tokens of the prompt, its last."""
     return [row.without_start(max(0, row.prompt - tokens)) for row in rows]
+
+
+class TokenizedPreferences:
+    """Records that hold rows already, as `zerotune data prepare` writes them."""
+
+    def __init__(self, data: Data, tokenizer: PreTrainedTokenizerBase, process: Process, *, judged: bool) -> None:
+        self._longest = data.max_length
+        self._judged = judged
+        self._process = process
+        columns = RecordColumns("tokens", ("input_ids",))
+        self._tokenizer = RecordTokenizer(data, tokenizer, columns, process, packed=False)
+
+    def __call__(self, records: Sequence[Record]) -> Rows:
+        """Take the rows as they are.
+
+        Raises:
+            DataError, InputMissingError: a record is bad; the message has its file and line.
+        """
+        processed = [self._process(record) for record in records]
+        rows = zip(processed, self._tokenizer.rows(processed), strict=True)
+        return Rows([self._completed(record, row) for record, row in rows], records=len(records))
+
+    def _completed(self, record: Record, row: Row) -> Row:
+        """The row with what the columns besides ids and labels hold."""
+        judgements = cell_of(record, "desirable") if self._judged else []
+        lengths = [len(row.ids)] if self._judged else cell_of(record, "seq_lengths")
+        if sum(lengths) != len(row.ids) or len(lengths) + len(judgements) != 2:
+            raise DataError(
+                f"{record.location}: the columns seq_lengths and desirable do not go with {len(row.ids)} input_ids and "
+                "the method",
+                "prepare the records with the job that trains on them",
+            )
+        if max(lengths) > self._longest:
+            raise DataError(
+                f"{record.location}: {max(lengths)} tokens are more than data.maxLength {self._longest}",
+                "raise data.maxLength, or prepare the records with this one",
+            )
+        return replace(row, desirable=bool(judgements[0])) if self._judged else replace(row, sequences=tuple(lengths))

@@ -27,7 +27,7 @@ from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.data.mismatched import MismatchedRows
 from zerotune_trainer.data.packing import pack
 from zerotune_trainer.data.parallel import Tokenize, available_processes
-from zerotune_trainer.data.preference_rows import PreferenceTokenizer
+from zerotune_trainer.data.preference_rows import PreferenceTokenizer, TokenizedPreferences
 from zerotune_trainer.data.preferences import resolve_preferences
 from zerotune_trainer.data.processing import Process
 from zerotune_trainer.data.readers import Record
@@ -70,13 +70,16 @@ class PreparedData:
         return [self.train] if self.validation is None else [self.train, self.validation]
 
 
-def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: int | None = None) -> PreparedData:
+def prepare(
+    config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: int | None = None, most: int | None = None
+) -> PreparedData:
     """The rows to train and to evaluate on, the same on every rank and after every restart.
 
     Args:
         config: The job. Rows are kept in `launch.cacheDir`; ranks that share it tokenize once.
         tokenizer: The model's, with the chat template that counts.
         processes: How many processes tokenize. Default: the CPUs there are. The rows do not depend on it.
+        most: How many records of each split are read. None: all.
 
     Raises:
         DataError: a file or record is bad, with its file and line, or nothing is left.
@@ -84,7 +87,7 @@ def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: 
         ConfigurationError: options that do not go together, or with what the records hold.
         OutOfMemoryError, TemporaryError: see `tokenize_in_parallel` and `storage.store_errors`.
     """
-    preparation = _Preparation(config, tokenizer, processes or available_processes())
+    preparation = _Preparation(config, tokenizer, processes or available_processes(), most)
     tokens = preparation.tokenized(config.data.train)
     if config.data.validation is not None:
         train = preparation.packed(tokens)
@@ -99,13 +102,20 @@ def prepare(config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: 
     return PreparedData(rows[0], rows[1] if validation else None, counts, keys)
 
 
-def tokenized_records(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, MappedRows]:
+def tokenized_records(
+    config: TrainConfig, tokenizer: PreTrainedTokenizerBase, most: int | None = None
+) -> dict[str, MappedRows]:
     """The rows before they are divided or packed, one a record: `train`, and `validation` where the job names some.
+
+    Args:
+        config: The job.
+        tokenizer: The model's.
+        most: How many records of each split are read. None: all.
 
     Raises:
         DataError, InputMissingError, ConfigurationError, OutOfMemoryError, TemporaryError: as `prepare` says.
     """
-    preparation = _Preparation(config, tokenizer, available_processes())
+    preparation = _Preparation(config, tokenizer, available_processes(), most)
     splits = {"train": config.data.train, "validation": config.data.validation}
     return {name: preparation.tokenized(records).rows for name, records in splits.items() if records is not None}
 
@@ -120,7 +130,9 @@ class _Split:
 
 
 class _Preparation:
-    def __init__(self, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: int) -> None:
+    def __init__(
+        self, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, processes: int, most: int | None
+    ) -> None:
         self.data = config.data
         self.seed = config.training.seed
         self.created = config.job.created
@@ -130,14 +142,16 @@ class _Preparation:
         self.cache_dir = Path(config.launch.cache_dir)
         self.tokenizer = tokenizer
         self.processes = processes
+        self.most = most
 
     def tokenized(self, records: Records) -> _Split:
         """One row a record."""
         files = resolve(records, self.cache_dir)
-        key = digest(self._tools_key, content_key(files, self.cache_dir), self._options)
+        key = digest(self._tools_key, content_key(files, self.cache_dir), self._options, self.most)
 
         def build(folder: Path) -> None:
-            tokenize_files(files, folder, self.data, self._tokenizer_of, processes=self.processes)
+            make = self._tokenizer_of
+            tokenize_files(files, folder, self.data, make, processes=self.processes, most=self.most)
 
         return self._cached(key, build)
 
@@ -168,6 +182,8 @@ class _Preparation:
         if self.preference is None:
             options["packed"] = self.packing != "none"
             return RecordTokenizer(self.data, tokenizer, resolve_columns(columns, record), **options)
+        if "input_ids" in record.values:
+            return TokenizedPreferences(self.data, tokenizer, process, judged=self.judged)
         preferences = resolve_preferences(columns, record, judged=self.judged)
         return PreferenceTokenizer(self.data, self.preference, tokenizer, preferences, judged=self.judged, **options)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from zerotune_trainer.config.data import Data
-from zerotune_trainer.data.arrow import table_of, write_counts, write_rows
+from zerotune_trainer.data.arrow import table_of, write_counts, write_rows, write_skipped
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.parallel import Tokenize, tokenize_in_parallel
 from zerotune_trainer.data.processing import Process, load_processing
@@ -22,9 +22,15 @@ MakeTokenizer = Callable[[Record, Process], Tokenize]
 
 
 def tokenize_files(
-    files: list[DataFile], folder: Path, data: Data, make_tokenizer: MakeTokenizer, *, processes: int
+    files: list[DataFile],
+    folder: Path,
+    data: Data,
+    make_tokenizer: MakeTokenizer,
+    *,
+    processes: int,
+    most: int | None = None,
 ) -> None:
-    """Write the rows of all records, in their order, and their numbers.
+    """Write the rows of all records, in their order, their numbers, and which were skipped.
 
     Args:
         files: What to read.
@@ -32,6 +38,7 @@ def tokenize_files(
         data: How.
         make_tokenizer: Makes the tokenizer of the records, by the first of them.
         processes: How many tokenize.
+        most: How many records are read. None: all.
 
     Raises:
         DataError: a file or a record is bad, or no record fits.
@@ -39,7 +46,7 @@ def tokenize_files(
     """
     process = load_processing(data.processing)
     answered = AnsweredRecords(files)
-    records = iter(answered)
+    records = islice(answered, most)
     first = next(records)
     tokenize = make_tokenizer(process(first), process)
     total = Rows()
@@ -47,6 +54,7 @@ def tokenize_files(
     counts = write_rows(folder, _tables(chunks, total))
     if not counts.rows:
         raise _nothing_left(total, brief([file.name for file in files]), data)
+    write_skipped(folder, total.reasons)
     write_counts(
         folder,
         counts.model_copy(
@@ -67,6 +75,7 @@ def _tables(chunks: Iterable[Rows], total: Rows) -> Iterator[Any]:
         total.skipped += chunk.skipped
         total.truncated += chunk.truncated
         total.dropped_tokens += chunk.dropped_tokens
+        total.reasons += chunk.reasons
         if chunk.rows:
             yield table_of(chunk.rows)
 

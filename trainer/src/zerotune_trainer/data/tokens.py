@@ -59,6 +59,14 @@ class Rows:
     truncated: int = 0
     dropped_tokens: int = 0
     """Tokens of records that were skipped, or cut off."""
+    reasons: list[str] = field(default_factory=list)
+    """Of each record that was skipped its place, and why."""
+
+    def skip(self, record: Record, tokens: int, reason: str) -> None:
+        """Leave a record out, of so many tokens."""
+        self.skipped += 1
+        self.dropped_tokens += tokens
+        self.reasons.append(f"{record.location}: {reason}")
 
 
 class RecordTokenizer:
@@ -141,9 +149,10 @@ class RecordTokenizer:
 
     def _shorten(self, result: Rows, record: Record, row: Row) -> None:
         size, longest = len(row.ids), self._data.max_length
+        too_long = f"{size} tokens are more than data.maxLength {longest}"
         if self._data.overflow == "error":
             raise DataError(
-                f"{record.location}: {size} tokens are more than data.maxLength {longest}",
+                f"{record.location}: {too_long}",
                 "raise data.maxLength, set data.packing, or set data.overflow to truncate or skip",
             )
         kept = slice(longest) if self._data.truncation_side == "right" else slice(size - longest, size)
@@ -153,9 +162,10 @@ class RecordTokenizer:
             result.rows.append(cut)
             result.truncated += 1
             result.dropped_tokens += size - longest
+        elif self._data.overflow == "truncate":
+            result.skip(record, size, f"{too_long}, and nothing that counts in the loss is left of it when it is cut")
         else:
-            result.skipped += 1
-            result.dropped_tokens += size
+            result.skip(record, size, too_long)
 
 
 def _row(tokens: Tokens) -> Row:

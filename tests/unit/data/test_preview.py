@@ -1,0 +1,143 @@
+"""`zerotune data preview` and `prepare`: what the model will see, before anything is trained."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from tests.unit.data.conftest import write_jsonl
+from zerotune_trainer import data
+from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.data.__main__ import main
+from zerotune_trainer.data.labels import IGNORE_INDEX
+from zerotune_trainer.data.preview import histogram, marked
+
+MakeConfig = Callable[..., TrainConfig]
+MODELS = Path(__file__).parents[2] / "golden" / "plan" / "models"
+PAIR = {"prompt": "What is CWE-79?", "completion": " Cross-site scripting"}
+PREFERENCE = {"prompt": "What is CWE-79?", "chosen": " Cross-site scripting", "rejected": " A buffer overflow"}
+
+
+def written(config: TrainConfig, folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(config.model_dump_json(by_alias=True, exclude_none=True))
+    return str(folder)
+
+
+def test_preview_marks_loss_tokens_and_names_what_was_skipped_and_why(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = PAIR | {"completion": " scripting" * 90}
+    config = make_config([PAIR, long, PAIR], overflow="skip", maxLength=32)
+    assert main(["preview", "--rows", "1", written(config, tmp_path / "job")]) == 0
+    printed = capsys.readouterr().out
+    assert "train row 1 of 2: " in printed and "row 2" not in printed
+    assert "<s>What is CWE-79?⟦ Cross-site scripting</s>⟧\n" in printed
+    assert "train.jsonl:2: " in printed and "tokens are more than data.maxLength 32" in printed
+    assert "1 records were skipped, too long" in printed
+
+
+def test_preview_shows_packed_blocks_as_the_job_trains_on_them(
+    make_config: MakeConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    weaknesses: list[dict[str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = make_config(weaknesses[:20], method="cpt", maxLength=64, packing="wrapped")
+    assert main(["preview", "--rows", "2", written(config, tmp_path / "job")]) == 0
+    rows, printed = data.prepare(config, tokenizer).train, capsys.readouterr().out
+    for index in range(2):
+        assert f"⟦{tokenizer.decode(rows[index]['input_ids'], clean_up_tokenization_spaces=False)}⟧\n" in printed
+
+
+@pytest.mark.parametrize(("method", "shown"), [("dpo", [", rejected: "]), ("kto", [", completion, good: ", "another"])])
+def test_preview_shows_both_sequences_of_a_preference(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, shown: list[str]
+) -> None:
+    config = make_config([PREFERENCE, PREFERENCE], method=method)
+    assert main(["preview", written(config, tmp_path / "job")]) == 0
+    printed = capsys.readouterr().out
+    assert "⟦ Cross-site scripting</s>⟧" in printed and "⟦ A buffer overflow</s>⟧" in printed
+    assert all(text in printed for text in shown)
+
+
+@pytest.mark.parametrize("method", ["dpo", "orpo", "kto"])
+def test_a_job_trains_on_prepared_preferences_as_on_their_records(
+    make_config: MakeConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    listed: Callable[[Any], list[dict[str, Any]]],
+    tmp_path: Path,
+    method: str,
+) -> None:
+    config = make_config([PREFERENCE, PREFERENCE | {"prompt": "Again: what is CWE-79?"}], method=method)
+    assert main(["prepare", written(config, tmp_path / "job"), f"file://{tmp_path}/rows"]) == 0
+    prepared = make_config(tmp_path / "rows", method=method, train={"uris": [f"file://{tmp_path}/rows"]})
+    assert listed(data.prepare(prepared, tokenizer).train) == listed(data.prepare(config, tokenizer).train)
+
+
+def test_first_takes_so_many_records_of_each_split(make_config: MakeConfig, tmp_path: Path) -> None:
+    held = write_jsonl(tmp_path / "held.jsonl", [PAIR] * 9)
+    config = make_config([PAIR] * 9, validation={"uris": [f"file://{held}"]})
+    assert main(["prepare", written(config, tmp_path / "job"), str(tmp_path / "rows"), "--first", "4"]) == 0
+    assert datasets.load_from_disk(str(tmp_path / "rows")).num_rows == {"train": 4, "validation": 4}
+
+
+@settings(max_examples=25)
+@given(counts=st.lists(st.booleans(), min_size=1, max_size=40), data=st.data())
+def test_marks_take_nothing_from_the_text(tokenizer_folder: Path, counts: list[bool], data: st.DataObject) -> None:
+    tokenizer = _tokenizer(tokenizer_folder)
+    ids = data.draw(st.lists(st.integers(4, 799), min_size=len(counts), max_size=len(counts)))
+    labels = np.where(counts, ids, IGNORE_INDEX).astype(np.int32)
+    text = marked(np.array(ids, dtype=np.int32), labels, tokenizer)
+    assert len(text.replace("⟦", "").replace("⟧", "")) == len(tokenizer.decode(ids))
+    assert text.count("⟦") == sum(now and not before for before, now in zip([False, *counts], counts, strict=False))
+
+
+_loaded: dict[Path, PreTrainedTokenizerFast] = {}
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    return _loaded.setdefault(folder, PreTrainedTokenizerFast.from_pretrained(folder))
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=50))
+def test_a_histogram_counts_every_length_once(lengths: list[int]) -> None:
+    parts = [line.split() for line in histogram(lengths)]
+    assert sum(int(number) for _, _, _, number, *_ in parts) == len(lengths) and len(parts) <= 10
+    for begin, _, end, number, *_ in parts:
+        assert sum(int(begin) <= length <= int(end) for length in lengths) == int(number)
+
+
+@pytest.mark.slow
+def test_the_command_previews_a_job_whose_gpus_are_not_here(tokenizer_folder: Path, tmp_path: Path) -> None:
+    (tokenizer_folder / "config.json").write_bytes((MODELS / "tiny-llama.json").read_bytes())
+    spec = {
+        "method": "sft",
+        "model": {"uri": tokenizer_folder.as_uri()},
+        "data": {"train": {"uris": [write_jsonl(tmp_path / "train.jsonl", [PAIR]).as_uri()]}},
+        "topology": {"gpusPerNode": 8},
+    }
+    job = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "a"}, "spec": spec}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    zerotune, environment = Path(sys.executable).with_name("zerotune"), os.environ | {"ZEROTUNE_HOME": str(tmp_path)}
+    command = [zerotune, "data", "preview", tmp_path / "job.yaml"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert "<s>What is CWE-79?⟦ Cross-site scripting</s>⟧" in ended.stdout
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 66 and "hint: " in ended.stderr and "Traceback" not in ended.stderr
