@@ -12,6 +12,7 @@ import pytest
 
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
+from zerotune_trainer.sizing.model_config import shape_of_file
 
 pytestmark = pytest.mark.slow
 ROPE = {"rope_parameters": None, "rope_theta": 10000.0}
@@ -26,6 +27,7 @@ def examine(folder: Path) -> None:
     """What a rank does with a model's folder, up to its weights in memory."""
     from zerotune_trainer import model, model_checks
 
+    shape_of_file(folder / "config.json")
     model_checks.check_weights(model_checks.empty_model(Model(), folder), folder)
     model.load_model(Model(), folder, "fp32", "cpu")
 
@@ -36,6 +38,7 @@ def examine(folder: Path) -> None:
         ROPE | {"rope_scaling": "linear"},
         ROPE | {"rope_scaling": {"rope_type": "ntk_by_parts", "factor": 4.0}},
         ROPE | {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+        ROPE | {"rope_scaling": {"factor": 2.0}},
         {"hidden_act": "swiglu9"},
         {"hidden_act": None},
         {"rms_norm_eps": "small"},
@@ -53,6 +56,14 @@ def test_a_config_that_transformers_cannot_use_is_named(copied_model: Path, chan
         examine(copied_model)
     assert str(copied_model) in rejected.value.message
     assert rejected.value.hint
+
+
+def test_weights_of_more_layers_than_the_config_has_are_named(copied_model: Path) -> None:
+    path = copied_model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 1}))
+    with pytest.raises(ConfigurationError, match=r"weights of more layers than config\.json has") as rejected:
+        examine(copied_model)
+    assert "model.layers.1.input_layernorm.weight" in rejected.value.message
 
 
 def torn_index(folder: Path) -> None:

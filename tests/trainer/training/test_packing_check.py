@@ -55,7 +55,20 @@ OWN: dict[str, dict[str, Any]] = {
     },
 }
 APART = ["llama", "gpt2", "gpt_neox", "gptj", "gemma2", "phi3", "qwen3", "mixtral"]
-MIXED = ["opt", "falcon", "bloom", "mpt", "qwen3_next", "falcon_h1", "lfm2", "mamba2", "jamba", "gpt_oss"]
+MIXED = [
+    "opt",
+    "falcon",
+    "bloom",
+    "mpt",
+    "qwen3_next",
+    "falcon_h1",
+    "lfm2",
+    "mamba2",
+    "jamba",
+    "gpt_oss",
+    "openai-gpt",
+    "xglm",
+]
 
 
 def tiny(family: str, **options: Any) -> PreTrainedModel:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from tests.unit.data.conftest import catalogue
@@ -63,6 +63,21 @@ def unigram() -> Tokenizer:
     return trained(made, trainers.UnigramTrainer(vocab_size=500, special_tokens=SPECIAL, unk_token="<unk>"))
 
 
+def whole_words() -> Tokenizer:
+    """Drops white space, and takes a word that it does not know for one token."""
+    made = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    made.normalizer = normalizers.Sequence([normalizers.Strip(), normalizers.NFD(), normalizers.StripAccents()])
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits()])
+    return trained(made, trainers.WordLevelTrainer(vocab_size=400, special_tokens=SPECIAL))
+
+
+def greedy_special_tokens() -> Tokenizer:
+    """Special tokens swallow the white space beside them, as those of Phi-3 do."""
+    made = byte_level(normalizers.NFD())
+    made.add_special_tokens([AddedToken(token, lstrip=True, rstrip=True) for token in SPECIAL[3:]])
+    return made
+
+
 def trained(made: Tokenizer, trainer: Any) -> Tokenizer:
     made.train_from_iterator((row["Description"] for row in catalogue()[:200]), trainer)
     return made
@@ -78,6 +93,8 @@ TOKENIZERS = {
     "metaspace, byte fallback": metaspace,
     "word pieces, lower case": word_pieces,
     "unigram, NFKC": unigram,
+    "whole words, no white space": whole_words,
+    "special tokens that swallow white space": greedy_special_tokens,
 }
 CONTENT = st.text(
     st.sampled_from("abz AZ.\n\t  é\u0301\u200bﬁ½…—漢字かな한글عربי🎉👩\u200d🔬😀"), min_size=0, max_size=12

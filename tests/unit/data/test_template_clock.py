@@ -45,7 +45,7 @@ def test_a_clock_without_a_creation_time_or_with_a_format_of_its_own_is_rejected
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     tokenizer.chat_template = "{{ strftime_now('%Y') }}" + CHATML
-    with pytest.raises(ConfigurationError, match=r"job\.created is missing"):
+    with pytest.raises(ConfigurationError, match="does not say when the job was created"):
         text_of(make_config, tokenizer, None)
     tokenizer.chat_template = "{% set f = '%Y' %}{{ strftime_now(f) }}" + CHATML
     with pytest.raises(ConfigurationError, match="in a format that it works out"):

@@ -44,7 +44,9 @@ REPORT = {
     },
 }
 HOSTILE = st.one_of(
-    st.sampled_from([1e300, -1e300, float("nan"), float("inf"), 10**30, -1, 0, 2**63, "x" * 40_000, "\x1b[2J\0"]),
+    st.sampled_from(
+        [1e300, -1e300, float("nan"), float("inf"), 10**30, 10**400, -1, 0, 2**63, "x" * 40_000, "\x1b[2J\0"]
+    ),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=50),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -242,11 +242,15 @@ def test_a_wrong_shape_is_rejected_with_the_value_and_the_rule(change: dict[str,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_hidden_layers": 10_000_000_000}, "num_hidden_layers is 1e+10, and no model has more than 2,000"),
-        ({"vocab_size": 2**31}, "vocab_size is 2.15e+09, and no model has more than 2,147,483,647"),
+        ({"num_hidden_layers": 10_000_000_000}, "num_hidden_layers is 1.00e+10, and no model has more than 2,000"),
+        ({"num_hidden_layers": 10**400}, "num_hidden_layers is 1.00e+400, and no model has more than 2,000"),
+        ({"rope_scaling": {"factor": 2.0}}, "rope_scaling has the factor 2.0 and no rope_type"),
+        ({"rope_parameters": {"full_attention": {"factor": 8}}}, "rope_parameters has the factor 8 and no rope_type"),
+        ({"rope_scaling": "linear"}, "rope_scaling is 'linear', which is not an object"),
+        ({"vocab_size": 2**31}, "vocab_size is 2.15e+9, and no model has more than 2,147,483,647"),
         ({"hidden_size": 2**30, "intermediate_size": 2**30}, "parameters, more than any model has"),
     ],
 )
-def test_sizes_beyond_any_model_are_an_error_at_once(change: dict[str, Any], message: str) -> None:
+def test_what_no_model_has_is_an_error_at_once(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         read_shape({"model_type": "llama", **SMALL, **change})

@@ -7,6 +7,7 @@ waiting.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -31,6 +32,8 @@ _CONFIG_HINT = (
     "model.trustRemoteCode, if you trust it"
 )
 _INDEX_NAME = "model.safetensors.index.json"
+_LAYER = re.compile(r"^(?P<layers>(?:.+\.)?(?:layers|h|blocks)\.)(?P<number>\d+)\.")
+"""The name of a layer's weight: the list of layers, and which one it is."""
 
 
 def check_config(config: TrainConfig | InferConfig, folder: Path) -> None:
@@ -81,18 +84,43 @@ def check_weights(empty: PreTrainedModel, folder: Path) -> None:
 
     Raises:
         InputMissingError: the folder holds no weights.
-        ConfigurationError: a file cannot be read, or a weight has another shape.
+        ConfigurationError: a file cannot be read, a weight has another shape, or weights are of further layers.
     """
     require_weights(folder)
     expected = {name: tuple(value.shape) for name, value in empty.state_dict().items()}
+    stored = {name: shape for path in _weight_files(folder) for name, shape in _stored_shapes(path).items()}
     wrong = [
         f"{name} is {_shape(shape)}, config.json asks for {_shape(expected[name])}"
-        for path in _weight_files(folder)
-        for name, shape in _stored_shapes(path).items()
+        for name, shape in stored.items()
         if name in expected and shape != expected[name]
     ]
     if wrong:
         raise ConfigurationError(f"{folder}: {some(wrong)}", MEND)
+    if further := _of_further_layers(stored, empty):
+        raise ConfigurationError(
+            f"{folder} holds weights of more layers than config.json has, which would be left out: {some(further)}",
+            MEND,
+        )
+
+
+def _of_further_layers(names: Iterable[str], empty: PreTrainedModel) -> list[str]:
+    """Weights of layers beyond the model's last: transformers leaves them out, and only prints that it does. Those that
+    predict further tokens (multi-token prediction) are no part of the model.
+    """
+    last: dict[str, int] = {}
+    for found in filter(None, map(_LAYER.match, empty.state_dict())):
+        last[found["layers"]] = max(last.get(found["layers"], 0), int(found["number"]))
+    spare = getattr(empty.config.get_text_config(), "num_nextn_predict_layers", None) or 0
+    ignored = [re.compile(pattern) for pattern in empty._keys_to_ignore_on_load_unexpected or ()]
+
+    def is_further(name: str) -> bool:
+        found = _LAYER.match(name)
+        if found is None or any(pattern.search(name) for pattern in ignored):
+            return False
+        layers = found["layers"] if found["layers"] in last else f"{empty.base_model_prefix}.{found['layers']}"
+        return layers in last and int(found["number"]) > last[layers] + spare
+
+    return [name for name in names if is_further(name)]
 
 
 def check_tokens(empty: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Iterable[MappedRows]) -> None:

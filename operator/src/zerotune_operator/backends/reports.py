@@ -8,7 +8,6 @@ nor be rejected by the API server as part of a status. Nor does a pod report whe
 
 from __future__ import annotations
 
-import math
 from itertools import groupby
 from typing import Any
 
@@ -115,7 +114,7 @@ def _is_plausible_number(value: float, name: str) -> bool:
     largest = _LONGEST_ETA_SECONDS if name == "etaSeconds" else _LARGEST_FLOAT
     if isinstance(value, int) and name != "etaSeconds":
         largest = _LARGEST_INTEGER
-    return math.isfinite(value) and abs(value) <= largest and (value >= 0 or name in _MAY_BE_NEGATIVE)
+    return abs(value) <= largest and (value >= 0 or name in _MAY_BE_NEGATIVE)
 
 
 def _progress(report: Any) -> NodeProgress | None:

@@ -44,12 +44,13 @@ class Settings(BaseModel):
 
 _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _HUB_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-_FILES = rf"s3://[^/]+.*|pvc://{_SUBDOMAIN}(/.*)?|file://.+"
+_CONTROLS = r"\x00-\x1f\x7f"
+_FILES = rf"s3://[^/{_CONTROLS}]+[^{_CONTROLS}]*|pvc://{_SUBDOMAIN}(/[^{_CONTROLS}]*)?|file://[^{_CONTROLS}]+"
 
 ObjectName = Annotated[str, StringConstraints(pattern=f"^{_SUBDOMAIN}$", max_length=253)]
 """Name of a Kubernetes object: a DNS subdomain."""
 
-Uri = Annotated[str, StringConstraints(pattern=f"^(hf://.+|{_FILES})$", max_length=1024)]
+Uri = Annotated[str, StringConstraints(pattern=f"^(hf://[^{_CONTROLS}]+|{_FILES})$", max_length=1024)]
 """`s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`; `hf://` is for models."""
 
 ModelUri = Annotated[str, StringConstraints(pattern=f"^(hf://{_HUB_NAME}(/{_HUB_NAME})?/?|{_FILES})$", max_length=1024)]

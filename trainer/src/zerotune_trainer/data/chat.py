@@ -185,8 +185,10 @@ class Chat:
         """A template that asks for the time with the answer written in: transformers lets nobody answer otherwise."""
         if self.created is None:
             raise ConfigurationError(
-                f"the chat template asks for the time ({_CLOCK}), and job.created is missing from config.json",
-                "the plan fills it in; or set a model.chatTemplate that does without",
+                f"the chat template asks for the time ({_CLOCK}), and config.json does not say when the job was "
+                "created",
+                'zerotune run and the operator fill job.created in; here add "created": "2030-01-31T12:00:00Z" to its '
+                "part job, or set a model.chatTemplate that does without",
             )
         created = self.created.astimezone(UTC)
         fixed = _CLOCK_CALL.sub(lambda call: json.dumps(created.strftime(call["format"])), template)

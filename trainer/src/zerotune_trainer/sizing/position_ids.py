@@ -11,20 +11,29 @@ _ALWAYS = frozenset(
         "bloom",
         "mpt",
         # A recurrent state, or a convolution, goes on from one document to the next.
+        "bailing_hybrid",
         "bamba",
         "falcon_h1",
         "falcon_mamba",
         "jamba",
+        "kimi_linear",
         "lfm2",
+        "lfm3",
         "mamba",
         "mamba2",
         "minimax",
         "nemotron_h",
         "olmo_hybrid",
+        "qwen3_5_moe_text",
         "qwen3_5_text",
         "qwen3_next",
         "recurrent_gemma",
         "rwkv",
+        "xlstm",
+        # Positions are counted from the beginning of the block, or the mask is made without them.
+        "cpmant",
+        "openai-gpt",
+        "xglm",
     }
 )
 _WITHOUT_FLASH_ATTENTION = frozenset({"afmoe", "biogpt", "falcon", "gpt_oss", "opt"})

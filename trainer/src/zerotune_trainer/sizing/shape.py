@@ -11,6 +11,7 @@ from zerotune_trainer.config.base import ModelUri, Settings
 from zerotune_trainer.sizing.families import FAMILIES, Family
 from zerotune_trainer.sizing.parameters import layer_parameters, parameters_outside_layers
 from zerotune_trainer.sizing.quantization import quantization_of
+from zerotune_trainer.sizing.rope import check_rope
 from zerotune_trainer.sizing.sizes import Sizes, wrong
 
 
@@ -62,7 +63,8 @@ _MOST_PARAMETERS = 10**15
 
 _ENCODERS = frozenset(
     {"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta"}
-    | {"xlm-roberta"}
+    | {"bert-generation", "big_bird", "data2vec-text", "ernie", "megatron-bert", "rembert", "roberta-prelayernorm"}
+    | {"roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 )
 _EXPERT_KEYS = frozenset(
     {"ffn_config", "moe_intermediate_size", "moe_num_experts", "n_routed_experts", "num_experts", "num_local_experts"}
@@ -83,6 +85,7 @@ def read_shape(config: dict[str, Any], where: str = "config.json") -> ModelShape
     text = _text_part(config)
     model_type = str(text.get("model_type", "unknown"))
     _require_decoder(text, model_type, where)
+    check_rope(text, where)
     known = FAMILIES.get(model_type)
     family = known or Family()
     sizes = Sizes.read(family.defaults | text if text is not config else text, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from zerotune_trainer.errors import ConfigurationError
@@ -119,7 +120,7 @@ def read_size(options: dict[str, Any], name: str, where: str, default: int | Non
         raise wrong(where, f"{name} is {value!r:.80}, which is not a positive whole number")
     most = _MOST_LAYERS if name == "num_hidden_layers" else _MOST
     if value > most:
-        raise wrong(where, f"{name} is {value:.3g}, and no model has more than {most:,}")
+        raise wrong(where, f"{name} is {Decimal(value):.3g}, and no model has more than {most:,}")
     return value
 
 

@@ -173,9 +173,14 @@ def _identity_of(item: Object, keys: tuple[str, ...]) -> tuple[Any, ...]:
 def _with_ours(template: Object, merged: Object) -> Object:
     """The merged template with our tolerations: the list has no keys, and the user's would replace it. Of two that are
     about the same taints, the user's counts.
+
+    Raises:
+        ConfigurationError: the user's are no list of tolerations.
     """
     spec = dict(merged.get("spec", {}))
     ours, theirs = template["spec"].get("tolerations", []), spec.get("tolerations", [])
+    listed = isinstance(theirs, list) and all(isinstance(each, dict) for each in theirs)
+    _require(listed, "spec.tolerations", f"is {theirs!r:.80}", "write a list of objects: - key: NAME")
     if theirs != ours:
         kept = [each for each in ours if not any(_tolerates_alike(each, own) for own in theirs)]
         spec["tolerations"] = [*theirs, *kept]
