@@ -20,7 +20,7 @@ NOWHERE = {("spec", "topology", "minNodes")}
 NEVER_ACCEPTED = {
     "FineTuneJob": {
         ("spec", "adapter", "quantization"),
-        ("spec", "preference", "referenceModel"),
+        ("spec", "preference", "syncReference"),
         *OF_THE_API_SERVER,
         *NOWHERE,
     },

@@ -1,4 +1,4 @@
-"""The pods of a job that starts from an adapter reach the adapter's base: its claim, and the keys for it."""
+"""The pods of a job reach the base of its adapter, and the model it compares with: claims, and keys for them."""
 
 from __future__ import annotations
 
@@ -43,3 +43,17 @@ def test_a_public_base_on_the_hub_needs_no_token() -> None:
     }
     assert keys["HF_TOKEN"] is True
     assert keys["AWS_ACCESS_KEY_ID"] is False
+
+
+def test_a_reference_is_reached_by_its_claim_or_with_the_keys_of_the_model() -> None:
+    for uri, claims, token in (("pvc://judges/one", ["judges"], None), ("hf://org/judge", [], True)):
+        preference = {"referenceModel": {"uri": uri}}
+        job = fine_tune_job(
+            method="dpo", model=MODEL, preference=preference, data={"train": {"uris": ["s3://d/d.jsonl"]}}
+        )
+        plan = plan_job(job, SHAPE, place(job, 0, MODEL["uri"]), identity_of(job))
+        made = render(plan, job, INSTALLATION)
+        volumes = [each.get("persistentVolumeClaim") for each in pod_spec(made.job)["volumes"]]
+        assert [volume["claimName"] for volume in volumes if volume] == claims
+        keys = {each["name"]: each.get("valueFrom", {}) for each in trainer(made.job)["env"]}
+        assert keys.get("HF_TOKEN", {}).get("secretKeyRef", {}).get("optional") is token

@@ -40,6 +40,7 @@ from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
 from zerotune_trainer.training.drafts import discard_other_staging, staging_folder
 from zerotune_trainer.training.output import Run, completion_of, write_output
 from zerotune_trainer.training.reference import Reference, ReferenceStore
+from zerotune_trainer.training.reference_model import ReferenceModel, reference_model
 from zerotune_trainer.training.step_state import StepState
 from zerotune_trainer.training.trainer import CausalTrainer
 
@@ -81,6 +82,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     if not config.model.resize_embeddings:
         model_checks.check_tokens(empty, tokenizer, rows.splits)
     model_checks.check_positions(empty, max(data.padded_length(config, split.longest()) for split in rows.splits))
+    judge = reference_model(ReferenceModel(config, folders, empty.config), tokenizer, rows)
     _stop_if_asked(context, context.stop.is_set())
 
     context.report.phase("rendezvous")
@@ -94,10 +96,10 @@ def train(config: TrainConfig, context: RankContext) -> None:
     context.report.phase("model")
     deepspeed = zero.read_deepspeed(context.folder)
     arguments = training_arguments(config, deepspeed, checkpoint_store.path, evaluates=rows.validation is not None)
-    reference = Reference(
-        config, arguments, mesh.data, context.report, ReferenceStore(checkpoint_store.folder, cache), folders, tokenizer
-    )
-    train_rows, validation_rows = method.completed(rows, reference, method.collator(config, tokenizer, empty.config))
+    found_again = ReferenceStore(checkpoint_store.folder, cache)
+    reference = Reference(judge, arguments, mesh.data, context.report, found_again, tokenizer)
+    judged_by = method.collator(config, tokenizer, judge.architecture)
+    train_rows, validation_rows = method.completed(rows, reference, judged_by)
     loaded = model.load_for_training(config, folders, tokenizer)
     method.extend(loaded)
     writer = CheckpointWriter(checkpoint_store, config, share, output.local)

@@ -37,6 +37,11 @@ METHOD_RULES = (
         "preference is for methods dpo, orpo and kto: leave it out",
         "preference",
     ),
+    Rule(
+        "self.method != 'orpo' || !has(self.preference) || !has(self.preference.referenceModel)",
+        "method orpo compares with no reference: leave referenceModel out, or use method dpo or kto",
+        "preference.referenceModel",
+    ),
     *(
         Rule(
             f"!({_PREFERENCE}) || !has(self.data.columns.{column})",

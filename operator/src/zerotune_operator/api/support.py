@@ -70,8 +70,9 @@ def _not_yet(name: str, remedy: str, field: str, **values: Any) -> Unsupported:
     return Unsupported(field, f"{name} is not supported by this version of zerotune", remedy, **values)
 
 
+_REFERENCE = "preference.referenceModel.uri"
 _URIS = {
-    "FineTuneJob": ("data.train.uris", "data.validation.uris", "checkpoint.uri"),
+    "FineTuneJob": ("data.train.uris", "data.validation.uris", "checkpoint.uri", _REFERENCE),
     "InferenceJob": ("data.uris",),
 }
 _URIS_OF_BOTH = ("model.uri", "data.processing.file", "output.uri")
@@ -82,10 +83,10 @@ _CREDENTIALS = {
 _NO_NVME = _not_yet("zero.offloadParam: nvme", "use cpu or auto", "zero.offloadParam", values=("nvme",))
 _KIND_ONLY = {
     "FineTuneJob": (
-        _not_yet(
-            "preference.referenceModel",
-            "leave it out: the reference is the model as it was before training",
-            "preference.referenceModel",
+        Unsupported(
+            "preference.syncReference",
+            "a reference that follows the model is a second model in memory, which no rank holds",
+            "leave syncReference out, or run dpo again with referenceModel naming the output of the last run",
         ),
         Unsupported(
             "adapter.type",
@@ -162,7 +163,7 @@ def _about_uris(kind: str) -> Iterator[Unsupported]:
             ("local",),
             schemes=("pvc",),
         )
-        remedy = "use hf:// or s3://" if field == "model.uri" else "use s3://"
+        remedy = "use hf:// or s3://" if field in ("model.uri", _REFERENCE) else "use s3://"
         yield Unsupported(field, "SageMaker has no such volume", remedy, ("sagemaker",), schemes=("pvc", "file"))
 
 

@@ -32,6 +32,8 @@ class Inputs(NamedTuple):
     shape: ModelShape
     data_uris: dict[str, str]
     """Outputs of the InferenceJobs that the spec names, by the part of it that they are for: `data.train`."""
+    reference: ModelShape | None = None
+    """Of the model that `preference.referenceModel` names, where it is known."""
 
 
 class Backend(Protocol[RenderedT]):

@@ -16,7 +16,7 @@ from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.origins import Origin, model_origin, record_origins, starting_from
 from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
-from zerotune_operator.backends.model_shape import model_shape, shape_of_file
+from zerotune_operator.backends.model_shape import model_shape, reference_shape, shape_of_file
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.plan_table import show
 from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
@@ -96,7 +96,10 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
     job = starting_from(job, outputs)
     uri = runs_on.model_uri(job)
     layout = runs_on.layout(job, uri)
-    plan = plan_job(job, _shape(uri, job.spec.model.revision, config, source), layout, identity)
+    shape = _shape(uri, job.spec.model.revision, config, source)
+    # A path on a cluster means nothing here.
+    reference = reference_shape(job, layout.resolve) if target is Target.LOCAL else None
+    plan = plan_job(job, shape, layout, identity, reference)
     runs_on.check_plan(plan, job, UNKNOWN_INSTALLATION)
     return Planned(plan, runs_on.facts(job), runs_on.request(plan, job, UNKNOWN_INSTALLATION))
 

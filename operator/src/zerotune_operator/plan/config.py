@@ -14,7 +14,7 @@ from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfi
 from zerotune_trainer.config.data import Data, Processing, Records
 from zerotune_trainer.config.methods import packing_of
 from zerotune_trainer.config.sources import Model, Output
-from zerotune_trainer.config.training import Training
+from zerotune_trainer.config.training import Preference, Training
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Precision
 
@@ -52,7 +52,7 @@ def train_config(
         adapter=spec.adapter,
         checkpoint=spec.checkpoint.model_copy(update={"uri": layout.checkpoint_uri}),
         evaluation=spec.evaluation,
-        preference=spec.preference,
+        preference=_preference(spec.preference, layout),
         output=_output(spec.output, layout),
     )
 
@@ -123,6 +123,14 @@ def _launch(policy: RunPolicy, topology: PlannedTopology, layout: RuntimeLayout)
 
 def _model(model: Model, layout: RuntimeLayout) -> Model:
     return model.model_copy(update={"uri": layout.model_uri, "from_fine_tune_job": None})
+
+
+def _preference(preference: Preference | None, layout: RuntimeLayout) -> Preference | None:
+    if preference is None or preference.reference_model is None:
+        return preference
+    named = preference.reference_model
+    resolved = named.model_copy(update={"uri": layout.resolve(named.uri)})
+    return preference.model_copy(update={"reference_model": resolved})
 
 
 def _certain(shape: ModelShape, model: Model) -> ModelShape | None:

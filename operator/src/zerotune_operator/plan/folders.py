@@ -43,10 +43,11 @@ def check_folders(job: Job, layout: RuntimeLayout) -> None:
                 f"let {folder.field} name a folder that neither lies in the data nor holds any of it",
             )
     for folder in written:
-        if folder.names == _names(layout.model_uri):
-            raise ConfigurationError(
-                f"{folder.field} {folder.uri!r} is the model's own folder", f"let {folder.field} name another one"
-            )
+        for what, names in _models(job, layout):
+            if folder.names == names:
+                raise ConfigurationError(
+                    f"{folder.field} {folder.uri!r} is {what}'s own folder", f"let {folder.field} name another one"
+                )
     output, *checkpoints = written
     for folder in checkpoints:
         if output.names[: len(folder.names)] == folder.names:
@@ -64,6 +65,14 @@ def _data(job: Job, layout: RuntimeLayout) -> Iterator[_Folder]:
     else:
         named = [("data.uris", uri) for uri in job.spec.data.uris]
     return (_Folder(field, uri, _names(layout.resolve(uri))) for field, uri in named)
+
+
+def _models(job: Job, layout: RuntimeLayout) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The folders of models that are read, each with what it is."""
+    yield "the model", _names(layout.model_uri)
+    preference = job.spec.preference if isinstance(job, FineTuneJob) else None
+    if preference and preference.reference_model:
+        yield "the reference", _names(layout.resolve(preference.reference_model.uri))
 
 
 def _written(job: Job, layout: RuntimeLayout) -> Iterator[_Folder]:

@@ -13,6 +13,7 @@ from zerotune_operator.plan.memory import rejection, training_workload
 from zerotune_operator.plan.overrides import SCHEDULES, check_precision, merge_deepspeed
 from zerotune_operator.plan.plan import DoesNotFitError, Plan
 from zerotune_operator.plan.precision import resolve_precision
+from zerotune_operator.plan.reference import reference_note
 from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import JobIdentity
@@ -26,7 +27,9 @@ from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Workload, gib
 
 
-def plan_job(job: Job, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
+def plan_job(
+    job: Job, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity, reference: ModelShape | None = None
+) -> Plan:
     """Settle everything about a job.
 
     Args:
@@ -34,6 +37,7 @@ def plan_job(job: Job, shape: ModelShape, layout: RuntimeLayout, identity: JobId
         shape: The model, from its `config.json`.
         layout: Where it runs.
         identity: Which job and attempt this is.
+        reference: The model that `preference.referenceModel` names, where the backend knows it.
 
     Raises:
         ConfigurationError: what is asked for contradicts itself or does not fit; the hint says what would.
@@ -41,7 +45,7 @@ def plan_job(job: Job, shape: ModelShape, layout: RuntimeLayout, identity: JobId
     check_templates(job)
     check_folders(job, layout)
     if isinstance(job, FineTuneJob):
-        return _plan_training(job, shape, layout, identity)
+        return _plan_training(job, shape, layout, identity, reference)
     return _plan_inference(job, shape, layout, identity)
 
 
@@ -75,7 +79,9 @@ def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTo
         )
 
 
-def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity) -> Plan:
+def _plan_training(
+    job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity, reference: ModelShape | None
+) -> Plan:
     spec = merge_deepspeed(job.spec)
     check_trainable(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
@@ -103,7 +109,11 @@ def _plan_training(job: FineTuneJob, shape: ModelShape, layout: RuntimeLayout, i
         deepspeed=deepspeed_settings(
             spec.deepspeed, training, batch, candidate, shape, on_cpu=topology.accelerator == "cpu"
         ),
-        notes=(*_notes_on_model(shape, spec.data.max_length), *_notes_on_training(job, candidate, workload, shape)),
+        notes=(
+            *_notes_on_model(shape, spec.data.max_length),
+            *_notes_on_training(job, candidate, workload, shape),
+            *reference_note(spec, reference, workload, candidate),
+        ),
     )
     error = rejection(spec, workload, candidates)
     if error is not None:

@@ -35,16 +35,19 @@ class SecretReference(Settings):
     AWS_REGION, AWS_DEFAULT_REGION. Two for one scheme: the output's counts, then that of checkpoints, data, model."""
 
 
+_REVISION_OF_HUB = Rule(
+    "!has(self.revision) || has(self.uri) && self.uri.startsWith('hf://')",
+    "revision names a branch, tag or commit of an hf:// model: leave it out for any other model",
+    "revision",
+)
+
+
 class Model(Settings):
     """The model a job starts from."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("has(self.uri) != has(self.fromFineTuneJob)", "give exactly one of uri and fromFineTuneJob"),
-        Rule(
-            "!has(self.revision) || has(self.uri) && self.uri.startsWith('hf://')",
-            "revision names a branch, tag or commit of an hf:// model: leave it out for any other model",
-            "revision",
-        ),
+        _REVISION_OF_HUB,
         *FOLDER_RULES,
     )
 
@@ -66,6 +69,20 @@ class Model(Settings):
     """A Jinja chat template that replaces the tokenizer's own."""
     credentials: SecretReference | None = None
     """Secret with the token or keys that reading the model takes."""
+
+
+class ReferenceModel(Settings):
+    """A model that judges records before training. It has the tokenizer and the attention kernels of `model`, and is
+    read with its credentials."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (_REVISION_OF_HUB, *FOLDER_RULES)
+
+    uri: ModelUri
+    """The model's folder: `hf://ORG/NAME`, `s3://BUCKET/PREFIX`, `pvc://CLAIM/PATH` or `file:///PATH`."""
+    revision: Revision | None = None
+    """Branch, tag or commit of an `hf://` model."""
+    trust_remote_code: bool = False
+    """Run Python code that the model's folder brings along (transformers `trust_remote_code`)."""
 
 
 class Output(Settings):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from zerotune_trainer.config.arguments import check_arguments
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
-from zerotune_trainer.config.sources import FOLDER_RULES, Model, SecretReference
+from zerotune_trainer.config.sources import FOLDER_RULES, ReferenceModel, SecretReference
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -103,8 +103,11 @@ class Preference(Settings):
     """Share of labels taken to be wrong (dpo)."""
     max_prompt_length: int | None = Field(default=None, ge=1)
     """Longest prompt in tokens; a longer one is cut on the left. Default: `data.maxLength`."""
-    reference_model: Model | None = None
-    """Model to compare with (dpo, kto). Default: the model as it was before training."""
+    reference_model: ReferenceModel | None = None
+    """Model to compare with (dpo, kto). It is loaded once before training, and freed: the model that is trained takes
+    its place. Default: the model as it was before training."""
+    sync_reference: bool | None = None
+    """Let the reference follow the model while it is trained (TR-DPO, TRL's `sync_ref_model`)."""
     desirable_weight: Number = Field(default=1.0, gt=0)
     """Weight of good completions (kto)."""
     undesirable_weight: Number = Field(default=1.0, gt=0)

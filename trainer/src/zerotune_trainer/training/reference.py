@@ -25,18 +25,17 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from zerotune_trainer import collectives
-from zerotune_trainer.adapters import ModelFolders
 from zerotune_trainer.atomic import write_atomically
-from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.data.cache import digest, model_key
 from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.mesh import Axis
-from zerotune_trainer.model import load_initial, resolve_precision
+from zerotune_trainer.model import resolve_precision
 from zerotune_trainer.progress import Reporter
 from zerotune_trainer.storage import Folder
 from zerotune_trainer.training.batches import Collator, RankRows, to_device
 from zerotune_trainer.training.log_probabilities import add_log_probabilities, completion_log_probabilities
+from zerotune_trainer.training.reference_model import ReferenceModel
 
 Values = NDArray[np.float32]
 _log = logging.getLogger(__name__)
@@ -72,13 +71,11 @@ def _name(key: str) -> str:
 class Reference:
     """How the log-probabilities of rows are found or computed. Every rank does the same."""
 
-    config: TrainConfig
+    model: ReferenceModel
     arguments: TrainingArguments
     ranks: Axis
     report: Reporter
     store: ReferenceStore
-    folders: ModelFolders
-    """Of the model that is trained."""
     tokenizer: PreTrainedTokenizerBase
 
     def values(self, rows: PreparedData, collate: Collator) -> list[Values]:
@@ -96,19 +93,21 @@ class Reference:
         found = self._stored(name, sum(sizes))
         if found is None:
             _log.info("computing the reference log-probabilities of %d rows", sum(sizes))
-            found = self._computed(load_initial(self.config, self.folders, self.tokenizer), rows.splits, collate)
+            found = self._computed(self.model.load(self.tokenizer), rows.splits, collate)
             collectives.on_first_rank(lambda: self.store.keep(name, _encoded(found)), type(None))
         return list(np.split(found, np.cumsum(sizes)[:-1]))
 
     def _key(self, rows: PreparedData) -> str:
-        cache = Path(self.config.launch.cache_dir)
-        precision = resolve_precision(self.config.training.precision, self.config.launch.accelerator)
+        config = self.model.config
+        cache = Path(config.launch.cache_dir)
+        precision = resolve_precision(config.training.precision, config.launch.accelerator)
         return digest(*(model_key(folder, cache) for folder in self._model_folders), rows.digest, precision)
 
     @property
     def _model_folders(self) -> list[Path]:
         """Where the weights of the reference are."""
-        return [self.folders.base, *([self.folders.adapter] if self.folders.adapter else [])]
+        folders = self.model.folders
+        return [folders.base, *([folders.adapter] if folders.adapter else [])]
 
     def _stored(self, key: str, rows: int) -> Values | None:
         """What is stored, which rank 0 has, on every rank."""

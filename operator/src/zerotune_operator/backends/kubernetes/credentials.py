@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.manifest_yaml import Path
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.volumes import data_uris
+from zerotune_operator.backends.kubernetes.volumes import data_uris, reference_uris
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.sources import SecretReference
 
@@ -61,7 +61,8 @@ def credentials_of(job: Job, config: TrainConfig | InferConfig) -> list[Credenti
     if isinstance(job, FineTuneJob) and isinstance(config, TrainConfig):
         checkpoints = [Credentials(job.spec.checkpoint.credentials, [config.checkpoint.uri or config.output_uri])]
     return [
-        # The base of an adapter may lie elsewhere, and be public.
+        # The base of an adapter and a reference may lie elsewhere, and be public.
+        Credentials(spec.model.credentials, reference_uris(config), needs_none=True),
         Credentials(spec.model.credentials, [config.base_uri] if config.base_uri else [], needs_none=True),
         Credentials(spec.model.credentials, [config.model_uri]),
         Credentials(spec.data.credentials, data_uris(config)),

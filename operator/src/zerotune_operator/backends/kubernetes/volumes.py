@@ -83,8 +83,15 @@ def claims_of(config: TrainConfig | InferConfig) -> list[Mount]:
     checkpoints = config.checkpoint.uri if isinstance(config, TrainConfig) else None
     base = [config.base_uri] if config.base_uri else []
     return claims(
-        [config.model_uri, *base, *data_uris(config)], [config.output_uri, *([checkpoints] if checkpoints else [])]
+        [config.model_uri, *base, *reference_uris(config), *data_uris(config)],
+        [config.output_uri, *([checkpoints] if checkpoints else [])],
     )
+
+
+def reference_uris(config: TrainConfig | InferConfig) -> list[str]:
+    """Where the model lies that `preference.referenceModel` names."""
+    preference = config.preference if isinstance(config, TrainConfig) else None
+    return [preference.reference_model.uri] if preference and preference.reference_model else []
 
 
 def data_uris(config: TrainConfig | InferConfig) -> list[str]:

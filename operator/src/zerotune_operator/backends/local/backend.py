@@ -77,7 +77,7 @@ class LocalBackend:
         identity = identity_of(self._job, attempt)
         job = starting_from(_with_known_zero(self._job, self._folder.read_status()), inputs.data_uris)
         layout = place(job, self._folder, self._home, self._gpus, inputs.model_uri)
-        return plan_job(job, inputs.shape, layout, identity)
+        return plan_job(job, inputs.shape, layout, identity, inputs.reference)
 
     def render(self, plan: Plan) -> LocalAttempt:
         """The files and processes of the attempt that `plan` is for."""

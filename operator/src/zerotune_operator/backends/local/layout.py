@@ -15,7 +15,7 @@ from zerotune_operator.api.origins import Origin, model_origin, record_origins
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
-from zerotune_operator.backends.model_shape import model_shape
+from zerotune_operator.backends.model_shape import model_shape, reference_shape
 from zerotune_operator.plan import RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 
@@ -164,7 +164,7 @@ def find_inputs(job: Job, home: Home) -> Inputs:
         TemporaryError: its store does not answer, or the job that makes it still runs.
     """
     uri, records = model_uri(job, home), {origin.part: output_of(origin, home) for origin in record_origins(job)}
-    return Inputs(uri, model_shape(uri, job.spec.model.revision), records)
+    return Inputs(uri, model_shape(uri, job.spec.model.revision), records, reference_shape(job, resolve))
 
 
 def model_uri(job: Job, home: Home) -> str:
