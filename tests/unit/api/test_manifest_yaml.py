@@ -59,6 +59,7 @@ def test_merge_keys_and_aliases() -> None:
         ("a:\n\t- b\n", "this is not YAML", 2),
         ("a: [1, 2\nb: 3\n", "this is not YAML", 2),
         ("x: 1\na: \x01\n", "this is not YAML: character #x0001 is not allowed", 2),
+        (f"a: 1{'0' * 400}\n", "a is 10000000000000000000..., a number of 401 characters: write a shorter one", 1),
         ("? [1, 2]\n: x\n", "has a key that is not text", 1),
     ],
 )

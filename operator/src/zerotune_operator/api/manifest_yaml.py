@@ -21,6 +21,8 @@ MOST_NODES = 100_000
 """Values a document may have, aliases followed: far more than a manifest needs, far fewer than a YAML bomb holds."""
 
 
+_LONGEST_NUMBER = 100
+"""Characters of a number, far more than 64 bits take."""
 MOST_LEVELS = 100
 """Groups and lists in one another that a document may have."""
 
@@ -168,7 +170,10 @@ class _Reader:
         if kind == "bool":
             return bool(_TRUE.match(text))
         if kind in ("int", "float") and not _NOT_JSON.match(text):
-            return self._number(text)
+            if len(text) <= _LONGEST_NUMBER:
+                return self._number(text)
+            self._complain(path, node, f"is {text:.20}..., a number of {len(text)} characters: write a shorter one")
+            return text
         self._complain(path, node, f"is {text!r} of YAML type {kind!r}, which JSON does not have: quote it")
         return text
 

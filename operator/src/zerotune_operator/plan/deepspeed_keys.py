@@ -15,15 +15,34 @@ from typing import Any
 from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.errors import ConfigurationError
 
+_PYTHON: dict[str, type | tuple[type, ...]] = {
+    # DeepSpeed takes 5e8 for a whole number.
+    "integer": (int, float),
+    "number": (int, float),
+    "boolean": bool,
+    "string": str,
+    "array": list,
+    "object": dict,
+}
+_EXAMPLES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "text",
+    "array": "a list",
+    "object": "a group of keys",
+}
+
 
 def check_deepspeed_keys(settings: JsonObject) -> None:
     """See that DeepSpeed reads every key of a configuration.
 
     Raises:
-        ConfigurationError: it does not read one, or wants a group of keys where there is a value.
+        ConfigurationError: it does not read one, its value is of another type, or the optimizer is none.
     """
     _check_removed(settings)
     _check_section(settings, _table()["keys"], ())
+    _check_optimizer(settings)
 
 
 @cache
@@ -55,13 +74,35 @@ def _check_section(settings: JsonObject, known: JsonObject, path: tuple[str, ...
             _check_value(value, known[key], place)
 
 
-def _check_value(value: Any, known: JsonObject, place: tuple[str, ...]) -> None:
-    if isinstance(value, dict):
+def _check_value(value: Any, known: JsonObject | list[str], place: tuple[str, ...]) -> None:
+    if isinstance(known, list):
+        _check_type(value, known, ".".join(place))
+    elif isinstance(value, dict):
         _check_section(value, known, place)
-    elif not isinstance(value, list):
+    else:
         name = ".".join(place)
         raise ConfigurationError(
-            f"deepspeed.{name} is {value!r}, which must be a group of keys", f"it has {', '.join(sorted(known))}"
+            f"deepspeed.{name} is {value!r:.80}, which must be a group of keys", f"it has {', '.join(sorted(known))}"
+        )
+
+
+def _check_type(value: Any, kinds: list[str], name: str) -> None:
+    if not any(isinstance(value, _PYTHON[kind]) and (kind == "boolean") == isinstance(value, bool) for kind in kinds):
+        raise ConfigurationError(
+            f"deepspeed.{name} is {value!r:.80}, which must be of type {' or '.join(kinds)}",
+            f"write {' or '.join(_EXAMPLES[kind] for kind in kinds)}",
+        )
+
+
+def _check_optimizer(settings: JsonObject) -> None:
+    section = settings.get("optimizer")
+    kind = section.get("type") if isinstance(section, dict) else None
+    known: list[str] = _table()["optimizers"]
+    if isinstance(kind, str) and kind not in known and kind.lower() not in known:
+        close = get_close_matches(kind.lower(), {name.lower(): name for name in known}, n=1)
+        raise ConfigurationError(
+            f"deepspeed.optimizer.type is {kind!r:.80}, which neither DeepSpeed {_version()} nor PyTorch has",
+            f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}",
         )
 
 
@@ -78,5 +119,5 @@ def _places(key: str, known: JsonObject, path: tuple[str, ...]) -> Iterator[str]
     for name, below in known.items():
         if name == key:
             yield ".".join((*path, name))
-        elif below is not None:
+        elif isinstance(below, dict):
             yield from _places(key, below, (*path, name))

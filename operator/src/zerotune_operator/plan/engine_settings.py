@@ -17,6 +17,9 @@ _SIZES = {
     "stage3_max_live_parameters": "max_live_parameters",
     "sub_group_size": "sub_group_size",
 }
+_MOST_ELEMENTS = 10**15
+"""More than any model has."""
+
 _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 _OPTIMIZERS = {
@@ -68,7 +71,7 @@ def _size(value: Any, name: str) -> int | None:
     """A number of elements, which DeepSpeed takes as 5e8 too; None where it is left to the plan."""
     if value == "auto":
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_ELEMENTS:
         raise ConfigurationError(
             f"deepspeed.zero_optimization.{name} is {value!r}, which is no number of elements",
             "write one, as 500000000, or leave it out",

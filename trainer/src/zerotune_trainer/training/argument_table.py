@@ -19,14 +19,14 @@ from transformers.training_args import OptimizerNames, TrainingArguments
 _NAMES = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object", list: "array"}
 
 
-def _type_names(hint: Any) -> set[str]:
+def json_types(hint: Any) -> set[str]:
     """JSON types of a field's annotation; `any` where JSON has no word for it."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return set().union(*(_type_names(part) for part in typing.get_args(hint)))
+        return set().union(*(json_types(part) for part in typing.get_args(hint)))
     if hint is type(None):
         return set()
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return {"string"}
+        return {"integer" if issubclass(hint, int) else "string"}
     return {_NAMES.get(typing.get_origin(hint) or hint, "any")}
 
 
@@ -35,7 +35,7 @@ def _choices(field: dataclasses.Field[Any], hint: Any) -> list[str] | None:
     if field.name == "optim":
         enums = [OptimizerNames]
     if enums:
-        return [str(member.value) for member in enums[0]] if _type_names(hint) == {"string"} else None
+        return [str(member.value) for member in enums[0]] if json_types(hint) == {"string"} else None
     choices = field.metadata.get("choices")
     return None if choices is None else [str(choice) for choice in choices]
 
@@ -51,7 +51,7 @@ def table() -> dict[str, Any]:
     hints = typing.get_type_hints(TrainingArguments)
     fields = {
         field.name: {
-            "types": sorted(_type_names(hints[field.name])),
+            "types": sorted(json_types(hints[field.name])),
             "default": _default(field),
             "choices": _choices(field, hints[field.name]),
         }

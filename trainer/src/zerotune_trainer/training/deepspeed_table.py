@@ -16,14 +16,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from deepspeed.comm.config import CommsLoggerConfig
 from deepspeed.compile.config import CompileConfig
 from deepspeed.inference.config import WeightQuantConfig
 from deepspeed.monitor.config import DeepSpeedMonitorConfig
-from deepspeed.runtime.config import _REMOVED_TOP_LEVEL_CONFIG_KEYS, DeepSpeedConfig, HybridEngineConfig
+from deepspeed.runtime.config import (
+    _REMOVED_TOP_LEVEL_CONFIG_KEYS,
+    DEEPSPEED_OPTIMIZERS,
+    DeepSpeedConfig,
+    HybridEngineConfig,
+)
 from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from pydantic import BaseModel
+
+from zerotune_trainer.training.argument_table import json_types
 
 _MODELS: dict[str, type[BaseModel]] = {
     "bf16": DeepSpeedBF16Config,
@@ -38,7 +46,7 @@ _MODELS: dict[str, type[BaseModel]] = {
 """Sections that DeepSpeed makes a model of."""
 
 Keys = dict[str, Any]
-"""Keys of a section, each with its own keys; None where they are not known, or where it holds a value."""
+"""Keys of a section, each with its own keys; with the JSON types of its value; or with None where those are unknown."""
 
 
 class _Recorder(dict[str, Any]):
@@ -72,9 +80,9 @@ def _asked(**sections: Any) -> _Recorder:
 def _of_model(model: type[BaseModel]) -> Keys:
     keys: Keys = {}
     for name, field in model.model_fields.items():
-        nested = next(_models_in(field.annotation), None)
+        nested, kinds = next(_models_in(field.annotation), None), json_types(field.annotation)
         names = {name, *([field.alias] if field.alias else [])}
-        keys |= dict.fromkeys(names, _of_model(nested) if nested else None)
+        keys |= dict.fromkeys(names, _of_model(nested) if nested else None if "any" in kinds else sorted(kinds))
     return keys
 
 
@@ -95,11 +103,23 @@ def _of_section(name: str) -> Keys | None:
 
 
 def table() -> dict[str, Any]:
-    """The keys, what DeepSpeed says of those that it had once, and the version of DeepSpeed they are of."""
+    """The keys and optimizers, what DeepSpeed says of keys that it had once, and the version of DeepSpeed these are."""
     names = _asked().asked - set(_REMOVED_TOP_LEVEL_CONFIG_KEYS)
     monitors = _of_model(DeepSpeedMonitorConfig)
     keys = {name: monitors.get(name) or _of_section(name) for name in names}
-    return {"deepspeed": version("deepspeed"), "keys": keys, "removed": _REMOVED_TOP_LEVEL_CONFIG_KEYS}
+    return {
+        "deepspeed": version("deepspeed"),
+        "keys": keys,
+        "optimizers": sorted({*DEEPSPEED_OPTIMIZERS, *_optimizers_of_torch()}),
+        "removed": _REMOVED_TOP_LEVEL_CONFIG_KEYS,
+    }
+
+
+def _optimizers_of_torch() -> Iterator[str]:
+    """DeepSpeed takes PyTorch's by the names of their classes."""
+    for name, kind in vars(torch.optim).items():
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer:
+            yield name
 
 
 if __name__ == "__main__":
