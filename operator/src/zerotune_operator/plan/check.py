@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.plan.batch import inference_batch, training_batch
+from zerotune_operator.plan.engine_settings import given_sizes
 from zerotune_operator.plan.folders import check_folders
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.overrides import check_precision, merge_deepspeed
@@ -23,6 +24,7 @@ def check_job(job: Job, layout: RuntimeLayout) -> None:
     topology = plan_topology(job.spec.topology, job.spec.parallelism, layout)
     if isinstance(job, FineTuneJob):
         spec = merge_deepspeed(job.spec)
+        given_sizes(spec.deepspeed)
         training_batch(spec.training, topology.data_parallel)
         check_precision(resolve_precision(spec.training.precision, topology.accelerator), spec.deepspeed)
     else:

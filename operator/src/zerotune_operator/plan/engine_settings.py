@@ -53,7 +53,7 @@ def engine_settings(spec: FineTuneJobSpec, shape: ModelShape, *, on_cpu: bool) -
         ConfigurationError: a size is no number.
     """
     zero = spec.deepspeed.get("zero_optimization") or {}
-    sizes: JsonObject = {field: _size(zero[name], name) for name, field in _SIZES.items() if name in zero}
+    sizes: JsonObject = {**given_sizes(spec.deepspeed)}
     if isinstance(zero.get("overlap_comm"), bool):
         sizes["overlap_comm"] = zero["overlap_comm"]
     state, in_place = _optimizer(spec)
@@ -65,6 +65,16 @@ def engine_settings(spec: FineTuneJobSpec, shape: ModelShape, *, on_cpu: bool) -
             "fused_optimizer": in_place,
         }
     )
+
+
+def given_sizes(deepspeed: JsonObject) -> dict[str, int | None]:
+    """The sizes of a user's DeepSpeed configuration, by our names for them; None where they are left to the plan.
+
+    Raises:
+        ConfigurationError: one is no number of elements.
+    """
+    zero = deepspeed.get("zero_optimization") or {}
+    return {field: _size(zero[name], name) for name, field in _SIZES.items() if name in zero}
 
 
 def _size(value: Any, name: str) -> int | None:
