@@ -81,8 +81,8 @@ def _of_model(model: type[BaseModel]) -> Keys:
     keys: Keys = {}
     for name, field in model.model_fields.items():
         nested, kinds = next(_models_in(field.annotation), None), json_types(field.annotation)
-        names = {name, *([field.alias] if field.alias else [])}
-        keys |= dict.fromkeys(names, _of_model(nested) if nested else None if "any" in kinds else sorted(kinds))
+        # Of two names the documented one: DeepSpeed would take both, and one of them counts.
+        keys[field.alias or name] = _of_model(nested) if nested else None if "any" in kinds else sorted(kinds)
     return keys
 
 
