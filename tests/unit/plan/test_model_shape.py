@@ -254,3 +254,11 @@ def test_a_wrong_shape_is_rejected_with_the_value_and_the_rule(change: dict[str,
 def test_what_no_model_has_is_an_error_at_once(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         read_shape({"model_type": "llama", **SMALL, **change})
+
+
+def test_a_model_without_attention_is_sized_generously_and_not_as_exact() -> None:
+    """state-spaces/mamba-130m-hf has 129,135,360 parameters."""
+    published = {"hidden_size": 768, "intermediate_size": 1536, "num_hidden_layers": 24, "vocab_size": 50280}
+    shape = read_shape({"model_type": "mamba", **published})
+    assert not shape.exact
+    assert 129_135_360 < shape.parameters < 2 * 129_135_360

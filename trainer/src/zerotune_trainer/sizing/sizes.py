@@ -25,6 +25,9 @@ _RENAMED = {
 }
 """Names of older architectures."""
 
+_WITHOUT_ATTENTION = frozenset({"falcon_mamba", "mamba", "mamba2", "rwkv", "xlstm"})
+"""Architectures that have no attention heads: they are sized as one head would be, which is more than they have."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -51,7 +54,7 @@ class Sizes:
         options = {name: value for name, value in config.items() if name not in _RENAMED}
         options |= {_RENAMED[name]: value for name, value in config.items() if name in _RENAMED and value is not None}
         hidden = read_size(options, "hidden_size", where)
-        heads = read_size(options, "num_attention_heads", where)
+        heads = read_size(options, "num_attention_heads", where, _heads_unless_given(options))
         kv_heads = _kv_heads(options, heads, where)
         if options.get("head_dim") is None and hidden % heads:
             raise wrong(where, f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}")
@@ -97,6 +100,10 @@ class Sizes:
         if not isinstance(dense, list):
             raise wrong(self.where, f"mlp_only_layers is {dense!r:.80}, which is not a list of layers")
         return layer not in dense and (layer + 1) % self.number("decoder_sparse_step", 1) == 0
+
+
+def _heads_unless_given(options: dict[str, Any]) -> int | None:
+    return 1 if options.get("model_type") in _WITHOUT_ATTENTION else None
 
 
 def _kv_heads(options: dict[str, Any], heads: int, where: str) -> int:
