@@ -28,6 +28,7 @@ ACCEPTED = {
     "dpo.yaml": "cve-preferences",
     "orpo.yaml": "remediation-preferences",
     "kto.yaml": "phishing-verdicts",
+    "script.yaml": "own-objective",
 }
 
 

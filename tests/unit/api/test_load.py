@@ -82,7 +82,7 @@ def test_everything_wrong_is_reported_at_once_with_its_line(tmp_path: Path) -> N
     with pytest.raises(InvalidManifestError) as caught:
         load_jobs(path)
     assert caught.value.message.splitlines() == [
-        f"{path}:6: spec.method is 'cpd' (text), must be one of cpt, sft, dpo, orpo, kto; did you mean cpt?",
+        f"{path}:6: spec.method is 'cpd' (text), must be one of cpt, sft, dpo, orpo, kto, script; did you mean cpt?",
         f"{path}:12: spec.training.learningRat is not a field of spec.training: did you mean learningRate?",
         f"{path}:19: spec.data.urls is not a field of spec.data: did you mean uris?",
     ]

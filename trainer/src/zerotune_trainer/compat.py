@@ -104,6 +104,12 @@ def plain_object_collectives() -> None:
     distributed_c10d._unpickler = _PlainUnpickler
 
 
+def keep_process_group() -> None:
+    """Let scripts that make and destroy torch's process group use the one that is there, as DeepSpeed's own do."""
+    dist: Any = torch.distributed
+    dist.init_process_group = dist.destroy_process_group = lambda *_args, **_options: None
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Reads numbers, texts, and lists and dictionaries of them, and what accelerate sends about a batch."""
 

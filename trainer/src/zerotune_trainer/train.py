@@ -37,7 +37,8 @@ from zerotune_trainer.training.checkpoints.reader import CheckpointReader
 from zerotune_trainer.training.checkpoints.sharing import Share
 from zerotune_trainer.training.checkpoints.store import CheckpointStore
 from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
-from zerotune_trainer.training.drafts import discard_other_staging, staging_folder
+from zerotune_trainer.training.drafts import staging_folder
+from zerotune_trainer.training.folders import acquire
 from zerotune_trainer.training.output import Run, completion_of, write_output
 from zerotune_trainer.training.reference import Reference, ReferenceStore
 from zerotune_trainer.training.reference_model import ReferenceModel, reference_model
@@ -89,7 +90,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     topology = distributed.init_process_group(context, config.launch, store)
     mesh = Mesh.of(context)
     _check_rows(context, rows)
-    checkpoint_store = _acquire(config, context, ownership, cache, rows.digest)
+    checkpoint_store = CheckpointStore(acquire(config, context, ownership, cache), config, rows.digest)
     share = Share.of(checkpoint_store, context, mesh)
     checkpoints = CheckpointReader(checkpoint_store, config, share, output.local)
 
@@ -162,22 +163,6 @@ def _check_rows(context: RankContext, rows: PreparedData) -> None:
             f"rank 0 on {context.hostfile.master.name}, which prepared {of_ranks[0][1]}",
             "give every host the same files: see that they mount the same volume",
         )
-
-
-def _acquire(
-    config: TrainConfig, context: RankContext, output: Ownership, cache: Path, data_digest: str
-) -> CheckpointStore:
-    """Make the output and the checkpoints the attempt's own, and let every rank know where the checkpoints are."""
-    collectives.on_first_rank(output.acquire, type(None))
-    # Hosts of one machine share its cache; what a host stages there for S3 is its own.
-    staging = staging_folder(cache / context.host.name, config.job.attempt)
-    folder = open_output(config.checkpoint.uri or f"{output.folder.uri}/checkpoints", staging)
-    checkpoints = Ownership(folder, config.job)
-    collectives.on_first_rank(checkpoints.acquire, type(None))
-    if context.local_rank == 0:
-        discard_other_staging(output.folder)
-        discard_other_staging(folder)
-    return CheckpointStore(checkpoints, config, data_digest)
 
 
 def _callbacks(

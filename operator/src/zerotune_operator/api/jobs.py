@@ -17,6 +17,7 @@ from zerotune_trainer.config.base import JsonObject, Rule, Settings
 from zerotune_trainer.config.data import Data
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.methods import Method
+from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training, Zero
 
@@ -54,7 +55,8 @@ class FineTuneJobSpec(Settings):
     rules: ClassVar[tuple[Rule, ...]] = FINE_TUNE_RULES
 
     method: Method
-    """cpt: continued pre-training on text; sft: supervised fine-tuning; dpo, orpo, kto: preference optimization."""
+    """cpt: continued pre-training on text; sft: supervised fine-tuning; dpo, orpo, kto: preference optimization;
+    script: a script of your own."""
     model: Model
     """The model to start from."""
     data: Data
@@ -63,6 +65,8 @@ class FineTuneJobSpec(Settings):
     """Hyperparameters."""
     preference: Preference | None = None
     """Options of the methods dpo, orpo and kto."""
+    script: Script | None = None
+    """What method script runs."""
     adapter: Adapter | None = None
     """Train an adapter instead of all parameters."""
     parallelism: Parallelism = Parallelism()

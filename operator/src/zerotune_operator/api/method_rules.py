@@ -38,6 +38,16 @@ METHOD_RULES = (
         "preference",
     ),
     Rule(
+        "(self.method == 'script') == has(self.script)",
+        "method script and the field script go together: give both or neither",
+        "script",
+    ),
+    Rule(
+        "self.method != 'script' || !has(self.adapter)",
+        "a script decides itself what it trains: leave adapter out, or use another method",
+        "adapter",
+    ),
+    Rule(
         "self.method != 'orpo' || !has(self.preference) || !has(self.preference.referenceModel)",
         "method orpo compares with no reference: leave referenceModel out, or use method dpo or kto",
         "preference.referenceModel",

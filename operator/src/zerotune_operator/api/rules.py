@@ -166,7 +166,7 @@ FINE_TUNE_RULES = (
             "output",
             "backend",
         ),
-        ("adapter", "preference"),
+        ("adapter", "preference", "script"),
     ),
 )
 """Of a FineTuneJob's spec."""

@@ -72,7 +72,7 @@ def _not_yet(name: str, remedy: str, field: str, **values: Any) -> Unsupported:
 
 _REFERENCE = "preference.referenceModel.uri"
 _URIS = {
-    "FineTuneJob": ("data.train.uris", "data.validation.uris", "checkpoint.uri", _REFERENCE),
+    "FineTuneJob": ("data.train.uris", "data.validation.uris", "checkpoint.uri", _REFERENCE, "script.file"),
     "InferenceJob": ("data.uris",),
 }
 _URIS_OF_BOTH = ("model.uri", "data.processing.file", "output.uri")

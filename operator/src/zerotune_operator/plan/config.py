@@ -13,6 +13,7 @@ from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
 from zerotune_trainer.config.data import Data, Processing, Records
 from zerotune_trainer.config.methods import packing_of
+from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Preference, Training
 from zerotune_trainer.sizing.shape import ModelShape
@@ -53,6 +54,7 @@ def train_config(
         checkpoint=spec.checkpoint.model_copy(update={"uri": layout.checkpoint_uri}),
         evaluation=spec.evaluation,
         preference=_preference(spec.preference, layout),
+        script=_script(spec.script, layout),
         output=_output(spec.output, layout),
     )
 
@@ -131,6 +133,10 @@ def _preference(preference: Preference | None, layout: RuntimeLayout) -> Prefere
     named = preference.reference_model
     resolved = named.model_copy(update={"uri": layout.resolve(named.uri)})
     return preference.model_copy(update={"reference_model": resolved})
+
+
+def _script(script: Script | None, layout: RuntimeLayout) -> Script | None:
+    return None if script is None else script.model_copy(update={"file": layout.resolve(script.file)})
 
 
 def _certain(shape: ModelShape, model: Model) -> ModelShape | None:

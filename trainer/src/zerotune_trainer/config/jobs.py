@@ -14,6 +14,7 @@ from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.data import Data, Packing
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.methods import METHODS, Method, MethodTraits, packing_of
+from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
@@ -110,6 +111,8 @@ class TrainConfig(_Config):
     evaluation: Evaluation
     preference: Preference | None = None
     """Options of the methods dpo, orpo and kto."""
+    script: Script | None = None
+    """What method script runs."""
 
     @property
     def traits(self) -> MethodTraits:

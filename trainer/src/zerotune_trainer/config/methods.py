@@ -10,7 +10,7 @@ from typing import Literal
 
 from zerotune_trainer.config.data import Data, Packing
 
-Method = Literal["cpt", "sft", "dpo", "orpo", "kto"]
+Method = Literal["cpt", "sft", "dpo", "orpo", "kto", "script"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ METHODS: dict[Method, MethodTraits] = {
     "dpo": MethodTraits("direct preference optimization (DPO)", preference="pair"),
     "orpo": MethodTraits("odds ratio preference optimization (ORPO)", preference="pair"),
     "kto": MethodTraits("Kahneman-Tversky optimization (KTO)", preference="judged"),
+    "script": MethodTraits("training by a script of the user's own"),
 }
 
 

@@ -22,7 +22,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
+from zerotune_trainer.launching.modules import ENVIRONMENT, payload_of
 
 if TYPE_CHECKING:
     from zerotune_trainer.config import Launch
@@ -66,7 +66,7 @@ def start_imports_of(folder: Path) -> None:
     """
     try:
         config = json.loads((folder / "config.json").read_bytes())
-        payload, launch = PAYLOADS[config["kind"]], config["launch"]
+        payload, launch = payload_of(config["kind"], config.get("method")), config["launch"]
         compute = Compute(str(launch["accelerator"]), launch["threadsPerRank"])
         start_imports([payload, ENVIRONMENT], compute)
     except (LookupError, OSError, RecursionError, TypeError, ValueError):

@@ -10,13 +10,13 @@ import logging
 from pathlib import Path
 
 from zerotune_trainer.addresses import listen, listening_address
-from zerotune_trainer.config import load_config
+from zerotune_trainer.config import TrainConfig, load_config
 from zerotune_trainer.errors import Failure, InputMissingError, StoppedError, ZerotuneError
 from zerotune_trainer.failures import classify, describe
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.forkserver import RankTarget, remove_socket, start_imports
 from zerotune_trainer.launching.identity import require_own_config, this_host
-from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
+from zerotune_trainer.launching.modules import ENVIRONMENT, payload_of
 from zerotune_trainer.launching.names import wait_for_names
 from zerotune_trainer.launching.serve import ProgressServer
 from zerotune_trainer.launching.stopping import StopRequest
@@ -72,7 +72,8 @@ def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) 
     host = this_host(hostfile, name)
     launch = config.launch
     _logger.info("%s, attempt %d: host %s of %d", config.job.name, config.job.attempt, host.name, len(hostfile.hosts))
-    start_imports([PAYLOADS[config.kind], ENVIRONMENT], launch)
+    payload = payload_of(config.kind, config.method if isinstance(config, TrainConfig) else None)
+    start_imports([payload, ENVIRONMENT], launch)
     if host == hostfile.master:
         listen(host.name, launch.master_port, "for the rendezvous").close()
     supervisor = Supervisor(folder, config, hostfile, host, stop.event)

@@ -17,7 +17,7 @@ from zerotune_trainer.failures import classify, describe, or_stopped
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.heartbeat import Heartbeat
 from zerotune_trainer.launching.logs import set_up_log
-from zerotune_trainer.launching.modules import ENVIRONMENT, PAYLOADS
+from zerotune_trainer.launching.modules import ENVIRONMENT, payload_of
 from zerotune_trainer.launching.processes import exit_now
 
 _logger = logging.getLogger(__name__)
@@ -84,5 +84,5 @@ def _check_node(context: RankContext, launch: Launch) -> None:
 
 
 def _do(config: TrainConfig | InferConfig, context: RankContext) -> None:
-    name = PAYLOADS[config.kind]
+    name = payload_of(config.kind, config.method if isinstance(config, TrainConfig) else None)
     getattr(importlib.import_module(name), name.rpartition(".")[2])(config, context)

@@ -95,9 +95,10 @@ def reference_uris(config: TrainConfig | InferConfig) -> list[str]:
 
 
 def data_uris(config: TrainConfig | InferConfig) -> list[str]:
-    """What the data of a job is read from."""
+    """What the data of a job is read from, and code of the user's."""
     uris = list(config.data.uris) if isinstance(config, InferConfig) else _records(config.data)
-    return [*uris, config.data.processing.file] if config.data.processing else uris
+    script = config.script if isinstance(config, TrainConfig) else None
+    return [*uris, *(each.file for each in (config.data.processing, script) if each is not None)]
 
 
 def _records(data: Data) -> list[str]:

@@ -1,0 +1,105 @@
+"""Method script: the example of the quick start, and scripts that know nothing of zerotune, on real ranks."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zerotune_trainer.errors import InternalError, StoppedError
+from zerotune_trainer.manifest import differences, read_manifest
+
+pytestmark = pytest.mark.slow
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "quickstart" / "own_script.py"
+PLAIN = """
+import os, sys
+from pathlib import Path
+
+import torch.distributed as dist
+
+from beside import NAME
+
+dist.init_process_group("gloo")
+ranks = [None] * dist.get_world_size()
+dist.all_gather_object(ranks, f"{sys.argv[1:]} {os.environ['RANK']} of {os.environ['WORLD_SIZE']}")
+if dist.get_rank() == 0:
+    Path(os.environ["ZEROTUNE_OUTPUT"], NAME).write_text(str(ranks))
+dist.destroy_process_group()
+sys.exit(0)
+"""
+
+
+@pytest.fixture
+def make_script_job(make_job: Any) -> Any:
+    """Make a job of two ranks that runs a script."""
+
+    def make(name: str, script: Path, *arguments: str) -> Any:
+        job = make_job(name)
+        job.config |= {"method": "script", "script": {"file": f"file://{script}", "arguments": list(arguments)}}
+        job.config["checkpoint"]["saveSteps"] = 100
+        job.deepspeed |= {"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 1}
+        return job
+
+    return make
+
+
+def test_the_example_learns_stops_and_goes_on_where_it_stopped(make_script_job: Any) -> None:
+    whole = make_script_job("whole", EXAMPLE, "12")
+    ended = whole.run()
+    assert ended.exit_codes == [0, 0], ended.log
+    losses = whole.losses()
+    assert len(losses) == 12 and losses[-1] < losses[0] - 0.3
+    (completion,) = [each.completion for each in ended.heartbeats if each.completion is not None]
+    assert (completion.progress.step, completion.progress.loss) == (12, pytest.approx(losses[-1]))
+
+    stopped = make_script_job("stopped", EXAMPLE, "12")
+    running = stopped.start()
+    running.until(lambda heartbeat: heartbeat.step >= 3)
+    running.signal(signal.SIGTERM)
+    ended = running.end()
+    assert ended.exit_codes == [StoppedError.exit_code] * 2, ended.log
+    assert read_manifest(stopped.output) is None
+    stopped.config["job"]["attempt"] = 1
+    ended = stopped.run()
+    assert ended.exit_codes == [0, 0], ended.log
+    assert stopped.losses() == pytest.approx(losses, rel=1e-5)
+
+    manifest = read_manifest(stopped.output)
+    assert manifest is not None and differences(stopped.output, manifest) == []
+    names = {file.path for file in manifest.files}
+    assert names >= {"model.safetensors", "metrics.jsonl", "results.json"}
+    assert not any(name.startswith("checkpoints/") for name in names)
+    assert "is finished" in stopped.run().log
+
+
+def test_a_script_that_knows_nothing_of_zerotune_runs_as_under_any_launcher(
+    make_script_job: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    (tmp_path / "beside.py").write_text("NAME = 'ranks.txt'\n")
+    job = make_script_job("plain", tmp_path / "plain.py", "--here")
+    ended = job.run()
+    assert ended.exit_codes == [0, 0], ended.log
+    assert (job.output / "ranks.txt").read_text() == """["['--here'] 0 of 2", "['--here'] 1 of 2"]"""
+    manifest = read_manifest(job.output)
+    assert manifest is not None and "ranks.txt" in [file.path for file in manifest.files]
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("x = 1\nraise KeyError('weights')\n", "line 2"), ("import sys\nsys.exit(3)\n", "ended with exit code 3")],
+    ids=["raises", "exits"],
+)
+def test_a_script_that_fails_is_named_with_what_it_said(
+    make_script_job: Any, tmp_path: Path, code: str, message: str
+) -> None:
+    (tmp_path / "bad.py").write_text(code)
+    job = make_script_job("bad", tmp_path / "bad.py")
+    ended = job.run()
+    assert InternalError.exit_code in ended.exit_codes
+    failure = next(each for each in ended.failures.values() if each.failure_class == InternalError.failure_class)
+    assert "bad.py" in failure.message and message in failure.message
+    assert read_manifest(job.output) is None

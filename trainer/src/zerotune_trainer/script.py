@@ -1,0 +1,171 @@
+"""Method script: a script of the user's own, run by every rank as the other methods are.
+
+rendezvous > process group > output and checkpoints acquired > the script > its output sent, results, manifest last
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from zerotune_trainer import collectives, compat, distributed, storage
+from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config.script import Script
+from zerotune_trainer.context import RankContext
+from zerotune_trainer.errors import InternalError, ZerotuneError
+from zerotune_trainer.failures import classify
+from zerotune_trainer.manifest import (
+    MANIFEST_NAME,
+    METRICS_NAME,
+    Manifest,
+    ManifestFile,
+    completion,
+    describe,
+    files_of,
+)
+from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
+from zerotune_trainer.rendezvous import rendezvous
+from zerotune_trainer.reporting.results import RESULTS_NAME, Results, final_progress
+from zerotune_trainer.script_job import ScriptJob, enter
+from zerotune_trainer.training.drafts import staging_folder
+from zerotune_trainer.training.folders import acquire
+
+_log = logging.getLogger(__name__)
+_TRACEBACK_LINES = 6
+
+
+def script(config: TrainConfig, context: RankContext) -> None:
+    """Run the job's script. A job that has finished is left as it is.
+
+    Raises:
+        StoppedError: the job was asked to stop, and the script stopped.
+        InternalError: the script failed; the message has the end of its traceback.
+        ZerotuneError: whatever else keeps the job from finishing, as its class says.
+    """
+    cache = Path(config.launch.cache_dir)
+    output = Ownership(open_output(config.output_uri, staging_folder(cache, config.job.attempt)), config.job)
+    if (manifest := complete_manifest(output.folder, config)) is not None:
+        _log.warning("%s is finished: %s has its result", config.job.name, output.folder.uri)
+        _report(output, manifest, context)
+        return
+    assert config.script is not None, "validation asks for it"
+    context.report.phase("rendezvous")
+    distributed.init_process_group(context, config.launch, rendezvous(context, config.launch))
+    compat.keep_process_group()
+    context.report.phase("data")
+    checkpoints = acquire(config, context, output, cache)
+    if context.local_rank == 0:
+        checkpoints.folder.pull()
+    collectives.barrier()
+    job = ScriptJob(config, context, output.folder.local, checkpoints)
+    enter(job)
+    context.report.phase("training")
+    with _script_file(config.script) as path:
+        _run(path, config.script, job)
+    collectives.barrier()
+    context.report.phase("saving")
+    with writing_errors(output.folder.uri):
+        _report(output, _complete(output, job), context)
+    distributed.destroy_process_group()
+    context.report.phase("done")
+
+
+@contextmanager
+def _script_file(script: Script) -> Iterator[Path]:
+    """The script on this machine: its own file, whose neighbours it may import, or a copy."""
+    local = storage.locate(script.file).local
+    if local is not None:
+        storage.read_bytes(script.file)  # Says what is wrong where it is not there.
+        yield local
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PurePosixPath(script.file).name
+        path.write_bytes(storage.read_bytes(script.file))
+        yield path
+
+
+def _run(path: Path, script: Script, job: ScriptJob) -> None:
+    """Run a script as `python SCRIPT ARGUMENTS` does, in this process.
+
+    Raises:
+        StoppedError: it stopped on request.
+        InternalError: it raised an error, or ended with another exit code than 0.
+        ZerotuneError: what an error of memory, of the disk or of another rank means.
+    """
+    os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD", None)  # The user's script may trust the user's files.
+    os.environ.update(
+        ZEROTUNE_FOLDER=str(job.context.folder),
+        ZEROTUNE_OUTPUT=str(job.output),
+        ZEROTUNE_CHECKPOINTS=str(job.checkpoints),
+    )
+    sys.argv = [str(path), *script.arguments]
+    sys.path.insert(0, str(path.parent))
+    end = job.keep_alive_until_reported()
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as ended:
+        if ended.code not in (None, 0):
+            raise InternalError(
+                f"{script.file} ended with exit code {ended.code}", "see its last lines in the log"
+            ) from ended
+    except Exception as error:
+        raise _of_script(error, script) from error
+    finally:
+        end()
+
+
+def _of_script(error: Exception, script: Script) -> ZerotuneError:
+    found = classify(error)
+    if isinstance(error, ZerotuneError) or type(found) is not InternalError:
+        return found
+    lines = "".join(traceback.format_exception(error)).rstrip().splitlines()[-_TRACEBACK_LINES:]
+    return InternalError("\n".join([f"{script.file} failed:", *lines]), "correct the script; the log has all of it")
+
+
+def _complete(output: Ownership, job: ScriptJob) -> Manifest:
+    """Send what the ranks have written, and write the manifest of it."""
+    folder, context = output.folder, job.context
+    step = job.last.step if job.last else 0
+    if context.rank == 0:
+        (folder.local / METRICS_NAME).touch()
+        results = Results(steps=step, train_loss=job.last.loss if job.last else None)
+        (folder.local / RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n")
+    collectives.barrier()
+    writes = context.rank == 0 or (folder.is_staged and context.local_rank == 0)
+    mine = describe(folder.local, _result_files(job)) if writes else []
+    folder.push([file.path for file in mine])
+    of_ranks = collectives.gather(mine, list[ManifestFile])
+    files = {file.path: file for each in reversed(of_ranks) for file in each}
+    manifest = Manifest(
+        job=job.config.job,
+        config_digest=job.config.digest(),
+        step=step,
+        files=[files[path] for path in sorted(files)],
+    )
+
+    def write() -> None:
+        output.verify()
+        folder.write(MANIFEST_NAME, manifest.encoded())
+
+    collectives.on_first_rank(write, type(None))
+    return manifest
+
+
+def _result_files(job: ScriptJob) -> list[Path]:
+    """What lies in the output but checkpoints."""
+    return [path for path in files_of(job.output) if not path.is_relative_to(job.checkpoints)]
+
+
+def _report(output: Ownership, manifest: Manifest, context: RankContext) -> None:
+    if context.rank == 0:
+        for name in (METRICS_NAME, RESULTS_NAME):
+            output.folder.fetch(name)
+        progress = final_progress(output.folder.local)
+        context.report.completion(completion(output.folder.uri, manifest, progress))
