@@ -10,17 +10,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from zerotune_operator.api import quantity
 from zerotune_operator.backends.kubernetes import pod_schema
 
 ROOT = "io.k8s.api.core.v1.PodTemplateSpec"
 _PREFIX = "#/definitions/"
-_QUANTITY = r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$"
 _LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 _NUMBER_OR_TEXT: dict[str, dict[str, Any]] = {
-    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"], "pattern": _QUANTITY},
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {
+        "type": ["string", "number"],
+        "pattern": quantity.PATTERN,
+        "maxLength": 64,
+        "minimum": 0,
+        "maximum": 2**63 - 1,
+    },
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
 }
-"""What OpenAPI says in prose only, as apimachinery's `resource.ParseQuantity` and `validation.IsValidLabelValue`."""
+"""What OpenAPI says in prose only, as `validation.IsValidLabelValue` of apimachinery. Its `resource.ParseQuantity`
+takes any exponent, and computes with one of 10 million for seconds: quantities are bounded as those of a job are.
+"""
+_INTEGERS = {"int32": 2**31, "int64": 2**63}
 _LABELS = {
     "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": "labels",
     "io.k8s.api.core.v1.PodSpec": "nodeSelector",
@@ -57,6 +66,9 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
         plain: dict[str, Any] = {"$ref": schema["$ref"].replace(_PREFIX, "#/$defs/")}
     else:
         plain = {key: schema[key] for key in _KEPT if key in schema}
+    if schema.get("type") == "integer":
+        limit = _INTEGERS[schema.get("format", "int64")]
+        plain |= {"minimum": -limit, "maximum": limit - 1}
     for key in ("items", "additionalProperties"):
         if isinstance(plain.get(key), dict):
             plain[key] = _plain(plain[key])

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from tests.unit.kubernetes.rendering import CASES, job_of, rendered
-from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS
-from zerotune_operator.backends.kubernetes.pod_schema import PATH, check_overlay
+from zerotune_operator.backends.kubernetes.pod_schema import PATH, check_merged, check_patch
 
 SCHEMA = json.loads(PATH.read_text())
 
@@ -29,7 +28,7 @@ def _at(path: str) -> dict[str, Any]:
 def test_what_is_rendered_is_a_pod_template(case: str) -> None:
     template, topology = rendered(case).job["spec"]["template"], job_of(case).spec.topology
 
-    assert list(check_overlay({"metadata": {"labels": {"team": "soc"}}}, template, topology, "trainer")) == []
+    assert list(check_merged(template, topology, "trainer")) == []
 
 
 @pytest.mark.parametrize(("path", "keys"), MERGE_KEYS.items())
@@ -41,6 +40,4 @@ def test_lists_are_merged_by_the_keys_of_the_api_server(path: str, keys: tuple[s
     "patch", [{"spec": {"hostNetwork": None}}, {"spec": {"securityContext": {"$patch": "replace"}}}]
 )
 def test_nulls_and_directives_are_no_fields(patch: dict[str, Any]) -> None:
-    template = rendered("cpt").job["spec"]["template"]
-
-    assert list(check_overlay(patch, template, Topology(), "trainer")) == []
+    assert list(check_patch(patch)) == []

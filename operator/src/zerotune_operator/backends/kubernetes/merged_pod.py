@@ -13,7 +13,7 @@ from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.overlay import apply_overlay
 from zerotune_operator.backends.kubernetes.pod_checks import check_pod, check_secrets
-from zerotune_operator.backends.kubernetes.pod_schema import PLACE, check_overlay
+from zerotune_operator.backends.kubernetes.pod_schema import PLACE, check_merged, check_patch
 
 
 def merge_overlay(template: Object, job: Job, installation: Installation, container: str) -> Object:
@@ -30,8 +30,10 @@ def merge_overlay(template: Object, job: Job, installation: Installation, contai
     """
     backend = job.spec.backend.kubernetes
     overlay = backend.pod if backend else {}
+    require_none(check_patch(overlay), job)
     merged = apply_overlay(template, overlay, container)
-    require_none(check_overlay(overlay, merged, job.spec.topology, container), job)
+    if overlay:
+        require_none(check_merged(merged, job.spec.topology, container), job)
     spec = merged["spec"]
     # Pods of the host's network find no other pod by name unless their policy is to ask the cluster's DNS.
     dns = {"dnsPolicy": "ClusterFirstWithHostNet"} if spec.get("hostNetwork") and "dnsPolicy" not in spec else {}

@@ -62,10 +62,13 @@ _OURS = {
     "restartPolicy": "a pod that failed is not started anew by itself: the whole attempt is, by runPolicy.maxRestarts",
     "subdomain": "pods find each other by it",
     "hostname": "pods find each other by it",
+    "hostnameOverride": "pods find each other by their hostname",
     "setHostnameAsFQDN": "pods know themselves by their short name",
 }
 """Fields of a pod that the job depends on, and why."""
 _IDENTIFIES = "cannot be set: it identifies the pod to the launcher"
+_RESTARTS = {"containers": (None, "Never"), "initContainers": (None, "Never", "Always")}
+"""The restart policies that a container may have: an init container that is always restarted is a native sidecar."""
 
 
 def apply_overlay(template: Object, patch: Object, container: str) -> Object:
@@ -103,7 +106,8 @@ def merge(original: Object, patch: Object, path: str = "") -> Object:
     if directive == "delete":
         return {}
     kept = patch.get("$retainKeys", list(original))
-    _require(isinstance(kept, list), path, f"has $retainKeys: {kept!r:.80}", "write a list of names of fields")
+    are_names = isinstance(kept, list) and all(isinstance(name, str) for name in kept)
+    _require(are_names, path, f"has $retainKeys: {kept!r:.80}", "write a list of names of fields")
     kept = _of_union(kept, patch, path)
     merged = {} if directive == "replace" else {name: value for name, value in original.items() if name in kept}
     for name, value in patch.items():
@@ -173,14 +177,9 @@ def _identity_of(item: Object, keys: tuple[str, ...]) -> tuple[Any, ...]:
 def _with_ours(template: Object, merged: Object) -> Object:
     """The merged template with our tolerations: the list has no keys, and the user's would replace it. Of two that are
     about the same taints, the user's counts.
-
-    Raises:
-        ConfigurationError: the user's are no list of tolerations.
     """
     spec = dict(merged.get("spec", {}))
     ours, theirs = template["spec"].get("tolerations", []), spec.get("tolerations", [])
-    listed = isinstance(theirs, list) and all(isinstance(each, dict) for each in theirs)
-    _require(listed, "spec.tolerations", f"is {theirs!r:.80}", "write a list of objects: - key: NAME")
     if theirs != ours:
         kept = [each for each in ours if not any(_tolerates_alike(each, own) for own in theirs)]
         spec["tolerations"] = [*theirs, *kept]
@@ -216,7 +215,20 @@ def _broken(template: Object, merged: Object, container: str) -> Iterator[Config
             yield _error(f"spec.{name}", f"cannot be set: {reason}", "leave it out")
     if not any(each["name"] == container for each in merged["spec"].get("containers", [])):
         yield _error("spec.containers", f"takes away the container {container!r}", "keep it: it does the job's work")
+    yield from _restarted(merged)
     yield from _misidentified(template, merged, container)
+
+
+def _restarted(merged: Object) -> Iterator[ConfigurationError]:
+    """Containers that the kubelet would start anew by themselves, past the restart policy of their pod."""
+    for kind, allowed in _RESTARTS.items():
+        for each in merged["spec"].get(kind, []):
+            place = f"spec.{kind}[{each['name']}]"
+            if each.get("restartPolicy") not in allowed:
+                sidecar = "leave it out; a sidecar is an init container with restartPolicy: Always"
+                yield _error(f"{place}.restartPolicy", f"cannot be set: {_OURS['restartPolicy']}", sidecar)
+            if each.get("restartPolicyRules"):
+                yield _error(f"{place}.restartPolicyRules", f"cannot be set: {_OURS['restartPolicy']}", "leave it out")
 
 
 def _misidentified(template: Object, merged: Object, container: str) -> Iterator[ConfigurationError]:

@@ -7,13 +7,13 @@ unknown field.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zerotune_operator.api import manifest_yaml
+from zerotune_operator.api import manifest_yaml, quantity
 from zerotune_operator.api.manifest_yaml import Problem
 from zerotune_operator.api.remedies import remedy_for_pattern
 from zerotune_operator.api.topology import Topology
@@ -36,22 +36,29 @@ _TYPE_NAMES = {
 }
 
 
-def check_overlay(patch: Object, merged: Object, topology: Topology, container: str) -> Iterator[Problem]:
-    """What is wrong with a job's overlay.
+def check_patch(patch: Object) -> Iterator[Problem]:
+    """What is wrong with a job's overlay by itself: what merges it relies on the types of its fields.
 
     Args:
         patch: The overlay, a strategic merge patch. A null in it takes a field away.
-        merged: What it gives.
+    """
+    yield from _in_overlay(_problems(_without_directives(patch), complete=False))
+
+
+def check_merged(merged: Object, topology: Topology, container: str) -> Iterator[Problem]:
+    """What is wrong with what a job's overlay gives.
+
+    Args:
+        merged: The template with the overlay merged in.
         topology: What the job's ranks are planned from.
         container: Name of the container that does the job's work.
     """
-    if not patch:
-        return
-    found = list(_problems(_without_directives(patch), complete=False))
-    if not found:
-        found = [*_problems(merged, complete=True), *_images(merged, container), *_gpus(merged, topology, container)]
-    for problem in found:
-        yield Problem((*PLACE, *problem.path), problem.message)
+    found = list(_problems(merged, complete=True))
+    yield from _in_overlay(found or [*_images(merged, container), *_gpus(merged, topology, container)])
+
+
+def _in_overlay(problems: Iterable[Problem]) -> Iterator[Problem]:
+    return (Problem((*PLACE, *problem.path), problem.message) for problem in problems)
 
 
 def _images(merged: Object, container: str) -> Iterator[Problem]:
@@ -120,6 +127,11 @@ def _problems_of(error: ValidationError) -> Iterator[Problem]:
     elif error.validator == "required":
         missing = next(name for name in schema["required"] if name not in found)
         yield Problem((*place, missing), "is missing, and the API server requires it: give it")
+    elif schema.get("pattern") == quantity.PATTERN and error.validator != "type":
+        yield Problem(place, f"is {found!r:.80}, {quantity.RULE}")
+    elif error.validator in ("minimum", "maximum"):
+        bounds = f"from {schema['minimum']} to {schema['maximum']}"
+        yield Problem(place, f"is {found!r:.80}, must be a whole number {bounds}, as the API server takes no other")
     elif error.validator == "pattern":
         remedy = remedy_for_pattern("", found)
         yield Problem(place, f"is {found!r:.80}, must match {schema['pattern']}: {remedy or 'write it so'}")
