@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 
 from tests.unit.kubernetes.recordings import nodes_of, recording, view_of
 from zerotune_operator.backends.kubernetes.diagnosis import failure_of
+from zerotune_operator.backends.kubernetes.pod_state import trim_pod
 from zerotune_operator.backends.kubernetes.scheduling import scheduling_hint, scheduling_reasons, short_resources
 from zerotune_operator.backends.kubernetes.waiting import Waiting, job_waits_for, waits_for
 
@@ -109,6 +111,58 @@ def test_a_pod_that_is_not_scheduled_yet_waits_for_nothing() -> None:
     assert waits_for(pod, ()) is None
     gated = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "waiting"}
     assert waits_for({**pod, "status": {"conditions": [gated]}}, ()) is None
+
+
+_CREATED = datetime(2026, 1, 1, tzinfo=UTC)
+_GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "blocked"}
+
+
+def _unplaced(*conditions: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """A pod without a node, as the watches keep it."""
+    metadata = {"name": "own-0-x", "uid": "u", "creationTimestamp": _CREATED.isoformat()}
+    spec |= {"containers": [{"name": "trainer", "image": "x"}]}
+    return trim_pod({"metadata": metadata, "spec": spec, "status": {"phase": "Pending", "conditions": [*conditions]}})
+
+
+@pytest.mark.parametrize(
+    ("pod", "failure_class", "message", "hint"),
+    [
+        (_unplaced(schedulerName="volcanoo"), "Unschedulable", "schedulerName is 'volcanoo'", "scheduler that runs"),
+        (_unplaced(), "Unschedulable", "schedulerName is 'default-scheduler'", "scheduler that runs"),
+        (
+            _unplaced(resourceClaims=[{"name": "gpu", "resourceClaimName": "missing"}]),
+            "MissingReference",
+            "it has the resource claims gpu",
+            "create in the job's namespace",
+        ),
+        (
+            _unplaced(_GATED, schedulingGates=[{"name": "example.com/hold"}]),
+            "SchedulingGated",
+            "hold the pod back: example.com/hold",
+            "leave schedulingGates out",
+        ),
+    ],
+    ids=["mistyped-scheduler", "no-scheduler", "missing-resource-claim", "gates"],
+)
+def test_a_pod_that_no_scheduler_considers_is_reported_after_half_a_minute(
+    pod: dict[str, Any], failure_class: str, message: str, hint: str
+) -> None:
+    assert waits_for(pod, (), _CREATED + timedelta(seconds=29)) is None
+    found = waits_for(pod, (), _CREATED + timedelta(seconds=31))
+    assert found is not None
+    assert found.failure_class == failure_class
+    assert message in found.message
+    assert hint in found.hint
+
+
+def test_a_resource_claim_template_that_is_missing_is_reported_by_name() -> None:
+    """The message is that of the controller of Kubernetes 1.36."""
+    message = 'PodResourceClaim gpu: resource claim template "missing": resourceclaimtemplate.resource.k8s.io "missing"'
+    about = {"involvedObject": {"kind": "Pod", "name": "own-0-x"}}
+    event = about | {"reason": "FailedResourceClaimCreation", "message": f"{message} not found"}
+    found = waits_for(_unplaced(resourceClaims=[{"name": "gpu", "resourceClaimTemplateName": "missing"}]), [event])
+    assert found is not None
+    assert (found.failure_class, found.message) == ("MissingReference", event["message"])
 
 
 def test_events_of_other_jobs_are_ignored() -> None:

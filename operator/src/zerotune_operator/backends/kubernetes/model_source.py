@@ -27,7 +27,7 @@ from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan.outputs import shape_of_output
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.sources import Model
-from zerotune_trainer.errors import InputMissingError, ModelChangedError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
 from zerotune_trainer.sizing.shape import ModelShape
 
 
@@ -50,14 +50,14 @@ async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Sou
 
     Raises:
         InputMissingError: there will be none.
-        ConfigurationError: it is not a language model.
+        ConfigurationError: it is not a language model, or waits for `job` itself.
     """
     model = job.spec.model
     changed = has_changed(status)
     if origin := model_origin(job):
         if status.model_uri is not None:  # It was there when the job began, and lies there still.
             return Source(status.model_uri, None if changed else status.model)
-        return _output_of(origin, job.metadata.namespace, store)
+        return _output_of(origin, job, store)
     uri = model.uri
     assert uri is not None, "validation asks for one of the two"
     if status.model is not None and not changed:
@@ -87,11 +87,12 @@ def find_records(job: Job, status: JobStatus, store: Store) -> dict[str, str] | 
 
     Raises:
         InputMissingError: there will be none.
+        ConfigurationError: it waits for `job` itself.
     """
     uris = dict(status.data_uris)  # They were there when the job began, and lie there still.
     for origin in record_origins(job):
         if origin.part not in uris:
-            found = _output_of(origin, job.metadata.namespace, store)
+            found = _output_of(origin, job, store)
             if isinstance(found, Awaited):
                 return found
             uris[origin.part] = found.uri
@@ -128,8 +129,8 @@ def _name_of(model: dict[str, Any]) -> dict[str, Any]:
     return {name: model.get(name) for name in ("uri", "revision", "credentials")}
 
 
-def _output_of(origin: Origin, namespace: str, store: Store) -> Source | Awaited:
-    key = Key(origin.kind, namespace, origin.name)
+def _output_of(origin: Origin, job: Job, store: Store) -> Source | Awaited:
+    key = Key(origin.kind, job.metadata.namespace, origin.name)
     reason, what = ("ModelAwaited", "the model") if origin.is_model else ("DataAwaited", origin.part)
     resource = store.resource(key)
     if resource is None:
@@ -139,8 +140,30 @@ def _output_of(origin: Origin, namespace: str, store: Store) -> Source | Awaited
         cause = f": {status.root_cause.message}" if status.root_cause else ""
         raise InputMissingError(f"{key}, whose output is {what}, failed{cause}", "correct that job, then this one")
     if status.phase != "Succeeded" or status.output is None:
+        _require_no_ring(origin, key, Key(job.kind, key.namespace, job.metadata.name), store)
         return Awaited(reason, f"waits for {key}, which is {status.phase or 'Pending'}")
     return Source(status.output.uri, _shape_of_output(resource["spec"].get("adapter"), status))
+
+
+def _require_no_ring(origin: Origin, first: Key, job: Key, store: Store) -> None:
+    """See that what a job waits for does not wait for the job itself.
+
+    Raises:
+        ConfigurationError: it does, by way of further jobs.
+    """
+    ways, seen = [[first]], set[Key]()
+    while ways:
+        *_, last = way = ways.pop()
+        if last == job:
+            ring = " -> ".join(map(str, (job, *way)))
+            remedy = "have one of them start from a uri, or from a job that is not among them"
+            raise ConfigurationError(
+                f"{origin} closes a ring of jobs, each of which waits for the next: {ring}", remedy
+            )
+        waiting = store.resource(last)
+        if last not in seen and waiting and (waiting.get("status") or {}).get("phase") in (None, "Pending"):
+            ways += [[*way, key] for key in source_keys(last, waiting)]
+        seen.add(last)
 
 
 def _shape_of_output(adapter: dict[str, Any] | None, status: JobStatus) -> ModelShape | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import reduce
 
 from zerotune_operator.api.status import OutputSummary, RootCause
@@ -36,6 +37,8 @@ class ClusterView:
     """core/v1 Events about the Job and its pods: needed only where something waits for long."""
     progress: Mapping[str, NodeProgress] = field(default_factory=dict)
     """Last answers at `/progress`, by the name of the pod."""
+    seen_at: datetime | None = None
+    """When this was seen: what waits for long is reported."""
 
 
 def observe(attempt: AttemptRef, view: ClusterView) -> Observation:
@@ -84,7 +87,7 @@ def _node(view: ClusterView, index: int, host: str, pod: Object | None) -> NodeO
     return NodeObservation(
         host=host,
         state="running" if pod_state.is_running(pod) else "waiting",
-        failure=None if pod_state.is_running(pod) else waits_for(pod, view.events),
+        failure=None if pod_state.is_running(pod) else waits_for(pod, view.events, view.seen_at),
         progress=_progress(view, pod),
         pod=pod_state.name(pod),
         node=pod_state.node(pod),

@@ -62,7 +62,8 @@ class OwnedObjects:
         every = [
             pod for pod in self._known.pods.values() if wanted.items() <= pod["metadata"].get("labels", {}).items()
         ]
-        return ClusterView(job, tuple(pod for pod in every if job is None or pod_state.is_of(pod, job)))
+        mine = tuple(pod for pod in every if job is None or pod_state.is_of(pod, job))
+        return ClusterView(job, mine, seen_at=self._cluster.clock())
 
     async def make(self, wanted: Object) -> None:
         """Create a Job, or find it as it is where it was created before: its template cannot change, and where a queue
@@ -131,10 +132,10 @@ class OwnedObjects:
 
     async def events(self, view: ClusterView, *, lacks_pods: bool) -> tuple[Object, ...]:
         """Events about what may have run into trouble that only Events report: the Job, where it has too few pods, and
-        those of its pods that have a node and do not start.
+        those of its pods that have a node and do not start, or that no scheduler has considered.
         """
         now = self._cluster.clock()
-        asked = [pod for pod in view.pods if (pod_state.seconds_placed(pod, now) or 0) >= PATIENCE_SECONDS]
+        asked = [pod for pod in view.pods if _is_slow(pod, now)]
         if lacks_pods and view.job is not None and age_seconds(view.job, now) >= PATIENCE_SECONDS:
             asked.append(view.job)
         if not asked:
@@ -145,6 +146,13 @@ class OwnedObjects:
     def _labels(self, component: Component, attempt: int | None) -> dict[str, str]:
         number = given({ATTEMPT_LABEL: None if attempt is None else str(attempt)})
         return {COMPONENT_LABEL: component, **selector(self._job), **number}
+
+
+def _is_slow(pod: Object, now: datetime) -> bool:
+    """Whether a pod takes longer than usual to start, and its conditions do not say why."""
+    considered = pod_state.condition(pod, "PodScheduled")
+    seconds = pod_state.seconds_placed(pod, now) if considered else age_seconds(pod, now)
+    return (seconds or 0) >= PATIENCE_SECONDS
 
 
 def created(made: Object) -> datetime:

@@ -12,6 +12,7 @@ _STATUS = ("phase", "reason", "message", "podIP", "startTime")
 _CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
 _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
 _TELLING = ("PodScheduled", "DisruptionTarget", "Ready")
+_NAMED = ("schedulingGates", "resourceClaims")
 _CONTAINER_STATUS = ("name", "state")
 
 
@@ -27,7 +28,7 @@ def trim_pod(pod: Object) -> Object:
     ]
     return {
         "metadata": kept,
-        "spec": some(spec, ("nodeName",)) | {"containers": containers},
+        "spec": some(spec, ("nodeName", "schedulerName")) | _names_of_parts(spec) | {"containers": containers},
         "status": _short(some(status, _STATUS))
         | {"conditions": conditions}
         | {
@@ -36,6 +37,12 @@ def trim_pod(pod: Object) -> Object:
             if status.get(kind)
         },
     }
+
+
+def _names_of_parts(spec: Object) -> Object:
+    """The names of what may keep a scheduler from considering the pod."""
+    parts = {field: [some(each, ("name",)) for each in spec.get(field, ())] for field in _NAMED}
+    return {field: names for field, names in parts.items() if names}
 
 
 def _container_status(one: Object) -> Object:
@@ -147,6 +154,11 @@ def lingers(pod: Object) -> bool:
     """
     others = [one.get("state", {}) for one in pod["status"].get("containerStatuses", ()) if one["name"] != CONTAINER]
     return terminated(pod) is not None and any("running" in state for state in others)
+
+
+def age_seconds(pod: Object, now: datetime) -> float:
+    """For how long it has existed."""
+    return (now - datetime.fromisoformat(pod["metadata"]["creationTimestamp"])).total_seconds()
 
 
 def seconds_running(pod: Object, now: datetime) -> float | None:

@@ -1,7 +1,7 @@
 """Why a pod, or a Job without pods, waits for something that does not come by itself. Pure.
 
 no pod       events of the Job: the API server rejects to create pods
-not placed   the condition PodScheduled: the scheduler's reasons, resource by resource
+not placed   `unscheduled`: the scheduler's reasons, or what keeps a scheduler from considering the pod
 placed       states of the containers and events of the pod: image, volumes, Secrets, the container itself
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 from zerotune_operator.backends.kubernetes import pod_state
 from zerotune_operator.backends.kubernetes.creation import rejected_pods
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.kubernetes.scheduling import scheduling_hint, scheduling_reasons
 from zerotune_operator.backends.kubernetes.troubles import MISSING, Waiting, first_match, trouble, waiting_for
+from zerotune_operator.backends.kubernetes.unscheduled import CLAIM_REASON, is_unscheduled, waits_for_node
 
 __all__ = ["MISSING", "TELLING_REASONS", "Waiting", "could_not_start", "job_waits_for", "waits_for"]
 
@@ -22,7 +23,6 @@ _REFERENCE = (
     "create it in the job's namespace, or name one that is there in credentials.secretName or backend.kubernetes.pod"
 )
 _KEY = "add the key, or name one that is there under backend.kubernetes.pod"
-_CLAIM = "create the claim in the job's namespace, or name one that is there in pvc://CLAIM/PATH"
 _OWN_CONFIGURATION = (
     "zerotune makes it again within seconds: there is nothing to do, unless something keeps deleting it"
 )
@@ -69,22 +69,28 @@ _PULL_REASONS = {
 _CREATION_REASON = "FailedCreate"
 _MOUNT_REASONS = {"FailedMount", "FailedAttachVolume"}
 _SANDBOX_REASON = "FailedCreatePodSandBox"
-TELLING_REASONS = frozenset({_CREATION_REASON, _SANDBOX_REASON, *_MOUNT_REASONS})
+TELLING_REASONS = frozenset({_CREATION_REASON, _SANDBOX_REASON, CLAIM_REASON, *_MOUNT_REASONS})
 """The reasons of Events that are made anything of here."""
 _START_REASONS = {"CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun", "PostStartHookError"}
 _START_HINT = "see that the image is one of zerotune's, with `tini` and `zerotune-launch`, for the node's architecture"
 
 
-def waits_for(pod: Object, events: Iterable[Object]) -> Waiting | None:
-    """What a pod that has not started waits for; None: it comes by itself."""
-    placed = pod_state.condition(pod, "PodScheduled")
-    if placed is not None and placed["status"] == "False":
-        return _unscheduled(placed)
+def waits_for(pod: Object, events: Iterable[Object], now: datetime | None = None) -> Waiting | None:
+    """What a pod that has not started waits for; None: it comes by itself.
+
+    Args:
+        pod: The pod.
+        events: Events about it.
+        now: The time; without it, nothing is known of how long the pod has waited.
+    """
+    about = _about(events, "Pod", pod_state.name(pod))
+    if is_unscheduled(pod) and (found := waits_for_node(pod, about, now)):
+        return found
     for container, state in pod_state.container_states(pod):
         if (waiting := state.get("waiting")) and (found := _container(pod, container, waiting)):
             return _of_ours(pod, found)
-    found = _setup(_about(events, "Pod", pod_state.name(pod)))
-    return _of_ours(pod, found) if found else None
+    setup = _setup(about)
+    return _of_ours(pod, setup) if setup else None
 
 
 def job_waits_for(events: Iterable[Object], job: str) -> Waiting | None:
@@ -104,18 +110,6 @@ def _of_ours(pod: Object, found: Waiting) -> Waiting:
     """What a pod waits for, with another hint where that is for the operator to make: its configuration."""
     ours = re.search(rf'(configmap|secret) "{re.escape(str(pod_state.job_of(pod)))}" not found', found.message)
     return found.model_copy(update={"hint": _OWN_CONFIGURATION}) if ours else found
-
-
-def _unscheduled(placed: Object) -> Waiting | None:
-    if placed.get("reason") not in ("Unschedulable", "SchedulerError"):
-        return None  # held back by a scheduling gate, which somebody will lift
-    message = placed.get("message", "")
-    if claim := re.search(r'persistentvolumeclaim "\S+" [^.]+', message):
-        return waiting_for(MISSING, claim[0], _CLAIM)
-    if "unbound immediate PersistentVolumeClaims" in message:
-        hint = "see `kubectl get pvc`: its storage class must be there and able to provide it"
-        return waiting_for(MISSING, "a PersistentVolumeClaim of the pod is not bound to a volume", hint)
-    return waiting_for("Unschedulable", scheduling_reasons(message), scheduling_hint(message))
 
 
 def _container(pod: Object, container: str, waiting: Object) -> Waiting | None:
