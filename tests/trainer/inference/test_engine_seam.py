@@ -50,6 +50,7 @@ class _Member:
         return self.gather(action() if self.rank == 0 else None, kind)[0]
 
 
+@pytest.mark.slow
 def test_ranks_of_a_replica_generate_the_same_requests_and_one_writes(
     tmp_path: Path,
     stub_job: Callable[..., Any],

@@ -101,6 +101,7 @@ def test_every_field_is_set_by_a_case_that_is_accepted(kind: Kind) -> None:
     assert not found & never
 
 
+@pytest.mark.slow
 def test_every_kind_of_bound_is_tried(problems: list[tuple[str, Problem]]) -> None:
     used = {
         keyword for kind in KINDS for node in _nodes(resource_schema(kind)["properties"]["spec"]) for keyword in node

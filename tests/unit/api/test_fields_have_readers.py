@@ -106,6 +106,7 @@ def _is_read(part: str, field: str, read: frozenset[tuple[str, str]]) -> bool:
     return named or any((owner, name) in read for owner in (to_snake(part), *CALLED.get(part, ())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [FineTuneJobSpec, InferenceJobSpec])
 def test_every_field_of_a_spec_is_read_or_rejected(spec: type[Settings]) -> None:
     assert ignored(spec, reads(OPERATOR, "api") | reads(TRAINER, "config")) == set()

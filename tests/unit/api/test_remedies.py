@@ -102,6 +102,7 @@ def test_a_field_by_its_name_elsewhere_is_answered_with_ours(field: str, meant: 
     assert f"did you mean {meant}?" in caught.value.message
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80))
 def test_a_name_that_is_proposed_is_taken(found: str) -> None:
     name = remedy_for_name(found).removeprefix("write ").partition(":")[0]

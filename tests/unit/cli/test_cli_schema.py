@@ -92,6 +92,7 @@ def test_explain_what_is_not_there(
     assert capsys.readouterr().err == f"error: {message}\n  hint: {hint}\n"
 
 
+@pytest.mark.slow
 def test_generate_writes_what_check_accepts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

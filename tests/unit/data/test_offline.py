@@ -31,6 +31,7 @@ def write_config(config: TrainConfig, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["none", "bfd_split"])
 def test_r33_processing_offline_gives_the_rows_of_the_job(
     make_config: MakeConfig,

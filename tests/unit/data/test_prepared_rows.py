@@ -21,6 +21,7 @@ Rows = list[dict[str, Any]]
 Listed = Callable[[Any], list[dict[str, Any]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["wrapped", "bfd_split"])
 def test_cpt_trains_every_token_and_ends_every_document(
     make_config: MakeConfig, tokenizer: Tokenizer, weaknesses: Rows, packing: str, listed: Listed
@@ -52,6 +53,7 @@ def pairs(weaknesses: Rows) -> Rows:
     return [{"prompt": f"What is CWE-{row['id']}?", "completion": f" {row['name']}"} for row in weaknesses]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", ["none", "wrapped", "bfd_split"])
 def test_r12_sft_packs_and_does_not_with_the_same_tokens_and_labels(
     make_config: MakeConfig, tokenizer: Tokenizer, weaknesses: Rows, packing: str, listed: Listed

@@ -42,6 +42,7 @@ def test_count() -> None:
         assert [count_records(file, NAMES) for file in write(Path(folder))] == [4, 0, 6, 3, 9, 1]
 
 
+@pytest.mark.slow
 @given(cuts=st.lists(st.integers(0, 23), max_size=12), start=st.integers(0, 22))
 @settings(max_examples=40, deadline=None)
 def test_runs_in_any_order_give_the_records_of_those_numbers(cuts: list[int], start: int) -> None:

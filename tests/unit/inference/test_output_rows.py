@@ -26,6 +26,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(st.text().filter(lambda key: key not in ("generation", "error")), JSON, max_size=5)
 
 
+@pytest.mark.slow
 @given(columns=OBJECTS, text=st.text(), ascii_only=st.booleans())
 def test_a_line_keeps_its_bytes_and_gains_the_text(columns: dict[str, Any], text: str, ascii_only: bool) -> None:
     raw = json.dumps(columns, ensure_ascii=ascii_only).encode(errors="surrogatepass")

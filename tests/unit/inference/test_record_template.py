@@ -68,6 +68,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_values_without_a_null_are_rendered_as_jinja_renders_them(value: Any) -> None:
     assert rendered("{{ value }}|{{ value | string }}", value=value) == f"{value}|{value}"

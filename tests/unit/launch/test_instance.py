@@ -67,6 +67,7 @@ def test_the_failure_that_sagemaker_shows_says_the_cause_in_its_limit(tmp_path: 
     assert text.startswith("Data (exit code 65): record 7 has no text") and len(text) == 1024
 
 
+@pytest.mark.slow
 def test_the_command_outside_of_a_training_job_says_so(tmp_path: Path) -> None:
     command = Path(sys.executable).with_name("zerotune-sagemaker")
     done = subprocess.run(

@@ -44,6 +44,7 @@ def apply(target: Any, patch: Any) -> Any:
     return result
 
 
+@pytest.mark.slow
 @given(_objects, _objects)
 def test_the_patch_makes_the_old_into_the_new(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert apply(old, merge_patch(old, new)) == new

@@ -4,6 +4,8 @@ import json
 import tracemalloc
 from typing import Any
 
+import pytest
+
 from zerotune_operator.api.load import read_job
 from zerotune_operator.backends.kubernetes.cache import Key, Store
 from zerotune_operator.controller.status_writer import read_status
@@ -141,6 +143,7 @@ def test_a_job_that_is_being_stopped_keeps_its_pods() -> None:
     assert store.children(KEY).pods == {"p": pod_at(3)}
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_active_jobs_beside_finished_ones() -> None:
     """10,000 finished jobs of two pods fit into a tenth of the chart's limit of 512 MiB; here a tenth of them."""
     tracemalloc.start()

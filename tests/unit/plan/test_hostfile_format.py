@@ -13,12 +13,14 @@ names = st.from_regex(r"\A[a-z0-9]([-a-z0-9.]{0,20}[a-z0-9])?\Z")
 hosts = st.lists(st.tuples(names, st.integers(min_value=1, max_value=64)), min_size=1, unique_by=lambda host: host[0])
 
 
+@pytest.mark.slow
 @given(hosts)
 def test_what_is_written_is_read_back(pairs: list[tuple[str, int]]) -> None:
     hostfile = Hostfile.of(pairs)
     assert Hostfile.parse(hostfile.render()) == hostfile
 
 
+@pytest.mark.slow
 @given(hosts)
 def test_ranks_are_numbered_without_gap_in_the_order_of_the_hosts(pairs: list[tuple[str, int]]) -> None:
     hostfile = Hostfile.of(pairs)

@@ -47,6 +47,7 @@ SPECS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(SPECS, JOB_NAMES, st.sampled_from(["FineTuneJob", "InferenceJob"]), st.integers(0, 9999), st.integers(1, 64))
 def test_any_valid_spec_makes_a_valid_request(

@@ -121,6 +121,7 @@ def model(account: Account) -> Iterator[None]:
     on_cluster._training_jobs.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("model")
 def test_a_job_runs_to_its_end_and_its_resource_is_let_go(account: Account) -> None:
     api = ApiServer()
@@ -139,6 +140,7 @@ def test_a_job_runs_to_its_end_and_its_resource_is_let_go(account: Account) -> N
     assert api.resource["metadata"]["finalizers"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("model")
 def test_deleting_a_job_that_runs_stops_its_training_job_first(account: Account) -> None:
     api = ApiServer()
@@ -156,6 +158,7 @@ def test_deleting_a_job_that_runs_stops_its_training_job_first(account: Account)
     assert account.stand_in.jobs[job_name(JOB, 0)].status in ("Stopping", "Stopped")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("model")
 def test_a_job_of_a_namespace_that_may_not_use_sagemaker_fails_before_any_call(account: Account) -> None:
     api = ApiServer()

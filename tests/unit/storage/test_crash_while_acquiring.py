@@ -35,6 +35,7 @@ def test_a_full_disk_while_acquiring_is_passed_by_the_next_attempt(tmp_path: Pat
     assert not list(folder.local.glob("*.draft"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", [0, 1], ids=["first claim", "takeover"])
 def test_kill_9_at_every_call_of_acquiring_is_passed_by_the_next_attempt(tmp_path: Path, attempt: int) -> None:
     """Every call of the system that changes or syncs a file, one after the other, until a run needs no more of them."""
