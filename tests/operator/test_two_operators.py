@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import stand_in
 from tests.operator.lives import expect_a_good_end, stage
 from zerotune_devtools.harness.api_server import ApiServer, until
 from zerotune_devtools.harness.deadly_proxy import Never
@@ -48,6 +49,33 @@ def test_a_leader_whose_requests_hang_has_given_up_when_another_leads(kubeconfig
             assert await asyncio.to_thread(first.process.wait, 10) == 1
 
     asyncio.run(act())
+
+
+def test_a_leader_whose_lease_another_has_writes_nothing_more(kubeconfig: Path, tmp_path: Path) -> None:
+    """kopf takes its time to end: what changes meanwhile is for the other one."""
+
+    async def act() -> None:
+        async with ApiServer(kubeconfig) as cluster, stage(cluster, tmp_path, Never()) as there:
+            first = there.start_operator()
+            await until(lambda: _leads(first), "the operator leads")
+            leases = f"/apis/coordination.k8s.io/v1/namespaces/{there.namespace}/leases"
+            await cluster.patch(f"{leases}/zerotune-operator", {"spec": {"holderIdentity": "another"}})
+            log = tmp_path / f"{there.namespace}.log"
+            await until(lambda: _has(log, "held by another"), "the lease is lost", 10)
+            writes = there.proxy.writes
+            for number in range(20):
+                job = stand_in.job(inspected=False)
+                job["metadata"]["name"] = f"late-{number}"
+                await cluster.create(there.job_path, job)
+            assert await asyncio.to_thread(first.process.wait, 30) == 1
+            assert there.proxy.writes == writes
+            assert not await cluster.items(f"/apis/batch/v1/namespaces/{there.namespace}/jobs")
+
+    asyncio.run(act())
+
+
+async def _has(log: Path, text: str) -> bool:
+    return text in log.read_text()
 
 
 async def _seconds_without_a_leader(

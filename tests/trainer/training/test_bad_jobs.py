@@ -39,6 +39,15 @@ def with_a_layer_missing(folder: Path) -> None:
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def with_a_bias_that_the_config_leaves_out(folder: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.q_proj.bias"] = torch.ones(64)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 def cut_short(folder: Path) -> None:
     content = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -67,6 +76,11 @@ def without_tokenizer(folder: Path) -> None:
         (without_weights, 66, "holds no weights: there is no *.safetensors"),
         (of_another_shape, 64, "mlp.down_proj.weight is 64x128, config.json asks for 64x192"),
         (with_a_layer_missing, 64, "lacks the weights model.layers.1."),
+        (
+            with_a_bias_that_the_config_leaves_out,
+            64,
+            "for which its config.json has no place: model.layers.0.self_attn",
+        ),
         (cut_short, 64, "is not a whole safetensors file"),
         (with_a_link_to_nowhere, 64, "model.safetensors cannot be read"),
         (with_a_shard_missing, 66, "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names"),

@@ -138,6 +138,40 @@ def test_an_adapter_without_its_weights_is_missing_them(tmp_path: Path) -> None:
         adapters.merge(cast(Any, nn.Module()), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "renamed", "message"),
+    [
+        ("layers.0.", None, "lacks the adapter's weights base_model.model.model.layers.0.self_attn.q_proj.lora_A"),
+        ("layers.0.", "layers.7.", "lacks the adapter's weights base_model.model.model.layers.0."),
+        ("", "layers.7.", "holds weights that its base has no place for: base_model.model.model.layers.7."),
+    ],
+    ids=["left out", "of another layer", "of a layer more"],
+)
+def test_an_adapter_that_is_not_whole_is_rejected(
+    copied_model: Path, tmp_path: Path, name: str, renamed: str | None, message: str
+) -> None:
+    """peft only warns of the first, and says nothing of the last."""
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    from zerotune_trainer import adapters
+
+    base = AutoModelForCausalLM.from_pretrained(copied_model)
+    get_peft_model(base, LoraConfig(target_modules=["q_proj"])).save_pretrained(str(tmp_path / "adapter"))
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights = load_file(path)
+    kept = {key: value for key, value in weights.items() if not name or name not in key}
+    if renamed:
+        kept |= {
+            key.replace("layers.0.", renamed): value.clone() for key, value in weights.items() if "layers.0." in key
+        }
+    save_file(kept, path, metadata={"format": "pt"})
+    with pytest.raises(ConfigurationError) as rejected:
+        adapters.merge(AutoModelForCausalLM.from_pretrained(copied_model), tmp_path / "adapter")
+    assert message in rejected.value.message
+
+
 def test_a_stale_index_beside_a_whole_file_of_weights_is_ignored(copied_model: Path) -> None:
     index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
     (copied_model / "model.safetensors.index.json").write_text(json.dumps(index))

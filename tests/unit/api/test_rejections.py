@@ -48,6 +48,19 @@ def test_r17_every_unknown_argument_is_named_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400], ids=["over", "under", "beyond any float"])
+def test_an_integer_of_more_than_64_bits_is_rejected_wherever_it_is(number: int) -> None:
+    """The API server makes a float of it, or rejects it; the rules cannot be evaluated for it."""
+    places: list[tuple[str, dict[str, Any]]] = [
+        ("checkpoint.saveSteps", {"checkpoint": {"saveSteps": number}}),
+        ("training.lrSchedulerKwargs.power", {"training": {"lrSchedulerKwargs": {"power": number}}}),
+        ("deepspeed.a[0]", {"deepspeed": {"a": [number]}}),
+    ]
+    for place, fields in places:
+        (problem,) = _rejection(_spec(**fields))
+        assert problem.startswith(f"spec.{place} is a number of more than 64 bits: give a smaller one")
+
+
 @pytest.mark.parametrize("name", ["auto", "eager", "sdpa"])
 def test_r20_attention_can_be_chosen(name: str) -> None:
     model = {"uri": "hf://a/b", "attnImplementation": name}

@@ -16,7 +16,7 @@ from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import Attempt, JobStatus
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe, shape_of_inspection
 from zerotune_operator.backends.kubernetes.pod_state import trim_pod
-from zerotune_operator.backends.reports import TEXT_LIMIT, read_ending, read_failure, read_progress
+from zerotune_operator.backends.reports import TEXT_LIMIT, Ending, read_ending, read_failure, read_progress
 from zerotune_operator.lifecycle.transitions import advance
 from zerotune_trainer import errors
 from zerotune_trainer.errors import TERMINATION_MESSAGE_LIMIT, Failure
@@ -44,9 +44,8 @@ REPORT = {
     },
 }
 HOSTILE = st.one_of(
-    st.sampled_from(
-        [1e300, -1e300, float("nan"), float("inf"), 10**30, 10**400, -1, 0, 2**63, "x" * 40_000, "\x1b[2J\0"]
-    ),
+    st.sampled_from([1e300, -1e300, float("nan"), float("inf"), 10**30, 10**400, -(10**400), -1, 0, 2**63]),
+    st.sampled_from(["x" * 40_000, "\x1b[2J\0"]),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=50),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -94,6 +93,16 @@ def test_a_report_that_is_nested_deeply_is_none(bracket: str) -> None:
     assert read_failure(deep) is None
     assert read_progress(deep.encode()) is None
     assert read_ending(deep).completion is None
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "-" + "9" * 400])
+def test_an_integer_beyond_any_float_counts_as_not_given(number: str) -> None:
+    progress = read_progress(json.dumps(REPORT).replace('"step": 3', f'"step": {number}').encode())
+    assert progress is None or progress.progress is None
+    failure = read_failure(json.dumps(FAILURE).replace('"exitCode": 65', f'"exitCode": {number}'))
+    assert failure is not None
+    assert (failure.failure_class, failure.exit_code) == ("Data", 70)
+    assert read_ending(number) == Ending()
 
 
 @pytest.mark.parametrize("eta", ["1e300", "NaN", "Infinity", "-1", "1e9"])

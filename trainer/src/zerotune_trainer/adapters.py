@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import deepspeed
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, load_peft_weights
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel, set_seed
@@ -23,6 +23,7 @@ from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.input_errors import input_errors
+from zerotune_trainer.model_checks import some
 from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base, recorded_name
 from zerotune_trainer.storage import local_folder
 
@@ -131,7 +132,24 @@ def _load(model: PreTrainedModel, folder: Path, *, trains: bool) -> PeftModel:
     if not any(folder.glob("adapter_model.*")):
         raise InputMissingError(f"{folder} holds no weights of an adapter: there is no adapter_model.safetensors", hint)
     with input_errors(ConfigurationError, f"{folder} does not load as an adapter of its base", hint):
-        return PeftModel.from_pretrained(model, folder, is_trainable=trains, autocast_adapter_dtype=False)
+        loaded = PeftModel.from_pretrained(model, folder, is_trainable=trains, autocast_adapter_dtype=False)
+        stored = set(load_peft_weights(str(folder), device="cpu"))
+    _check_whole(loaded, stored, folder, hint)
+    return loaded
+
+
+def _check_whole(model: PeftModel, stored: set[str], folder: Path, hint: str) -> None:
+    """See that a folder has each weight of an adapter, and none that the base has no place for: peft only warns.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    missing = set(get_peft_model_state_dict(model, save_embedding_layers=False)) - stored
+    if missing:
+        raise ConfigurationError(f"{folder} lacks the adapter's weights {some(missing)}", hint)
+    unexpected = stored - set(get_peft_model_state_dict(model, save_embedding_layers=True))
+    if unexpected:
+        raise ConfigurationError(f"{folder} holds weights that its base has no place for: {some(unexpected)}", hint)
 
 
 _SAME = ("r", "lora_alpha", "use_dora", "use_rslora", "target_modules", "modules_to_save")

@@ -19,6 +19,7 @@ from zerotune_trainer.config.base import is_bounded
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
 _LISTS = ("List", *(f"{kind}List" for kind in KINDS))
+_NARROW = "give a smaller one, or quote it where a text is meant"
 _WRITE_ITEMS = "write a list of jobs, each of which begins with a dash"
 
 _MOST_LEVELS, _MOST_VALUES = 48, 30_000
@@ -195,7 +196,17 @@ def _schema_problems(value: Any) -> list[Problem]:
         close = get_close_matches(str(kind), KINDS, n=1)
         remedy = f"did you mean {close[0]}?" if close else f"{GROUP}/{VERSION} has {' and '.join(KINDS)}"
         return [Problem(("kind",), f"is missing: {remedy}" if kind is None else f"is {kind!r}: {remedy}")]
-    return find_problems(KINDS[kind], _desired(value))
+    wide = [Problem(path, f"is a number of more than 64 bits: {_NARROW}") for path in _wide_integers(value)]
+    return wide or find_problems(KINDS[kind], _desired(value))
+
+
+def _wide_integers(value: Any, path: Place = ()) -> Iterator[Place]:
+    """Where integers are that the API server cannot keep."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield path
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from _wide_integers(part, (*path, name))
 
 
 def _desired(value: dict[str, Any]) -> Any:

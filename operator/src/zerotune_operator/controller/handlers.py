@@ -67,7 +67,7 @@ class Handlers:
         registry = kopf.OperatorRegistry()
         kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(start)
         kopf.on.cleanup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)(stop)
-        kopf.on.login(registry=registry)(_login(connection))
+        kopf.on.login(registry=registry)(login(connection))
         for kind in KINDS:
             kopf.index(GROUP, VERSION, kind.plural, registry=registry)(self.upsert_resource)
             kopf.on.event(GROUP, VERSION, kind.plural, registry=registry)(self.resource_changed)
@@ -158,7 +158,7 @@ async def operate(
     watches = _watches(handlers, client, namespaces)
     try:
         async with asyncio.TaskGroup() as group:
-            following: list[asyncio.Task[Any]] = []
+            following: list[asyncio.Task[Any]] = [group.create_task(_close_when_cancelled(queue))]
 
             async def start(**_: Any) -> None:
                 following.extend(group.create_task(each.run()) for each in watches)
@@ -171,16 +171,26 @@ async def operate(
                     task.cancel()
                 await queue.close()
 
-            await kopf.operator(
+            # A task of the group: where this is cancelled, the queue and the watches end at once with kopf, not after.
+            kopf_operator = kopf.operator(
                 registry=handlers.registry(client.connection, start, stop),
-                settings=_settings(),
+                settings=settings(),
                 standalone=True,  # The Lease says who leads.
                 clusterwide=not namespaces,
                 namespaces=namespaces,
                 ready_flag=ready,
             )
+            group.create_task(kopf_operator)
     except* ZerotuneError as errors:
         raise errors.exceptions[0] from errors
+
+
+async def _close_when_cancelled(queue: WorkQueue[Key]) -> None:
+    """Who leads no more must not write any more, and kopf takes seconds to end: another replica may lead by then."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await queue.close()
 
 
 def _watches(handlers: Handlers, client: ClusterClient, namespaces: Collection[str]) -> list[Watch]:
@@ -195,16 +205,19 @@ def _watches(handlers: Handlers, client: ClusterClient, namespaces: Collection[s
     ]
 
 
-def _settings() -> kopf.OperatorSettings:
-    settings = kopf.OperatorSettings()
-    settings.posting.enabled = False  # `status_writer` writes the Events.
-    settings.scanning.disabled = True  # CRDs and namespaces are not watched: that takes rights over the whole cluster.
-    settings.persistence.diffbase_storage = _NoDiffBase()
+def settings() -> kopf.OperatorSettings:
+    """What of kopf is switched off, and why."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False  # `status_writer` writes the Events.
+    chosen.scanning.disabled = True  # CRDs and namespaces are not watched: that takes rights over the whole cluster.
+    chosen.persistence.diffbase_storage = _NoDiffBase()
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    return settings
+    return chosen
 
 
-def _login(connection: Connection) -> Callable[..., Awaitable[kopf.AiohttpSession]]:
+def login(connection: Connection) -> Callable[..., Awaitable[kopf.AiohttpSession]]:
+    """kopf's handler of a login: what it asks goes through our connections."""
+
     async def log_in(**_: Any) -> kopf.AiohttpSession:
         """A session as our own: kopf asks for another one when the API server knows the token no more."""
         return kopf.AiohttpSession(server=connection.server, aiohttp_session=connection.open_session())

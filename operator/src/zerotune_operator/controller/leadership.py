@@ -44,6 +44,8 @@ class Lease:
         self._metadata = {"name": name, "namespace": namespace}
         self._seen: tuple[Object, float] | None = None
         """The spec last seen, and when it was first seen so, by this machine's own clock."""
+        self._rival = ""
+        """The other replica that held it when it was last seen."""
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Stand by until the Lease is ours, then work; returns whether the work has ended, and not the Lease was lost.
@@ -66,7 +68,7 @@ class Lease:
             await self._give_back()
 
     async def _renew(self) -> None:
-        """Returns when the Lease could not be renewed in time."""
+        """Returns when the Lease could not be renewed in time, or is another's."""
         loop = asyncio.get_running_loop()
         renewed, pause = loop.time(), RETRY_SECONDS
         try:
@@ -77,8 +79,12 @@ class Lease:
                     began, pause = loop.time(), AGAIN_SECONDS
                     if await self._take():
                         renewed, pause = began, RETRY_SECONDS
+                    elif self._rival:
+                        raise _LostError(self._rival)
         except TimeoutError:
             _logger.error("%s could not renew its lease for %ds, and leads no more", self._identity, RENEW_SECONDS)
+        except _LostError as error:
+            _logger.error("the lease is held by %s: %s leads no more", error, self._identity)
 
     async def _take(self) -> bool:
         """Whether the Lease is ours, taken or renewed just now."""
@@ -111,9 +117,11 @@ class Lease:
     def _is_held_by_another(self, spec: Object) -> bool:
         if self._seen is None or self._seen[0] != spec:
             self._seen = (spec, time.monotonic())
-        if spec.get("holderIdentity") in (None, "", self._identity):
-            return False
-        return time.monotonic() - self._seen[1] < float(spec.get("leaseDurationSeconds", LEASE_SECONDS))
+        holder = spec.get("holderIdentity") or ""
+        age = time.monotonic() - self._seen[1]
+        is_held = holder not in ("", self._identity) and age < float(spec.get("leaseDurationSeconds", LEASE_SECONDS))
+        self._rival = holder if is_held else ""
+        return is_held
 
     def _spec(self, before: Object | None) -> Object:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -128,3 +136,7 @@ class Lease:
 
     def _lease(self, spec: Object) -> Object:
         return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": dict(self._metadata), "spec": spec}
+
+
+class _LostError(Exception):
+    """Another replica holds the Lease."""
