@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import re
 from pathlib import Path
 from typing import cast
 
@@ -28,9 +27,6 @@ from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.model_checks import MEND, embedding_count, some, token_count
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_IN_LAYER = re.compile(r"\.(layers|h|blocks)\.\d+\.")
-_IS_BUFFER = re.compile(r"\b(attn|attention)\.(masked_)?bias$|inv_freq$|position_ids$")
-"""Masks, frequencies and positions: older versions of transformers saved them, newer ones compute them."""
 _log = logging.getLogger(__name__)
 
 
@@ -61,8 +57,7 @@ def load_model(
     Under ZeRO-3 the caller keeps a HfDeepSpeedConfig alive, and the weights come partitioned.
 
     Raises:
-        ConfigurationError: config.json and the weights disagree, a weight is missing or has no place in the model, or
-            the attention is not there.
+        ConfigurationError: config.json and the weights disagree, a weight is missing, or the attention is not there.
         OutOfMemoryError, PeerLostError, TemporaryError, InternalError: what has nothing to do with the folder.
     """
     with input_errors(ConfigurationError, f"{folder} does not load as a causal language model", MEND):
@@ -78,12 +73,6 @@ def load_model(
     missing: set[str] = info["missing_keys"]  # type: ignore[has-type]
     if missing:
         raise ConfigurationError(f"{folder} lacks the weights {some(missing)}", MEND)
-    unexpected: set[str] = info["unexpected_keys"]  # type: ignore[has-type]
-    left_out = {name for name in unexpected if _IN_LAYER.search(name) and not _IS_BUFFER.search(name)}
-    if left_out:
-        raise ConfigurationError(
-            f"{folder} holds weights of layers for which its config.json has no place: {some(left_out)}", MEND
-        )
     check_finite(loaded, folder)  # type: ignore[has-type]
     _log.info("attention %s, precision %s", loaded.config._attn_implementation, precision)  # type: ignore[has-type]
     return cast(PreTrainedModel, loaded)  # type: ignore[has-type]

@@ -7,7 +7,6 @@ waiting.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -22,6 +21,7 @@ from zerotune_trainer.config.sources import Model
 from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
 from zerotune_trainer.input_errors import input_errors, recognize
+from zerotune_trainer.left_out import left_out
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.model_folder import require_weights
 from zerotune_trainer.sizing.quantization import check_generates, check_trainable
@@ -32,8 +32,6 @@ _CONFIG_HINT = (
     "model.trustRemoteCode, if you trust it"
 )
 _INDEX_NAME = "model.safetensors.index.json"
-_LAYER = re.compile(r"^(?P<layers>(?:.+\.)?(?:layers|h|blocks)\.)(?P<number>\d+)\.")
-"""The name of a layer's weight: the list of layers, and which one it is."""
 
 
 def check_config(config: TrainConfig | InferConfig, folder: Path) -> None:
@@ -84,7 +82,7 @@ def check_weights(empty: PreTrainedModel, folder: Path) -> None:
 
     Raises:
         InputMissingError: the folder holds no weights.
-        ConfigurationError: a file cannot be read, a weight has another shape, or weights are of further layers.
+        ConfigurationError: a file cannot be read, a weight has another shape, or no place in the model.
     """
     require_weights(folder)
     expected = {name: tuple(value.shape) for name, value in empty.state_dict().items()}
@@ -96,31 +94,11 @@ def check_weights(empty: PreTrainedModel, folder: Path) -> None:
     ]
     if wrong:
         raise ConfigurationError(f"{folder}: {some(wrong)}", MEND)
-    if further := _of_further_layers(stored, empty):
+    if names := left_out(stored, empty):
         raise ConfigurationError(
-            f"{folder} holds weights of more layers than config.json has, which would be left out: {some(further)}",
+            f"{folder} holds weights that its config.json has no place for, which would be left out: {some(names)}",
             MEND,
         )
-
-
-def _of_further_layers(names: Iterable[str], empty: PreTrainedModel) -> list[str]:
-    """Weights of layers beyond the model's last: transformers leaves them out, and only prints that it does. Those that
-    predict further tokens (multi-token prediction) are no part of the model.
-    """
-    last: dict[str, int] = {}
-    for found in filter(None, map(_LAYER.match, empty.state_dict())):
-        last[found["layers"]] = max(last.get(found["layers"], 0), int(found["number"]))
-    spare = getattr(empty.config.get_text_config(), "num_nextn_predict_layers", None) or 0
-    ignored = [re.compile(pattern) for pattern in empty._keys_to_ignore_on_load_unexpected or ()]
-
-    def is_further(name: str) -> bool:
-        found = _LAYER.match(name)
-        if found is None or any(pattern.search(name) for pattern in ignored):
-            return False
-        layers = found["layers"] if found["layers"] in last else f"{empty.base_model_prefix}.{found['layers']}"
-        return layers in last and int(found["number"]) > last[layers] + spare
-
-    return [name for name in names if is_further(name)]
 
 
 def check_tokens(empty: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Iterable[MappedRows]) -> None:
