@@ -70,5 +70,6 @@ def test_offline_says_what_is_wrong(
     assert main(["prepare", str(folder), str(tmp_path / "out")]) == 65
     assert "train.jsonl:2: column 'text' is empty" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert main([str(folder), str(tmp_path / "out")]) == 65, "two folders alone are prepared, too"
     assert main(["prepare", str(folder), str(tmp_path)]) == 64
     assert "is there already" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 """Prepare a job's records without training, as `zerotune data` asks for.
 
     python -m zerotune_trainer.data preview FOLDER        show what the model will see
-    python -m zerotune_trainer.data prepare FOLDER OUT    write the records as rows
+    python -m zerotune_trainer.data prepare FOLDER OUT    write the records as rows; so does FOLDER OUT alone
 
 FOLDER has the job's `config.json`. OUT becomes a folder that `datasets.load_from_disk` reads, with the split `train`
 and, where the job names validation records, `validation`: a row a record, processed and tokenized. A job that names it
@@ -26,10 +26,14 @@ from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.failures import classify
 
+_ACTIONS = ("preview", "prepare")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    without_action = len(given) == 2 and given[0] not in _ACTIONS and Path(given[0]).is_dir()
+    options = _parser().parse_args(["prepare", *given] if without_action else given)
     try:
         if options.action == "preview":
             _preview(options.folder, options.rows, options.first)
@@ -45,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m zerotune_trainer.data", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    for name in ("preview", "prepare"):
+    for name in _ACTIONS:
         action = actions.add_parser(name)
         action.add_argument("folder", type=Path, help="folder with the job's config.json")
         action.add_argument("--first", type=int, help="take no more than so many records of each split")
