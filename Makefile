@@ -83,6 +83,10 @@ generate: $(STAMP) ## Write the generated files anew: crds/, the tables of Train
 	$(BIN)/python -m zerotune_trainer.training.deepspeed_table trainer/src/zerotune_trainer/config/deepspeed_keys.json
 	$(BIN)/zerotune generate
 
+.PHONY: support-matrix
+support-matrix: $(STAMP) ## Run a job for every cell of docs/support-matrix.md, and write it anew
+	ZEROTUNE_EVERY_CELL=1 $(BIN)/pytest tests/trainer/training/test_support_matrix.py
+
 .PHONY: format
 format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .

