@@ -47,6 +47,11 @@ def test_what_a_cluster_does_not_carry_out_is_rejected(make: Any, spec: dict[str
             "data.processing.file",
         ),
         ({"checkpoint": {"uri": "file:///d"}}, "checkpoint.uri"),
+        (
+            {"method": "dpo", "preference": {"referenceModel": {"uri": "file:///d"}}},
+            "preference.referenceModel.uri",
+        ),
+        ({"method": "script", "script": {"file": "file:///d"}}, "script.file"),
     ],
 )
 def test_every_uri_of_a_job_is_checked(part: dict[str, Any], field: str) -> None:

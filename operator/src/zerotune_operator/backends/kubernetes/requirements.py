@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, Job
 from zerotune_operator.api.load import require_none
 from zerotune_operator.api.manifest_yaml import Problem
 from zerotune_operator.api.problems import find_unsupported
@@ -75,13 +75,22 @@ def _uris(job: Job) -> Iterator[tuple[str, str, bool]]:
     if spec.model.uri is not None:
         yield "model.uri", spec.model.uri, False
     if isinstance(job, FineTuneJob):
-        records = {"data.train.uris": job.spec.data.train, "data.validation.uris": job.spec.data.validation}
-        yield from ((field, uri, False) for field, part in records.items() if part for uri in part.uris)
-        if job.spec.checkpoint.uri is not None:
-            yield "checkpoint.uri", job.spec.checkpoint.uri, True
+        yield from _uris_of_training(job.spec)
     else:
         yield from (("data.uris", uri, False) for uri in job.spec.data.uris)
     if data.processing is not None:
         yield "data.processing.file", data.processing.file, False
     if spec.output.uri is not None:
         yield "output.uri", spec.output.uri, True
+
+
+def _uris_of_training(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, bool]]:
+    """Those that a FineTuneJob alone has."""
+    records = {"data.train.uris": spec.data.train, "data.validation.uris": spec.data.validation}
+    yield from ((field, uri, False) for field, part in records.items() if part for uri in part.uris)
+    if spec.preference is not None and spec.preference.reference_model is not None:
+        yield "preference.referenceModel.uri", spec.preference.reference_model.uri, False
+    if spec.script is not None:
+        yield "script.file", spec.script.file, False
+    if spec.checkpoint.uri is not None:
+        yield "checkpoint.uri", spec.checkpoint.uri, True
