@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from zerotune_trainer.errors import InternalError, StoppedError
-from zerotune_trainer.manifest import differences, read_manifest
+from zerotune_trainer.manifest import Manifest, differences, read_manifest
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +75,30 @@ def test_the_example_learns_stops_and_goes_on_where_it_stopped(make_script_job: 
     assert names >= {"model.safetensors", "tokenizer.json", "metrics.jsonl", "results.json"}
     assert not any(name.startswith("checkpoints/") for name in names)
     assert "is finished" in stopped.run().log
+
+
+def test_checkpoints_and_output_of_a_script_are_in_the_store(
+    make_script_job: Any, store: dict[str, str], tmp_path: Path
+) -> None:
+    """Two hosts that share nothing else; the second attempt's have empty disks, and the first was killed."""
+    job = make_script_job("job", EXAMPLE, "6")
+    job.hosts, job.environment = "127.0.0.1 slots=1\n127.0.0.2 slots=1\n", store
+    job.config["output"]["uri"], job.config["checkpoint"]["saveSteps"] = "s3://results/job", 3
+    for attempt in (0, 1):
+        job.config["job"]["attempt"] = attempt
+        job.cache_of = {host: str(tmp_path / f"attempt-{attempt}" / host) for host in ("127.0.0.1", "127.0.0.2")}
+        running = job.start()
+        if attempt == 0:
+            running.until(lambda heartbeat: heartbeat.step >= 4)
+            running.signal(signal.SIGKILL)
+        ended = running.end()
+    assert ended.exit_codes == [0, 0], ended.log
+    assert min(beat.progress.first_step for beat in ended.heartbeats if beat.progress is not None) == 3
+    objects = {each.key: each for each in boto3.resource("s3").Bucket("results").objects.all()}
+    manifest = Manifest.model_validate_json(objects["job/manifest.json"].get()["Body"].read())
+    assert all(objects[f"job/{file.path}"].size == file.size for file in manifest.files)
+    records = objects["job/metrics.jsonl"].get()["Body"].read().decode().splitlines()
+    assert [json.loads(record)["step"] for record in records] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_script_that_knows_nothing_of_zerotune_runs_as_under_any_launcher(

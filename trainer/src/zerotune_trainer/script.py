@@ -63,8 +63,10 @@ def script(config: TrainConfig, context: RankContext) -> None:
     checkpoints = acquire(config, context, output, cache)
     if context.local_rank == 0:
         checkpoints.folder.pull()
+    if context.rank == 0:
+        output.folder.fetch(METRICS_NAME)
     collectives.barrier()
-    job = ScriptJob(config, context, output.folder.local, checkpoints)
+    job = ScriptJob(config, context, output, checkpoints)
     enter(job)
     context.report.phase("training")
     with _script_file(config.script) as path:

@@ -64,9 +64,9 @@ class ScriptJob:
     """The job, every URI of it as this rank reads it."""
     context: RankContext
     """The rank's place among the others."""
-    output: Path
-    """Receives the result. All ranks of a host share it; where it is on S3 it is sent there at the end."""
-    ownership: Ownership
+    result: Ownership
+    """Of the output."""
+    saved: Ownership
     """Of the checkpoints."""
     last: Progress | None = None
     """What was reported last."""
@@ -74,9 +74,14 @@ class ScriptJob:
     _began: float = field(default_factory=time.monotonic)
 
     @property
+    def output(self) -> Path:
+        """Receives the result. All ranks of a host share it; where it is on S3 it is sent there at the end."""
+        return self.result.folder.local
+
+    @property
     def checkpoints(self) -> Path:
         """Holds what earlier attempts saved, and receives what this one saves."""
-        return self.ownership.folder.local
+        return self.saved.folder.local
 
     @property
     def deepspeed(self) -> dict[str, Any]:
@@ -106,7 +111,9 @@ class ScriptJob:
         """
         self._reports.set()
         known = {name: value for name, value in figures.items() if name in Progress.model_fields}
-        first = step if self.last is None else self.last.first_step
+        first = step - 1 if self.last is None else self.last.first_step
+        if self.last is None and self.context.rank == 0:
+            self._forget_records_from(step)
         self.last = Progress.model_validate({"step": step, "total": total, "first_step": first, "loss": loss, **known})
         if self.context.rank != 0:
             self.context.report.step(step)
@@ -134,9 +141,11 @@ class ScriptJob:
             SupersededError: a later attempt of the job has the folder.
             TemporaryError, ConfigurationError: the store does not take it.
         """
-        collectives.on_first_rank(self.ownership.verify, type(None))
+        collectives.on_first_rank(self.saved.verify, type(None))
         if self.context.local_rank == 0:
-            self.ownership.folder.push([name])
+            self.saved.folder.push([name])
+        if self.context.rank == 0 and (self.output / METRICS_NAME).is_file():
+            self.result.folder.push([METRICS_NAME])
         collectives.barrier()
 
     def keep_alive_until_reported(self) -> Callable[[], None]:
@@ -152,6 +161,12 @@ class ScriptJob:
 
         threading.Thread(target=report, name="keep-alive", daemon=True).start()
         return self._reports.set
+
+    def _forget_records_from(self, step: int) -> None:
+        """Drop what an earlier attempt wrote of steps that are made again."""
+        path = self.output / METRICS_NAME
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        path.write_text("".join(line for line in lines if json.loads(line)["step"] < step))
 
     def _write(self, step: int, loss: float | None, figures: dict[str, float]) -> None:
         known = {name: value for name, value in figures.items() if name in TrainRecord.model_fields}
