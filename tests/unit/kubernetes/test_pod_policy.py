@@ -16,6 +16,7 @@ from zerotune_operator.backends.check import check
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES, PodPolicy, read_policy
+from zerotune_operator.backends.kubernetes.pod_schema import PATH
 from zerotune_operator.backends.kubernetes.pod_template import trainer_template
 from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.plan import Plan, plan_job
@@ -70,6 +71,11 @@ REJECTED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         volume(projected={"sources": [{"serviceAccountToken": {"path": "t"}}]}),
         "projected.sources[0].serviceAccountToken",
         {"serviceAccountToken": True},
+    ),
+    (
+        volume(projected={"sources": [{"podCertificate": {"keyType": "ED25519", "signerName": "a/b"}}]}),
+        "projected.sources[0].podCertificate",
+        {"projectedSources": [*PodPolicy().projected_sources, "podCertificate"]},
     ),
     (volume(hostPath={"path": "/"}), ".hostPath", {"volumeTypes": [*PodPolicy().volume_types, "hostPath"]}),
     (volume(nfs={"server": "s", "path": "/"}), ".nfs", {"volumeTypes": [*PodPolicy().volume_types, "nfs"]}),
@@ -190,6 +196,47 @@ def test_names_in_fields_of_the_job_itself_are_judged_too(spec: dict[str, Any], 
         check(job, "kubernetes", RESTRICTED)
     assert field in rejected.value.message
     check(job, "kubernetes")  # Without a cluster nobody knows which names it allows.
+
+
+@pytest.mark.parametrize(
+    "name", ["k8s.v1.cni.cncf.io/networks", "iam.amazonaws.com/role", "azure.workload.identity/use", "aadpodidbinding"]
+)
+@pytest.mark.parametrize("place", ["metadata", "pod.metadata"])
+@pytest.mark.parametrize("field", ["labels", "annotations"])
+def test_metadata_that_other_controllers_obey_is_rejected_where_it_is_given(place: str, field: str, name: str) -> None:
+    metadata = {"metadata": {field: {name: "x", "example.com/team": "soc"}}}
+    job = fine_tune_job(backend={"kubernetes": {"pod": metadata} if place.startswith("pod") else metadata})
+    with pytest.raises(InvalidManifestError, match=r"podPolicy\.deniedMetadata") as rejected:
+        check(job, "kubernetes", RESTRICTED)
+    (problem,) = rejected.value.problems
+    assert str(problem).startswith(f"spec.backend.kubernetes.{place}.{field}.{name} is obeyed by other controllers")
+    check(job, "kubernetes", Installation(RESTRICTED.trainer_image, pod_policy=PodPolicy(denied_metadata=("*.io/x",))))
+
+
+_JUDGED = {
+    "VolumeProjection": set(PodPolicy().projected_sources) | {"podCertificate", "serviceAccountToken"},
+    "PodSecurityContext": {"appArmorProfile", "runAsNonRoot", "runAsUser", "seLinuxOptions", "seccompProfile"}
+    | {"sysctls", "windowsOptions"},
+    "SecurityContext": {"allowPrivilegeEscalation", "appArmorProfile", "capabilities", "privileged", "procMount"}
+    | {"runAsNonRoot", "runAsUser", "seLinuxOptions", "seccompProfile", "windowsOptions"},
+    "LifecycleHandler": {"httpGet", "tcpSocket"},
+    "Probe": {"httpGet", "tcpSocket"},
+}
+_HARMLESS_FIELDS = {
+    "VolumeProjection": set[str](),
+    "PodSecurityContext": {"fsGroup", "fsGroupChangePolicy", "runAsGroup", "seLinuxChangePolicy", "supplementalGroups"}
+    | {"supplementalGroupsPolicy"},
+    "SecurityContext": {"readOnlyRootFilesystem", "runAsGroup"},
+    "LifecycleHandler": {"exec", "sleep"},
+    "Probe": {"exec", "failureThreshold", "grpc", "initialDelaySeconds", "periodSeconds", "successThreshold"}
+    | {"terminationGracePeriodSeconds", "timeoutSeconds"},
+}
+
+
+@pytest.mark.parametrize("definition", _JUDGED)
+def test_a_field_that_a_newer_kubernetes_adds_is_judged_or_known_to_be_harmless(definition: str) -> None:
+    schema = json.loads(PATH.read_text())["$defs"][f"io.k8s.api.core.v1.{definition}"]
+    assert set(schema["properties"]) == _JUDGED[definition] | _HARMLESS_FIELDS[definition]
 
 
 def test_everything_that_is_not_allowed_is_reported_at_once() -> None:

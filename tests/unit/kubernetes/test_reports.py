@@ -175,6 +175,14 @@ def test_a_shape_that_no_model_has_is_a_failed_probe(size: str, value: int) -> N
     assert not isinstance(found, ModelShape)
 
 
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200f", "\u061c", "\x1b", "\x9b"], ids=ascii)
+def test_a_message_keeps_its_lines_and_nothing_that_turns_or_moves_the_text(mark: str) -> None:
+    report = {"class": "Data", "message": f"a{mark}b\nc", "hint": mark, "exitCode": 65}
+    found = read_failure(json.dumps(report))
+    assert found is not None
+    assert (found.message, found.hint) == ("ab\nc", "")
+
+
 def test_what_a_node_says_of_a_pod_is_kept_in_bounds() -> None:
     pod = view_of("done").pods[0]
     pod["status"]["message"] = "x" * 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
@@ -101,8 +102,8 @@ def remedy_for_pattern(field: str, found: str) -> str:
     """What to write in place of a text that a pattern does not match; empty where there is nothing to say."""
     if found != found.strip():
         return "leave out the space around it"
-    if control := re.search(r"[\x00-\x1f\x7f]", found):
-        return f"leave out the control character {control[0]!r}"
+    if control := next((each for each in found if unicodedata.category(each) in ("Cc", "Cf")), None):
+        return f"leave out the control character {control!a}"
     if size := _SIZE.match(found):
         unit = size[2].upper()
         return f"write {size[1]}{'k' if unit == 'K' else unit} (units of 1000) or {size[1]}{unit}i (units of 1024)"

@@ -32,8 +32,12 @@ _CLASSES = frozenset(
     name for name, error in error_classes().items() if error.__module__.partition(".")[0] == "zerotune_trainer"
 )
 """Those of the trainer: what the API server reports, such as QuotaExceeded, is not for a pod to claim."""
-_CONTROLS = {code: None for code in (*range(32), 127, *range(128, 160)) if chr(code) not in "\n\t"}
-"""They would reach the terminal of whoever reads the status."""
+_DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Unicode's `Bidi_Control`."""
+_CONTROLS = {code: None for code in (*range(32), 127, *range(128, 160)) if chr(code) not in "\n\t"} | {
+    ord(mark): None for mark in _DIRECTION_MARKS
+}
+"""They would reach the terminal of whoever reads the status. Lines of a library's message stay lines."""
 
 
 class Ending(BaseModel):

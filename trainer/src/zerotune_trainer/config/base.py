@@ -44,7 +44,8 @@ class Settings(BaseModel):
 
 _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _HUB_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
-_CONTROLS = r"\x00-\x1f\x7f"
+_CONTROLS = r"\p{Cc}\p{Cf}"
+"""Control characters, and those that are not seen or turn the direction of writing (Unicode's category Format)."""
 _FILES = rf"s3://[^/{_CONTROLS}]+[^{_CONTROLS}]*|pvc://{_SUBDOMAIN}(/[^{_CONTROLS}]*)?|file://[^{_CONTROLS}]+"
 
 ObjectName = Annotated[str, StringConstraints(pattern=f"^{_SUBDOMAIN}$", max_length=253)]

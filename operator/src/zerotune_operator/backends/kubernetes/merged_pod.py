@@ -59,6 +59,8 @@ def _mounted_secrets(template: Object) -> list[str]:
 def _field_of(path: Path, job: Job) -> Path:
     """The field of a job that gives a field of its pods: that of its own where there is one, else the overlay's."""
     backend = job.spec.backend.kubernetes or KubernetesSpec()
+    if path[0] == "metadata" and path[2] in getattr(backend.metadata, str(path[1])):
+        return ("spec", "backend", "kubernetes", *path)
     own: dict[str, tuple[Path, object]] = {
         "serviceAccountName": (("backend", "kubernetes", "serviceAccountName"), backend.service_account_name),
         "priorityClassName": (("runPolicy", "priorityClass"), job.spec.run_policy.priority_class),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zerotune_operator.api.manifest_yaml import Path, Problem
-from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.objects import Object, is_own_key
 from zerotune_operator.backends.kubernetes.pod_policy import PodPolicy, allows
 
 _CONTAINERS = ("initContainers", "containers")
@@ -37,6 +37,7 @@ def check_pod(template: Object, policy: PodPolicy, trainer_image: str) -> Iterat
         trainer_image: The image that is always allowed.
     """
     spec = template["spec"]
+    yield from _metadata(template.get("metadata", {}), policy)
     yield from _names(spec, policy)
     yield from _host(spec, policy)
     yield from _volumes(spec, policy)
@@ -47,6 +48,15 @@ def check_pod(template: Object, policy: PodPolicy, trainer_image: str) -> Iterat
     for kind in _CONTAINERS:
         for index, container in enumerate(spec.get(kind, ())):
             yield from _container(spec, container, policy, trainer_image, ("spec", kind, index))
+
+
+def _metadata(metadata: Object, policy: PodPolicy) -> Iterator[Problem]:
+    """Labels and annotations by which other controllers would give the pod what the policy does not."""
+    for field in ("labels", "annotations"):
+        for name in metadata.get(field, {}):
+            if not is_own_key(name) and allows(policy.denied_metadata, name):
+                remedy = "take the pattern out of podPolicy.deniedMetadata"
+                yield _denied(("metadata", field, name), "is obeyed by other controllers", remedy)
 
 
 def _names(spec: Object, policy: PodPolicy) -> Iterator[Problem]:
@@ -80,9 +90,15 @@ def _volumes(spec: Object, policy: PodPolicy) -> Iterator[Problem]:
             if kind not in policy.volume_types:
                 yield _problem((*path, kind), "is a volume of another kind", f"volumeTypes: [{kind}]")
         for number, source in enumerate(volume.get("projected", {}).get("sources") or ()):
-            if "serviceAccountToken" in source and not policy.service_account_token:
-                place = (*path, "projected", "sources", number, "serviceAccountToken")
-                yield _problem(place, "is a token of the ServiceAccount", "serviceAccountToken: true")
+            yield from _projected(source, policy, (*path, "projected", "sources", number))
+
+
+def _projected(source: Object, policy: PodPolicy, path: Path) -> Iterator[Problem]:
+    for kind in source:
+        if kind == "serviceAccountToken" and not policy.service_account_token:
+            yield _problem((*path, kind), "is a token of the ServiceAccount", "serviceAccountToken: true")
+        elif kind not in (*policy.projected_sources, "serviceAccountToken"):
+            yield _problem((*path, kind), "is a source of another kind", f"projectedSources: [{kind}]")
 
 
 def _secrets(value: Any, policy: PodPolicy, path: Path) -> Iterator[Problem]:
@@ -171,7 +187,8 @@ def _context(context: Object, path: Path) -> Iterator[Problem]:
         "privileged": bool(context.get("privileged")),
         "procMount": context.get("procMount") not in (None, "Default"),
         "appArmorProfile": context.get("appArmorProfile", {}).get("type") == "Unconfined",
-        "windowsOptions": bool(context.get("windowsOptions", {}).get("hostProcess")),
+        # Its credential specifications name credentials of a domain, and the images are of Linux.
+        "windowsOptions": bool(context.get("windowsOptions")),
         "seLinuxOptions": not _is_plain(context.get("seLinuxOptions", {})),
         "sysctls": any(each.get("name") not in _SAFE_SYSCTLS for each in context.get("sysctls", ())),
     }
@@ -206,8 +223,12 @@ def _handlers(container: Object, path: Path) -> Iterator[Problem]:
 
 
 def _problem(path: Path, found: str, value: str) -> Problem:
+    return _denied(path, found, f"allow it, with podPolicy.{value}")
+
+
+def _denied(path: Path, found: str, remedy: str) -> Problem:
     return Problem(
         path,
         f"{found}, which the operator's pod policy does not allow: leave it out, or have whoever installed the "
-        f"operator allow it, with podPolicy.{value} in the chart's values",
+        f"operator {remedy} in the chart's values",
     )

@@ -49,6 +49,25 @@ class PodPolicy(Settings):
         "secret",
     )
     """Kinds of volumes, as a pod names them."""
+    projected_sources: tuple[str, ...] = ("clusterTrustBundle", "configMap", "downwardAPI", "secret")
+    """Sources of projected volumes, as a pod names them; serviceAccountToken goes by `service_account_token`."""
+    denied_metadata: tuple[Pattern, ...] = (
+        "*.amazonaws.com/*",
+        "*.cilium.io/*",
+        "*.cncf.io/*",
+        "*.gke.io/*",
+        "*.hashicorp.com/*",
+        "*.projectcalico.org/*",
+        "*openshift.io/*",
+        "aadpodidbinding",
+        "azure.workload.identity/*",
+        "external-dns.alpha.kubernetes.io/*",
+        "io.kubernetes.cri-o.*",
+        "k8s.ovn.org/*",
+        "service.beta.kubernetes.io/*",
+    )
+    """Names of labels and annotations that jobs may not set: controllers of a cluster give networks, identities and
+    Secrets to pods that have them."""
     host_namespaces: tuple[HostNamespace, ...] = ()
     """Namespaces of the node that a pod may be in: hostNetwork for RDMA."""
     host_ports: bool = False
@@ -62,7 +81,12 @@ class PodPolicy(Settings):
 
 
 ANY_NAMES = PodPolicy(
-    secrets=("*",), service_accounts=("*",), images=("*",), priority_classes=("*",), node_names=("*",)
+    secrets=("*",),
+    service_accounts=("*",),
+    images=("*",),
+    priority_classes=("*",),
+    node_names=("*",),
+    denied_metadata=(),
 )
 """The default as far as it is known without a cluster: which names it allows is not."""
 
