@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.training.support_matrix import ZERO, Cell, one_of_each_row, rendered, runnable
+from tests.trainer.training.support_matrix import ZERO, Cell, one_of_each_method, rendered, runnable
 from zerotune_trainer.manifest import differences, read_manifest
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def make_cell_job(make_job: Any, tmp_path: Path) -> Any:
     return make
 
 
-@pytest.mark.parametrize("cell", runnable() if EVERY_CELL else one_of_each_row(), ids=lambda cell: cell.id)
+@pytest.mark.parametrize("cell", runnable() if EVERY_CELL else one_of_each_method(), ids=lambda cell: cell.id)
 def test_a_job_of_the_cell_trains_and_writes_its_output(cell: Cell, make_cell_job: Any) -> None:
     job = make_cell_job(cell)
     ended = job.run()

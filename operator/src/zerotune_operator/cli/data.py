@@ -69,14 +69,14 @@ def _run(job: FineTuneJob, action: str, first: int | None, *arguments: str) -> N
         )
     options = [] if first is None else ["--first", str(first)]
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(_plan(job).artifacts()["config.json"])
+        (Path(folder) / "config.json").write_text(plan_here(job).artifacts()["config.json"])
         command = (sys.executable, "-m", "zerotune_trainer.data", action, folder, *arguments, *options)
         code = subprocess.run(command, check=False).returncode
     if code:
         raise typer.Exit(code)
 
 
-def _plan(job: FineTuneJob) -> Plan:
+def plan_here(job: FineTuneJob) -> Plan:
     """What the job would be on this machine. Neither its GPUs nor its memory need be here."""
     here = BACKENDS[Target.LOCAL]
     started = starting_from(job, {origin.part: here.output_of(origin) for origin in record_origins(job)})

@@ -95,7 +95,7 @@ def _skipped(skipped: list[str]) -> Iterator[str]:
 
 def _summary(name: str, counts: SplitCounts, rows: MappedRows) -> Iterator[str]:
     yield ""
-    yield f"{name}: {counts.records:,} records in {counts.rows:,} rows of at most {rows.longest():,} tokens"
+    yield f"{name}: {counts.records:,} records in {counts.rows:,} rows, the longest sequence {rows.longest():,} tokens"
     yield f"  {counts.tokens:,} tokens, {counts.loss_tokens:,} of which count in the loss"
     for number, what in (
         (counts.skipped_records, "records were skipped, too long"),
