@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.kubernetes.recordings import attempt_of, view_of
 from zerotune_operator.api.run_policy import RunPolicy
-from zerotune_operator.api.status import Attempt, JobStatus
+from zerotune_operator.api.status import Attempt, JobStatus, RootCause
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe, shape_of_inspection
 from zerotune_operator.backends.kubernetes.pod_state import trim_pod
 from zerotune_operator.backends.reports import TEXT_LIMIT, Ending, read_ending, read_failure, read_progress
@@ -181,6 +181,12 @@ def test_a_message_keeps_its_lines_and_nothing_that_turns_or_moves_the_text(mark
     found = read_failure(json.dumps(report))
     assert found is not None
     assert (found.message, found.hint) == ("ab\nc", "")
+
+
+def test_a_failed_inspection_names_the_program_that_ran() -> None:
+    found = shape_of_inspection(_ended("", 1))
+    assert isinstance(found, RootCause)
+    assert found.message.startswith("zerotune-inspect on ")
 
 
 def test_what_a_node_says_of_a_pod_is_kept_in_bounds() -> None:

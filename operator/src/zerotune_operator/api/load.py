@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
@@ -24,6 +25,10 @@ _WRITE_ITEMS = "write a list of jobs, each of which begins with a dash"
 
 _MOST_LEVELS, _MOST_VALUES = 48, 30_000
 """Of a field of a spec. Objects of any shape in it have narrower limits (`config.base.JsonObject`)."""
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Texts have tabs and lines."""
 
 
 class InvalidManifestError(ConfigurationError):
@@ -79,9 +84,12 @@ def read_job(resource: dict[str, Any]) -> Job:
     """The job of a resource that the API server has accepted: it has evaluated the rules, which takes 25 ms here.
 
     Raises:
-        InvalidManifestError: it does not fit the schema: the cluster's CRDs are of another version.
+        InvalidManifestError: it holds control characters, or does not fit the schema: the cluster's CRDs are of another
+            version.
     """
     _require_bounded(resource)
+    if _control_characters(resource):
+        return parse_job(resource)
     try:
         return _job(resource)
     except ValidationError:
@@ -196,17 +204,33 @@ def _schema_problems(value: Any) -> list[Problem]:
         close = get_close_matches(str(kind), KINDS, n=1)
         remedy = f"did you mean {close[0]}?" if close else f"{GROUP}/{VERSION} has {' and '.join(KINDS)}"
         return [Problem(("kind",), f"is missing: {remedy}" if kind is None else f"is {kind!r}: {remedy}")]
-    wide = [Problem(path, f"is a number of more than 64 bits: {_NARROW}") for path in _wide_integers(value)]
-    return wide or find_problems(KINDS[kind], _desired(value))
+    wide = [path for path, leaf in _leaves(value) if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63]
+    too_wide = [Problem(path, f"is a number of more than 64 bits: {_NARROW}") for path in wide]
+    unusable = too_wide or _control_characters(value)
+    return unusable or find_problems(KINDS[kind], _desired(value))
 
 
-def _wide_integers(value: Any, path: Place = ()) -> Iterator[Place]:
-    """Where integers are that the API server cannot keep."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        yield path
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, part in parts:
-        yield from _wide_integers(part, (*path, name))
+def _control_characters(manifest: dict[str, Any]) -> list[Problem]:
+    """Texts of a spec with characters that no argument, path or variable can hold, or that a terminal obeys."""
+    texts = [(path, leaf) for path, leaf in _leaves(manifest.get("spec"), ("spec",)) if isinstance(leaf, str)]
+    return [
+        Problem(path, f"is {leaf!a:.80}: leave out the control character {found[0]!a}")
+        for path, leaf in texts
+        if (found := _CONTROL.search(leaf))
+    ]
+
+
+def _leaves(value: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """The values of a manifest that are no group and no list, and the names in groups, with their place."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield path, name
+            yield from _leaves(part, (*path, name))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _leaves(part, (*path, index))
+    else:
+        yield path, value
 
 
 def _desired(value: dict[str, Any]) -> Any:

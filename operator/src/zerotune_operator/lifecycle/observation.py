@@ -37,6 +37,8 @@ class NodeObservation:
     """Name of its pod, on a cluster."""
     node: str | None = None
     """Machine of the cluster that its pod is on."""
+    program: str = "zerotune-launch"
+    """What runs on it."""
 
     @property
     def disrupted(self) -> bool:

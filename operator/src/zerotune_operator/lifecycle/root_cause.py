@@ -100,19 +100,19 @@ def _by_exit_code(node: NodeObservation) -> Failure:
     """What an exit code means of a node that left no message."""
     assert node.exit_code is not None
     if node.exit_code < 0:
-        return _killed(node.host, signal.Signals(-node.exit_code))
+        return _killed(node, signal.Signals(-node.exit_code))
     return Failure(
         failure_class=_CLASSES.get(node.exit_code, InternalError.failure_class),
-        message=f"zerotune-launch on {node.host} ended with exit code {node.exit_code} and left no message",
+        message=f"{node.program} on {node.host} ended with exit code {node.exit_code} and left no message",
         hint="read the node's log",
         exit_code=node.exit_code,
     )
 
 
-def _killed(host: str, number: signal.Signals) -> Failure:
+def _killed(node: NodeObservation, number: signal.Signals) -> Failure:
     return Failure(
         failure_class=KilledError.failure_class,
-        message=f"zerotune-launch on {host} was killed by {number.name}",
+        message=f"{node.program} on {node.host} was killed by {number.name}",
         hint=_SIGNAL_HINTS.get(number, ""),
         exit_code=128 + number,
     )

@@ -62,6 +62,7 @@ def shape_of_inspection(view: ClusterView) -> ModelShape | RootCause | None:
     """
     pod = reduce(pod_state.newer, view.pods) if view.pods else None
     seen = _node(view, 0, pod_state.name(pod) if pod else "the inspection", pod)
+    seen = replace(seen, program="zerotune-inspect")
     if seen.state == "ended" and seen.failure is None and seen.exit_code == 0:
         if (shape := _ending(pod).shape) is not None:
             return shape
