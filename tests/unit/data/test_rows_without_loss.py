@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,27 +13,46 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.unit.data.conftest import MakeConfig
 from zerotune_trainer import data
+from zerotune_trainer.data.__main__ import main
 from zerotune_trainer.data.labels import IGNORE_INDEX, learnable_rows
 from zerotune_trainer.errors import DataError
 
 FIRST_ONLY = {"input_ids": [7, 8, 9], "labels": [7, IGNORE_INDEX, IGNORE_INDEX]}
 ONE_TOKEN = {"input_ids": [7]}
+PADDED_AWAY = {"input_ids": [7, 0, 0], "attention_mask": [1, 0, 0]}
 GOOD = {"input_ids": [7, 8, 9]}
 
 
-@pytest.mark.parametrize("record", [FIRST_ONLY, ONE_TOKEN])
+@pytest.mark.parametrize("packing", ["none", "wrapped", "bfd_split"])
+@pytest.mark.parametrize("record", [FIRST_ONLY, ONE_TOKEN, PADDED_AWAY])
 def test_a_record_whose_first_token_alone_counts_is_named(
-    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any]
+    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, record: dict[str, Any], packing: str
 ) -> None:
     with pytest.raises(DataError, match=r"train\.jsonl:2: no token of the record counts in the loss and follows"):
-        data.prepare(make_config([GOOD, record]), tokenizer)
+        data.prepare(make_config([GOOD, record], packing=packing), tokenizer)
 
 
-def test_a_record_joined_to_the_one_before_it_may_have_one_token(
-    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast
+def test_padding_of_tokenized_records_is_left_out(make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    padded = {"input_ids": [0, 7, 8, 9, 0], "attention_mask": [0, 1, 1, 1, 0]}
+    prepared = data.prepare(make_config([GOOD, padded]), tokenizer)
+    assert prepared.train[1]["input_ids"].tolist() == prepared.train[1]["labels"].tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize("mask", [[1, 1], [1, 1, 2], 1, [True, None, True]], ids=str)
+def test_a_mask_that_does_not_fit_its_tokens_is_named(
+    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, mask: Any
 ) -> None:
-    prepared = data.prepare(make_config([GOOD, ONE_TOKEN], packing="wrapped", maxLength=8), tokenizer)
-    assert prepared.counts.train.tokens == 4
+    with pytest.raises(DataError, match=r"train\.jsonl:2: attention_mask is .* 0 or 1 for each of 3 input_ids"):
+        data.prepare(make_config([GOOD | {"attention_mask": [1, 1, 1]}, GOOD | {"attention_mask": mask}]), tokenizer)
+
+
+def test_rows_that_no_job_can_train_on_are_not_prepared(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config([GOOD], validationFraction=0.5)
+    (tmp_path / "config.json").write_text(config.model_dump_json(by_alias=True, exclude_none=True))
+    assert main(["prepare", str(tmp_path), str(tmp_path / "rows")]) == 65
+    assert "cannot be divided" in capsys.readouterr().err and not (tmp_path / "rows").exists()
 
 
 def test_a_record_that_is_cut_to_what_cannot_be_learned_is_skipped(
@@ -74,8 +94,8 @@ def test_blocks_of_nothing_but_prompts_are_an_error(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     # Each record has one token to learn, and in blocks of 8 it is always the first.
-    record = {"input_ids": [5] * 8, "labels": [6] + [IGNORE_INDEX] * 7}
-    with pytest.raises(DataError, match="none of the 3 blocks"):
+    record = {"input_ids": [5] * 16, "labels": [IGNORE_INDEX] * 8 + [6] + [IGNORE_INDEX] * 7}
+    with pytest.raises(DataError, match="none of the 6 blocks"):
         data.prepare(make_config([record] * 3, packing="wrapped", maxLength=8), tokenizer)
 
 

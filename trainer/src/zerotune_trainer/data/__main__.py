@@ -72,7 +72,9 @@ def _prepare(folder: Path, out: str, first: int | None) -> None:
     uri = out if "://" in out else f"file://{Path(out).absolute()}"
     with tempfile.TemporaryDirectory() as staging:
         _require_new(uri, Path(staging))
-        splits = tokenized_records(*_loaded(folder), first)
+        config, tokenizer = _loaded(folder)
+        prepare(config, tokenizer, most=first)  # Rows that no job can train on are rejected as a job rejects them.
+        splits = tokenized_records(config, tokenizer, first)
         saved = {name: datasets.Dataset(datasets.table.InMemoryTable(rows.table)) for name, rows in splits.items()}
         target = storage.open_folder(uri, Path(staging))
         datasets.DatasetDict(saved).save_to_disk(str(target.local))

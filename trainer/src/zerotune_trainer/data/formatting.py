@@ -15,6 +15,7 @@ from zerotune_trainer.data.columns import Layout, RecordColumns, text_of
 from zerotune_trainer.data.encoding import Encoder
 from zerotune_trainer.data.labels import IGNORE_INDEX, labels_of
 from zerotune_trainer.data.masks import Span, Template, answers
+from zerotune_trainer.data.padding import unpadded
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.template_arguments import TemplateArguments
 from zerotune_trainer.data.weights import check_unweighted, weighted
@@ -106,6 +107,9 @@ class Formatter:
         labels = ids if labels is None else _checked_ids(labels, size, record, "labels")
         if len(labels) != len(ids):
             raise DataError(f"{record.location}: {len(ids)} input_ids and {len(labels)} labels", "give a label a token")
+        if (mask := record.values.get("attention_mask")) is not None:
+            kept = unpadded(mask, len(ids), record)
+            ids, labels = [ids[place] for place in kept], [labels[place] for place in kept]
         return Tokens(ids, labels)
 
     def _text(self, text: str, record: Record) -> Text | Tokens:

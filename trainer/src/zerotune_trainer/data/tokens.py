@@ -135,17 +135,13 @@ class RecordTokenizer:
         size, longest = len(row.ids), self._data.max_length
         if not self._packed and size > longest:
             self._shorten(result, record, row)
-        elif not self._teaches(row):
+        elif not row.is_learnable:
             raise DataError(
                 f"{record.location}: no token of the record counts in the loss and follows another",
                 "remove the record, or see data.loss and the columns that data.columns names",
             )
         else:
             result.rows.append(row)
-
-    def _teaches(self, row: Row) -> bool:
-        # In a block, the first token of a record may follow from the record before it.
-        return bool((row.labels != IGNORE_INDEX).any()) if self._packed else row.is_learnable
 
     def _shorten(self, result: Rows, record: Record, row: Row) -> None:
         size, longest = len(row.ids), self._data.max_length
