@@ -178,6 +178,7 @@ def rendezvous_secret(folder: Path) -> bytes:
     if not secret:
         raise InputMissingError(
             f"{path} is not there, or empty: ranks could not distinguish each other from strangers",
-            "give every host of the attempt the same secret, such as of `openssl rand -hex 32`, readable by it alone",
+            "give every host of the attempt the same secret, such as of `openssl rand -hex 32`, readable by it alone; "
+            "on Kubernetes, delete the Secret with the name of the attempt's Job if the job did not make it",
         )
     return secret
