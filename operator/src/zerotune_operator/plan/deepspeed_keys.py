@@ -6,10 +6,11 @@ They are data, `deepspeed_keys.json`, made by `zerotune_trainer.training.deepspe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from operator import ge, gt, le
 from typing import Any
 
 from zerotune_trainer.config.base import JsonObject
@@ -33,12 +34,21 @@ _EXAMPLES = {
     "object": "a group of keys",
 }
 
+_LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "enum": (lambda value, names: value in names, "one of"),
+    "minimum": (ge, "a number of at least"),
+    "exclusiveMinimum": (gt, "a number above"),
+    "maximum": (le, "a number of at most"),
+}
+"""Words of JSON Schema, each with how a value keeps to it."""
+
 
 def check_deepspeed_keys(settings: JsonObject) -> None:
     """See that DeepSpeed reads every key of a configuration.
 
     Raises:
-        ConfigurationError: it does not read one, its value is of another type, or the optimizer is none.
+        ConfigurationError: it does not read one, its value is of another type or none that it may be, or the optimizer
+            is none.
     """
     _check_removed(settings)
     _check_section(settings, _table()["keys"], ())
@@ -70,11 +80,14 @@ def _check_section(settings: JsonObject, known: JsonObject, path: tuple[str, ...
                 f"deepspeed.{'.'.join(place)} is no key of DeepSpeed {_version()}, which would ignore it or end at it",
                 _suggestion(key, known),
             )
-        if known[key] is not None and value not in (None, "auto"):
+        if value not in (None, "auto"):
             _check_value(value, known[key], place)
+            _check_limits(value, ".".join(place))
 
 
-def _check_value(value: Any, known: JsonObject | list[str], place: tuple[str, ...]) -> None:
+def _check_value(value: Any, known: JsonObject | list[str] | None, place: tuple[str, ...]) -> None:
+    if known is None:
+        return
     if isinstance(known, list):
         _check_type(value, known, ".".join(place))
     elif isinstance(value, dict):
@@ -87,11 +100,33 @@ def _check_value(value: Any, known: JsonObject | list[str], place: tuple[str, ..
 
 
 def _check_type(value: Any, kinds: list[str], name: str) -> None:
-    if not any(isinstance(value, _PYTHON[kind]) and (kind == "boolean") == isinstance(value, bool) for kind in kinds):
+    if not any(_is_of(value, kind) for kind in kinds):
         raise ConfigurationError(
             f"deepspeed.{name} is {value!r:.80}, which must be of type {' or '.join(kinds)}",
             f"write {' or '.join(_EXAMPLES[kind] for kind in kinds)}",
         )
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    if isinstance(value, bool) or kind == "boolean":
+        return isinstance(value, bool) and kind == "boolean"
+    is_fraction = isinstance(value, float) and not value.is_integer()
+    return isinstance(value, _PYTHON[kind]) and not (kind == "integer" and is_fraction)
+
+
+def _check_limits(value: Any, name: str) -> None:
+    for word, limit in _table()["limits"].get(name, {}).items():
+        keeps, text = _LIMITS[word]
+        if not keeps(value, limit):
+            raise ConfigurationError(
+                f"deepspeed.{name} is {value!r:.80}, which DeepSpeed {_version()} does not take",
+                f"write {text} {_words(limit)}",
+            )
+
+
+def _words(limit: float | list[str]) -> str:
+    # DeepSpeed takes some names in capitals too: one way of writing each is enough.
+    return ", ".join(dict.fromkeys(map(str.lower, limit))) if isinstance(limit, list) else f"{limit:g}"
 
 
 def _check_optimizer(settings: JsonObject) -> None:

@@ -1,21 +1,24 @@
 """The keys of DeepSpeed's configuration as data, for the operator, which has no torch.
 
 DeepSpeed ignores a key at the top level that it does not know. It has no list of them, so the table is of the keys that
-`DeepSpeedConfig` asks a configuration for, and of the fields of the models that it makes of some sections.
+`DeepSpeedConfig` asks a configuration for, and of the fields of the models that it makes of some sections. Nor does it
+check the values of most keys: their types are those of its defaults.
 
 python -m zerotune_trainer.training.deepspeed_table trainer/src/zerotune_trainer/config/deepspeed_keys.json
 """
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import annotated_types
 import torch
 from deepspeed.comm.config import CommsLoggerConfig
 from deepspeed.compile.config import CompileConfig
@@ -25,8 +28,11 @@ from deepspeed.runtime.config import (
     _REMOVED_TOP_LEVEL_CONFIG_KEYS,
     DEEPSPEED_OPTIMIZERS,
     DeepSpeedConfig,
+    DeepSpeedConfigError,
+    DtypeEnum,
     HybridEngineConfig,
 )
+from deepspeed.runtime.constants import CHECKPOINT_TAG_VALIDATION_MODES, GRADIENT_ALLREDUCE_OP_SUPPORTED
 from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from pydantic import BaseModel
@@ -45,8 +51,34 @@ _MODELS: dict[str, type[BaseModel]] = {
 }
 """Sections that DeepSpeed makes a model of."""
 
+_TYPES = {
+    "optimizer.params": ["object"],
+    "optimizer.type": ["string"],
+    "scheduler.params": ["object"],
+    "scheduler.type": ["string"],
+    "steps_per_print": ["integer"],
+}
+"""JSON types of values that have no default, and that DeepSpeed takes apart, or divides by, unchecked."""
+
+_DTYPES = [name for each in DtypeEnum if each.value.is_floating_point for name in each._all_values[1:]]
+"""DeepSpeed's names of data types that gradients may have."""
+
+_LATE = ("data_types.buffer_dtype", "data_types.grad_accum_dtype", "data_types.param_dtype")
+"""Keys with the name of a data type, which is looked up when the engine has been made."""
+
+_CHOICES: dict[str, list[str]] = {
+    "checkpoint.tag_validation": CHECKPOINT_TAG_VALIDATION_MODES,
+    "communication_data_type": _DTYPES,
+    "gradient_allreduce_op": list(GRADIENT_ALLREDUCE_OP_SUPPORTED),
+    "seq_parallel_communication_data_type": _DTYPES,
+}
+"""What may be a value, by the key: DeepSpeed takes some of them, in some ways of writing them."""
+
 Keys = dict[str, Any]
 """Keys of a section, each with its own keys; with the JSON types of its value; or with None where those are unknown."""
+
+Limits = dict[str, Any]
+"""What a value may be, in the words of JSON Schema: `enum`, `minimum`, `exclusiveMinimum`, `maximum`."""
 
 
 class _Recorder(dict[str, Any]):
@@ -54,14 +86,15 @@ class _Recorder(dict[str, Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.asked: set[str] = set()
+        self.asked: dict[str, Any] = {}
+        """Keys, each with its default where DeepSpeed gave one."""
 
     def get(self, key: str, default: Any = None) -> Any:
-        self.asked.add(key)
+        self.asked[key] = default
         return super().get(key, default)
 
     def __contains__(self, key: object) -> bool:
-        self.asked.add(str(key))
+        self.asked.setdefault(str(key))
         return super().__contains__(key)
 
     def keys(self) -> Any:
@@ -99,17 +132,74 @@ def _of_section(name: str) -> Keys | None:
     except (AttributeError, TypeError, ValueError):
         return None  # It holds a value.
     of_model = _of_model(_MODELS[name]) if name in _MODELS else {}
-    return dict.fromkeys(section.asked) | of_model or None
+    return _of_defaults(section.asked, f"{name}.") | of_model or None
+
+
+def _of_defaults(asked: dict[str, Any], path: str = "") -> Keys:
+    """The keys of a section that no model describes, with the types of their defaults."""
+    return {key: _TYPES.get(path + key) or _type_of(default) for key, default in asked.items()}
+
+
+def _type_of(default: Any) -> list[str] | None:
+    # A text may stand for another type, as "auto" does.
+    types = {bool: "boolean", int: "integer", float: "number"}
+    return [types[type(default)]] if type(default) in types else None
+
+
+def _limits() -> Iterator[tuple[str, Limits]]:
+    """The values that keys may have, by the keys' dotted paths."""
+    for name, model in _MODELS.items():
+        yield from _limits_of_model(model, name)
+    for path in _LATE:
+        yield path, {"enum": _DTYPES}
+    for path, choices in _CHOICES.items():
+        written = dict.fromkeys(way(name) for way in (str.lower, str.upper, str.capitalize) for name in choices)
+        yield path, {"enum": [name for name in written if _is_accepted(path, name)]}
+    yield "steps_per_print", {"exclusiveMinimum": 0}
+
+
+def _limits_of_model(model: type[BaseModel], path: str) -> Iterator[tuple[str, Limits]]:
+    for name, field in model.model_fields.items():
+        place = f"{path}.{field.alias or name}"
+        for nested in _models_in(field.annotation):
+            yield from _limits_of_model(nested, place)
+        limits: Limits = dict(_bounds(field.metadata))
+        names: Any = field.annotation
+        if isinstance(names, enum.EnumMeta) and json_types(names) == {"string"}:
+            members: list[enum.Enum] = list(names)
+            limits["enum"] = [member.value for member in members]
+        if limits:
+            yield place, limits
+
+
+def _bounds(metadata: Iterable[Any]) -> Iterator[tuple[str, float]]:
+    for each in metadata:
+        if isinstance(each, annotated_types.Ge):
+            yield "minimum", float(str(each.ge))
+        elif isinstance(each, annotated_types.Gt):
+            yield "exclusiveMinimum", float(str(each.gt))
+        elif isinstance(each, annotated_types.Le):
+            yield "maximum", float(str(each.le))
+
+
+def _is_accepted(path: str, value: str) -> bool:
+    section, _, key = path.rpartition(".")
+    try:
+        _asked(**({section: _Recorder({key: value})} if section else {key: value}))
+    except (ValueError, DeepSpeedConfigError):
+        return False
+    return True
 
 
 def table() -> dict[str, Any]:
-    """The keys and optimizers, what DeepSpeed says of keys that it had once, and the version of DeepSpeed these are."""
-    names = _asked().asked - set(_REMOVED_TOP_LEVEL_CONFIG_KEYS)
-    monitors = _of_model(DeepSpeedMonitorConfig)
-    keys = {name: monitors.get(name) or _of_section(name) for name in names}
+    """The keys, the limits of their values, the optimizers, and what DeepSpeed says of keys that it had once."""
+    asked = {key: default for key, default in _asked().asked.items() if key not in _REMOVED_TOP_LEVEL_CONFIG_KEYS}
+    monitors, values = _of_model(DeepSpeedMonitorConfig), _of_defaults(asked)
+    keys = {name: monitors.get(name) or _of_section(name) or values[name] for name in asked}
     return {
         "deepspeed": version("deepspeed"),
         "keys": keys,
+        "limits": dict(_limits()),
         "optimizers": sorted({*DEEPSPEED_OPTIMIZERS, *_optimizers_of_torch()}),
         "removed": _REMOVED_TOP_LEVEL_CONFIG_KEYS,
     }
