@@ -96,7 +96,7 @@ def test_what_was_changed_meanwhile_is_read_before_anything_is_reported(kubeconf
         await scene.reconcile()
         assert await scene.phase() == "Suspended"
 
-    asyncio.run(_run(kubeconfig, act))
+    asyncio.run(on_scene(kubeconfig, act))
 
 
 def test_a_job_whose_end_was_missed_is_forgotten(kubeconfig: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_job_whose_end_was_missed_is_forgotten(kubeconfig: Path) -> None:
         assert await scene.reconcile() is None
         assert scene.store.resource(scene.key) is None
 
-    asyncio.run(_run(kubeconfig, act))
+    asyncio.run(on_scene(kubeconfig, act))
 
 
 def test_a_status_does_not_wait_for_an_event_that_is_rejected(kubeconfig: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_status_does_not_wait_for_an_event_that_is_rejected(kubeconfig: Path) 
         assert await scene.phase() == "Suspended"
         assert await scene.cluster.items(events) == []
 
-    asyncio.run(_run(kubeconfig, act))
+    asyncio.run(on_scene(kubeconfig, act))
 
 
 def test_a_finished_job_that_cannot_be_read_any_more_stays_as_it_is(kubeconfig: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_finished_job_that_cannot_be_read_any_more_stays_as_it_is(kubeconfig: 
         assert await scene.reconcile() is None
         assert scene.requests == []
 
-    asyncio.run(_run(kubeconfig, act))
+    asyncio.run(on_scene(kubeconfig, act))
 
 
 def test_the_job_of_an_attempt_that_the_status_has_forgotten_goes(kubeconfig: Path) -> None:
@@ -145,7 +145,7 @@ def test_the_job_of_an_attempt_that_the_status_has_forgotten_goes(kubeconfig: Pa
         assert "deletionTimestamp" not in (await scene.cluster.get(kept))["metadata"]
         await until(lambda: _is_deleted(scene, forgotten), "the Job is deleted")
 
-    asyncio.run(_run(kubeconfig, act))
+    asyncio.run(on_scene(kubeconfig, act))
 
 
 async def _job_of_attempt(scene: Scene, resource: Object, number: int) -> str:
@@ -198,7 +198,8 @@ async def _is_rejected(scene: Scene) -> bool:
     return False
 
 
-async def _run(kubeconfig: Path, act: Callable[[Scene], Awaitable[None]]) -> None:
+async def on_scene(kubeconfig: Path, act: Callable[[Scene], Awaitable[None]]) -> None:
+    """Act in a namespace with a job that is to be suspended."""
     async with _scene(kubeconfig) as scene:
         await act(scene)
 

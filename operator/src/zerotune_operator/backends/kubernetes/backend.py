@@ -20,7 +20,7 @@ from zerotune_operator.backends.kubernetes.model_probe import probe_model
 from zerotune_operator.backends.kubernetes.model_source import find_model, find_records, has_changed
 from zerotune_operator.backends.kubernetes.objects import CONFIG_DIGEST_ANNOTATION, attempt_name
 from zerotune_operator.backends.kubernetes.observe import observe
-from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects
+from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects, owners
 from zerotune_operator.backends.kubernetes.render import Manifests, render
 from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
 from zerotune_operator.backends.kubernetes.waiting import MISSING
@@ -174,7 +174,8 @@ class KubernetesBackend:
 
     async def restore(self, attempt: AttemptRef, seen: Observation, plan: Callable[[], Plan]) -> None:
         """Make what the pods of an attempt need, and somebody has deleted, again: Service, NetworkPolicy,
-        ConfigMap; and its Secret where a pod waits for something: whether that is there cannot be asked.
+        ConfigMap; and its Secret where a pod waits for something: whether that is there cannot be asked. A Service
+        or NetworkPolicy that somebody has edited becomes what it was.
 
         They are looked up every few seconds while a pod waits for an object that is missing, else once a minute.
 
@@ -201,6 +202,8 @@ class KubernetesBackend:
             if found is None:
                 _logger.warning("%s %s was deleted, and is made again", wanted["kind"], wanted["metadata"]["name"])
                 found = await self._owned.share(wanted)
+            elif not wanted.get("immutable") and self._job.metadata.uid in owners(found):
+                await client.apply(wanted)
             if lacks and wanted["kind"] == "ConfigMap":
                 await self._owned.make_secret(manifests.secret, found)
 
