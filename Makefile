@@ -116,6 +116,10 @@ bench-operator: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## Many jobs on fa
 bench-storm: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## One pod of each of many jobs killed at once, on fake nodes
 	$(WITH_CLUSTER); $(BIN)/python benchmarks/bench_storm.py $(BENCH_ARGUMENTS)
 
+.PHONY: bench-watch
+bench-watch: $(STAMP) ## Events of Jobs: the operator's own watch against kopf's handlers
+	$(WITH_CLUSTER); $(BIN)/python benchmarks/bench_watch.py $(BENCH_ARGUMENTS)
+
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make requirements"
 .PHONY: requirements
 requirements: ## Pin requirements/*.in anew; UPGRADE=1 takes the newest versions

@@ -138,5 +138,10 @@ def _problems_of(error: ValidationError) -> Iterator[Problem]:
     else:
         kinds: list[str] = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         types = " or ".join(_TYPE_NAMES[kind] for kind in kinds)
-        remedy = "quote it" if "string" in kinds and isinstance(found, int | float) else "write it so"
-        yield Problem(place, f"is {json.dumps(found):.80}, must be {types}: {remedy}")
+        yield Problem(place, f"is {json.dumps(found):.80}, must be {types}: {_remedy_for_type(kinds, found)}")
+
+
+def _remedy_for_type(kinds: list[str], found: Any) -> str:
+    if "array" in kinds:
+        return "begin each entry with a dash"
+    return "quote it" if "string" in kinds and isinstance(found, int | float) else "write it so"
