@@ -141,6 +141,14 @@ def test_a_folder_of_this_machine_is_used_in_place(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("detour", ["shared/./x/..", "shared//", "x/../shared", "shared/x/y/../.."])
+def test_a_path_with_detours_is_the_folder_that_it_leads_to(tmp_path: Path, detour: str) -> None:
+    """Nothing else is made: a folder x would be a file that no job has written to the others of this folder."""
+    folder = storage.open_folder(f"file://{tmp_path}/{detour}", tmp_path / "cache")
+    assert folder.local == tmp_path / "shared"
+    assert list(tmp_path.rglob("*")) == [tmp_path / "shared"]
+
+
 @pytest.mark.parametrize(
     ("uri", "message", "hint"),
     [

@@ -1,9 +1,9 @@
 """Watching the Jobs and pods of our resources: list them, then follow what changes; list again where that breaks off.
 
-kopf 1.45 does the same for any kind of object, but where a watch breaks off and it lists again, it never reports what was
-deleted meanwhile: a Job that is deleted would count as running for ever. It also does some work at every event for all
-that it can do with an object: 5.9 times the CPU of this module (`make bench-watch`: 300 Jobs, 8 changes of each, both
-on the same events). Pods and Jobs make nine of ten events, and nothing but their newest version is wanted of them.
+kopf 1.45 does the same for any kind of object, but where a watch breaks off and it lists again, it never reports what
+was deleted meanwhile: a Job that is deleted would count as running for ever. It also does some work at every event for
+all that it can do with an object: 5.9 times the CPU of this module (`make bench-watch`: 300 Jobs, 8 changes of each,
+both on the same events). Jobs and pods make nine of ten events, and nothing but their newest version is wanted of them.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ def locate(uri: str) -> Location:
         raise ConfigurationError(
             f"{uri!r} is a relative path", "write file:// and an absolute path: file:///data/a.jsonl"
         )
-    return Location(uri, scheme, path.rstrip("/") or "/")
+    # A `..` is what it says, as the plan reads it: to make the folder x of x/.. would leave a file of nobody's behind.
+    return Location(uri, scheme, posixpath.normpath(f"/{path.lstrip('/')}"))
 
 
 def _remedy(scheme: str) -> str:
@@ -83,6 +85,8 @@ def _meaning(uri: str, error: OSError) -> ZerotuneError | None:
         return InputMissingError(
             f"{uri} is not there", "check the path, and that the volume or bucket is the right one"
         )
+    if isinstance(error, IsADirectoryError):
+        return ConfigurationError(f"{uri} is a folder where a file is wanted", "take it away, or give another folder")
     if isinstance(error, PermissionError):
         return ConfigurationError(
             f"{uri}: {error.strerror or error}", "let the user that runs the job read and write it"
