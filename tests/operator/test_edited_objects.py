@@ -37,7 +37,8 @@ def test_an_edited_service_and_network_policy_become_what_they_were(kubeconfig: 
         now = datetime.now(UTC)
         job = read_job(await scene.create())
         installation = Installation("zerotune.dev/trainer:0.1.0", "Never", pod_policy=ANY_NAMES)
-        parts = (scene.store, scene.client, WarningEvents(scene.client), Launchers(), installation)
+        launchers = Launchers()
+        parts = (scene.store, scene.client, WarningEvents(scene.client), launchers, installation)
         backend = KubernetesBackend(job, Cluster(*parts, lambda: now))
         plan = backend.plan(Inputs("hf://small/model", read_shape(MODEL), {}), 0)
         await backend.apply(backend.render(plan))
@@ -47,6 +48,7 @@ def test_an_edited_service_and_network_policy_become_what_they_were(kubeconfig: 
             assert (await _only(scene, kind))["spec"] != made[kind]["spec"]
         now += timedelta(seconds=90)
         await backend.restore(backend.attempt_ref(0, ""), Observation(0, ()), lambda: plan)
+        await launchers.close()
         assert {kind: (await _only(scene, kind))["spec"] for kind in EDITS} == {
             kind: each["spec"] for kind, each in made.items()
         }
