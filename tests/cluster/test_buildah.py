@@ -108,6 +108,7 @@ def test_what_was_built_from_the_same_is_left_alone(stand_in: StandIn) -> None:
     assert stand_in.make_images() == []
 
 
+@pytest.mark.slow
 def test_a_build_waits_for_one_that_is_under_way(stand_in: StandIn) -> None:
     stand_in.make_images()
     with ThreadPoolExecutor() as pool:
@@ -119,6 +120,7 @@ def test_a_build_waits_for_one_that_is_under_way(stand_in: StandIn) -> None:
         assert second.result(timeout=20) == []
 
 
+@pytest.mark.slow
 def test_another_revision_is_built(stand_in: StandIn) -> None:
     stand_in.make_images()
     (stand_in.folder / "revision").write_text("second\n")

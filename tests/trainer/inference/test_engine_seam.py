@@ -100,6 +100,7 @@ def test_ranks_of_a_replica_generate_the_same_requests_and_one_writes(
     assert writers <= {0, 2}
 
 
+@pytest.mark.slow
 def test_an_engine_that_leaves_out_a_record_is_found_out(
     tmp_path: Path, stub_job: Callable[..., Any], stub_engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ def rows(lengths: list[int]) -> list[dict[str, Any]]:
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 @given(LENGTHS, st.integers(1, 12))
 def test_even_rows_hold_every_row_once_and_blanks(lengths: list[int], multiple: int) -> None:
     even = EvenRows(rows(lengths), multiple)

@@ -112,6 +112,7 @@ def test_every_field_of_a_spec_is_read_or_rejected(spec: type[Settings]) -> None
     assert ignored(spec, reads(OPERATOR, "api") | reads(TRAINER, "config")) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [TrainConfig, InferConfig])
 def test_every_field_of_a_configuration_is_read_by_the_trainer(config: type[Settings]) -> None:
     assert _unsettled(ignored(config, reads(TRAINER, "config"))) == set()

@@ -79,6 +79,7 @@ def test_a_value_that_holds_itself_is_rejected() -> None:
     assert "aliases followed" in _read("a: &a [*a]\n").problems[0].message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [120, 1500])
 def test_what_is_nested_too_deep_is_reported(levels: int) -> None:
     text = "a: " + "[" * levels + "]" * levels

@@ -27,6 +27,7 @@ def plan(records: int, records_per_shard: int) -> WorkPlan:
     )
 
 
+@pytest.mark.slow
 @given(records=st.integers(1, 5000), size=st.integers(1, 300))
 def test_every_record_is_in_one_chunk_in_order(records: int, size: int) -> None:
     work = plan(records, size)

@@ -75,6 +75,7 @@ def test_a_status_is_read_back_whole(home: Home) -> None:
     assert folder.read_status() == status
 
 
+@pytest.mark.slow
 def test_a_second_runner_reads_who_the_first_is(home: Home) -> None:
     folder = home.create("FineTuneJob", "cwe")
     hold = (

@@ -17,6 +17,7 @@ from zerotune_trainer.errors import InputMissingError
 POLL = 0.02
 
 
+@pytest.mark.slow
 def test_a_renewal_that_is_half_written_is_taken_over_when_it_is_whole(tmp_path: Path) -> None:
     async def act() -> None:
         old, new = _pair(tmp_path / "old"), _pair(tmp_path / "new")

@@ -33,6 +33,7 @@ def test_published_counts_of_trainable_parameters() -> None:
     assert adapter_parameters(shape_of("llama-3.1-8b"), adapter(r=16)) == 41_943_040
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "fields"),
     [

@@ -48,6 +48,7 @@ def test_a_large_reference_fits_where_it_is_partitioned_and_is_rejected_where_it
     assert caught.value.hint.startswith("use zero.stage: 3, which partitions it")
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(ranks=st.integers(1, 64), batch=st.integers(1, 32))
 def test_a_part_of_the_reference_never_takes_more_than_all_of_it_and_what_is_gathered(ranks: int, batch: int) -> None:

@@ -84,6 +84,7 @@ def _values(command: list[str]) -> list[str]:
     return command[command.index("--method") + 1 :: 2]
 
 
+@pytest.mark.slow
 def test_memory_is_seen_while_a_process_lives() -> None:
     import subprocess
     import time

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SCRIPT = Path(__file__).parents[3] / "examples" / "quickstart" / "seed_volume.py"
 
 
@@ -17,6 +19,7 @@ def _claim_and_pod(*arguments: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return claim["spec"], job["spec"]["template"]["spec"]
 
 
+@pytest.mark.slow
 def test_image_access_mode_and_storage_class_are_those_that_are_named() -> None:
     named = ("--image", "registry.example.com/trainer:1", "--access-mode", "ReadWriteMany", "--storage-class", "shared")
     claim, pod = _claim_and_pod(*named)
@@ -24,6 +27,7 @@ def test_image_access_mode_and_storage_class_are_those_that_are_named() -> None:
     assert pod["containers"][0]["image"] == "registry.example.com/trainer:1"
 
 
+@pytest.mark.slow
 def test_by_default_it_is_for_the_cluster_that_tests_make() -> None:
     claim, pod = _claim_and_pod()
     assert claim["accessModes"] == ["ReadWriteOnce"]
