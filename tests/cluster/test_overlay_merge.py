@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tests.unit.kubernetes.rendering import tuned
 from zerotune_devtools import cluster
 from zerotune_devtools.harness.api_server import ApiServer, Object, RejectedError
-from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, merge
+from zerotune_operator.backends.kubernetes.merge_keys import MERGE_KEYS
+from zerotune_operator.backends.kubernetes.overlay import merge
 from zerotune_trainer.errors import ConfigurationError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tests.unit.kubernetes.rendering import attempt_of, fine_tune_job, pod_spec, secret_keys, trainer, tuned
 from zerotune_operator.api.load import load_jobs
-from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS, apply_overlay, merge
+from zerotune_operator.backends.kubernetes.merge_keys import MERGE_KEYS
+from zerotune_operator.backends.kubernetes.overlay import apply_overlay, merge
 from zerotune_operator.backends.kubernetes.render import Object
 from zerotune_trainer.errors import ConfigurationError
 

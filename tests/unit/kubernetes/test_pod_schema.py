@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.kubernetes.rendering import CASES, job_of, rendered
-from zerotune_operator.backends.kubernetes.overlay import MERGE_KEYS
+from zerotune_operator.backends.kubernetes.merge_keys import MERGE_KEYS
 from zerotune_operator.backends.kubernetes.pod_schema import PATH, check_merged, check_patch
 
 SCHEMA = json.loads(PATH.read_text())

@@ -12,48 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from zerotune_operator.backends.kubernetes.merge_keys import KEY_DEFAULTS, MERGE_KEYS, UNIONS
 from zerotune_operator.backends.kubernetes.objects import Object, is_own_key
 from zerotune_trainer.errors import ConfigurationError
 
 _FIELD = "backend.kubernetes.pod"
-
-_CONTAINERS = ("containers", "initContainers")
-
-MERGE_KEYS: dict[str, tuple[str, ...]] = {
-    "spec.containers": ("name",),
-    "spec.initContainers": ("name",),
-    "spec.volumes": ("name",),
-    "spec.imagePullSecrets": ("name",),
-    "spec.resourceClaims": ("name",),
-    "spec.schedulingGates": ("name",),
-    "spec.hostAliases": ("ip",),
-    "spec.topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
-    **{
-        f"spec.{containers}.{field}": keys
-        for containers in _CONTAINERS
-        for field, keys in {
-            "env": ("name",),
-            "ports": ("containerPort", "protocol"),
-            "volumeMounts": ("mountPath",),
-            "volumeDevices": ("devicePath",),
-        }.items()
-    },
-}
-"""The lists of a pod template whose items are merged, and the fields that identify an item together, as server-side
-apply takes them: `x-kubernetes-list-map-keys` of Kubernetes' OpenAPI. `patchMergeKey` has only the first, by which
-`kubectl patch` makes one port of TCP and UDP. Ephemeral containers are left out: a template has none."""
-
-_KEY_DEFAULTS = {"protocol": "TCP"}
-"""What the API server takes a key for that is left out."""
-
-_UNIONS = {
-    "spec.volumes": frozenset({"name"}),
-    "spec.resourceClaims": frozenset({"name"}),
-    **{f"spec.{containers}.env": frozenset({"name"}) for containers in _CONTAINERS},
-    **{f"spec.{containers}.env.valueFrom": frozenset[str]() for containers in _CONTAINERS},
-}
-"""Objects that have one member of several: a volume is of one type, a variable has a value or comes from somewhere. A
-patch with another member replaces ours. The set names the fields that are no members."""
 
 _SECTIONS = ("metadata", "spec")
 _METADATA = ("labels", "annotations")
@@ -142,10 +105,10 @@ def _merge_value(original: Any, patch: Any, path: str) -> Any:
 
 def _of_union(kept: list[str], patch: Object, path: str) -> list[str]:
     """The fields that an object keeps: of a union no other member than those of the patch."""
-    if path not in _UNIONS:
+    if path not in UNIONS:
         return kept
-    members = {name for name, value in patch.items() if value is not None and not name.startswith("$")} - _UNIONS[path]
-    return [name for name in kept if not members or name in members | _UNIONS[path]]
+    members = {name for name, value in patch.items() if value is not None and not name.startswith("$")} - UNIONS[path]
+    return [name for name in kept if not members or name in members | UNIONS[path]]
 
 
 def _merge_items(original: list[Object], patch: Any, keys: tuple[str, ...], path: str) -> list[Object]:
@@ -171,7 +134,7 @@ def _merge_items(original: list[Object], patch: Any, keys: tuple[str, ...], path
 
 
 def _identity_of(item: Object, keys: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(item.get(key, _KEY_DEFAULTS.get(key)) for key in keys)
+    return tuple(item.get(key, KEY_DEFAULTS.get(key)) for key in keys)
 
 
 def _with_ours(template: Object, merged: Object) -> Object:
