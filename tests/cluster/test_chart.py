@@ -18,7 +18,7 @@ from prometheus_client import generate_latest
 from tests.cluster.value_sets import VALUE_SETS
 from zerotune_devtools import chart
 from zerotune_devtools.checkout import CHART, CRDS
-from zerotune_operator.backends.kubernetes.cache import Store
+from zerotune_operator.backends.kubernetes.cache import Cache
 from zerotune_operator.controller.metrics import Metrics
 from zerotune_trainer.launching.metrics import render_metrics
 from zerotune_trainer.progress import NodeProgress, Progress, RankProgress
@@ -230,7 +230,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     progress = Progress.model_validate(dict.fromkeys(Progress.model_fields, 1))
     rank = RankProgress(rank=0, heartbeat_age_seconds=1, step_age_seconds=1)
     node = NodeProgress(job="cwe", attempt=0, host="a", ranks=[rank], progress=progress)
-    served = render_metrics(node).decode() + generate_latest(Metrics(Store()).registry).decode()
+    served = render_metrics(node).decode() + generate_latest(Metrics(Cache()).registry).decode()
     there_are = set(re.findall(r"^# TYPE (zerotune_\w+)", served, re.MULTILINE))
 
     assert len(panels) > 10

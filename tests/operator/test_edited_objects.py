@@ -38,7 +38,7 @@ def test_an_edited_service_and_network_policy_become_what_they_were(kubeconfig: 
         job = read_job(await scene.create())
         installation = Installation("zerotune.dev/trainer:0.1.0", "Never", pod_policy=ANY_NAMES)
         launchers = Launchers()
-        parts = (scene.store, scene.client, WarningEvents(scene.client), launchers, installation)
+        parts = (scene.cache, scene.client, WarningEvents(scene.client), launchers, installation)
         backend = KubernetesBackend(job, Cluster(*parts, lambda: now))
         plan = backend.plan(Inputs("hf://small/model", read_shape(MODEL), {}), 0)
         await backend.apply(backend.render(plan))

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e import stand_in
 from zerotune_devtools.harness.api_server import ApiServer, Object, until
 from zerotune_operator.api.load import read_job
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.connection import connect
@@ -45,7 +45,7 @@ class Scene:
     client: ClusterClient
     requests: list[str] = field(default_factory=list)
     """The methods of what the reconciles asked of the API server."""
-    store: Store = field(default_factory=Store)
+    cache: Cache = field(default_factory=Cache)
 
     @property
     def key(self) -> Key:
@@ -56,15 +56,15 @@ class Scene:
         return f"/apis/zerotune.dev/v1alpha1/namespaces/{self.namespace}/finetunejobs/{stand_in.NAME}"
 
     async def create(self) -> Object:
-        """Create the job, and have the store know it."""
+        """Create the job, and have the cache know it."""
         job = deepcopy(stand_in.job(inspected=False))
         job["spec"]["runPolicy"] |= {"suspend": True}
         made = await self.cluster.create(self.path.rpartition("/")[0], job)
-        self.store.upsert_resource(self.key, made)
+        self.cache.upsert_resource(self.key, made)
         return made
 
     async def change(self, patch: Object) -> Object:
-        """Change the job behind the back of the store."""
+        """Change the job behind the back of the cache."""
         return await self.cluster.patch(self.path, patch)
 
     async def write_status(self, status: Object) -> Object:
@@ -75,7 +75,7 @@ class Scene:
         """A reconcile of the job."""
         launchers = Launchers()
         installation = Installation("zerotune.dev/trainer:0.1.0", "Never", pod_policy=ANY_NAMES)
-        cluster = Cluster(self.store, self.client, WarningEvents(self.client), launchers, installation, _now)
+        cluster = Cluster(self.cache, self.client, WarningEvents(self.client), launchers, installation, _now)
         try:
             return await Reconciler(cluster, 10).reconcile(self.key)
         finally:
@@ -92,7 +92,7 @@ def test_what_was_changed_meanwhile_is_read_before_anything_is_reported(kubeconf
         await scene.change({"spec": {"runPolicy": {"maxRestarts": 5}}})
         assert await scene.reconcile() is None
         assert await scene.phase() is None
-        scene.store.upsert_resource(scene.key, await scene.cluster.get(scene.path))
+        scene.cache.upsert_resource(scene.key, await scene.cluster.get(scene.path))
         await scene.reconcile()
         assert await scene.phase() == "Suspended"
 
@@ -104,7 +104,7 @@ def test_a_job_whose_end_was_missed_is_forgotten(kubeconfig: Path) -> None:
         await scene.create()
         await scene.cluster.delete(scene.path)
         assert await scene.reconcile() is None
-        assert scene.store.resource(scene.key) is None
+        assert scene.cache.resource(scene.key) is None
 
     asyncio.run(on_scene(kubeconfig, act))
 
@@ -126,8 +126,8 @@ def test_a_finished_job_that_cannot_be_read_any_more_stays_as_it_is(kubeconfig: 
         made = await scene.create()
         skewed = deepcopy(made) | {"status": {"phase": "Succeeded"}}
         skewed["spec"]["training"]["arguments"] = {"label_names": "of another version"}
-        scene.store.delete_resource(scene.key)
-        scene.store.upsert_resource(scene.key, skewed)
+        scene.cache.delete_resource(scene.key)
+        scene.cache.upsert_resource(scene.key, skewed)
         assert await scene.reconcile() is None
         assert scene.requests == []
 
@@ -140,7 +140,7 @@ def test_the_job_of_an_attempt_that_the_status_has_forgotten_goes(kubeconfig: Pa
         kept, forgotten = [await _job_of_attempt(scene, resource, number) for number in (1, 0)]
         ended = {"number": 16, "endTime": "2026-01-01T00:00:00Z", "outcome": "Stopped"}
         known = await scene.write_status({"phase": "Suspended", "attempts": [ended]})
-        scene.store.upsert_resource(scene.key, known)
+        scene.cache.upsert_resource(scene.key, known)
         await scene.reconcile()
         assert "deletionTimestamp" not in (await scene.cluster.get(kept))["metadata"]
         await until(lambda: _is_deleted(scene, forgotten), "the Job is deleted")
@@ -149,7 +149,7 @@ def test_the_job_of_an_attempt_that_the_status_has_forgotten_goes(kubeconfig: Pa
 
 
 async def _job_of_attempt(scene: Scene, resource: Object, number: int) -> str:
-    """Make the Job of an attempt, without pods, and have the store know it; its path."""
+    """Make the Job of an attempt, without pods, and have the cache know it; its path."""
     jobs, name = f"/apis/batch/v1/namespaces/{scene.namespace}/jobs", f"{stand_in.NAME}-a{number}"
     owner = some(resource, ("apiVersion", "kind")) | some(resource["metadata"], ("name", "uid"))
     pod = {"restartPolicy": "Never", "containers": [{"name": "trainer", "image": stand_in.IMAGE}]}
@@ -157,7 +157,7 @@ async def _job_of_attempt(scene: Scene, resource: Object, number: int) -> str:
         "metadata": {"name": name, "labels": labels(read_job(resource), "trainer", number), "ownerReferences": [owner]},
         "spec": {"suspend": True, "template": {"spec": pod}},
     }
-    scene.store.children(scene.key).upsert_job(name, trim_job(await scene.cluster.create(jobs, body)))
+    scene.cache.children(scene.key).upsert_job(name, trim_job(await scene.cluster.create(jobs, body)))
     return f"{jobs}/{name}"
 
 

@@ -21,7 +21,7 @@ from zerotune_operator.api.support import BACKENDS, UNSUPPORTED, unsupported
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
-from zerotune_operator.backends.kubernetes.cache import Store
+from zerotune_operator.backends.kubernetes.cache import Cache
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.local.home import Home
@@ -74,7 +74,7 @@ class Readers:
         return "" if answer["allowed"] else answer["status"]["message"]
 
     def reconcile(self, manifest: Manifest) -> str:
-        cluster = SimpleNamespace(store=Store(), installation=UNKNOWN_INSTALLATION)
+        cluster = SimpleNamespace(cache=Cache(), installation=UNKNOWN_INSTALLATION)
 
         def begin() -> None:
             job = read_job(manifest)

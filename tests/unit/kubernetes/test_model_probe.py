@@ -26,7 +26,7 @@ def test_a_failing_probe_is_not_360_pods_an_hour() -> None:
 def test_an_operator_that_starts_anew_goes_on_counting() -> None:
     async def act(scene: Scene) -> None:
         await _reconcile_for_an_hour(scene)
-        scene.store.children(KEY).probes_failed = 0
+        scene.cache.children(KEY).probes_failed = 0
         assert "failed 1 times" not in await _probe(scene)
 
     played(act)
@@ -55,7 +55,7 @@ async def _probe(scene: Scene) -> str:
 
 def _watch(scene: Scene) -> None:
     """What the watches report: a Job that is deleted, and a pod of a new one that has failed."""
-    known = scene.store.children(KEY)
+    known = scene.cache.children(KEY)
     for name, job in list(known.jobs.items()):
         if job["metadata"]["labels"][COMPONENT_LABEL] != "inspection":
             continue

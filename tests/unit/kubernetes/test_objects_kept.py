@@ -18,7 +18,7 @@ from kubernetes.aio.client import Configuration
 from tests.unit.kubernetes.rendering import GOLDEN, INSTALLATION, fine_tune_job
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.kubernetes.backend import KubernetesBackend
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient, path_of
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.connection import Connection
@@ -77,7 +77,7 @@ class Scene:
     """A backend whose API server is `objects`, and what its watches know."""
 
     objects: Objects
-    store: Store
+    cache: Cache
     backend: KubernetesBackend
     plan: Plan
     now: datetime = NOW
@@ -85,7 +85,7 @@ class Scene:
     @property
     def job(self) -> Object:
         """What is known of the Job of the attempt."""
-        [made] = self.store.children(KEY).jobs.values()
+        [made] = self.cache.children(KEY).jobs.values()
         return made
 
     async def close(self, *, nodes: str = "ended", seconds: float = 0) -> list[str]:
@@ -113,11 +113,11 @@ def played(act: Callable[[Scene], Awaitable[None]]) -> None:
             TestServer(app) as server,
             aclosing(Connection(Configuration(host=str(server.make_url("")).rstrip("/")))) as connection,
         ):
-            client, store = ClusterClient(connection), Store()
+            client, cache = ClusterClient(connection), Cache()
             scene: Scene
-            cluster = Cluster(store, client, WarningEvents(client), Launchers(), INSTALLATION, lambda: scene.now)
+            cluster = Cluster(cache, client, WarningEvents(client), Launchers(), INSTALLATION, lambda: scene.now)
             backend = KubernetesBackend(JOB, cluster)
-            scene = Scene(objects, store, backend, backend.plan(Inputs("s3://m/m", SHAPE, {}), 0))
+            scene = Scene(objects, cache, backend, backend.plan(Inputs("s3://m/m", SHAPE, {}), 0))
             await backend.apply(backend.render(scene.plan))
             await act(scene)
             await cluster.launchers.close()
@@ -139,7 +139,7 @@ def end_pod(scene: Scene, **pod: Any) -> None:
     }
     status = {"phase": "Failed", "containerStatuses": [{"name": "trainer", "state": {"terminated": state}}]}
     spec = {"containers": [{"name": "trainer", "image": "i"}]}
-    scene.store.children(KEY).upsert_pod("p", {"metadata": metadata, "spec": spec, "status": status | pod})
+    scene.cache.children(KEY).upsert_pod("p", {"metadata": metadata, "spec": spec, "status": status | pod})
     job["status"] = {"startTime": NOW.isoformat()}
 
 

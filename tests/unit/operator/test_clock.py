@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
 from tests.unit.kubernetes.rendering import INSTALLATION, fine_tune_job
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.clock import ClusterClock
 from zerotune_operator.backends.kubernetes.cluster import Cluster
@@ -92,12 +92,12 @@ async def reconciling(times: Times, resource: dict[str, Any], default: int | Non
     times.server += HOUR
     async with clock_of(times) as (clock, client):
         times.server -= HOUR
-        store, launchers = Store(), Launchers()
-        store.upsert_resource(KEY, resource)
+        cache, launchers = Cache(), Launchers()
+        cache.upsert_resource(KEY, resource)
         installation = Installation(
             INSTALLATION.trainer_image, pod_policy=INSTALLATION.pod_policy, ttl_seconds_after_finished=default
         )
-        cluster = Cluster(store, client, WarningEvents(client), launchers, installation, clock, clock.confirm)
+        cluster = Cluster(cache, client, WarningEvents(client), launchers, installation, clock, clock.confirm)
         yield Reconciler(cluster, 10)
         await launchers.close()
 

@@ -10,7 +10,7 @@ import pytest
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.status import Attempt, JobStatus
 from zerotune_operator.backends.hub import Hub
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.model_source import Source, find_model, find_records, source_keys
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_trainer.errors import InputMissingError
@@ -49,10 +49,10 @@ def resource(name: str, created: int, known: ModelShape | None = None, **model: 
 
 
 async def found(asking: dict[str, Any], status: JobStatus, *others: dict[str, Any], namespace: str = "team") -> Any:
-    store = Store()
+    cache = Cache()
     for other in (asking, *others):
-        store.upsert_resource(Key("FineTuneJob", namespace, other["metadata"]["name"]), other)
-    return await find_model(parse_job(asking), status, store, Hub())
+        cache.upsert_resource(Key("FineTuneJob", namespace, other["metadata"]["name"]), other)
+    return await find_model(parse_job(asking), status, cache, Hub())
 
 
 async def test_what_the_youngest_job_with_the_same_model_knows_is_taken() -> None:
@@ -137,13 +137,13 @@ def distilling(**train: Any) -> dict[str, Any]:
 
 def records(asking: dict[str, Any], status: JobStatus, **phases: str) -> Any:
     """What `asking` learns from, where InferenceJobs of its namespace are in these phases."""
-    store = Store()
+    cache = Cache()
     for name, phase in phases.items():
         status_of = {"phase": phase, "output": {"uri": f"pvc://answers/{name}", "files": 1, "bytes": 1}}
         cause = {"rootCause": {"class": "Data", "message": "q.jsonl:3: not JSON"}} if phase == "Failed" else {}
         key = Key("InferenceJob", "team", name)
-        store.upsert_resource(key, {"metadata": {"resourceVersion": "1"}, "spec": {}, "status": {**status_of, **cause}})
-    return find_records(parse_job(asking), status, store)
+        cache.upsert_resource(key, {"metadata": {"resourceVersion": "1"}, "spec": {}, "status": {**status_of, **cause}})
+    return find_records(parse_job(asking), status, cache)
 
 
 def test_the_records_of_other_jobs_are_awaited_one_after_the_other() -> None:

@@ -9,7 +9,7 @@ import pytest
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.hub import Hub
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.model_source import find_model, find_records
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_trainer.errors import ConfigurationError
@@ -39,11 +39,11 @@ def _resource(kind: str, name: str, spec: dict[str, Any], status: dict[str, Any]
 
 async def inputs(job: dict[str, Any], *others: dict[str, Any]) -> list[Any]:
     """What a job starts from, as far as the jobs of its namespace tell."""
-    store = Store()
+    cache = Cache()
     for each in (job, *others):
-        store.upsert_resource(Key(each["kind"], "team", each["metadata"]["name"]), each)
+        cache.upsert_resource(Key(each["kind"], "team", each["metadata"]["name"]), each)
     parsed = parse_job(job)
-    return [await find_model(parsed, JobStatus(), store, Hub()), find_records(parsed, JobStatus(), store)]
+    return [await find_model(parsed, JobStatus(), cache, Hub()), find_records(parsed, JobStatus(), cache)]
 
 
 async def test_a_ring_of_three_fine_tune_jobs_is_rejected_with_its_members() -> None:

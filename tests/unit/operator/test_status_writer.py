@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kubernetes.aio.client import Configuration
 
 from zerotune_operator.api.status import Attempt, JobStatus
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.connection import Connection
 from zerotune_operator.backends.kubernetes.objects import Object
@@ -145,7 +145,7 @@ def test_what_is_deferred_of_a_deleted_job_is_forgotten() -> None:
 
 def _writer() -> StatusWriter:
     """One whose API server is never asked."""
-    return StatusWriter(ClusterClient(Connection(Configuration())), Store(), LONGEST)
+    return StatusWriter(ClusterClient(Connection(Configuration())), Cache(), LONGEST)
 
 
 def _busy_writer() -> StatusWriter:

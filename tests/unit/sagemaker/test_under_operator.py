@@ -18,7 +18,7 @@ from kubernetes.aio.client import Configuration
 
 from tests.unit.sagemaker.account import Account
 from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.connection import Connection
@@ -43,7 +43,7 @@ class ApiServer:
         given = JOB.model_dump(mode="json", by_alias=True, exclude_unset=True)
         metadata = given["metadata"] | {"namespace": "default", "resourceVersion": "1", "generation": 1}
         self.resource: dict[str, Any] = given | {"metadata": metadata}
-        self.store = Store()
+        self.cache = Cache()
         self._report()
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -68,7 +68,7 @@ class ApiServer:
         return phase
 
     def _report(self) -> None:
-        self.store.upsert_resource(KEY, copy.deepcopy(self.resource))
+        self.cache.upsert_resource(KEY, copy.deepcopy(self.resource))
 
 
 def _merged(target: Any, patch: Any) -> Any:
@@ -94,7 +94,7 @@ async def reconciling(api: ApiServer, settings: SageMakerSettings = SETTINGS) ->
     ):
         client, launchers = ClusterClient(connection), Launchers()
         installation = Installation("trainer", sagemaker=settings)
-        cluster = Cluster(api.store, client, WarningEvents(client), launchers, installation, lambda: datetime.now(UTC))
+        cluster = Cluster(api.cache, client, WarningEvents(client), launchers, installation, lambda: datetime.now(UTC))
         yield Reconciler(cluster, 0.1)
         await launchers.close()
 

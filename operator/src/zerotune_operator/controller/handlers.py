@@ -23,7 +23,7 @@ import kopf
 
 from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import GROUP, VERSION
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.connection import Connection
 from zerotune_operator.backends.kubernetes.job_state import JobState, trim_job
@@ -47,10 +47,10 @@ Activity = Callable[..., Awaitable[None]]
 
 
 class Handlers:
-    """Keep `store` up to date, and put what changed into `queue`."""
+    """Keep `cache` up to date, and put what changed into `queue`."""
 
-    def __init__(self, store: Store, queue: WorkQueue[Key]) -> None:
-        self._store, self._queue = store, queue
+    def __init__(self, cache: Cache, queue: WorkQueue[Key]) -> None:
+        self._cache, self._queue = cache, queue
         self._followers: defaultdict[Key, set[Key]] = defaultdict(set)
         """Those that run the output of a FineTuneJob."""
         self._news: set[Key] = set()
@@ -75,7 +75,7 @@ class Handlers:
 
     async def upsert_resource(self, body: kopf.Body, **_: Any) -> None:
         """A FineTuneJob or InferenceJob is new, or changed."""
-        if self._store.upsert_resource(_key(body), dict(body)):
+        if self._cache.upsert_resource(_key(body), dict(body)):
             self._news.add(_key(body))
 
     async def resource_changed(self, body: kopf.Body, event: kopf.RawEvent, **_: Any) -> None:
@@ -83,7 +83,7 @@ class Handlers:
         self._all_known = True
         key, deleted = _key(body), event["type"] == "DELETED"
         if deleted:
-            self._store.delete_resource(key)
+            self._cache.delete_resource(key)
         if key in self._news or deleted:
             self._queue.add(key)
         self._news.discard(key)
@@ -95,23 +95,23 @@ class Handlers:
     def upsert_job(self, job: Object) -> None:
         """A Job is new, or changed."""
         seen = trim_job(job)
-        if self._store.children(_owner(job)).upsert_job(job["metadata"]["name"], seen):
+        if self._cache.children(_owner(job)).upsert_job(job["metadata"]["name"], seen):
             self._wake(_owner(job), _END_SECONDS if JobState(seen).is_closed else _START_SECONDS)
 
     def upsert_pod(self, pod: Object) -> None:
         """A pod is new, or changed."""
         seen = trim_pod(pod)
-        if self._store.children(_owner(pod)).upsert_pod(pod["metadata"]["name"], seen):
+        if self._cache.children(_owner(pod)).upsert_pod(pod["metadata"]["name"], seen):
             self._wake(_owner(pod), _END_SECONDS if has_ended(seen) else _START_SECONDS)
 
     def delete_job(self, job: Object) -> None:
         """A Job is deleted."""
-        self._store.children(_owner(job)).delete_job(job["metadata"]["name"], job["metadata"]["uid"])
+        self._cache.children(_owner(job)).delete_job(job["metadata"]["name"], job["metadata"]["uid"])
         self._wake(_owner(job), _END_SECONDS)
 
     def delete_pod(self, pod: Object) -> None:
         """A pod is deleted. Why it ended may come with this event."""
-        known = self._store.children(_owner(pod))
+        known = self._cache.children(_owner(pod))
         if "status" in pod:
             known.upsert_pod(pod["metadata"]["name"], trim_pod(pod))
         known.delete_pod(pod["metadata"]["name"], pod["metadata"]["uid"])
@@ -140,12 +140,12 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 
 async def operate(
-    store: Store, queue: WorkQueue[Key], client: ClusterClient, namespaces: Collection[str], ready: asyncio.Event
+    cache: Cache, queue: WorkQueue[Key], client: ClusterClient, namespaces: Collection[str], ready: asyncio.Event
 ) -> None:
     """Run kopf until a signal, or until cancelled; then the queue is closed.
 
     Args:
-        store: Kept up to date.
+        cache: Kept up to date.
         queue: Gets what changed.
         client: The API server.
         namespaces: Those to watch; none stands for the whole cluster.
@@ -154,7 +154,7 @@ async def operate(
     Raises:
         ZerotuneError: the API server rejects the watches.
     """
-    handlers = Handlers(store, queue)
+    handlers = Handlers(cache, queue)
     watches = _watches(handlers, client, namespaces)
     try:
         async with asyncio.TaskGroup() as group:

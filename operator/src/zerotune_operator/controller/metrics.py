@@ -9,17 +9,17 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from zerotune_operator.backends.kubernetes.cache import Store
+from zerotune_operator.backends.kubernetes.cache import Cache
 
 
 class Metrics:
     """The operator's figures.
 
     Args:
-        store: Counted by kind and phase at every scrape.
+        cache: Counted by kind and phase at every scrape.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.registry = CollectorRegistry()
         self._reconciles = Counter(
             "zerotune_reconciles", "Reconciles of a resource.", ("kind", "result"), registry=self.registry
@@ -35,7 +35,7 @@ class Metrics:
             "zerotune_api_requests", "Requests to the API server.", ("method", "code"), registry=self.registry
         )
         self.leader = Gauge("zerotune_leader", "1 where this replica leads.", registry=self.registry)
-        self.registry.register(_Jobs(store))
+        self.registry.register(_Jobs(cache))
         ProcessCollector(registry=self.registry)
 
     def request(self, method: str, code: int) -> None:
@@ -53,13 +53,13 @@ class Metrics:
 
 
 class _Jobs(Collector):
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
 
     def collect(self) -> list[GaugeMetricFamily]:
         phases = Counts(
             (key.kind, (resource.get("status") or {}).get("phase") or "Pending")
-            for key, resource in self._store.resources()
+            for key, resource in self._cache.resources()
         )
         family = GaugeMetricFamily("zerotune_jobs", "Resources by kind and phase.", labels=("kind", "phase"))
         for labels, number in sorted(phases.items()):

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.clock import ClusterClock
 from zerotune_operator.backends.kubernetes.cluster import Cluster
@@ -75,8 +75,8 @@ async def run(settings: Settings) -> int:
     _collect_seldom()
     # The parser of JSON is recursive, in kopf and here: an object that it cannot read would end the process.
     sys.setrecursionlimit(_MOST_LEVELS + 2_000)
-    store = Store()
-    metrics, ready, leads = Metrics(store), asyncio.Event(), asyncio.Event()
+    cache = Cache()
+    metrics, ready, leads = Metrics(cache), asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
         connection = await connect()
         stack.push_async_callback(connection.aclose)
@@ -85,7 +85,7 @@ async def run(settings: Settings) -> int:
         async def work() -> None:
             leads.set()
             metrics.leader.set(1)
-            await _work(settings, store, client, metrics, ready)
+            await _work(settings, cache, client, metrics, ready)
 
         app = build_app(metrics.registry, lambda: ready.is_set() or not leads.is_set())
         stack.push_async_callback((await serve(app, settings.metrics_port)).cleanup)
@@ -125,13 +125,13 @@ async def _admit(admission: Admission, installation: Installation, stack: AsyncE
 
 
 async def _work(
-    settings: Settings, store: Store, client: ClusterClient, metrics: Metrics, ready: asyncio.Event
+    settings: Settings, cache: Cache, client: ClusterClient, metrics: Metrics, ready: asyncio.Event
 ) -> None:
     await client.require_kinds()
     launchers = Launchers(settings.progress_interval, lambda key: queue.add(key))
     clock = ClusterClock(client)
     await clock.start()
-    cluster = Cluster(store, client, WarningEvents(client), launchers, settings.installation, clock, clock.confirm)
+    cluster = Cluster(cache, client, WarningEvents(client), launchers, settings.installation, clock, clock.confirm)
     reconciler = Reconciler(cluster, settings.progress_interval, metrics.rejected)
 
     async def reconcile(key: Key) -> float | None:
@@ -145,12 +145,12 @@ async def _work(
             metrics.reconciled(key.kind, result, time.monotonic() - began)
 
     def has_yet_to_begin(key: Key) -> bool:
-        return store.resource(key) is not None and not store.children(key).jobs
+        return cache.resource(key) is not None and not cache.children(key).jobs
 
     queue = WorkQueue(reconcile, Slots(), has_yet_to_begin)
     try:
         namespaces = await open_namespaces(client, settings.namespaces) if settings.namespaces else ()
-        await operate(store, queue, client, namespaces, ready)
+        await operate(cache, queue, client, namespaces, ready)
     finally:
         await launchers.close()
 

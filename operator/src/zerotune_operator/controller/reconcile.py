@@ -39,7 +39,7 @@ class Reconciler:
         self, cluster: Cluster, interval: float, count_rejection: Callable[[str, str], None] = lambda *_: None
     ) -> None:
         self._cluster, self._interval, self._count_rejection = cluster, interval, count_rejection
-        self._writer = StatusWriter(cluster.client, cluster.store, interval)
+        self._writer = StatusWriter(cluster.client, cluster.cache, interval)
         self._finalizers = Finalizers(cluster)
 
     async def reconcile(self, key: Key) -> float | None:
@@ -48,9 +48,9 @@ class Reconciler:
         Raises:
             ZerotuneError: the step could not be made, and is to be made again.
         """
-        resource = self._cluster.store.resource(key)
+        resource = self._cluster.cache.resource(key)
         if resource is None:
-            self._cluster.store.delete_resource(key)  # An event of one of its pods came after its own last one.
+            self._cluster.cache.delete_resource(key)  # An event of one of its pods came after its own last one.
             self._writer.forget(key)
             return None
         if "deletionTimestamp" in resource["metadata"]:

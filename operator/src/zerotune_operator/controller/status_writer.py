@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.lifecycle.attempts import FINAL, under_way
@@ -55,12 +55,12 @@ class StatusWriter:
 
     Args:
         client: The API server.
-        store: Keeps the resources as they are once they are written.
+        cache: Keeps the resources as they are once they are written.
         longest: Seconds that a status is deferred at most.
     """
 
-    def __init__(self, client: ClusterClient, store: Store, longest: float) -> None:
-        self._client, self._store, self._longest = client, store, longest
+    def __init__(self, client: ClusterClient, cache: Cache, longest: float) -> None:
+        self._client, self._cache, self._longest = client, cache, longest
         self._deferred: dict[Key, _Deferred] = {}
         self._tokens, self._counted_at = float(_BURST), 0.0
 
@@ -98,10 +98,10 @@ class StatusWriter:
         except ConflictError:
             return False
         except MissingError:
-            if self._store.resource(key) is resource:  # The watch missed its deletion.
-                self._store.delete_resource(key)
+            if self._cache.resource(key) is resource:  # The watch missed its deletion.
+                self._cache.delete_resource(key)
             return False
-        self._store.upsert_resource(key, newer)
+        self._cache.upsert_resource(key, newer)
         return True
 
     def _takes_token(self) -> bool:

@@ -54,7 +54,7 @@ class KubernetesBackend:
         require_kubernetes(job)
         self._job, self._cluster, self._owned = job, cluster, OwnedObjects(job, cluster)
         self._key = Key(job.kind, job.metadata.namespace, job.metadata.name)
-        self._known = cluster.store.children(self._key)
+        self._known = cluster.cache.children(self._key)
 
     async def find_inputs(self, status: JobStatus) -> Inputs | Awaited:
         """The model and the outputs of other jobs, or what the job waits for: another job, or a pod that reads the
@@ -64,14 +64,14 @@ class KubernetesBackend:
             ConfigurationError, DataError, InputMissingError: there is no such input, and there will be none.
             TemporaryError: the API server does not answer.
         """
-        source = await find_model(self._job, status, self._cluster.store, self._cluster.hub)
+        source = await find_model(self._job, status, self._cluster.cache, self._cluster.hub)
         if isinstance(source, Awaited):
             return source
         since = status.attempts[-1].end_time if has_changed(status) else None
         shape = source.shape or await probe_model(self._job, self._owned, self._cluster, source.uri, since)
         if isinstance(shape, Awaited):
             return shape
-        records = find_records(self._job, status, self._cluster.store)
+        records = find_records(self._job, status, self._cluster.cache)
         return records if isinstance(records, Awaited) else Inputs(source.uri, shape, records)
 
     def plan(self, inputs: Inputs, attempt: int) -> Plan:

@@ -67,7 +67,7 @@ class Children:
             del self.pods[name]
 
 
-class Store:
+class Cache:
     """The newest known version of every object."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from zerotune_operator.backends.hub import Hub
-from zerotune_operator.backends.kubernetes.cache import Store
+from zerotune_operator.backends.kubernetes.cache import Cache
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
@@ -22,7 +22,7 @@ async def _trust_the_clock() -> None:
 class Cluster:
     """What all jobs of a cluster share."""
 
-    store: Store
+    cache: Cache
     """What the watches have reported."""
     client: ClusterClient
     warnings: WarningEvents

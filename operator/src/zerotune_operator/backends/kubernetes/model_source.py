@@ -21,7 +21,7 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.origins import Origin, model_origin, origins_of, record_origins
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.hub import Hub
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan.outputs import shape_of_output
@@ -45,7 +45,7 @@ def source_keys(key: Key, resource: Object) -> list[Key]:
     return [Key(origin.kind, key.namespace, origin.name) for origin in origins_of(resource["spec"])]
 
 
-async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Source | Awaited:
+async def find_model(job: Job, status: JobStatus, cache: Cache, hub: Hub) -> Source | Awaited:
     """The job's model, or what it waits for.
 
     Raises:
@@ -57,7 +57,7 @@ async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Sou
     if origin := model_origin(job):
         if status.model_uri is not None:  # It was there when the job began, and lies there still.
             return Source(status.model_uri, None if changed else status.model)
-        return _output_of(origin, job, store)
+        return _output_of(origin, job, cache)
     uri = model.uri
     assert uri is not None, "validation asks for one of the two"
     if status.model is not None and not changed:
@@ -66,7 +66,7 @@ async def find_model(job: Job, status: JobStatus, store: Store, hub: Hub) -> Sou
         if changed:
             hub.forget(uri, model.revision)
         return Source(uri, await hub.shape(uri, model.revision))
-    return Source(uri, None if changed else _known_to_others(job, store))
+    return Source(uri, None if changed else _known_to_others(job, cache))
 
 
 async def known_shape(job: Job, status: JobStatus, hub: Hub) -> ModelShape | None:
@@ -82,7 +82,7 @@ async def known_shape(job: Job, status: JobStatus, hub: Hub) -> ModelShape | Non
     return await hub.shape(uri, model.revision)
 
 
-def find_records(job: Job, status: JobStatus, store: Store) -> dict[str, str] | Awaited:
+def find_records(job: Job, status: JobStatus, cache: Cache) -> dict[str, str] | Awaited:
     """Outputs of the jobs that the data names, by the part of the spec that they are for, or what the job waits for.
 
     Raises:
@@ -92,7 +92,7 @@ def find_records(job: Job, status: JobStatus, store: Store) -> dict[str, str] | 
     uris = dict(status.data_uris)  # They were there when the job began, and lie there still.
     for origin in record_origins(job):
         if origin.part not in uris:
-            found = _output_of(origin, job, store)
+            found = _output_of(origin, job, cache)
             if isinstance(found, Awaited):
                 return found
             uris[origin.part] = found.uri
@@ -109,7 +109,7 @@ def _is_public(uri: str, model: Model) -> bool:
     return uri.startswith("hf://") and model.credentials is None
 
 
-def _known_to_others(job: Job, store: Store) -> ModelShape | None:
+def _known_to_others(job: Job, cache: Cache) -> ModelShape | None:
     """What the youngest job of the namespace that names the same model knows of it. A path in a pod is no such name: it
     depends on the volumes that the pod has.
     """
@@ -118,7 +118,7 @@ def _known_to_others(job: Job, store: Store) -> ModelShape | None:
         return None
     found = [
         (resource["metadata"]["creationTimestamp"], shape)
-        for key, resource in store.resources()
+        for key, resource in cache.resources()
         if key.namespace == job.metadata.namespace and _name_of(resource["spec"]["model"]) == wanted
         if (shape := (resource.get("status") or {}).get("model"))
     ]
@@ -129,10 +129,10 @@ def _name_of(model: dict[str, Any]) -> dict[str, Any]:
     return {name: model.get(name) for name in ("uri", "revision", "credentials")}
 
 
-def _output_of(origin: Origin, job: Job, store: Store) -> Source | Awaited:
+def _output_of(origin: Origin, job: Job, cache: Cache) -> Source | Awaited:
     key = Key(origin.kind, job.metadata.namespace, origin.name)
     reason, what = ("ModelAwaited", "the model") if origin.is_model else ("DataAwaited", origin.part)
-    resource = store.resource(key)
+    resource = cache.resource(key)
     if resource is None:
         return Awaited(reason, f"{key} is not there: create it, or correct {origin.path}")
     status = JobStatus.model_validate(resource.get("status") or {})
@@ -140,12 +140,12 @@ def _output_of(origin: Origin, job: Job, store: Store) -> Source | Awaited:
         cause = f": {status.root_cause.message}" if status.root_cause else ""
         raise InputMissingError(f"{key}, whose output is {what}, failed{cause}", "correct that job, then this one")
     if status.phase != "Succeeded" or status.output is None:
-        _require_no_ring(origin, key, Key(job.kind, key.namespace, job.metadata.name), store)
+        _require_no_ring(origin, key, Key(job.kind, key.namespace, job.metadata.name), cache)
         return Awaited(reason, f"waits for {key}, which is {status.phase or 'Pending'}")
     return Source(status.output.uri, _shape_of_output(resource["spec"].get("adapter"), status))
 
 
-def _require_no_ring(origin: Origin, first: Key, job: Key, store: Store) -> None:
+def _require_no_ring(origin: Origin, first: Key, job: Key, cache: Cache) -> None:
     """See that what a job waits for does not wait for the job itself.
 
     Raises:
@@ -160,7 +160,7 @@ def _require_no_ring(origin: Origin, first: Key, job: Key, store: Store) -> None
             raise ConfigurationError(
                 f"{origin} closes a ring of jobs, each of which waits for the next: {ring}", remedy
             )
-        waiting = store.resource(last)
+        waiting = cache.resource(last)
         if last not in seen and waiting and (waiting.get("status") or {}).get("phase") in (None, "Pending"):
             ways += [[*way, key] for key in source_keys(last, waiting)]
         seen.add(last)

@@ -37,7 +37,7 @@ class OwnedObjects:
 
     def __init__(self, job: Job, cluster: Cluster) -> None:
         self._job, self._cluster = job, cluster
-        self._known = cluster.store.children(Key(job.kind, job.metadata.namespace, job.metadata.name))
+        self._known = cluster.cache.children(Key(job.kind, job.metadata.namespace, job.metadata.name))
 
     @property
     def probes_failed(self) -> int:

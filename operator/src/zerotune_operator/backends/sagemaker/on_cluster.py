@@ -28,10 +28,10 @@ def backend_on_cluster(job: Job, cluster: Cluster) -> SageMakerBackend:
     training_jobs = _training_jobs(sagemaker_of(job).region or settings.region)
 
     async def find_inputs(status: JobStatus) -> Inputs | Awaited:
-        source = await find_model(job, status, cluster.store, cluster.hub)
+        source = await find_model(job, status, cluster.cache, cluster.hub)
         if isinstance(source, Awaited):
             return source
-        records = find_records(job, status, cluster.store)
+        records = find_records(job, status, cluster.cache)
         if isinstance(records, Awaited):
             return records
         shape, read = source.shape, training_jobs.client.read_now

@@ -1,4 +1,4 @@
-"""The store keeps the newest version of everything, whatever order the news comes in."""
+"""The cache keeps the newest version of everything, whatever order the news comes in."""
 
 import json
 import tracemalloc
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zerotune_operator.api.load import read_job
-from zerotune_operator.backends.kubernetes.cache import Key, Store
+from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.controller.status_writer import read_status
 
 KEY = Key("FineTuneJob", "default", "cpt")
@@ -18,50 +18,50 @@ def version(number: int, uid: str = "u", **more: Any) -> dict[str, Any]:
 
 
 def test_an_older_version_does_not_replace_a_newer_one() -> None:
-    store = Store()
-    store.upsert_resource(KEY, version(10, status={"by": "us"}))
-    store.upsert_resource(KEY, version(9, status={"by": "the watch"}))
+    cache = Cache()
+    cache.upsert_resource(KEY, version(10, status={"by": "us"}))
+    cache.upsert_resource(KEY, version(9, status={"by": "the watch"}))
 
-    assert store.resource(KEY) == version(10, status={"by": "us"})
+    assert cache.resource(KEY) == version(10, status={"by": "us"})
 
 
 def test_a_late_event_of_an_earlier_object_of_the_name_replaces_nothing() -> None:
-    store = Store()
-    store.upsert_resource(KEY, version(8, uid="old"))
-    store.upsert_resource(KEY, version(10, uid="new"))
-    store.upsert_resource(KEY, version(9, uid="old", deleted=True))
+    cache = Cache()
+    cache.upsert_resource(KEY, version(8, uid="old"))
+    cache.upsert_resource(KEY, version(10, uid="new"))
+    cache.upsert_resource(KEY, version(9, uid="old", deleted=True))
 
-    assert store.resource(KEY) == version(10, uid="new")
+    assert cache.resource(KEY) == version(10, uid="new")
 
 
 def test_what_belongs_to_a_resource_is_forgotten_with_it() -> None:
-    store = Store()
-    store.upsert_resource(KEY, version(1))
-    store.children(KEY).upsert_job("cpt-a0", version(2))
-    store.children(KEY).upsert_pod("cpt-a0-0-x", version(3))
+    cache = Cache()
+    cache.upsert_resource(KEY, version(1))
+    cache.children(KEY).upsert_job("cpt-a0", version(2))
+    cache.children(KEY).upsert_pod("cpt-a0-0-x", version(3))
 
-    store.delete_resource(KEY)
+    cache.delete_resource(KEY)
 
-    assert store.resource(KEY) is None
-    assert (store.children(KEY).jobs, store.children(KEY).pods) == ({}, {})
+    assert cache.resource(KEY) is None
+    assert (cache.children(KEY).jobs, cache.children(KEY).pods) == ({}, {})
 
 
 def test_jobs_and_pods_come_change_and_go() -> None:
-    store = Store()
-    store.children(KEY).upsert_job("cpt-a0", version(2))
-    store.children(KEY).upsert_job("cpt-a0", version(4, status={"completedIndexes": "0"}))
-    store.children(KEY).upsert_pod("p", pod_at(3))
-    store.children(KEY).delete_pod("p", "another that had its name")
-    store.children(KEY).delete_pod("never seen", "p")
-    assert store.children(KEY).pods == {"p": pod_at(3)}
-    store.children(KEY).delete_pod("p", "p")
+    cache = Cache()
+    cache.children(KEY).upsert_job("cpt-a0", version(2))
+    cache.children(KEY).upsert_job("cpt-a0", version(4, status={"completedIndexes": "0"}))
+    cache.children(KEY).upsert_pod("p", pod_at(3))
+    cache.children(KEY).delete_pod("p", "another that had its name")
+    cache.children(KEY).delete_pod("never seen", "p")
+    assert cache.children(KEY).pods == {"p": pod_at(3)}
+    cache.children(KEY).delete_pod("p", "p")
 
-    assert store.children(KEY).jobs == {"cpt-a0": version(4, status={"completedIndexes": "0"})}
-    assert store.children(KEY).pods == {}
+    assert cache.children(KEY).jobs == {"cpt-a0": version(4, status={"completedIndexes": "0"})}
+    assert cache.children(KEY).pods == {}
 
 
 def test_what_was_last_seen_of_a_pod_is_kept_until_its_job_is_deleted() -> None:
-    known = Store().children(KEY)
+    known = Cache().children(KEY)
     owner = {"kind": "Job", "name": "cpt-a0"}
     pod = {
         "metadata": {"uid": "p", "resourceVersion": "3", "ownerReferences": [owner]},
@@ -88,7 +88,7 @@ def running(number: int) -> dict[str, Any]:
 
 
 def test_only_what_a_pod_reports_is_news() -> None:
-    known = Store().children(KEY)
+    known = Cache().children(KEY)
     placed = [{"type": "PodScheduled", "status": "True"}]
     creating = [{"name": "trainer", "state": {"waiting": {"reason": "ContainerCreating"}}}]
     short = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]
@@ -104,7 +104,7 @@ def test_only_what_a_pod_reports_is_news() -> None:
 
 
 def test_only_what_a_job_reports_is_news() -> None:
-    known = Store().children(KEY)
+    known = Cache().children(KEY)
 
     assert known.upsert_job("cpt-a0", version(1))
     assert not known.upsert_job("cpt-a0", version(2, status={"active": 2, "ready": 0}))
@@ -112,47 +112,47 @@ def test_only_what_a_job_reports_is_news() -> None:
 
 
 def test_what_the_operator_wrote_itself_is_no_news_and_nobody_keeps_who_manages_which_field() -> None:
-    store = Store()
+    cache = Cache()
     answer = version(8)
     answer["metadata"]["managedFields"] = [{}]
 
-    assert store.upsert_resource(KEY, version(7))
-    assert store.upsert_resource(KEY, answer)
-    assert not store.upsert_resource(KEY, version(8))
-    assert store.resource(KEY) == version(8)
+    assert cache.upsert_resource(KEY, version(7))
+    assert cache.upsert_resource(KEY, answer)
+    assert not cache.upsert_resource(KEY, version(8))
+    assert cache.resource(KEY) == version(8)
 
 
 def test_a_finished_job_is_kept_without_its_pods_and_what_only_a_plan_reads() -> None:
-    store = Store()
-    store.children(KEY).upsert_pod("p", pod_at(3))
-    store.upsert_resource(KEY, finished(1))
-    kept = store.resource(KEY)
+    cache = Cache()
+    cache.children(KEY).upsert_pod("p", pod_at(3))
+    cache.upsert_resource(KEY, finished(1))
+    kept = cache.resource(KEY)
     assert kept is not None
-    assert store.children(KEY).pods == {}
+    assert cache.children(KEY).pods == {}
     assert len(json.dumps(kept)) < 4_000 < 1_000_000 < len(json.dumps(finished(1)))
     assert read_job(kept).spec.output.uri == "s3://r/r"
     assert read_status(kept).phase == "Succeeded"
 
 
 def test_a_job_that_is_being_stopped_keeps_its_pods() -> None:
-    store = Store()
-    store.children(KEY).upsert_pod("p", pod_at(3))
+    cache = Cache()
+    cache.children(KEY).upsert_pod("p", pod_at(3))
     failing = finished(1)
     failing["status"] |= {"phase": "Failed", "attempts": [{"number": 0}]}
-    store.upsert_resource(KEY, failing)
-    assert store.children(KEY).pods == {"p": pod_at(3)}
+    cache.upsert_resource(KEY, failing)
+    assert cache.children(KEY).pods == {"p": pod_at(3)}
 
 
 @pytest.mark.slow
 def test_memory_is_that_of_active_jobs_beside_finished_ones() -> None:
     """10,000 finished jobs of two pods fit into a tenth of the chart's limit of 512 MiB; here a tenth of them."""
     tracemalloc.start()
-    store = Store()
+    cache = Cache()
     for number in range(1000):
         key = KEY._replace(name=f"job-{number}")
         for pod in ("p-0", "p-1"):
-            store.children(key).upsert_pod(pod, json.loads(json.dumps(pod_at(3) | {"filler": "x" * 4000})))
-        store.upsert_resource(key, json.loads(json.dumps(finished(1, 4000))))
+            cache.children(key).upsert_pod(pod, json.loads(json.dumps(pod_at(3) | {"filler": "x" * 4000})))
+        cache.upsert_resource(key, json.loads(json.dumps(finished(1, 4000))))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 12 * 2**20
