@@ -32,7 +32,7 @@ MESSAGES = (
     (r"is not a field of|has its own place|cannot be set", r"unknown field"),
     (r"is missing", r"Required value"),
     (r"must be one of .*|which transformers does not have", r"supported values: "),
-    (r"must match", r"should match '"),
+    (r"must match|control character", r"should match '"),
     (r"at least (\d+) characters", r"should be at least \1 chars long"),
     (r"at most (\d+) characters", r"Too long: may not be more than \1 bytes"),
     (r"at least (\d+) entries", r"should have at least \1 items"),
