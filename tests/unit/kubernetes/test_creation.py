@@ -33,6 +33,7 @@ CASES = [
     (FORBIDDEN, NODES, "Forbidden", "node-selector"),
     (FORBIDDEN, ACCOUNT, "MissingReference", "serviceAccountName"),
     (FORBIDDEN, 'pod rejected: RuntimeClass "kata" not found', "MissingReference", "runtimeClassName"),
+    (FORBIDDEN, "status unknown for quota: full, resources: pods", "QuotaExceeded", "has yet to count"),
     (FORBIDDEN, "insufficient quota to match these scopes: [{PriorityClass In [a]}]", "QuotaExceeded", "priorityClass"),
     (
         FORBIDDEN,

@@ -23,6 +23,11 @@ _TROUBLES = (
     trouble(r"^exceeded quota: ", "QuotaExceeded", exceeding_quota),
     trouble(r"^failed quota: ", "QuotaExceeded", required_by_quota),
     trouble(
+        r"^status unknown for quota: ",
+        "QuotaExceeded",
+        "the ResourceQuota is new, and the cluster has yet to count what it limits: it tries again by itself",
+    ),
+    trouble(
         r"^insufficient quota to match these scopes",
         "QuotaExceeded",
         "change runPolicy.priorityClass, or have a ResourceQuota made for the scopes that it names",
