@@ -19,7 +19,7 @@ from zerotune_trainer.errors import ConfigurationError
 
 NAMES = st.from_regex(r"[a-zA-Z0-9](-{0,2}[a-zA-Z0-9]){0,39}", fullmatch=True).filter(lambda name: len(name) <= 40)
 JOB_NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", fullmatch=True)
-TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=512)
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=512)
 SPECS = st.fixed_dictionaries(
     {},
     optional={
