@@ -52,11 +52,19 @@ _MODELS: dict[str, type[BaseModel]] = {
 """Sections that DeepSpeed makes a model of."""
 
 _TYPES = {
+    "activation_checkpointing.number_checkpoints": ["integer"],
+    "data_types.keep_in_fp32_modules": ["array"],
+    "flops_profiler.output_file": ["string"],
+    "gradient_accumulation_steps": ["integer"],
+    "log_level": ["string"],
     "optimizer.params": ["object"],
     "optimizer.type": ["string"],
     "scheduler.params": ["object"],
     "scheduler.type": ["string"],
     "steps_per_print": ["integer"],
+    "train_batch_size": ["integer"],
+    "train_micro_batch_size_per_gpu": ["integer"],
+    "vocabulary_size": ["integer"],
 }
 """JSON types of values that have no default, and that DeepSpeed takes apart, or divides by, unchecked."""
 
