@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "support-matrix.md"
 SCRIPT = Path(__file__).parents[3] / "examples" / "quickstart" / "own_script.py"
-PAIRS = [{"prompt": f"Is CWE-{number} known?", "chosen": " It is.", "rejected": " Never heard."} for number in (20, 79)]
+PAIRS = [{"prompt": f"Is CWE-{number} known?", "chosen": " It is.", "rejected": " It is not."} for number in (20, 79)]
 EVERY_CELL = bool(os.environ.get("ZEROTUNE_EVERY_CELL"))
 """Set by `make support-matrix`, which writes the document. It takes minutes."""
 RAN: set[Cell] = set()

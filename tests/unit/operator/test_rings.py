@@ -38,7 +38,7 @@ def _resource(kind: str, name: str, spec: dict[str, Any], status: dict[str, Any]
 
 
 async def inputs(job: dict[str, Any], *others: dict[str, Any]) -> list[Any]:
-    """What a job starts from, as far as the jobs of its namespace tell."""
+    """What a job starts from, going by the other jobs of its namespace."""
     cache = Cache()
     for each in (job, *others):
         cache.upsert_resource(Key(each["kind"], "team", each["metadata"]["name"]), each)

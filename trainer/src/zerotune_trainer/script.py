@@ -21,21 +21,14 @@ from zerotune_trainer.config.script import Script
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import InternalError, ZerotuneError
 from zerotune_trainer.failures import classify
-from zerotune_trainer.manifest import (
-    MANIFEST_NAME,
-    METRICS_NAME,
-    Manifest,
-    ManifestFile,
-    completion,
-    describe,
-    files_of,
-)
+from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, Manifest, ManifestFile, describe, files_of
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.rendezvous import rendezvous
-from zerotune_trainer.reporting.results import RESULTS_NAME, Results, final_progress
+from zerotune_trainer.reporting.results import RESULTS_NAME, Results
 from zerotune_trainer.script_job import ScriptJob, enter
 from zerotune_trainer.training.drafts import staging_folder
 from zerotune_trainer.training.folders import acquire
+from zerotune_trainer.training.output import completion_of
 
 _log = logging.getLogger(__name__)
 _TRACEBACK_LINES = 6
@@ -167,7 +160,4 @@ def _result_files(job: ScriptJob) -> list[Path]:
 
 def _report(output: Ownership, manifest: Manifest, context: RankContext) -> None:
     if context.rank == 0:
-        for name in (METRICS_NAME, RESULTS_NAME):
-            output.folder.fetch(name)
-        progress = final_progress(output.folder.local)
-        context.report.completion(completion(output.folder.uri, manifest, progress))
+        context.report.completion(completion_of(output.folder, manifest))

@@ -35,20 +35,6 @@ def _program(cel: str) -> _Program:
     return program
 
 
-def _to_cel(value: dict[str, Any]) -> Any:
-    return celpy.json_to_cel(_of_64_bits(value))
-
-
-def _of_64_bits(value: Any) -> Any:
-    """A value as the API server reads it: a whole number beyond 64 bits is a double."""
-    if isinstance(value, dict):
-        return {name: _of_64_bits(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_of_64_bits(part) for part in value]
-    is_beyond = isinstance(value, int) and not -(2**63) <= value < 2**63
-    return float(value) if is_beyond else value
-
-
 def broken_rules(rules: Iterable[Rule], value: dict[str, Any], old: dict[str, Any] | None = None) -> Iterator[Rule]:
     """The rules that `value`, an object with its defaults and without nulls, does not keep.
 
@@ -57,7 +43,7 @@ def broken_rules(rules: Iterable[Rule], value: dict[str, Any], old: dict[str, An
     Raises:
         celpy.CELEvalError: a rule itself is wrong.
     """
-    context = {"self": _to_cel(value)} | ({} if old is None else {"oldSelf": _to_cel(old)})
+    context = {"self": celpy.json_to_cel(value)} | ({} if old is None else {"oldSelf": celpy.json_to_cel(old)})
     for rule in rules:
         if ("oldSelf" not in rule.cel or old is not None) and not _program(rule.cel).evaluate(context):
             yield rule
