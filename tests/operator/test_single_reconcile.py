@@ -109,6 +109,33 @@ def test_a_job_whose_end_was_missed_is_forgotten(kubeconfig: Path) -> None:
     asyncio.run(on_scene(kubeconfig, act))
 
 
+@pytest.mark.parametrize("phase", ["", "Running"])
+def test_a_bug_of_the_operator_is_reported_by_the_job(
+    kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    def fail(_: object) -> None:
+        raise LookupError("no such thing")
+
+    async def act(scene: Scene) -> None:
+        await scene.create()
+        if phase:
+            attempt = {"number": 0, "startTime": "2026-11-29T12:00:00Z"}
+            running = await scene.write_status({"phase": phase, "attempts": [attempt]})
+            scene.cache.upsert_resource(scene.key, running)
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                await scene.reconcile()
+        status = (await scene.cluster.get(scene.path))["status"]
+        assert status["phase"] == (phase or "Pending")
+        said = "the operator cannot reconcile the job: LookupError: no such thing"
+        assert status.get("rootCause", {}).get("message") == (None if phase else said)
+        events = await scene.cluster.items(f"/api/v1/namespaces/{scene.namespace}/events")
+        assert [said in each["message"] for each in events if each["type"] == "Warning"] == [True]
+
+    monkeypatch.setattr("zerotune_operator.controller.reconcile.read_job", fail)
+    asyncio.run(on_scene(kubeconfig, act))
+
+
 def test_a_status_does_not_wait_for_an_event_that_is_rejected(kubeconfig: Path) -> None:
     async def act(scene: Scene) -> None:
         events = f"/api/v1/namespaces/{scene.namespace}/events"

@@ -104,6 +104,17 @@ def test_a_result_that_the_launcher_reported_over_http_counts_too() -> None:
     assert observe(attempt_of(silent), silent).output == OutputSummary(uri="s3://bucket/run", step=9, files=1, bytes=2)
 
 
+def test_a_command_of_the_users_own_that_ends_well_is_no_launcher() -> None:
+    view = view_of("done")
+    for pod in view.pods:
+        pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = ""
+    first, second = observe(attempt_of(view), view).nodes
+    assert (first.exit_code, second.exit_code) == (64, 0)
+    assert first.failure is not None
+    assert first.failure.failure_class == "ContainerStart"
+    assert "zerotune-launch did not run in it" in first.failure.message
+
+
 @pytest.mark.parametrize(
     ("name", "seen"),
     [

@@ -46,6 +46,28 @@ def test_two_tries_of_the_same_pull_read_the_same() -> None:
     assert waits_for(one, ()) == waits_for(other, ())
 
 
+@pytest.mark.parametrize(
+    ("restarts", "seconds", "reported"),
+    [(None, 61, True), (None, 59, False), ("Always", 61, False)],
+    ids=["endless", "yet to end", "sidecar"],
+)
+def test_an_init_container_that_does_not_end_is_named(restarts: str | None, seconds: int, reported: bool) -> None:
+    began = datetime(2026, 11, 29, 12, tzinfo=UTC)
+    running = {"name": "fetch", "state": {"running": {"startedAt": began.isoformat()}}}
+    init = {"name": "fetch", "image": "i"} | ({"restartPolicy": restarts} if restarts else {})
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": began.isoformat()}
+    pod = {
+        "metadata": {"name": "own-0-x"},
+        "spec": {"nodeName": "n", "initContainers": [init]},
+        "status": {"phase": "Pending", "conditions": [placed], "initContainerStatuses": [running]},
+    }
+    found = waits_for(trim_pod(pod), (), began + timedelta(seconds=seconds))
+    assert (found is not None) == reported
+    if found is not None:
+        assert found.failure_class == "InitContainer"
+        assert "the init container fetch has not ended: it runs since 2026-11-29T12:00:00Z" in found.message
+
+
 @pytest.mark.parametrize("ours", [True, False])
 def test_nobody_is_asked_to_make_the_configuration_that_zerotune_makes(ours: bool) -> None:
     """Somebody deleted it. A ConfigMap that the user mounts is another matter."""

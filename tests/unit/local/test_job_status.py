@@ -154,8 +154,7 @@ NO_MANIFEST = cause(
     70,
     host="a",
     message="every rank ended with exit code 0, but the output has no manifest of this job",
-    hint="the output is not complete; read the node's log; where backend.kubernetes.pod replaces the container's "
-    "command, that command has to run zerotune-launch",
+    hint="the output is not complete; read the node's log",
 )
 SILENT = cause(
     "Internal",

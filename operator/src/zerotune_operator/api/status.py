@@ -111,7 +111,8 @@ class RootCause(Settings):
     Internal, OutOfMemory, Hang, Temporary, Authentication, Superseded, Killed, DeadlineExceeded. What the cluster
     did, which counts as no restart: Preempted, Evicted, NodeLost, Deleted, InsufficientCapacity. Why the launcher never
     ran: ContainerStart, StorageLimit, PodFailed. What nodes wait for, which is no failure yet: ImagePull,
-    Unschedulable, QuotaExceeded, MissingReference, VolumeMount, Forbidden, WebhookUnavailable, PodCreation."""
+    Unschedulable, QuotaExceeded, MissingReference, VolumeMount, InitContainer, Forbidden, WebhookUnavailable,
+    PodCreation."""
     message: str
     """What was found, and the rule it breaks."""
     hint: str = ""

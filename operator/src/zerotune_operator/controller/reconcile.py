@@ -17,13 +17,17 @@ from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.backends.registry import operator_backend
+from zerotune_operator.backends.reports import text
 from zerotune_operator.controller.finalizers import Finalizers
-from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status
+from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status, write_event
 from zerotune_operator.lifecycle.attempts import FINAL, under_way
 from zerotune_operator.lifecycle.deadlines import ends_by_clock, expires_in
+from zerotune_operator.lifecycle.job_events import EventText
 from zerotune_operator.lifecycle.pending import pending
 from zerotune_operator.lifecycle.transitions import rejected
-from zerotune_trainer.errors import TemporaryError
+from zerotune_trainer.errors import InternalError, TemporaryError, ZerotuneError
+
+_BUG = "this is a bug of zerotune, whose log has the traceback; the operator tries again, once a minute in the end"
 
 
 class Reconciler:
@@ -59,7 +63,13 @@ class Reconciler:
         if (wait := self._writer.deferred_seconds(key, resource)) > 0:
             return wait  # A status that is not written yet need not be made either.
         before = read_status(resource)
-        step = await self._step(resource, before)
+        try:
+            step = await self._step(resource, before)
+        except ZerotuneError:
+            raise
+        except Exception as error:
+            await self._report(key, resource, before, error)
+            raise
         if (wait := self._writer.defer(key, resource, before, step.status)) > 0:
             return wait
         written = await self._writer.write(key, resource, before, step.status, self._cluster.clock())
@@ -83,6 +93,18 @@ class Reconciler:
             waiting = pending(before, cause.failure_class, cause.message, cause, self._cluster.clock())
             step = Step(waiting, self._interval)
         return step._replace(status=observed(step.status, resource["metadata"].get("generation")))
+
+    async def _report(self, key: Key, resource: Object, before: JobStatus, error: Exception) -> None:
+        """Have the job say that a reconcile raised what none should: its author does not read the operator's log."""
+        raised = f"{type(error).__name__}: {text(str(error))}"
+        bug = cause_of(InternalError(f"the operator cannot reconcile the job: {raised}", _BUG))
+        now = self._cluster.clock()
+        if under_way(before) or before.phase in FINAL:
+            warning = EventText("Warning", bug.failure_class, f"{bug.message}; {bug.hint}")
+            await write_event(self._cluster.client, resource, warning, now)
+        else:
+            status = pending(before, bug.failure_class, bug.message, bug, now)
+            await self._writer.write(key, resource, before, status, now)
 
     async def _drive(self, resource: Object, before: JobStatus) -> Step:
         job = self._with_defaults(await off_loop(read_job, resource))

@@ -144,13 +144,18 @@ async def write_status(
     for text in changes(before, status):
         metadata = resource["metadata"]
         _logger.info("%s %s/%s %s: %s", resource["kind"], metadata["namespace"], metadata["name"], *text[1:])
-        try:
-            await client.create(event(resource, text, now))
-        except ConflictError:
-            continue  # It was written before.
-        except ZerotuneError as error:  # Such as a quota of Events: the status reports the same, and must not wait.
-            _logger.warning("the Event cannot be written: %s", error)
+        await write_event(client, resource, text, now)
     return await client.patch_status(resource, patch)
+
+
+async def write_event(client: ClusterClient, resource: Object, text: EventText, now: datetime) -> None:
+    """Write an Event about a resource, unless it was written before."""
+    try:
+        await client.create(event(resource, text, now))
+    except ConflictError:
+        return
+    except ZerotuneError as error:  # Such as a quota of Events: the status reports the same, and must not wait.
+        _logger.warning("the Event cannot be written: %s", error)
 
 
 def merge_patch(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

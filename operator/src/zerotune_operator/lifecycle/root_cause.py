@@ -59,8 +59,7 @@ def without_manifest(host: str) -> RootCause:
     return RootCause(
         failure_class=InternalError.failure_class,
         message="every rank ended with exit code 0, but the output has no manifest of this job",
-        hint="the output is not complete; read the node's log; where backend.kubernetes.pod replaces the container's "
-        "command, that command has to run zerotune-launch",
+        hint="the output is not complete; read the node's log",
         host=host,
         exit_code=InternalError.exit_code,
     )

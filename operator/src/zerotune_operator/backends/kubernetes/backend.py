@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -20,7 +19,7 @@ from zerotune_operator.backends.kubernetes.model_probe import probe_model
 from zerotune_operator.backends.kubernetes.model_source import find_model, find_records, has_changed
 from zerotune_operator.backends.kubernetes.objects import CONFIG_DIGEST_ANNOTATION, attempt_name
 from zerotune_operator.backends.kubernetes.observe import observe
-from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects, owners
+from zerotune_operator.backends.kubernetes.owned import PATIENCE_SECONDS, OwnedObjects
 from zerotune_operator.backends.kubernetes.render import Manifests, render
 from zerotune_operator.backends.kubernetes.requirements import require_kubernetes
 from zerotune_operator.backends.kubernetes.waiting import MISSING
@@ -39,7 +38,6 @@ _RESTORE_SECONDS = 60
 """How often the objects that pods need are looked up, three requests a job: they are seldom deleted."""
 _ENDING_SECONDS = 30
 """How long a Job that is about to end may take, when all of its launchers have ended."""
-_logger = logging.getLogger(__name__)
 
 
 class KubernetesBackend:
@@ -195,15 +193,9 @@ class KubernetesBackend:
         self._known.restored_at = now
         if made["metadata"]["name"] != attempt_name(self._job, attempt.number):
             return  # An operator of an earlier version named the objects of this attempt.
-        client = self._cluster.client
         manifests = await off_loop(lambda: self.render(plan()))
         for wanted in manifests.shared:
-            found = await client.read_metadata(wanted)
-            if found is None:
-                _logger.warning("%s %s was deleted, and is made again", wanted["kind"], wanted["metadata"]["name"])
-                found = await self._owned.share(wanted)
-            elif not wanted.get("immutable") and self._job.metadata.uid in owners(found):
-                await client.apply(wanted)
+            found = await self._owned.restore(wanted)
             if lacks and wanted["kind"] == "ConfigMap":
                 await self._owned.make_secret(manifests.secret, found)
 

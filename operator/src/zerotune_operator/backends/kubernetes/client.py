@@ -18,10 +18,8 @@ from zerotune_operator.api.crd import KINDS
 from zerotune_operator.api.jobs import GROUP, VERSION
 from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError, api_error
 from zerotune_operator.backends.kubernetes.connection import Connection
-from zerotune_operator.backends.kubernetes.objects import Object
+from zerotune_operator.backends.kubernetes.objects import FIELD_MANAGER, Object
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
-
-FIELD_MANAGER = "zerotune"
 
 _WRITE = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Ignore"}
 """That what the operator renders has no unknown fields is for its tests to see: the API server would parse it twice."""

@@ -89,6 +89,17 @@ def deleted_with_job(pod: str) -> Failure:
     )
 
 
+def without_launcher(pod: Object) -> Failure:
+    """A pod that ended well without a word of the launcher, which leaves a message however it ends."""
+    return Failure(
+        failure_class="ContainerStart",
+        message=f"pod {pod_state.name(pod)} ended with exit code 0, and zerotune-launch did not run in it",
+        hint="leave out `command` and `args` of the container under backend.kubernetes.pod, or have them run "
+        "zerotune-launch with the arguments that it is given; for a script of your own there is `method: script`",
+        exit_code=ConfigurationError.exit_code,
+    )
+
+
 def with_written_uris(failure: Failure) -> Failure:
     """A failure as a launcher reports it, its paths on claims as a user writes them."""
     texts = {"message": as_written(failure.message), "hint": as_written(failure.hint)}

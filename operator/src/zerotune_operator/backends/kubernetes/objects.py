@@ -26,6 +26,9 @@ CONFIG_DIGEST_ANNOTATION = "zerotune.dev/config-digest"
 """On the Job of an attempt and its pods: `digest` of the config.json that they are to have."""
 COMPONENT_LABEL = "app.kubernetes.io/component"
 
+FIELD_MANAGER = "zerotune"
+"""Who owns the fields that the operator sets."""
+
 _OWN_PREFIXES = ("zerotune.dev", "batch.kubernetes.io", "kueue.x-k8s.io")
 _OWN_KEYS = ("app.kubernetes.io/name", "app.kubernetes.io/managed-by", COMPONENT_LABEL, "job-name", "controller-uid")
 
@@ -104,6 +107,26 @@ def users_metadata(job: Job) -> ObjectMetadata:
 def is_own_key(key: str) -> bool:
     """Whether a label or annotation is one that zerotune, the Job controller or a queue finds objects by."""
     return key in _OWN_KEYS or key.partition("/")[0] in _OWN_PREFIXES
+
+
+def is_edited(found: Object, wanted: Object) -> bool:
+    """Whether somebody else has changed the spec of an object that the operator made.
+
+    What was changed or taken away differs from what is wanted. What was added is owned by another field manager, and
+    cannot be told from a default of the API server otherwise.
+    """
+    entries = found["metadata"].get("managedFields", ())
+    is_added_to = any(entry["manager"] != FIELD_MANAGER and "f:spec" in entry.get("fieldsV1", {}) for entry in entries)
+    return is_added_to or not _holds(found["spec"], wanted["spec"])
+
+
+def _holds(found: Any, wanted: Any) -> bool:
+    """Whether all that is wanted is there."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(name in found and _holds(found[name], value) for name, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(map(_holds, found, wanted))
+    return bool(found == wanted)
 
 
 def trim_metadata(metadata: Object) -> Object:

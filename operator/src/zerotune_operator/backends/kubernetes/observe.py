@@ -13,7 +13,13 @@ from functools import reduce
 
 from zerotune_operator.api.status import OutputSummary, RootCause
 from zerotune_operator.backends.kubernetes import pod_state
-from zerotune_operator.backends.kubernetes.diagnosis import deleted, deleted_with_job, failure_of, with_written_uris
+from zerotune_operator.backends.kubernetes.diagnosis import (
+    deleted,
+    deleted_with_job,
+    failure_of,
+    with_written_uris,
+    without_launcher,
+)
 from zerotune_operator.backends.kubernetes.job_state import JobState
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.waiting import job_waits_for, waits_for
@@ -109,7 +115,7 @@ def _without_pod(view: ClusterView, job: JobState, index: int, host: str) -> Nod
 
 def _ended(view: ClusterView, job: JobState, host: str, pod: Object) -> NodeObservation:
     failure = failure_of(pod, job_goes_on=job.is_to_run)
-    return NodeObservation(
+    seen = NodeObservation(
         host=host,
         state="ended",
         exit_code=_exit_code(pod, reported=failure is not None),
@@ -119,6 +125,10 @@ def _ended(view: ClusterView, job: JobState, host: str, pod: Object) -> NodeObse
         pod=pod_state.name(pod),
         node=pod_state.node(pod),
     )
+    if seen.exit_code == 0 and seen.progress is None and pod_state.ended_without_launcher(pod):
+        failure = without_launcher(pod)
+        return replace(seen, failure=failure, exit_code=failure.exit_code)
+    return seen
 
 
 def _exit_code(pod: Object, *, reported: bool) -> int | None:

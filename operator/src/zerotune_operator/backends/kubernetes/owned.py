@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes import pod_state
-from zerotune_operator.backends.kubernetes.api_errors import ConflictError
+from zerotune_operator.backends.kubernetes.api_errors import ConflictError, MissingError
 from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.job_state import trim_job
@@ -17,11 +18,14 @@ from zerotune_operator.backends.kubernetes.objects import (
     Component,
     Object,
     given,
+    is_edited,
     selector,
 )
 from zerotune_operator.backends.kubernetes.observe import ClusterView
 from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.errors import TemporaryError
+
+_logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 10
 """What waits for no longer than this may well be on its way."""
@@ -97,6 +101,21 @@ class OwnedObjects:
                 await client.apply(wanted)
             return made
 
+    async def restore(self, wanted: Object) -> Object:
+        """Make an object that pods share again where it was deleted, and undo what somebody has edited of it.
+
+        Raises:
+            TemporaryError: one of its name is another's, or the API server does not answer.
+        """
+        client, found = self._cluster.client, await self._find(wanted)
+        if found is None:
+            _logger.warning("%s %s was deleted, and is made again", wanted["kind"], wanted["metadata"]["name"])
+            return await self.share(wanted)
+        if not wanted.get("immutable") and self._job.metadata.uid in owners(found) and is_edited(found, wanted):
+            _logger.warning("%s %s was edited, and becomes what it was", wanted["kind"], wanted["metadata"]["name"])
+            await client.apply(wanted)
+        return found
+
     async def make_secret(self, wanted: Object, config_map: Object) -> None:
         """Create the Secret of an attempt, of random content; one that exists stays: the operator reads no Secrets.
 
@@ -142,6 +161,15 @@ class OwnedObjects:
             return ()
         uids = [each["metadata"]["uid"] for each in asked]
         return await self._cluster.warnings.about(self._job.metadata.namespace, uids)
+
+    async def _find(self, wanted: Object) -> Object | None:
+        """The object as it is. What cannot change may be large, and is read without its content."""
+        if wanted.get("immutable"):
+            return await self._cluster.client.read_metadata(wanted)
+        try:
+            return await self._cluster.client.read(wanted)
+        except MissingError:
+            return None
 
     def _labels(self, component: Component, attempt: int | None) -> dict[str, str]:
         number = given({ATTEMPT_LABEL: None if attempt is None else str(attempt)})

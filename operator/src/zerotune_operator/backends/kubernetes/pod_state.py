@@ -13,6 +13,7 @@ _CONDITIONS = ("PodScheduled", "Ready", "ContainersReady", "DisruptionTarget")
 _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
 _TELLING = ("PodScheduled", "DisruptionTarget", "Ready")
 _NAMED = ("schedulingGates", "resourceClaims")
+_INIT = ("name", "restartPolicy")
 _CONTAINER_STATUS = ("name", "state")
 
 
@@ -40,8 +41,9 @@ def trim_pod(pod: Object) -> Object:
 
 
 def _names_of_parts(spec: Object) -> Object:
-    """The names of what may keep a scheduler from considering the pod."""
+    """What may keep a scheduler from considering the pod, or its launcher from being started."""
     parts = {field: [some(each, ("name",)) for each in spec.get(field, ())] for field in _NAMED}
+    parts["initContainers"] = [some(each, _INIT) for each in spec.get("initContainers", ())]
     return {field: names for field, names in parts.items() if names}
 
 
@@ -148,6 +150,12 @@ def has_ended(pod: Object) -> bool:
     return terminated(pod) is not None or phase(pod) in ("Succeeded", "Failed") or is_lost(pod)
 
 
+def ended_without_launcher(pod: Object) -> bool:
+    """Whether the first pod of an attempt ended well without the message that a launcher leaves there."""
+    state = terminated(pod)
+    return index(pod) == 0 and state is not None and state["exitCode"] == 0 and not state.get("message")
+
+
 def lingers(pod: Object) -> bool:
     """Whether the launcher has ended and another container goes on, such as a sidecar that something else put in: the
     pod does not end by itself, and keeps its GPUs. Native sidecars, which are init containers, end with the rest.
@@ -165,6 +173,16 @@ def seconds_running(pod: Object, now: datetime) -> float | None:
     """For how long the launcher runs; None where it does not."""
     began = dict(container_states(pod)).get(CONTAINER, {}).get("running", {}).get("startedAt")
     return (now - datetime.fromisoformat(began)).total_seconds() if began else None
+
+
+def init_container(pod: Object) -> tuple[str, datetime] | None:
+    """The init container that has to end before the launcher starts, and since when it runs. A sidecar, which is
+    restarted always, need not end.
+    """
+    ends = [each["name"] for each in pod["spec"].get("initContainers", ()) if each.get("restartPolicy") != "Always"]
+    running = {name: state["running"] for name, state in container_states(pod) if "running" in state}
+    found = next((name for name in ends if running.get(name, {}).get("startedAt")), None)
+    return (found, datetime.fromisoformat(running[found]["startedAt"])) if found else None
 
 
 def seconds_placed(pod: Object, now: datetime) -> float | None:

@@ -2,7 +2,8 @@
 
 no pod       events of the Job: the API server rejects to create pods
 not placed   `unscheduled`: the scheduler's reasons, or what keeps a scheduler from considering the pod
-placed       states of the containers and events of the pod: image, volumes, Secrets, the container itself
+placed       states of the containers and events of the pod: image, volumes, Secrets, the container itself, an init
+             container that does not end
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ _MOUNT_REASONS = {"FailedMount", "FailedAttachVolume"}
 _SANDBOX_REASON = "FailedCreatePodSandBox"
 TELLING_REASONS = frozenset({_CREATION_REASON, _SANDBOX_REASON, CLAIM_REASON, *_MOUNT_REASONS})
 """The reasons of Events that are made anything of here."""
+_INIT_SECONDS = 60
+"""An init container that runs for longer is named: what it does may well take its time, or never end."""
 _START_REASONS = {"CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun", "PostStartHookError"}
 _START_HINT = "see that the image is one of zerotune's, with `tini` and `zerotune-launch`, for the node's architecture"
 
@@ -89,8 +92,9 @@ def waits_for(pod: Object, events: Iterable[Object], now: datetime | None = None
     for container, state in pod_state.container_states(pod):
         if (waiting := state.get("waiting")) and (found := _container(pod, container, waiting)):
             return _of_ours(pod, found)
-    setup = _setup(about)
-    return _of_ours(pod, setup) if setup else None
+    if setup := _setup(about):
+        return _of_ours(pod, setup)
+    return _init_container(pod, now) if now else None
 
 
 def job_waits_for(events: Iterable[Object], job: str) -> Waiting | None:
@@ -120,6 +124,21 @@ def _container(pod: Object, container: str, waiting: Object) -> Waiting | None:
         found = first_match(_CONTAINER_CONFIG, message)
         return found or waiting_for("ContainerStart", f"the container cannot be set up: {message}", _CONFIRM)
     return could_not_start(reason, message)
+
+
+def _init_container(pod: Object, now: datetime) -> Waiting | None:
+    """An init container that takes long: nothing else says why the launcher does not start."""
+    found = pod_state.init_container(pod)
+    if found is None or (now - found[1]).total_seconds() < _INIT_SECONDS:
+        return None
+    name, began = found
+    return waiting_for(
+        "InitContainer",
+        f"the init container {name} has not ended: it runs since {began:%Y-%m-%dT%H:%M:%SZ}, and the launcher starts "
+        "after it",
+        f"see `kubectl logs {pod_state.name(pod)} -c {name}` and initContainers under backend.kubernetes.pod.spec; one "
+        "that is to run beside the launcher needs restartPolicy: Always",
+    )
 
 
 def _pull(pod: Object, container: str, reason: str, message: str) -> Waiting:
