@@ -169,7 +169,7 @@ async def operate(
                 # Now: kopf waits five seconds for tasks that it did not start, and then cancels them in any order.
                 for task in following:
                     task.cancel()
-                await queue.close()
+                await asyncio.gather(*following, return_exceptions=True)  # The first of them closes the queue.
 
             # A task of the group: where this is cancelled, the queue and the watches end at once with kopf, not after.
             kopf_operator = kopf.operator(

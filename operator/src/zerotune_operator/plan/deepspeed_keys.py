@@ -1,30 +1,24 @@
 """Which keys DeepSpeed's configuration has: it ignores one at the top level that it does not know, and ends at another.
 
-They are data, `deepspeed_keys.json`, made by `zerotune_trainer.training.deepspeed_table` from the pinned DeepSpeed.
+They are a JSON Schema, `deepspeed_keys.json`, made by `zerotune_trainer.training.deepspeed_table` from the pinned
+DeepSpeed. What a validator finds is put into words here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from operator import ge, gt, le
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.errors import ConfigurationError
 
-_PYTHON: dict[str, type | tuple[type, ...]] = {
-    # DeepSpeed takes 5e8 for a whole number.
-    "integer": (int, float),
-    "number": (int, float),
-    "boolean": bool,
-    "string": str,
-    "array": list,
-    "object": dict,
-}
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
+
 _EXAMPLES = {
     "integer": "a whole number",
     "number": "a number",
@@ -33,14 +27,13 @@ _EXAMPLES = {
     "array": "a list",
     "object": "a group of keys",
 }
-
-_LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
-    "enum": (lambda value, names: value in names, "one of"),
-    "minimum": (ge, "a number of at least"),
-    "exclusiveMinimum": (gt, "a number above"),
-    "maximum": (le, "a number of at most"),
+_LIMITS = {
+    "enum": "one of",
+    "minimum": "a number of at least",
+    "exclusiveMinimum": "a number above",
+    "maximum": "a number of at most",
 }
-"""Words of JSON Schema, each with how a value keeps to it."""
+"""Words of JSON Schema, in plain ones."""
 
 
 def check_deepspeed_keys(settings: JsonObject) -> None:
@@ -51,7 +44,8 @@ def check_deepspeed_keys(settings: JsonObject) -> None:
             is none.
     """
     _check_removed(settings)
-    _check_section(settings, _table()["keys"], ())
+    for error in _validator().iter_errors(_given(settings)):
+        raise _in_words(error)
     _check_optimizer(settings)
 
 
@@ -60,6 +54,19 @@ def _table() -> dict[str, Any]:
     text = files("zerotune_trainer.config").joinpath("deepspeed_keys.json").read_text()
     table: dict[str, Any] = json.loads(text)
     return table
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    from jsonschema import Draft202012Validator  # Only jobs with such keys need it, and it takes 50 ms to import.
+
+    return Draft202012Validator(_table()["schema"])
+
+
+def _given(settings: JsonObject) -> JsonObject:
+    """The settings without those that are left to a default: null, or the Trainer's `auto`."""
+    named = {name: value for name, value in settings.items() if value not in (None, "auto")}
+    return {name: _given(value) if isinstance(value, dict) else value for name, value in named.items()}
 
 
 def _check_removed(settings: JsonObject) -> None:
@@ -72,56 +79,25 @@ def _version() -> str:
     return str(_table()["deepspeed"])
 
 
-def _check_section(settings: JsonObject, known: JsonObject, path: tuple[str, ...]) -> None:
-    for key, value in settings.items():
-        place = (*path, key)
-        if key not in known:
-            raise ConfigurationError(
-                f"deepspeed.{'.'.join(place)} is no key of DeepSpeed {_version()}, which would ignore it or end at it",
-                _suggestion(key, known),
-            )
-        if value not in (None, "auto"):
-            _check_value(value, known[key], place)
-            _check_limits(value, ".".join(place))
-
-
-def _check_value(value: Any, known: JsonObject | list[str] | None, place: tuple[str, ...]) -> None:
-    if known is None:
-        return
-    if isinstance(known, list):
-        _check_type(value, known, ".".join(place))
-    elif isinstance(value, dict):
-        _check_section(value, known, place)
-    else:
-        name = ".".join(place)
-        raise ConfigurationError(
-            f"deepspeed.{name} is {value!r:.80}, which must be a group of keys", f"it has {', '.join(sorted(known))}"
+def _in_words(error: ValidationError) -> ConfigurationError:
+    name = ".".join(["deepspeed", *map(str, error.absolute_path)])
+    schema: Any = error.schema
+    known, rule = schema.get("properties", {}), schema.get(str(error.validator))
+    instance: Any = error.instance
+    if error.validator == "additionalProperties":
+        key = next(key for key in instance if key not in known)
+        return ConfigurationError(
+            f"{name}.{key} is no key of DeepSpeed {_version()}, which would ignore it or end at it",
+            _suggestion(key, known),
         )
-
-
-def _check_type(value: Any, kinds: list[str], name: str) -> None:
-    if not any(_is_of(value, kind) for kind in kinds):
-        raise ConfigurationError(
-            f"deepspeed.{name} is {value!r:.80}, which must be of type {' or '.join(kinds)}",
-            f"write {' or '.join(_EXAMPLES[kind] for kind in kinds)}",
-        )
-
-
-def _is_of(value: Any, kind: str) -> bool:
-    if isinstance(value, bool) or kind == "boolean":
-        return isinstance(value, bool) and kind == "boolean"
-    is_fraction = isinstance(value, float) and not value.is_integer()
-    return isinstance(value, _PYTHON[kind]) and not (kind == "integer" and is_fraction)
-
-
-def _check_limits(value: Any, name: str) -> None:
-    for word, limit in _table()["limits"].get(name, {}).items():
-        keeps, text = _LIMITS[word]
-        if not keeps(value, limit):
-            raise ConfigurationError(
-                f"deepspeed.{name} is {value!r:.80}, which DeepSpeed {_version()} does not take",
-                f"write {text} {_words(limit)}",
-            )
+    found = f"{name} is {instance!r:.80}, which"
+    if error.validator == "type" and known:
+        return ConfigurationError(f"{found} must be a group of keys", f"it has {', '.join(sorted(known))}")
+    if error.validator == "type":
+        examples = " or ".join(_EXAMPLES[kind] for kind in rule)
+        return ConfigurationError(f"{found} must be of type {' or '.join(rule)}", f"write {examples}")
+    limit = f"{_LIMITS[str(error.validator)]} {_words(rule)}"
+    return ConfigurationError(f"{found} DeepSpeed {_version()} does not take", f"write {limit}")
 
 
 def _words(limit: float | list[str]) -> str:
@@ -142,7 +118,7 @@ def _check_optimizer(settings: JsonObject) -> None:
 
 
 def _suggestion(key: str, known: JsonObject) -> str:
-    elsewhere = list(_places(key, _table()["keys"], ()))
+    elsewhere = list(_places(key, _table()["schema"]["properties"], ()))
     if len(elsewhere) == 1:
         return f"did you mean deepspeed.{elsewhere[0]}?"
     close = get_close_matches(key, known, n=1)
@@ -154,5 +130,4 @@ def _places(key: str, known: JsonObject, path: tuple[str, ...]) -> Iterator[str]
     for name, below in known.items():
         if name == key:
             yield ".".join((*path, name))
-        elif isinstance(below, dict):
-            yield from _places(key, below, (*path, name))
+        yield from _places(key, below.get("properties", {}), (*path, name))

@@ -1,4 +1,4 @@
-"""The keys of DeepSpeed's configuration as data, for the operator, which has no torch.
+"""The keys of DeepSpeed's configuration as a JSON Schema, for the operator, which has no torch.
 
 DeepSpeed ignores a key at the top level that it does not know. It has no list of them, so the table is of the keys that
 `DeepSpeedConfig` asks a configuration for, and of the fields of the models that it makes of some sections. Nor does it
@@ -35,6 +35,7 @@ from deepspeed.runtime.config import (
 from deepspeed.runtime.constants import CHECKPOINT_TAG_VALIDATION_MODES, GRADIENT_ALLREDUCE_OP_SUPPORTED
 from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from deepspeed.utils.logging import log_levels
 from pydantic import BaseModel
 
 from zerotune_trainer.training.argument_table import json_types
@@ -77,6 +78,7 @@ _LATE = ("data_types.buffer_dtype", "data_types.grad_accum_dtype", "data_types.p
 _CHOICES: dict[str, list[str]] = {
     "checkpoint.tag_validation": CHECKPOINT_TAG_VALIDATION_MODES,
     "communication_data_type": _DTYPES,
+    "log_level": list(log_levels),
     "gradient_allreduce_op": list(GRADIENT_ALLREDUCE_OP_SUPPORTED),
     "seq_parallel_communication_data_type": _DTYPES,
 }
@@ -85,8 +87,8 @@ _CHOICES: dict[str, list[str]] = {
 Keys = dict[str, Any]
 """Keys of a section, each with its own keys; with the JSON types of its value; or with None where those are unknown."""
 
-Limits = dict[str, Any]
-"""What a value may be, in the words of JSON Schema: `enum`, `minimum`, `exclusiveMinimum`, `maximum`."""
+Schema = dict[str, Any]
+"""A JSON Schema, or a part of one."""
 
 
 class _Recorder(dict[str, Any]):
@@ -154,7 +156,7 @@ def _type_of(default: Any) -> list[str] | None:
     return [types[type(default)]] if type(default) in types else None
 
 
-def _limits() -> Iterator[tuple[str, Limits]]:
+def _limits() -> Iterator[tuple[str, Schema]]:
     """The values that keys may have, by the keys' dotted paths."""
     for name, model in _MODELS.items():
         yield from _limits_of_model(model, name)
@@ -166,12 +168,12 @@ def _limits() -> Iterator[tuple[str, Limits]]:
     yield "steps_per_print", {"exclusiveMinimum": 0}
 
 
-def _limits_of_model(model: type[BaseModel], path: str) -> Iterator[tuple[str, Limits]]:
+def _limits_of_model(model: type[BaseModel], path: str) -> Iterator[tuple[str, Schema]]:
     for name, field in model.model_fields.items():
         place = f"{path}.{field.alias or name}"
         for nested in _models_in(field.annotation):
             yield from _limits_of_model(nested, place)
-        limits: Limits = dict(_bounds(field.metadata))
+        limits: Schema = dict(_bounds(field.metadata))
         names: Any = field.annotation
         if isinstance(names, enum.EnumMeta) and json_types(names) == {"string"}:
             members: list[enum.Enum] = list(names)
@@ -200,17 +202,27 @@ def _is_accepted(path: str, value: str) -> bool:
 
 
 def table() -> dict[str, Any]:
-    """The keys, the limits of their values, the optimizers, and what DeepSpeed says of keys that it had once."""
+    """A schema of the keys, the optimizers, and what DeepSpeed says of keys that it had once."""
     asked = {key: default for key, default in _asked().asked.items() if key not in _REMOVED_TOP_LEVEL_CONFIG_KEYS}
     monitors, values = _of_model(DeepSpeedMonitorConfig), _of_defaults(asked)
     keys = {name: monitors.get(name) or _of_section(name) or values[name] for name in asked}
     return {
         "deepspeed": version("deepspeed"),
-        "keys": keys,
-        "limits": dict(_limits()),
         "optimizers": sorted({*DEEPSPEED_OPTIMIZERS, *_optimizers_of_torch()}),
         "removed": _REMOVED_TOP_LEVEL_CONFIG_KEYS,
+        "schema": _schema(keys, dict(_limits())),
     }
+
+
+def _schema(keys: Keys, limits: dict[str, Schema], path: str = "") -> Schema:
+    """The schema of a section: of a value that no model describes and that has no default, it says nothing."""
+    properties: Schema = {}
+    for name, known in keys.items():
+        if isinstance(known, dict):
+            properties[name] = _schema(known, limits, f"{path}{name}.")
+        else:
+            properties[name] = ({"type": known} if known else {}) | limits.get(path + name, {})
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _optimizers_of_torch() -> Iterator[str]:
