@@ -49,6 +49,23 @@ def test_one_bad_file_hides_no_other(
     assert "spec.engine is 'deepspeed': engine deepspeed is not supported by this version of zerotune" in second
 
 
+def test_jobs_of_several_files_that_wait_for_each_other_are_a_ring(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = (EXAMPLES / "cpt.yaml").read_text()
+    files = []
+    for name, origin in {"one": "two", "two": "three", "three": "one"}.items():
+        files.append(tmp_path / f"{name}.yaml")
+        model = re.sub(r"(?m)^  model:\n(    .*\n)+", f"  model: {{fromFineTuneJob: {origin}}}\n", text)
+        files[-1].write_text(model.replace("name: weaknesses", f"name: {name}"))
+    assert _zerotune(monkeypatch, "validate", *files[:2]) == 0
+    assert _zerotune(monkeypatch, "validate", *files) == 64
+    assert capsys.readouterr().err == (
+        "error: each of these jobs waits for the next: FineTuneJob one -> FineTuneJob two -> FineTuneJob three -> "
+        "FineTuneJob one\n  hint: have one of them start from a uri, or from a job that is not among them\n"
+    )
+
+
 def test_validate_a_missing_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, TypeVar
 
 from zerotune_operator.api.jobs import Job
@@ -14,6 +15,8 @@ _FIELDS = {"fromFineTuneJob": "FineTuneJob", "fromInferenceJob": "InferenceJob"}
 _MODEL = "model"
 _PARTS = (_MODEL, "data", "data.train", "data.validation")
 """The parts of a spec that have such a field."""
+
+RING_REMEDY = "have one of them start from a uri, or from a job that is not among them"
 
 _SettingsT = TypeVar("_SettingsT", bound=Settings)
 
@@ -82,6 +85,25 @@ def origins(job: Job) -> list[Origin]:
         if (origin.kind, origin.name) == (job.kind, job.metadata.name):
             raise ConfigurationError(f"{origin} is this job itself, which would wait for its own end", "name another")
     return found
+
+
+def require_no_ring(jobs: Iterable[Job]) -> None:
+    """See that no jobs wait for each other's outputs.
+
+    Raises:
+        ConfigurationError: some do.
+    """
+    graph = {
+        (job.kind, job.metadata.namespace, job.metadata.name): [
+            (origin.kind, job.metadata.namespace, origin.name) for origin in origins(job)
+        ]
+        for job in jobs
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        ring = " -> ".join(f"{kind} {name}" for kind, _, name in reversed(error.args[1]))
+        raise ConfigurationError(f"each of these jobs waits for the next: {ring}", RING_REMEDY) from error
 
 
 def starting_from(job: Job, outputs: Mapping[str, str]) -> Job:

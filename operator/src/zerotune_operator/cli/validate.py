@@ -10,6 +10,7 @@ import typer
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_documents
+from zerotune_operator.api.origins import require_no_ring
 from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.registry import Target
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
@@ -20,13 +21,21 @@ def command(
     backend: Annotated[Target | None, typer.Option(help="Check for this backend instead of the spec's.")] = None,
 ) -> None:
     """Check manifests against the schema and its rules, and what a backend supports; nothing is started."""
-    errors = [error for file in files for error in _errors(file, backend)]
+    valid: list[Job] = []
+    errors = [error for file in files for error in _errors(file, backend, valid)]
+    try:
+        require_no_ring(valid)
+    except ConfigurationError as error:
+        typer.echo(f"error: {error}", err=True)
+        errors.append(error)
     if errors:
         raise typer.Exit(max(error.exit_code for error in errors))
 
 
-def _errors(file: Path, backend: Target | None) -> Iterator[ZerotuneError]:
-    """Print what one file holds, or what is wrong with it: one bad file does not hide the next, nor one bad job."""
+def _errors(file: Path, backend: Target | None, valid: list[Job]) -> Iterator[ZerotuneError]:
+    """Print what one file holds, or what is wrong with it: one bad file does not hide the next, nor one bad job. Jobs
+    with which nothing is wrong by themselves are added to `valid`.
+    """
     try:
         documents = load_documents(file)
     except (ConfigurationError, InputMissingError) as error:
@@ -37,7 +46,7 @@ def _errors(file: Path, backend: Target | None) -> Iterator[ZerotuneError]:
         if isinstance(document, dict):
             _show_other(file, document)
         else:
-            yield from _errors_of_job(file, document, backend or target_of(document))
+            yield from _errors_of_job(file, document, backend or target_of(document), valid)
 
 
 def _show_other(file: Path, document: dict[str, Any]) -> None:
@@ -45,11 +54,12 @@ def _show_other(file: Path, document: dict[str, Any]) -> None:
     typer.echo(f"{file}: not of zerotune, left alone: {document.get('kind')} {name}")
 
 
-def _errors_of_job(file: Path, job: Job, backend: Target) -> Iterator[ZerotuneError]:
+def _errors_of_job(file: Path, job: Job, backend: Target, valid: list[Job]) -> Iterator[ZerotuneError]:
     try:
         check(job, backend)
     except ConfigurationError as error:
         typer.echo(f"error: {file}: {error}", err=True)
         yield error
         return
+    valid.append(job)
     typer.echo(f"{file}: ok, {job.kind} {job.metadata.name} on {backend.value}")

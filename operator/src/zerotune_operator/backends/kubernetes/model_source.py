@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.origins import Origin, model_origin, origins_of, record_origins
+from zerotune_operator.api.origins import RING_REMEDY, Origin, model_origin, origins_of, record_origins
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.cache import Cache, Key
@@ -156,9 +156,8 @@ def _require_no_ring(origin: Origin, first: Key, job: Key, cache: Cache) -> None
         *_, last = way = ways.pop()
         if last == job:
             ring = " -> ".join(map(str, (job, *way)))
-            remedy = "have one of them start from a uri, or from a job that is not among them"
             raise ConfigurationError(
-                f"{origin} closes a ring of jobs, each of which waits for the next: {ring}", remedy
+                f"{origin} closes a ring of jobs, each of which waits for the next: {ring}", RING_REMEDY
             )
         waiting = cache.resource(last)
         if last not in seen and waiting and (waiting.get("status") or {}).get("phase") in (None, "Pending"):
