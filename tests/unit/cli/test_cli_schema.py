@@ -130,5 +130,5 @@ def test_help_lists_the_commands_and_imports_none_of_them() -> None:
     assert [name for name in COMMANDS if f"  {name} " in ended.stdout] == [
         name for name in COMMANDS if name != "generate"
     ]
-    for heavy in ("celpy", "torch", "zerotune_operator.api", "zerotune_operator.cli.run"):
+    for heavy in ("cel_expr_python", "torch", "zerotune_operator.api", "zerotune_operator.cli.run"):
         assert f" {heavy}\n" not in ended.stderr

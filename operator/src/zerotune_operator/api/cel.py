@@ -4,35 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
-import celpy
-from celpy.celtypes import BoolType
-from celpy.evaluation import bool_eq
+from cel_expr_python import cel
 
 from zerotune_trainer.config.base import Rule
 
-
-class _Program(Protocol):
-    def evaluate(self, context: dict[str, Any]) -> Any:
-        """The expression's value."""
+_ENVIRONMENT = cel.NewEnv(variables={"self": cel.Type.DYN, "oldSelf": cel.Type.DYN})
 
 
-_ENVIRONMENT = celpy.Environment()
+def compile_rule(text: str) -> cel.Expression:
+    """The expression of a rule about `self` and `oldSelf`.
+
+    Raises:
+        RuntimeError: it is not CEL, or applies an operator to types that it does not take.
+    """
+    return _ENVIRONMENT.compile(text)
 
 
-def _equal(left: Any, right: Any) -> Any:
-    """CEL's `==`: values of two types are unequal. celpy calls that an error, also deep inside an object."""
-    try:
-        return bool_eq(left, right)
-    except TypeError:
-        return BoolType(False)
-
-
-@cache
-def _program(cel: str) -> _Program:
-    program: _Program = _ENVIRONMENT.program(_ENVIRONMENT.compile(cel), {"_==_": _equal})
-    return program
+_compiled = cache(compile_rule)
 
 
 def broken_rules(rules: Iterable[Rule], value: dict[str, Any], old: dict[str, Any] | None = None) -> Iterator[Rule]:
@@ -41,9 +31,14 @@ def broken_rules(rules: Iterable[Rule], value: dict[str, Any], old: dict[str, An
     A rule about a change (it names `oldSelf`) counts only where there is an `old` object.
 
     Raises:
-        celpy.CELEvalError: a rule itself is wrong.
+        ValueError: a rule itself is wrong.
     """
-    context = {"self": celpy.json_to_cel(value)} | ({} if old is None else {"oldSelf": celpy.json_to_cel(old)})
+    activation = _ENVIRONMENT.Activation({"self": value} | ({} if old is None else {"oldSelf": old}))
     for rule in rules:
-        if ("oldSelf" not in rule.cel or old is not None) and not _program(rule.cel).evaluate(context):
+        if "oldSelf" in rule.cel and old is None:
+            continue
+        found = _compiled(rule.cel).eval(activation)
+        if found.type() != cel.Type.BOOL:
+            raise ValueError(f"the rule {rule.cel} gives no truth value: {found.value()}")
+        if not found.value():
             yield rule
