@@ -38,11 +38,12 @@ quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, s
 .PHONY: test
 test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) ## All checks and all tests (Linux, root, Go, apt-get)
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
-	# Much of their time is waiting. A file stays in one process: its tests share what they look at.
-	$(BIN)/pytest -m slow -n 2 --dist loadfile
+	# Much of their time is waiting. A file stays in one process: its tests share what they look at. By default xdist
+	# starts files of a single test last, and those are the long ones.
+	$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 	# One process has the tests of tests/e2e, which share a release. The READMEs' commands install and delete what other
 	# tests use, and those of tests/bed stop the cluster: they come after them.
-	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator tests/cluster -m cluster -n 2 --dist loadfile; \
+	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator tests/cluster -m cluster -n 2 --dist loadfile --no-loadscope-reorder; \
 		$(BIN)/pytest tests/readme tests/bed -m cluster
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is

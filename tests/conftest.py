@@ -18,6 +18,9 @@ settings.load_profile("repeatable")
 _ONE_PROCESS = "tests/e2e"
 """The folder whose tests share a release of the chart, and the jobs that run there."""
 
+_FIRST = "tests/readme/"
+"""What takes longest of all: begun last, it would run beside an idle process."""
+
 
 class FileScheduling(LoadFileScheduling):
     """Gives a process whole files, as `--dist loadfile` does, and the files of one folder to the same process.
@@ -33,6 +36,11 @@ class FileScheduling(LoadFileScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
     """The scheduler for `--dist loadfile`; the others are xdist's."""
     return FileScheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
 
 
 @pytest.fixture
