@@ -138,7 +138,7 @@ def test_what_kubectl_prints() -> None:
         "ij": "ENGINE NODES PHASE STEP FAILED TOKENS/S ETA AGE",
     }
     wide = "ZERO RESTARTS CLASS MESSAGE"
-    assert columns(1) == {"ftj": wide, "ij": wide}
+    assert columns(1) == {"ftj": f"CONTROL {wide}", "ij": wide}
 
 
 def test_patterns_mean_the_same_in_go() -> None:

@@ -33,7 +33,10 @@ WHOLE = {
     "training.lrSchedulerKwargs": "handed on as it is",
     "modelShape": "compared as a whole",
     **dict.fromkeys(
-        ("data.fromInferenceJob", "data.train.fromInferenceJob", "data.validation.fromInferenceJob"),
+        (
+            f"{part}.fromInferenceJob"
+            for part in ("data", "data.train", "data.validation", "data.replay", "evaluation.control")
+        ),
         "read by name in api/origins.py",
     ),
 }
@@ -51,6 +54,8 @@ SETTLED = {
 CALLED = {
     "train": ("records",),
     "validation": ("records",),
+    "replay": ("records", "texts"),
+    "control": ("records", "texts"),
     "data": ("records",),
     "generation": ("options",),
     "runPolicy": ("policy",),

@@ -4,6 +4,7 @@
     +-- ConfigurationError   64  the spec, or two parts of it, cannot be carried out
     +-- DataError            65  a record or a file of the data is bad
     +-- InputMissingError    66  a file, folder, column or host that should be there is not
+    +-- ForgettingError      67  the model has forgotten more than the spec allows
     +-- NameResolutionError  68  names of hosts of the job do not resolve
     +-- PeerLostError        69  another rank or node went away
     +-- InternalError        70  our bug, or one of a library
@@ -16,7 +17,7 @@
     +-- KilledError         137  a rank was killed from outside (SIGKILL), and not for lack of memory
     +-- StoppedError        143  stopped on request, after a checkpoint where there was something to keep
 
-The numbers follow sysexits(3) where it has one; 128 and more say which signal ended the work. Codes 64, 65 and 66 are
+The numbers follow sysexits(3) where it has one; 128 and more say which signal ended the work. Codes 64 to 67 are
 never retried: the same input fails again. Nor is 77: the later attempt goes on with the work.
 """
 
@@ -76,6 +77,13 @@ class InputMissingError(ZerotuneError):
 
     exit_code = 66
     failure_class = "InputMissing"
+
+
+class ForgettingError(ZerotuneError):
+    """The perplexity of the control texts has risen further than `evaluation.maxControlPerplexityIncrease` allows."""
+
+    exit_code = 67
+    failure_class = "Forgetting"
 
 
 class NameResolutionError(ZerotuneError):

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.sources import Model
-from zerotune_trainer.data.mapped import MappedRows
+from zerotune_trainer.data.replay import SplitRows
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
 from zerotune_trainer.input_errors import input_errors, recognize
 from zerotune_trainer.left_out import left_out
@@ -101,7 +101,7 @@ def check_weights(empty: PreTrainedModel, folder: Path) -> None:
         )
 
 
-def check_tokens(empty: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Iterable[MappedRows]) -> None:
+def check_tokens(empty: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, splits: Iterable[SplitRows]) -> None:
     """See that the model has an embedding for every token of the rows.
 
     Raises:

@@ -38,6 +38,8 @@ class Progress(Settings):
     """Loss of the last evaluation."""
     perplexity: float | None = None
     """exp of `evalLoss`."""
+    control_perplexity: float | None = None
+    """Perplexity of the control texts at the last evaluation."""
     tokens_per_second: float | None = None
     """Tokens of all ranks per second of wall time, over the last log interval."""
     mfu: float | None = None

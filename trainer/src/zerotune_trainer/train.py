@@ -30,6 +30,7 @@ from zerotune_trainer.storage import Folder
 from zerotune_trainer.training import zero
 from zerotune_trainer.training.arguments import training_arguments
 from zerotune_trainer.training.callbacks.finite_loss import FiniteLoss
+from zerotune_trainer.training.callbacks.forgetting import ForgettingLimit
 from zerotune_trainer.training.callbacks.metrics_logger import MetricsLogger
 from zerotune_trainer.training.callbacks.saving import SaveOnce, evaluation_is_pending
 from zerotune_trainer.training.callbacks.stopping import StopTogether
@@ -81,8 +82,10 @@ def train(config: TrainConfig, context: RankContext) -> None:
     tokenizer = load_tokenizer(config.model, folders.tokenizer)
     rows = method.prepare(config, tokenizer)
     if not config.model.resize_embeddings:
-        model_checks.check_tokens(empty, tokenizer, rows.splits)
-    model_checks.check_positions(empty, max(data.padded_length(config, split.longest()) for split in rows.splits))
+        model_checks.check_tokens(empty, tokenizer, rows.splits.values())
+    model_checks.check_positions(
+        empty, max(data.padded_length(config, split.longest()) for split in rows.splits.values())
+    )
     judge = reference_model(ReferenceModel(config, folders, empty.config), tokenizer, rows)
     _stop_if_asked(context, context.stop.is_set())
 
@@ -124,6 +127,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=validation_rows,
+        control_dataset=rows.control,
         data_collator=collator,
         processing_class=tokenizer,
     )
@@ -169,11 +173,13 @@ def _callbacks(
     config: TrainConfig, context: RankContext, arguments: TrainingArguments, step: StepState, metrics: MetricsLogger
 ) -> list[TrainerCallback]:
     """What happens around a step, in the order that `training.callbacks` gives."""
+    limit = config.evaluation.max_control_perplexity_increase
     return [
         metrics,
         FiniteLoss(step, lambda losses: collectives.gather(losses, dict[int, float])),
         SaveOnce(step, keeps_best=config.evaluation.load_best_model_at_end),
         StopTogether(step, context.stop, collectives.StepSync(arguments.ddp_timeout_delta)),
+        *([ForgettingLimit(step, limit)] if limit is not None and arguments.eval_strategy != "no" else []),
     ]
 
 
@@ -190,6 +196,8 @@ def _train(trainer: CausalTrainer, checkpoints: CheckpointReader, output: Folder
         if resumed is None or not trainer.step.loading or is_of_machine(error):
             raise
         raise checkpoints.failed(resumed, error) from error
+    if trainer.step.forgotten is not None:
+        raise trainer.step.forgotten
     if trainer.step.stopped:
         saved = trainer.step.saved_step == trainer.state.global_step
         kept = f"checkpoint-{trainer.state.global_step}" if saved else "no checkpoint"

@@ -27,6 +27,8 @@ class Kind:
     spec: type[Settings]
     columns: tuple[tuple[str, str, str], ...]
     """What `kubectl get` prints: title, type, JSON path."""
+    wide_columns: tuple[tuple[str, str, str], ...] = ()
+    """What `kubectl get -o wide` prints of this kind alone."""
 
     @property
     def plural(self) -> str:
@@ -59,6 +61,7 @@ KINDS = (
         FineTuneJob,
         FineTuneJobSpec,
         (("Method", "string", ".spec.method"), *_PROGRESS, ("Loss", "string", ".status.display.loss"), *_PACE),
+        (("Control", "string", ".status.display.controlPerplexity"),),
     ),
     Kind(
         "InferenceJob",
@@ -103,7 +106,10 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
         "subresources": {"status": {}},
         "additionalPrinterColumns": [
             *({"name": title, "type": type_, "jsonPath": path} for title, type_, path in kind.columns),
-            *({"name": title, "type": type_, "jsonPath": path, "priority": 1} for title, type_, path in _WIDE),
+            *(
+                {"name": title, "type": type_, "jsonPath": path, "priority": 1}
+                for title, type_, path in (*kind.wide_columns, *_WIDE)
+            ),
         ],
         "schema": {"openAPIV3Schema": resource_schema(kind)},
     }

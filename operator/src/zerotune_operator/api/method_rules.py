@@ -78,6 +78,14 @@ METHOD_RULES = (
     ),
     *(
         Rule(
+            f"!({_PREFERENCE}) || !has(self.{field})",
+            f"{field} is for methods cpt and sft: leave it out",
+            field,
+        )
+        for field in ("data.replay", "evaluation.control")
+    ),
+    *(
+        Rule(
             f"self.method == '{method}' || !has(self.preference) || {default}",
             f"{field} is for method {method}: leave it out",
             f"preference.{field}",

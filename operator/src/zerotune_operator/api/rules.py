@@ -95,6 +95,11 @@ _ZERO = (
 
 _EVALUATION = (
     Rule(
+        "!has(self.evaluation.control) || has(self.data.validation) || self.data.validationFraction > 0.0",
+        "control texts are measured with each evaluation: give data.validation or data.validationFraction too",
+        "evaluation.control",
+    ),
+    Rule(
         "!self.evaluation.loadBestModelAtEnd || has(self.data.validation) || self.data.validationFraction > 0.0",
         "loadBestModelAtEnd needs records to evaluate on: give data.validation or data.validationFraction",
         "evaluation.loadBestModelAtEnd",

@@ -107,12 +107,12 @@ class RootCause(Settings):
     """The first failure, or what keeps nodes waiting, and where."""
 
     failure_class: str = Field(alias="class")
-    """What failed: Configuration, Data, InputMissing, NameResolution (also while it is waited for), PeerLost,
-    Internal, OutOfMemory, Hang, Temporary, Authentication, Superseded, Killed, DeadlineExceeded. What the cluster
-    did, which counts as no restart: Preempted, Evicted, NodeLost, Deleted, InsufficientCapacity. Why the launcher never
-    ran: ContainerStart, StorageLimit, PodFailed. What nodes wait for, which is no failure yet: ImagePull,
-    Unschedulable, QuotaExceeded, MissingReference, VolumeMount, InitContainer, Forbidden, WebhookUnavailable,
-    PodCreation."""
+    """What failed: Configuration, Data, InputMissing, Forgetting, NameResolution (also while it is waited for),
+    PeerLost, Internal, OutOfMemory, Hang, Temporary, Authentication, Superseded, Killed, DeadlineExceeded. What the
+    cluster did, which counts as no restart: Preempted, Evicted, NodeLost, Deleted, InsufficientCapacity. Why the
+    launcher never ran: ContainerStart, StorageLimit, PodFailed. What nodes wait for, which is no failure yet:
+    ImagePull, Unschedulable, QuotaExceeded, MissingReference, VolumeMount, InitContainer, Forbidden,
+    WebhookUnavailable, PodCreation."""
     message: str
     """What was found, and the rule it breaks."""
     hint: str = ""
@@ -151,6 +151,8 @@ class Display(Settings):
     """Steps (records) done and in all: `120/500`."""
     loss: str | None = None
     """Loss of the last log record."""
+    control_perplexity: str | None = None
+    """Perplexity of the control texts at the last evaluation."""
     tokens_per_second: str | None = None
     """Tokens of all ranks per second."""
     eta: str | None = None
@@ -208,10 +210,15 @@ def display(progress: Progress) -> Display:
     """Progress as `kubectl get` and `zerotune status` print it."""
     return Display(
         step=f"{progress.step}/{progress.total}",
-        loss=None if progress.loss is None else f"{progress.loss:.4g}",
+        loss=_figure(progress.loss),
+        control_perplexity=_figure(progress.control_perplexity),
         tokens_per_second=None if progress.tokens_per_second is None else f"{progress.tokens_per_second:.0f}",
         eta=None if progress.eta_seconds is None else duration(timedelta(seconds=progress.eta_seconds)),
     )
+
+
+def _figure(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4g}"
 
 
 def duration(span: timedelta) -> str:

@@ -71,8 +71,9 @@ def _not_yet(name: str, remedy: str, field: str, **values: Any) -> Unsupported:
 
 
 _REFERENCE = "preference.referenceModel.uri"
+_RECORDS = ("data.train", "data.validation", "data.replay", "evaluation.control")
 _URIS = {
-    "FineTuneJob": ("data.train.uris", "data.validation.uris", "checkpoint.uri", _REFERENCE, "script.file"),
+    "FineTuneJob": (*(f"{part}.uris" for part in _RECORDS), "checkpoint.uri", _REFERENCE, "script.file"),
     "InferenceJob": ("data.uris",),
 }
 _URIS_OF_BOTH = ("model.uri", "data.processing.file", "output.uri")
@@ -149,7 +150,7 @@ _BOTH_KINDS = (
 
 def _about_uris(kind: str) -> Iterator[Unsupported]:
     for field in (*_URIS_OF_BOTH, *_URIS[kind]):
-        if field.startswith("data."):
+        if field.startswith(("data.", "evaluation.")):
             yield Unsupported(
                 field,
                 "only models are read from the Hugging Face Hub",

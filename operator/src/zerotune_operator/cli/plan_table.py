@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zerotune_operator.plan import Plan
-from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.sizing.workload import GIB, Workload, gib
 
 _WIDTH_IN_A_PIPE = 400
@@ -82,6 +82,7 @@ def _lines(plan: Plan) -> list[tuple[str, str]]:
         ("ranks", f"{ranks}, master {hosts[0].name}:{config.launch.master_port}"),
         ("batch", f"{batch.global_size} = {unit} x {batch.data_parallel} {'data-parallel ' if trains else ''}ranks"),
         ("rows", _rows(plan)),
+        *_general_text(config),
         ("precision", plan.precision),
         ("memory", _memory(plan)),
         ("output", str(config.output.uri)),
@@ -113,6 +114,21 @@ def _rows(plan: Plan) -> str:
         parts.append(f"gradient checkpointing {'on' if training.gradient_checkpointing else 'off'}")
         parts.append(f"optimizer {section.get('type') or training.arguments.get('optim', 'adamw_torch_fused')}")
     return ", ".join(parts)
+
+
+def _general_text(config: TrainConfig | InferConfig) -> list[tuple[str, str]]:
+    """What is mixed in of general text, and what is measured on control texts."""
+    if isinstance(config, InferConfig):
+        return []
+    replay, evaluation = config.data.replay, config.evaluation
+    lines = [("replay", f"{replay.share:.3g} of all tokens, from {', '.join(replay.uris)}")] if replay else []
+    if evaluation.control is not None:
+        increase = evaluation.max_control_perplexity_increase
+        limit = (
+            "no limit" if increase is None else f"perplexity may rise by {increase:.3g} of what it is before training"
+        )
+        lines.append(("control", f"{', '.join(evaluation.control.uris)}, {limit}"))
+    return lines
 
 
 def _candidates(plan: Plan, workload: Workload, *, parts: bool) -> Table:

@@ -117,6 +117,7 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
         "Folder": str(folder.path),
         "Step": status.display.step if status.display else "",
         "Loss": (status.display and status.display.loss) or "",
+        "Control": (status.display and status.display.control_perplexity) or "",
         "Failed records": _failed_records(status),
         "Output": _output(status.output) if status.output else "",
         "Root cause": _cause(status.root_cause) if status.root_cause else "",

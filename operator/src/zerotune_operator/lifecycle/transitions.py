@@ -26,6 +26,7 @@ from zerotune_operator.lifecycle.root_cause import prevailing, root_cause, waiti
 from zerotune_trainer.errors import (
     ConfigurationError,
     DataError,
+    ForgettingError,
     InputMissingError,
     KilledError,
     PeerLostError,
@@ -35,7 +36,15 @@ from zerotune_trainer.errors import (
 from zerotune_trainer.progress import Progress
 
 _NEVER_RETRIED = {
-    error.exit_code for error in (ConfigurationError, DataError, InputMissingError, StoppedError, SupersededError)
+    error.exit_code
+    for error in (
+        ConfigurationError,
+        DataError,
+        ForgettingError,
+        InputMissingError,
+        StoppedError,
+        SupersededError,
+    )
 }
 
 _HARMLESS_IN_A_STOP = DISRUPTIONS | {

@@ -15,7 +15,7 @@ from zerotune_trainer.config.data import Data, Processing, Records
 from zerotune_trainer.config.methods import packing_of
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
-from zerotune_trainer.config.training import Preference, Training
+from zerotune_trainer.config.training import Evaluation, Preference, Training
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Precision
 
@@ -52,7 +52,7 @@ def train_config(
         training=training,
         adapter=spec.adapter,
         checkpoint=spec.checkpoint.model_copy(update={"uri": layout.checkpoint_uri}),
-        evaluation=spec.evaluation,
+        evaluation=_evaluation(spec.evaluation, layout),
         preference=_preference(spec.preference, layout),
         script=_script(spec.script, layout),
         output=_output(spec.output, layout),
@@ -156,10 +156,16 @@ def _data(spec: FineTuneJobSpec, layout: RuntimeLayout) -> Data:
         update={
             "train": _records(data.train, layout),
             "validation": _records(data.validation, layout) if data.validation else None,
+            "replay": _records(data.replay, layout) if data.replay else None,
             "packing": packing_of(spec.method, data),
             "processing": _processing(data.processing, layout),
         }
     )
+
+
+def _evaluation(evaluation: Evaluation, layout: RuntimeLayout) -> Evaluation:
+    control = _records(evaluation.control, layout) if evaluation.control else None
+    return evaluation.model_copy(update={"control": control})
 
 
 def _records(records: RecordsT, layout: RuntimeLayout) -> RecordsT:

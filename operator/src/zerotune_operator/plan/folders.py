@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.plan.layout import RuntimeLayout
+from zerotune_trainer.config.training import all_records
 from zerotune_trainer.errors import ConfigurationError
 
 
@@ -59,9 +60,8 @@ def check_folders(job: Job, layout: RuntimeLayout) -> None:
 
 def _data(job: Job, layout: RuntimeLayout) -> Iterator[_Folder]:
     if isinstance(job, FineTuneJob):
-        data = job.spec.data
-        parts = {"data.train.uris": data.train, "data.validation.uris": data.validation}
-        named = [(field, uri) for field, part in parts.items() if part for uri in part.uris]
+        parts = all_records(job.spec.data, job.spec.evaluation)
+        named = [(f"{place}.uris", uri) for place, part in parts.items() for uri in part.uris]
     else:
         named = [("data.uris", uri) for uri in job.spec.data.uris]
     return (_Folder(field, uri, _names(layout.resolve(uri))) for field, uri in named)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from zerotune_trainer.config.base import JsonObject, ObjectName, Rule, Settings, Uri
+from zerotune_trainer.config.base import JsonObject, Number, ObjectName, Rule, Settings, Uri
 from zerotune_trainer.config.sources import SecretReference
 
 Packing = Literal["none", "wrapped", "bfd_split"]
@@ -93,6 +93,22 @@ class Records(Settings):
     """Which split of a `datasets` folder that holds several."""
 
 
+class Texts(Records):
+    """Files of plain text, of which every token counts. The texts are joined end to end and cut into blocks of
+    `data.maxLength` tokens, or packed as `data.packing` says."""
+
+    text_column: str = Field(default="text", min_length=1)
+    """Column with the text."""
+
+
+class Replay(Texts):
+    """General text that is mixed into the training records, so that the model forgets less of what it knew."""
+
+    share: Number = Field(gt=0, le=0.9)
+    """Share of the tokens of an epoch that is general text. Which rows of it, and where they stand among the others,
+    follows from `training.seed`; where there is too little of it, rows are repeated, and counted in the report."""
+
+
 class Data(Settings):
     """What a FineTuneJob trains and is evaluated on."""
 
@@ -164,6 +180,8 @@ class Data(Settings):
     """Records to evaluate on."""
     validation_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training records set aside for evaluation, chosen by `training.seed`. Excludes `validation`."""
+    replay: Replay | None = None
+    """General text to mix in, for methods cpt and sft. `columns` and `processing` are not for it."""
     columns: Columns = Columns()
     """Which columns hold what. Left out: `messages`, `prompt` and `completion`, or `text`, whichever is there."""
     processing: Processing | None = None

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from zerotune_trainer.config.arguments import check_arguments
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri
+from zerotune_trainer.config.data import Data, Records, Texts
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
 from zerotune_trainer.config.sources import FOLDER_RULES, ReferenceModel, SecretReference
 
@@ -174,9 +175,39 @@ class Checkpoint(Settings):
 class Evaluation(Settings):
     """Evaluation on the validation records: loss and perplexity."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.maxControlPerplexityIncrease) || has(self.control)",
+            "maxControlPerplexityIncrease is about control texts: name them in control, or leave it out",
+            "maxControlPerplexityIncrease",
+        ),
+        Rule(
+            "!has(self.control) || self.evalStrategy != 'no'",
+            "control texts are measured with each evaluation: set evalStrategy to steps or epoch, or leave control out",
+            "control",
+        ),
+    )
+
     eval_strategy: Literal["steps", "epoch", "no"] = "epoch"
     """When to evaluate. There is an evaluation before the first and after the last step too, unless `no`."""
     eval_steps: int = Field(default=500, ge=1)
     """Optimizer steps between two evaluations."""
     load_best_model_at_end: bool = False
     """The output is the checkpoint with the lowest evaluation loss, not the last state."""
+    control: Texts | None = None
+    """Texts that the model is to go on knowing, for methods cpt and sft: their perplexity is measured with each
+    evaluation, and shows what training makes it forget."""
+    max_control_perplexity_increase: Number | None = Field(default=None, gt=0)
+    """By which share the perplexity of the control texts may rise above the one before training: 0.1 is 10%. Where it
+    rises further, the job saves a checkpoint and fails (class Forgetting), and writes no model. Default: no limit."""
+
+
+def all_records(data: Data, evaluation: Evaluation) -> dict[str, Records]:
+    """All records that a FineTuneJob reads, by their place in its spec: `data.train`."""
+    parts = {
+        "data.train": data.train,
+        "data.validation": data.validation,
+        "data.replay": data.replay,
+        "evaluation.control": evaluation.control,
+    }
+    return {place: part for place, part in parts.items() if part is not None}

@@ -9,6 +9,7 @@ tokens.py      text -> rows (encoding.py: special tokens, parallel.py: in many p
 preferences.py records of preferences; preference_rows.py, mismatched.py, preference_batches.py: their rows and batches
 packing.py     rows -> blocks
 cache.py       rows are made once (arrow.py: how they lie on the disk)
+preparation.py records -> rows in blocks (replay.py: general text among them)
 prepare.py     all of the above
 preview.py     the same as text for a person (__main__.py: `zerotune data`)
 collate.py     rows -> batches
@@ -18,6 +19,7 @@ from zerotune_trainer.data.collate import collator, padded_length, padding_colla
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
 from zerotune_trainer.data.preference_batches import PreferenceCollator, RowsWithReference
 from zerotune_trainer.data.prepare import PreparedData, prepare
+from zerotune_trainer.data.replay import SplitRows
 
 __all__ = [
     "DataCounts",
@@ -25,6 +27,7 @@ __all__ = [
     "PreparedData",
     "RowsWithReference",
     "SplitCounts",
+    "SplitRows",
     "collator",
     "padded_length",
     "padding_collator",

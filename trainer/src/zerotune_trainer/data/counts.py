@@ -29,10 +29,17 @@ class SplitCounts(Settings):
     """Packed blocks left out because none of their tokens counts in the loss: nothing can be learned from them."""
     idle_tokens: int = 0
     """Tokens of those blocks."""
+    repeated_rows: int = 0
+    """Rows that an epoch has more than once, as there is less text than `data.replay.share` takes."""
 
 
 class DataCounts(Settings):
     """What was prepared."""
 
     train: SplitCounts
+    """Without what is mixed in."""
     validation: SplitCounts | None = None
+    replay: SplitCounts | None = None
+    """General text that is mixed into the train part: all of its records, and the rows that are."""
+    control: SplitCounts | None = None
+    """Texts whose perplexity shows what the model forgets."""

@@ -52,6 +52,10 @@ class MappedRows:
         """Tokens of each row; where documents or sequences share rows, of each of those."""
         if "seq_lengths" in self.table.column_names:
             return _view(pc.list_flatten(self.table["seq_lengths"]).combine_chunks())
+        return self.sizes()
+
+    def sizes(self) -> NDArray[np.int32]:
+        """Tokens of each row."""
         return _view(pc.list_value_length(self.table["input_ids"]).combine_chunks())
 
     def longest(self) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zerotune_trainer.data.collate import Batch, PaddingCollator, Rows
 from zerotune_trainer.data.labels import IGNORE_INDEX
-from zerotune_trainer.data.mapped import MappedRows
+from zerotune_trainer.data.replay import SplitRows
 
 Row = dict[str, Any]
 
@@ -41,7 +41,7 @@ class PreferenceCollator:
 class RowsWithReference:
     """Rows with the log-probabilities that a reference gives their sequences, (rows, 2), float32."""
 
-    def __init__(self, rows: MappedRows, reference: NDArray[np.float32]) -> None:
+    def __init__(self, rows: SplitRows, reference: NDArray[np.float32]) -> None:
         self._rows = rows
         self._reference = reference
 

@@ -45,10 +45,10 @@ def preview(
     for name, tokenized in records.items():
         yield from _lengths(name, tokenized)
         yield from _skipped(read_skipped(tokenized))
-    counts = {"train": rows.counts.train, "validation": rows.counts.validation}
-    for (name, numbers), split in zip(counts.items(), rows.splits, strict=False):
-        assert numbers is not None, "a split that there is was counted"
-        yield from _summary(name, numbers, split)
+    for name, split in rows.splits.items():
+        yield from _summary(name, getattr(rows.counts, name), split.longest())
+        if name == "train" and rows.counts.replay is not None:
+            yield from _summary("replay, mixed into train", rows.counts.replay, split.longest())
         for index in range(min(shown, len(split))):
             yield from _row(split[index], f"{name} row {index + 1} of {len(split)}", tokenizer, traits)
 
@@ -93,15 +93,16 @@ def _skipped(skipped: list[str]) -> Iterator[str]:
         yield from (f"  {line}" for line in skipped)
 
 
-def _summary(name: str, counts: SplitCounts, rows: MappedRows) -> Iterator[str]:
+def _summary(name: str, counts: SplitCounts, longest: int) -> Iterator[str]:
     yield ""
-    yield f"{name}: {counts.records:,} records in {counts.rows:,} rows, the longest sequence {rows.longest():,} tokens"
+    yield f"{name}: {counts.records:,} records in {counts.rows:,} rows, the longest sequence {longest:,} tokens"
     yield f"  {counts.tokens:,} tokens, {counts.loss_tokens:,} of which count in the loss"
     for number, what in (
         (counts.skipped_records, "records were skipped, too long"),
         (counts.truncated_records, "records were truncated"),
         (counts.dropped_tokens, "tokens were dropped with them"),
         (counts.failed_records, "records have an error in place of a text"),
+        (counts.repeated_rows, "rows are repeated: there is less text than data.replay.share takes"),
         (counts.idle_blocks, "blocks have no token that counts in the loss, and are left out"),
     ):
         if number:

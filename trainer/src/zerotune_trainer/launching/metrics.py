@@ -22,6 +22,7 @@ _PROGRESS = {
     "grad_norm": "Norm of the gradient before clipping",
     "eval_loss": "Loss of the last evaluation",
     "perplexity": "exp of the loss of the last evaluation",
+    "control_perplexity": "Perplexity of the control texts at the last evaluation",
     "tokens_per_second": "Tokens of all ranks per second",
     "mfu": "Model FLOPs utilization: share of what the devices can compute",
     "eta_seconds": "Seconds to go at the present pace",

@@ -49,7 +49,7 @@ class PreferenceMethod(Method):
             return rows.train, rows.validation
         values = reference.values(rows, collator)
         train, *validation = (
-            data.RowsWithReference(split, values) for split, values in zip(rows.splits, values, strict=True)
+            data.RowsWithReference(split, values) for split, values in zip(rows.splits.values(), values, strict=True)
         )
         return train, validation[0] if validation else None
 

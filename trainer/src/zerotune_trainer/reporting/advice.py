@@ -10,13 +10,21 @@ from zerotune_trainer.reporting.results import EvalRecord, TrainRecord
 
 CLIPPED_SHARE = 2.0
 """Median gradient norm, as a multiple of `maxGradNorm`, above which clipping decides the step size."""
+FORGOTTEN = 0.1
+"""Rise of the control texts' perplexity, as a share, that is worth a word."""
 STILL_FALLING = 0.02
 """Relative fall of the evaluation loss in its last interval that says the model has not converged."""
 
 
 def advise(config: TrainConfig, steps: Sequence[TrainRecord], evaluations: Sequence[EvalRecord]) -> list[str]:
     """Sentences about this run, the most pressing first; empty where nothing stands out."""
-    found = (_gaps(steps), _overfit(config, evaluations), _unfinished(evaluations), _clipped(config, steps))
+    found = (
+        _gaps(steps),
+        _forgotten(evaluations),
+        _overfit(config, evaluations),
+        _unfinished(evaluations),
+        _clipped(config, steps),
+    )
     advice = [sentence for sentence in found if sentence]
     if not evaluations:
         advice.append(
@@ -33,6 +41,16 @@ def _gaps(steps: Sequence[TrainRecord]) -> str:
     return (
         f"The loss was not finite at {len(bad)} logged steps, first at step {bad[0]}: lower training.learningRate, "
         "lengthen training.warmupSteps, or train in bf16 instead of fp16."
+    )
+
+
+def _forgotten(evaluations: Sequence[EvalRecord]) -> str:
+    measured = [one.control_perplexity for one in evaluations if one.control_perplexity is not None]
+    if not measured or measured[-1] < measured[0] * (1 + FORGOTTEN):
+        return ""
+    return (
+        f"The perplexity of the control texts rose from {measured[0]:.4g} to {measured[-1]:.4g}: the model has "
+        "forgotten some of what it knew. Mix general text in with data.replay, or lower training.learningRate."
     )
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.config.jobs import TrainConfig
+from zerotune_trainer.config.training import all_records
 from zerotune_trainer.reporting.figures import counts_table, final_figures
 from zerotune_trainer.reporting.results import Results, read_topology
 
@@ -114,7 +115,7 @@ class Terms:
 
 
 def _terms(config: TrainConfig) -> Iterable[Terms]:
-    records = [config.data.train, *([config.data.validation] if config.data.validation else [])]
+    records = all_records(config.data, config.evaluation).values()
     folders = {_local_folder(uri) for source in records for uri in source.uris if uri.startswith("file://")}
     for folder in sorted(folders):
         for path in sorted(path for pattern in TERMS_NAMES for path in folder.glob(pattern) if path.is_file()):

@@ -32,6 +32,7 @@ def final_figures(results: Results, steps: Sequence[TrainRecord] = ()) -> list[F
     candidates = (
         _compared("Perplexity", results.perplexity, results.first_perplexity),
         _compared("Evaluation loss", results.eval_loss, results.first_eval_loss),
+        _compared("Control perplexity", results.control_perplexity, results.first_control_perplexity),
         _figure("Training loss", results.train_loss),
         Figure("Optimizer steps", f"{results.steps:,}"),
         _figure("Epochs", results.epochs),

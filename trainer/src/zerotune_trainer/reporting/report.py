@@ -125,6 +125,7 @@ def _charts(steps: Sequence[TrainRecord], evaluations: Sequence[EvalRecord]) -> 
     return [
         Chart("loss", "Loss", "nats per token", [*losses, marks(lambda record: record.eval_loss)]),
         Chart("perplexity", "Perplexity", "perplexity", [marks(lambda record: record.perplexity)]),
+        Chart("control", "Control perplexity", "perplexity", [marks(lambda record: record.control_perplexity)]),
         Chart("rate", "Learning rate", "learning rate", line("rate", lambda record: record.learning_rate), True),
         Chart("norm", "Gradient norm", "norm before clipping", line("norm", lambda record: record.grad_norm)),
         Chart("speed", "Speed", "tokens per second", line("all ranks", lambda record: record.tokens_per_second), True),

@@ -46,6 +46,8 @@ class EvalRecord(Settings):
     step: int
     eval_loss: float | None
     perplexity: float | None = None
+    control_perplexity: float | None = None
+    """Of the control texts."""
     elapsed_seconds: float | None = None
     metrics: dict[str, float] | None = None
     """Figures of a preference method, named as in TRL."""
@@ -67,6 +69,9 @@ class Results(Settings):
     first_eval_loss: float | None = None
     """Of the evaluation before the first step."""
     first_perplexity: float | None = None
+    control_perplexity: float | None = None
+    """Of the control texts, whose rise shows what the model has forgotten."""
+    first_control_perplexity: float | None = None
     best_step: int | None = None
     """Step whose state the output is, where `loadBestModelAtEnd` chose it."""
     zero_stage: int | None = None
@@ -142,6 +147,7 @@ def final_progress(folder: Path) -> Progress:
         total=results.steps,
         eval_loss=results.eval_loss,
         perplexity=results.perplexity,
+        control_perplexity=results.control_perplexity,
         **figures,
     )
 

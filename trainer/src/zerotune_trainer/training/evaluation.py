@@ -13,6 +13,9 @@ from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.errors import DataError
 from zerotune_trainer.training.batches import TOKENS, Batch, to_device
 
+CONTROL_PERPLEXITY = "eval_control_perplexity"
+"""Name of the figure of an evaluation that the perplexity of the control texts is."""
+
 
 def token_loss(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
     """Mean negative log-likelihood of a token, in nats, the same on every rank.

@@ -162,6 +162,8 @@ def _results(folder: Path, config: TrainConfig, run: Run) -> Results:
         perplexity=final.perplexity if final else None,
         first_eval_loss=evaluations[0].eval_loss if evaluations else None,
         first_perplexity=evaluations[0].perplexity if evaluations else None,
+        control_perplexity=final.control_perplexity if final else None,
+        first_control_perplexity=evaluations[0].control_perplexity if evaluations else None,
         best_step=best,
         counts=run.counts.model_dump(by_alias=True),
         skipped_checkpoints=run.skipped,

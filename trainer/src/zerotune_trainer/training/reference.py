@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,11 @@ from zerotune_trainer import collectives
 from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.data.cache import digest, model_key
-from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.mesh import Axis
 from zerotune_trainer.model import resolve_precision
 from zerotune_trainer.progress import Reporter
 from zerotune_trainer.storage import Folder
-from zerotune_trainer.training.batches import Collator, RankRows, to_device
+from zerotune_trainer.training.batches import Collator, RankRows, Rows, to_device
 from zerotune_trainer.training.log_probabilities import add_log_probabilities, completion_log_probabilities
 from zerotune_trainer.training.reference_model import ReferenceModel
 
@@ -89,11 +88,11 @@ class Reference:
             ZerotuneError: as `model.load_initial`.
         """
         name = collectives.on_first_rank(lambda: self._key(rows), str)
-        sizes = [len(split) for split in rows.splits]
+        sizes = [len(split) for split in rows.splits.values()]
         found = self._stored(name, sum(sizes))
         if found is None:
             _log.info("computing the reference log-probabilities of %d rows", sum(sizes))
-            found = self._computed(self.model.load(self.tokenizer), rows.splits, collate)
+            found = self._computed(self.model.load(self.tokenizer), rows.splits.values(), collate)
             collectives.on_first_rank(lambda: self.store.keep(name, _encoded(found)), type(None))
         return list(np.split(found, np.cumsum(sizes)[:-1]))
 
@@ -122,12 +121,12 @@ class Reference:
         _log.info("the reference log-probabilities of %d rows are found", rows)
         return values.cpu().numpy()
 
-    def _computed(self, model: PreTrainedModel, splits: Sequence[MappedRows], collate: Collator) -> Values:
+    def _computed(self, model: PreTrainedModel, splits: Iterable[Rows], collate: Collator) -> Values:
         add_log_probabilities(model)
         with torch.no_grad(), _ready(model, self.arguments) as ready:
             return np.concatenate([self._of_rows(ready, rows, collate) for rows in splits])
 
-    def _of_rows(self, model: nn.Module, rows: MappedRows, collate: Collator) -> Values:
+    def _of_rows(self, model: nn.Module, rows: Rows, collate: Collator) -> Values:
         share = RankRows(rows, self.ranks.rank, self.ranks.size)
         values = torch.zeros((len(share) * self.ranks.size, 2), device=self.arguments.device)
         at = self.ranks.rank

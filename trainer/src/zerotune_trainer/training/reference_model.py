@@ -64,8 +64,8 @@ def reference_model(own: ReferenceModel, tokenizer: PreTrainedTokenizerBase, row
     empty = model_checks.empty_model(model, folders.base)
     model_checks.check_weights(empty, folders.base)
     _check_vocabulary(tokenizer, model, folders)
-    model_checks.check_tokens(empty, tokenizer, rows.splits)
-    longest = max(data.padded_length(config, split.longest()) for split in rows.splits)
+    model_checks.check_tokens(empty, tokenizer, rows.splits.values())
+    longest = max(data.padded_length(config, split.longest()) for split in rows.splits.values())
     model_checks.check_positions(empty, longest)
     return ReferenceModel(config, folders, empty.config)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from zerotune_trainer.errors import ForgettingError
+
 NEVER = -1
 
 
@@ -28,5 +30,7 @@ class StepState:
     """Whether any rank was asked to stop."""
     evaluation_pending: bool = False
     """Whether the evaluation that is due at this step was cut off, or put off, by a request to stop."""
+    forgotten: ForgettingError | None = None
+    """Why training ends, where the model has forgotten more than it may."""
     evaluated_step: int = NEVER
     saved_step: int = NEVER

@@ -26,6 +26,7 @@ from zerotune_trainer.progress import Phase, Reporter
 from zerotune_trainer.training.batches import TOKENS, Batch, Collator, CountingCollator, EvenRows, RankRows, Rows
 from zerotune_trainer.training.callbacks.metrics_logger import MetricsLogger
 from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
+from zerotune_trainer.training.evaluation import CONTROL_PERPLEXITY
 from zerotune_trainer.training.hf_trainer import Trainer
 from zerotune_trainer.training.objective import Objective, Totals
 from zerotune_trainer.training.sampling import EpochSampler, SetEpoch
@@ -52,6 +53,7 @@ class CausalTrainer(Trainer):
         args: TrainingArguments,
         model: PreTrainedModel | PeftModel,
         train_dataset: Rows,
+        control_dataset: Rows | None = None,
         data_collator: Collator,
         **options: Any,
     ) -> None:
@@ -64,6 +66,7 @@ class CausalTrainer(Trainer):
         self._metrics = metrics
         self._checkpoints = checkpoints
         self._rows = train_dataset
+        self._control_rows = control_dataset
         self._dtype = model.dtype
         hint = "see TrainingArguments in the documentation of transformers"
         with input_errors(ConfigurationError, "training.arguments", hint):
@@ -144,7 +147,9 @@ class CausalTrainer(Trainer):
             StopTraining: a rank was asked to stop.
         """
         with self._pause("evaluating"):
-            metrics = self._evaluate_with(self.model_wrapped, self._evaluation_batches(), self.args.device)
+            metrics = self._figures(cast(Rows, self.eval_dataset))
+            if self._control_rows is not None:
+                metrics[CONTROL_PERPLEXITY] = self._figures(self._control_rows)["eval_perplexity"]
             self.log(dict(metrics))
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -204,10 +209,13 @@ class CausalTrainer(Trainer):
             # transformers' loop, which says so after a save of its own, has been left.
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
-    def _evaluation_batches(self) -> Iterator[Batch]:
-        """This rank's share of the validation rows; after each batch the callbacks are called."""
+    def _figures(self, rows: Rows) -> dict[str, float]:
+        return self._evaluate_with(self.model_wrapped, self._evaluation_batches(rows), self.args.device)
+
+    def _evaluation_batches(self, rows: Rows) -> Iterator[Batch]:
+        """This rank's share of rows; after each batch the callbacks are called."""
         batches = DataLoader(
-            RankRows(cast(Rows, self.eval_dataset), self._mesh.data.rank, self._mesh.data.size),
+            RankRows(rows, self._mesh.data.rank, self._mesh.data.size),
             batch_size=self.args.eval_batch_size,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,

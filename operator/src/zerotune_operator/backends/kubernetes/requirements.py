@@ -14,6 +14,7 @@ from zerotune_operator.backends.kubernetes.layout import claim_of
 from zerotune_operator.backends.kubernetes.pod_template import CONTAINER, backend_of
 from zerotune_operator.backends.kubernetes.user_metadata import metadata_problems
 from zerotune_operator.backends.packages import in_image, package_problems
+from zerotune_trainer.config.training import all_records
 
 
 def require_kubernetes(job: Job) -> None:
@@ -86,8 +87,8 @@ def _uris(job: Job) -> Iterator[tuple[str, str, bool]]:
 
 def _uris_of_training(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, bool]]:
     """Those that a FineTuneJob alone has."""
-    records = {"data.train.uris": spec.data.train, "data.validation.uris": spec.data.validation}
-    yield from ((field, uri, False) for field, part in records.items() if part for uri in part.uris)
+    records = all_records(spec.data, spec.evaluation)
+    yield from ((f"{place}.uris", uri, False) for place, part in records.items() for uri in part.uris)
     if spec.preference is not None and spec.preference.reference_model is not None:
         yield "preference.referenceModel.uri", spec.preference.reference_model.uri, False
     if spec.script is not None:

@@ -11,7 +11,7 @@ from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, CLAIMS_DIR, claim_of
 from zerotune_operator.backends.kubernetes.objects import Object, given
 from zerotune_trainer.config import InferConfig, TrainConfig
-from zerotune_trainer.config.data import Data
+from zerotune_trainer.config.training import all_records
 
 JOB_DIR = "/zerotune/job"
 """The job's folder: config.json, hostfile, deepspeed.json, and what the ranks of the attempt know each other by."""
@@ -96,10 +96,9 @@ def reference_uris(config: TrainConfig | InferConfig) -> list[str]:
 
 def data_uris(config: TrainConfig | InferConfig) -> list[str]:
     """What the data of a job is read from, and code of the user's."""
-    uris = list(config.data.uris) if isinstance(config, InferConfig) else _records(config.data)
+    if isinstance(config, InferConfig):
+        uris = list(config.data.uris)
+    else:
+        uris = [uri for part in all_records(config.data, config.evaluation).values() for uri in part.uris]
     script = config.script if isinstance(config, TrainConfig) else None
     return [*uris, *(each.file for each in (config.data.processing, script) if each is not None)]
-
-
-def _records(data: Data) -> list[str]:
-    return [*data.train.uris, *(data.validation.uris if data.validation else [])]

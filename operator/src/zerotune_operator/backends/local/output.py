@@ -24,6 +24,7 @@ class _Results(BaseModel):
     records: int | None = None
     eval_loss: float | None = None
     perplexity: float | None = None
+    control_perplexity: float | None = None
     failed_records: int | None = None
 
 
@@ -48,7 +49,7 @@ def final_progress(output: OutputSummary) -> Progress | None:
         return None
     results = _Results.model_validate_json(content)
     done = results.steps or results.records or 0
-    figures = {"eval_loss", "perplexity", "failed_records"}
+    figures = {"eval_loss", "perplexity", "control_perplexity", "failed_records"}
     return Progress(step=done, total=done, **results.model_dump(include=figures))
 
 

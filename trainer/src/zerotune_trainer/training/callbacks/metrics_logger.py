@@ -17,6 +17,7 @@ from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.progress import Progress, Reporter
 from zerotune_trainer.reporting.results import EvalRecord, TrainRecord, method_metrics, read_metrics
 from zerotune_trainer.sizing.flops import Utilization
+from zerotune_trainer.training.evaluation import CONTROL_PERPLEXITY
 
 
 class MetricsLogger(TrainerCallback):
@@ -101,16 +102,18 @@ class MetricsLogger(TrainerCallback):
 
     def _evaluation(self, state: TrainerState, logs: dict[str, float]) -> None:
         loss, perplexity = _finite(logs["eval_loss"]), _finite(logs.get("eval_perplexity"))
+        control = _finite(logs.get(CONTROL_PERPLEXITY))
         self._write(
             EvalRecord(
                 step=state.global_step,
                 eval_loss=loss,
                 perplexity=perplexity,
+                control_perplexity=control,
                 elapsed_seconds=self._stopwatch.elapsed(),
                 metrics=method_metrics({name.removeprefix("eval_"): value for name, value in logs.items()}),
             )
         )
-        self._update(eval_loss=loss, perplexity=perplexity)
+        self._update(eval_loss=loss, perplexity=perplexity, control_perplexity=control)
 
     def _write(self, record: Settings) -> None:
         if self._file is None:
