@@ -34,7 +34,7 @@ class StubEngine:
     """The records of every batch that was begun."""
 
     @classmethod
-    def ranks_per_replica(cls, world_size: int) -> int:
+    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:
         return 1
 
     @classmethod

@@ -222,7 +222,3 @@ def test_output_that_cannot_be_written(tmp_path: Path, question: dict[str, Any],
     (tmp_path / "file").write_text("not a folder")
     uri = (tmp_path / "file" / "output").as_uri()
     assert f"{uri} cannot be written" in rejected(64, data=question, output={"uri": uri})
-
-
-def test_engine_that_is_not_there_yet(question: dict[str, Any], rejected: Any) -> None:
-    assert "engine deepspeed is not there yet" in rejected(64, data=question, engine="deepspeed")

@@ -67,7 +67,7 @@ def test_ranks_of_a_replica_generate_the_same_requests_and_one_writes(
             self.replica = replica
 
         @classmethod
-        def ranks_per_replica(cls, world_size: int) -> int:
+        def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:
             return 2
 
         @classmethod

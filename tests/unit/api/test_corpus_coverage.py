@@ -31,7 +31,7 @@ NEVER_ACCEPTED = {
     },
 }
 # Every other value of these is rejected, so there is no job whose value could change.
-NEVER_CHANGED = {"FineTuneJob": {"parallelism"}, "InferenceJob": {"parallelism", "zero"}}
+NEVER_CHANGED = {"FineTuneJob": {"parallelism"}, "InferenceJob": {"zero"}}
 # Keywords of the schema, and what the message of a rejection has for each.
 BOUNDS = {
     "type": "must be",

@@ -37,7 +37,9 @@ def test_one_bad_file_hides_no_other(
 ) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text((EXAMPLES / "cpt.yaml").read_text().replace("learningRate:", "learningRat:"))
-    assert _zerotune(monkeypatch, "validate", bad, EXAMPLES / "infer-deepspeed.yaml", EXAMPLES / "sft.yaml") == 64
+    nvme = tmp_path / "nvme.yaml"
+    nvme.write_text((EXAMPLES / "infer-zero.yaml").read_text().replace("offloadParam: cpu", "offloadParam: nvme"))
+    assert _zerotune(monkeypatch, "validate", bad, nvme, EXAMPLES / "sft.yaml") == 64
     out, err = capsys.readouterr()
     assert out == f"{EXAMPLES / 'sft.yaml'}: ok, FineTuneJob log-analyst on kubernetes\n"
     first, second, _ = err.splitlines()
@@ -46,7 +48,7 @@ def test_one_bad_file_hides_no_other(
         r"did you mean learningRate\?",
         first,
     )
-    assert "spec.engine is 'deepspeed': engine deepspeed is not supported by this version of zerotune" in second
+    assert "zero.offloadParam: nvme is not supported by this version of zerotune" in second
 
 
 def test_jobs_of_several_files_that_wait_for_each_other_are_a_ring(

@@ -27,22 +27,42 @@ def engine_of(plan: Plan) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "memory", "taken"),
+    ("topology", "taken", "size"),
     [
-        (1, "180Gi", ("transformers", "none")),
-        (4, "80Gi", ("zero", "none")),
-        (1, "80Gi", ("zero", "cpu")),
-        (4, "24Gi", ("zero", "cpu")),
+        (gpus(1, "180Gi"), ("transformers", "none"), 1),
+        (gpus(4, "80Gi"), ("deepspeed", "none"), 2),
+        (gpus(4, "48Gi"), ("deepspeed", "none"), 4),
+        (gpus(1, "80Gi") | {"nodes": 2}, ("zero", "none"), 1),
+        (gpus(1, "80Gi"), ("zero", "cpu"), 1),
+        (gpus(4, "24Gi"), ("zero", "cpu"), 1),
     ],
+    ids=str,
 )
 def test_auto_takes_the_first_engine_whose_weights_fit(
-    number: int, memory: str, taken: tuple[str, str], plan_inference: PlanOf
+    topology: dict[str, Any], taken: tuple[str, str], size: int, plan_inference: PlanOf
 ) -> None:
-    plan = plan_inference(on="llama-3.1-70b", topology=gpus(number, memory))
+    plan = plan_inference(on="llama-3.1-70b", topology=topology)
     assert engine_of(plan) == taken
-    assert any(note.startswith("engine zero is taken: the weights take 131.4 GiB") for note in plan.notes) == (
-        taken[0] == "zero"
-    )
+    assert plan.config.tensor_parallel == size  # type: ignore[union-attr]
+    starts = f"engine {taken[0]} is taken: the weights take 131.4 GiB with engine transformers, "
+    assert any(note.startswith(starts) for note in plan.notes) == (taken[0] != "transformers")
+    assert any(f"each layer is split over {size} ranks of a node" in note for note in plan.notes) == (size > 1)
+
+
+def test_ranks_of_engine_deepspeed_take_their_shard_and_the_embeddings(plan_inference: PlanOf) -> None:
+    asked = {"engine": "deepspeed", "parallelism": {"tensor": 4}}
+    plan = plan_inference(on="llama-3.1-70b", topology=gpus(8, "80Gi"), globalBatchSize=64, **asked)
+    assert plan.generation is not None
+    assert plan.generation.weights == BILLIONS_70 // 4 + 2 * 128_256 * 8192
+    assert plan.batch.micro == 8
+    one = plan_inference(on="llama-3.1-70b", engine="transformers", topology=gpus(8, "180Gi"), globalBatchSize=64)
+    assert one.generation is not None
+    assert plan.generation.kv_cache == one.generation.kv_cache  # A quarter of each of four times as many.
+
+
+def test_engine_deepspeed_splits_no_further_than_the_weights_ask_for(plan_inference: PlanOf) -> None:
+    plan = plan_inference(on="llama-3.1-8b", engine="deepspeed", topology=gpus(8, "12Gi"))
+    assert plan.config.tensor_parallel == 2  # type: ignore[union-attr]
 
 
 def test_ranks_of_engine_zero_take_their_part_and_two_layers(plan_inference: PlanOf) -> None:

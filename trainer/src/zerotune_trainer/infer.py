@@ -94,7 +94,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
 
     context.report.phase("model")
     engine_type = engine_class(config)
-    ranks_per_replica = engine_type.ranks_per_replica(context.world_size)
+    ranks_per_replica = engine_type.ranks_per_replica(config, context.world_size)
     replica = replica_of(context.rank, context.local_rank, ranks_per_replica, context.world_size)
     source = Source(files, [file.records for file in plan.files])
     process = load_processing(config.data.processing)

@@ -97,7 +97,8 @@ class InferenceJobSpec(Settings):
     model: Model
     """The model to run."""
     engine: Engine = "auto"
-    """What generates. transformers: one copy a rank; deepspeed: tensor parallel; zero: ZeRO-Inference."""
+    """What generates. transformers: a copy of the model on every rank; deepspeed: each layer split over ranks (AutoTP);
+    zero: ZeRO-Inference. `auto`: the first of these whose weights fit into memory."""
     data: InferenceData
     """Records to run the model over."""
     generation: Generation = Generation()
@@ -109,7 +110,11 @@ class InferenceJobSpec(Settings):
     per_device_batch_size: int | None = Field(default=None, ge=1)
     """Records a rank generates for at once. Default: `globalBatchSize` / ranks, else 8."""
     parallelism: Parallelism = Parallelism()
-    """How one model replica is split over ranks."""
+    """How one model replica is split over ranks. `tensor` 1 leaves it to the engine `deepspeed` over how few ranks of a
+    node it splits the model, so that the weights fit."""
+    kernel_inject: bool = False
+    """Replace layers by DeepSpeed's CUDA kernels (`replace_with_kernel_inject`), which are for transformers 4: rejected
+    by this version."""
     zero: Zero = Zero()
     """Offload for the engine `zero`."""
     topology: Topology = Topology()

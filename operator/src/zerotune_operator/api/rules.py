@@ -184,6 +184,11 @@ INFERENCE_RULES = (
     ),
     _half_precision("precision"),
     Rule(
+        "self.parallelism.tensor == 1 || self.engine in ['auto', 'deepspeed']",
+        "parallelism.tensor is for engine: deepspeed: set that engine, or leave parallelism.tensor out",
+        "parallelism.tensor",
+    ),
+    Rule(
         "self.engine == 'zero' || string(self.zero.stage) == 'auto' && self.zero.offloadParam == 'auto' "
         "&& self.zero.offloadOptimizer == 'auto'",
         "zero is for engine: zero: set that engine, or leave zero out",
@@ -210,6 +215,7 @@ INFERENCE_RULES = (
             "generation",
             "precision",
             "parallelism",
+            "kernelInject",
             "zero",
             "topology",
             "output",

@@ -95,18 +95,16 @@ _KIND_ONLY = {
             "use lora, which keeps the base as it is",
             values=("qlora",),
         ),
+        _not_yet("parallelism.tensor above 1", "leave it out, or set it to 1", "parallelism.tensor", above=1),
         _not_yet("zero.offloadOptimizer: nvme", "use cpu or auto", "zero.offloadOptimizer", values=("nvme",)),
         _NO_NVME,
     ),
-    "InferenceJob": (
-        _not_yet("engine deepspeed", "use transformers, zero or auto", "engine", values=("deepspeed",)),
-        _NO_NVME,
-    ),
+    "InferenceJob": (_NO_NVME,),
 }
 _BOTH_KINDS = (
     *(
         _not_yet(f"parallelism.{name} above 1", "leave it out, or set it to 1", f"parallelism.{name}", above=1)
-        for name in ("tensor", "sequence", "pipeline")
+        for name in ("sequence", "pipeline")
     ),
     _not_yet("topology.minNodes", "leave it out: a job runs on all its nodes", "topology.minNodes"),
     Unsupported(

@@ -81,6 +81,7 @@ def infer_config(
         base_uri=layout.resolve(shape.base_uri) if shape.base_uri else None,
         engine=engine.name,
         offload_param=engine.offload_param,
+        tensor_parallel=engine.tensor_parallel,
         precision=precision,
         data=data,
         generation=spec.generation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zerotune_operator.api.jobs import InferenceJobSpec
 from zerotune_operator.plan.batch import Batch
@@ -17,8 +17,10 @@ from zerotune_trainer.sizing.generation import (
     OffloadParam,
     memory_of_copies,
     memory_of_parts,
+    memory_of_shards,
 )
 from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.tensor_parallel import ARCHITECTURES, check_tensor_parallel, divides
 from zerotune_trainer.sizing.workload import GIB, Precision, gib
 
 _USABLE = 0.9
@@ -32,6 +34,8 @@ class PlannedEngine:
     name: Engine
     memory: GenerationMemory
     offload_param: OffloadParam = "none"
+    tensor_parallel: int = 1
+    """Ranks over which each layer is split."""
     notes: tuple[str, ...] = ()
     """What the user should know, a sentence each."""
 
@@ -40,11 +44,13 @@ def plan_engine(
     spec: InferenceJobSpec, shape: ModelShape, precision: Precision, batch: Batch, topology: PlannedTopology
 ) -> PlannedEngine:
     """The engine that is asked for; for `auto` the first whose weights fit: a copy on every rank, which is the fastest,
-    then parts of one model on all ranks, then parts in host memory.
+    then layers split over as few ranks of a node as will do, then parts of one model on all ranks, then parts in host
+    memory.
 
     Raises:
         ConfigurationError: the weights alone do not fit, or the engine cannot run this model.
     """
+    _check_kernels(spec)
     options = spec.generation
     what = Generating(
         shape=shape,
@@ -55,35 +61,56 @@ def plan_engine(
         ranks_per_node=topology.ranks_per_node,
         on_cpu=topology.accelerator == "cpu",
     )
-    if spec.engine == "zero":
-        _check_zero(shape)
+    if spec.engine in ("zero", "deepspeed") or spec.parallelism.tensor > 1:
+        _check_whole(spec.engine, shape)
+        check_tensor_parallel(shape, spec.parallelism.tensor)
     candidates = list(_candidates(spec, what))
     fitting = next((each for each in candidates if not _excess(each, what, topology)), None)
     if fitting is None:
         raise _rejection(candidates[-1], what, topology)
-    return PlannedEngine(
-        fitting.name, fitting.memory, fitting.offload_param, tuple(_notes(fitting, candidates[0], what, topology))
-    )
+    return replace(fitting, notes=tuple(_notes(fitting, candidates[0], what, topology)))
 
 
-def _check_zero(shape: ModelShape) -> None:
+def _check_kernels(spec: InferenceJobSpec) -> None:
+    if spec.kernel_inject:
+        raise ConfigurationError(
+            "kernelInject: DeepSpeed's inference kernels stand in for layers of transformers 4, and do not fill the "
+            "cache of keys and values that transformers 5 gives them",
+            "leave kernelInject out: engine deepspeed splits the layers without them",
+        )
+
+
+def _check_whole(engine: Engine, shape: ModelShape) -> None:
     if shape.base_uri is not None:
         raise ConfigurationError(
-            f"engine zero runs whole models, and this is an adapter of {shape.base_uri}",
+            f"engine {engine} runs whole models, and this is an adapter of {shape.base_uri}",
             "use engine: transformers, or have the FineTuneJob write the merged model with adapter.merge: true",
         )
 
 
 def _candidates(spec: InferenceJobSpec, what: Generating) -> Iterator[PlannedEngine]:
-    if spec.engine in ("auto", "transformers"):
+    asked_size = spec.parallelism.tensor
+    if spec.engine == "transformers" or (spec.engine == "auto" and asked_size == 1):
         yield PlannedEngine("transformers", memory_of_copies(what))
+    is_whole = what.shape.base_uri is None
+    if spec.engine == "deepspeed" or (spec.engine == "auto" and is_whole):
+        sizes = [asked_size] if asked_size > 1 else _tensor_sizes(what, smallest=1 if spec.engine == "deepspeed" else 2)
+        for size in sizes:
+            yield PlannedEngine("deepspeed", memory_of_shards(what, size), tensor_parallel=size)
     is_alone = what.ranks == 1 and what.on_cpu
-    if spec.engine == "zero" or (spec.engine == "auto" and what.shape.base_uri is None and not is_alone):
+    if spec.engine == "zero" or (spec.engine == "auto" and is_whole and asked_size == 1 and not is_alone):
         asked = spec.zero.offload_param
         if asked != "cpu":
             yield PlannedEngine("zero", memory_of_parts(what, "none"))
         if asked == "cpu" or (asked == "auto" and not what.on_cpu):
             yield PlannedEngine("zero", memory_of_parts(what, "cpu"), "cpu")
+
+
+def _tensor_sizes(what: Generating, smallest: int) -> list[int]:
+    """Over how many ranks of a node the layers of the model can be split, from `smallest` on."""
+    most = what.ranks_per_node if what.shape.architecture in ARCHITECTURES else 1
+    sizes = range(smallest, most + 1)
+    return [size for size in sizes if what.ranks_per_node % size == 0 and divides(what.shape, size)]
 
 
 def _excess(engine: PlannedEngine, what: Generating, topology: PlannedTopology) -> tuple[int, int] | None:
@@ -99,11 +126,13 @@ def _excess(engine: PlannedEngine, what: Generating, topology: PlannedTopology) 
 
 def _notes(engine: PlannedEngine, first: PlannedEngine, what: Generating, topology: PlannedTopology) -> Iterator[str]:
     if engine.name != first.name and (excess := _excess(first, what, topology)):
-        place = "in host memory" if engine.offload_param == "cpu" else "on their devices"
         yield (
-            f"engine zero is taken: the weights take {gib(excess[0])} with engine transformers, usable are "
-            f"{gib(_USABLE * excess[1])} of {gib(excess[1])}; {what.ranks} ranks hold parts of one model {place}"
+            f"engine {engine.name} is taken: the weights take {gib(excess[0])} with engine {first.name}, usable are "
+            f"{gib(_USABLE * excess[1])} of {gib(excess[1])}; {_way(engine, what)}"
         )
+    if engine.tensor_parallel > 1:
+        size = engine.tensor_parallel
+        yield f"{size} ranks generate together, for {size} x perDeviceBatchSize records at once"
     there = topology.node_bytes if what.on_cpu else topology.device_bytes
     copies = what.ranks_per_node if what.on_cpu else 1
     needed = engine.memory.device_bytes * copies
@@ -112,6 +141,13 @@ def _notes(engine: PlannedEngine, first: PlannedEngine, what: Generating, topolo
             f"{what.sequences} sequences of {what.length} tokens at once need {gib(needed)} of {gib(there)}: "
             "lower perDeviceBatchSize or data.maxLength if records are that long"
         )
+
+
+def _way(engine: PlannedEngine, what: Generating) -> str:
+    if engine.name == "deepspeed":
+        return f"each layer is split over {engine.tensor_parallel} ranks of a node"
+    place = "in host memory" if engine.offload_param == "cpu" else "on their devices"
+    return f"{what.ranks} ranks hold parts of one model {place}"
 
 
 def _rejection(engine: PlannedEngine, what: Generating, topology: PlannedTopology) -> ConfigurationError:
@@ -137,7 +173,7 @@ def _remedy(engine: PlannedEngine, what: Generating, needed: int, there: int) ->
     fewer = int(_USABLE * there // engine.memory.weights)
     if engine.name == "transformers" and what.on_cpu and 0 < fewer < what.ranks_per_node:
         remedies.append(f"lower topology.processesPerNode to {fewer}")
-    if engine.name == "transformers" and (what.ranks > 1 or not what.on_cpu):
+    if engine.name in ("transformers", "deepspeed") and (what.ranks > 1 or not what.on_cpu):
         remedies.append("use engine: zero, which partitions the weights")
     if engine.name == "zero":
         remedies.append("use more nodes")

@@ -126,7 +126,7 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout,
     check_generates(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
     topology = plan_topology(spec.topology, spec.parallelism, layout)
-    batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.data_parallel)
+    batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.world_size)
     precision = resolve_precision(spec.precision, topology.accelerator)
     engine = plan_engine(spec, shape, precision, batch, topology)
     return Plan(

@@ -136,6 +136,8 @@ class InferConfig(_Config):
     output_format: InferenceOutputFormat
     offload_param: Literal["none", "cpu"] = "none"
     """Where engine `zero` holds the parameters: on the devices, or in host memory."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Ranks over which engine `deepspeed` splits each layer."""
     per_device_batch_size: int = Field(default=8, ge=1)
     """Records a rank generates for at once."""
 

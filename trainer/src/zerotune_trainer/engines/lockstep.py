@@ -19,18 +19,21 @@ from zerotune_trainer.inference.engine import OnToken
 
 
 class Lockstep:
-    """Keeps the ranks of the process group together.
+    """Keeps the ranks of a process group together.
 
     Args:
         model: Called by each rank, once a token.
         device: Where the exchange takes place.
         token: A token of the vocabulary, for passes that are made for others.
+        group: The ranks; None: all of them.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, token: int) -> None:
-        self._model, self._device = model, device
+    def __init__(
+        self, model: nn.Module, device: torch.device, token: int, group: dist.ProcessGroup | None = None
+    ) -> None:
+        self._model, self._device, self._group = model, device, group
         self._token = torch.tensor([[token]], device=device)
-        self._on_token: OnToken = _nothing
+        self._on_token: OnToken = nothing
         self._follows = False
         # First of all: DeepSpeed has a hook that exchanges something, too, and both must come in the same order.
         model.register_forward_pre_hook(self._before_pass, prepend=True)
@@ -69,12 +72,12 @@ class Lockstep:
         except StoppedError as error:
             stop = error
         counts = torch.tensor([is_active, stop is not None], dtype=torch.int32, device=self._device)
-        dist.all_reduce(counts)
+        dist.all_reduce(counts, group=self._group)
         active, stopped = counts.tolist()
         if stopped:
             raise stop or StoppedError("another rank of the replica was asked to stop: whole batches are kept")
         return bool(active)
 
 
-def _nothing() -> None:
-    return None
+def nothing() -> None:
+    """What a decoding loop calls for a token where the engine's `Lockstep` calls `on_token`."""

@@ -71,7 +71,7 @@ class TransformersEngine:
         return cls(loaded, tokenizer, config.generation, config.per_device_batch_size)
 
     @classmethod
-    def ranks_per_replica(cls, world_size: int) -> int:  # noqa: ARG003
+    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
         """See Engine."""
         return 1
 

@@ -17,14 +17,13 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
 from zerotune_trainer import collectives
 from zerotune_trainer import model as models
-from zerotune_trainer.adapters import model_folders
+from zerotune_trainer.adapters import whole_model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation
 from zerotune_trainer.data.tokenizer import load_tokenizer
-from zerotune_trainer.engines.lockstep import Lockstep
+from zerotune_trainer.engines.lockstep import Lockstep, nothing
 from zerotune_trainer.engines.transformers import TransformersEngine, completions, longest_first
-from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
@@ -49,19 +48,14 @@ class ZeroEngine(TransformersEngine):
         self._lockstep = Lockstep(model, device, self.pad)
 
     @classmethod
-    def ranks_per_replica(cls, world_size: int) -> int:
+    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
         """See Engine."""
         return world_size
 
     @classmethod
     def load(cls, config: InferConfig, replica: Replica) -> Self:
         """See Engine."""
-        folders = model_folders(config)
-        if folders.adapter is not None:
-            raise ConfigurationError(
-                f"{folders.adapter} holds an adapter, and engine zero runs whole models",
-                "have the FineTuneJob write the merged model (adapter.merge: true), or use engine: transformers",
-            )
+        folders = whole_model_folders(config)
         accelerator = config.launch.accelerator
         precision = models.resolve_precision(config.precision, accelerator)
         settings = zero_settings(config, shape_of_file(folders.base / "config.json"), precision, len(replica.ranks))
@@ -88,7 +82,7 @@ class ZeroEngine(TransformersEngine):
         first = self.replica.ranks.index(self.replica.rank) * each
         mine = requests[first : first + each]
         self._lockstep.begin(on_token)
-        generated = self.generate(mine, _nothing) if mine else []
+        generated = self.generate(mine, nothing) if mine else []
         self._lockstep.follow()
         gathered = collectives.gather(generated, list[list[list[int]]])
         yield from completions(requests, [each for part in gathered for each in part], time.monotonic() - began)
@@ -113,7 +107,3 @@ def zero_settings(config: InferConfig, shape: ModelShape, precision: str, ranks:
             "offload_param": {"device": config.offload_param, "pin_memory": not on_cpu},
         },
     }
-
-
-def _nothing() -> None:
-    """Lockstep calls `on_token` instead."""

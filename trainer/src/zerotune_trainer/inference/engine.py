@@ -77,7 +77,7 @@ class Engine(Protocol):
     """A loaded model that generates."""
 
     @classmethod
-    def ranks_per_replica(cls, world_size: int) -> int:
+    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:
         """Ranks that hold one copy of the model together, of `world_size` in all."""
 
     @property

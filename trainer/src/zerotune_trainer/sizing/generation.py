@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.sizing.memory import RUNTIME
 from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.tensor_parallel import shard_parameters
 from zerotune_trainer.sizing.workload import Precision, bytes_per_number, default_settings
 
 OffloadParam = Literal["none", "cpu"]
@@ -62,6 +63,20 @@ def memory_of_copies(what: Generating) -> GenerationMemory:
     host = device if what.on_cpu else what.weights + RUNTIME
     return GenerationMemory(
         weights=what.weights, kv_cache=what.kv_cache, device_bytes=device, node_bytes=host * what.ranks_per_node
+    )
+
+
+def memory_of_shards(what: Generating, size: int) -> GenerationMemory:
+    """Memory of engine `deepspeed`: each layer is split over `size` ranks, which generate for `size` times as many
+    records together, each with its part of their keys and values.
+
+    Each rank takes its shard out of the files of the weights, which it maps into memory and does not read whole.
+    """
+    shard = bytes_per_number(what.precision) * shard_parameters(what.shape, size)
+    device = shard + what.kv_cache + RUNTIME
+    host = device if what.on_cpu else shard + RUNTIME
+    return GenerationMemory(
+        weights=shard, kv_cache=what.kv_cache, device_bytes=device, node_bytes=host * what.ranks_per_node
     )
 
 

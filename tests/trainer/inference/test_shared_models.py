@@ -1,4 +1,4 @@
-"""Engine zero: ranks that hold one model together generate what a rank with a copy of its own does."""
+"""Engines zero and deepspeed: ranks that hold one model together generate what a rank with a copy of its own does."""
 
 from __future__ import annotations
 
@@ -30,17 +30,20 @@ def test_ranks_with_a_part_of_the_model_generate_what_a_whole_copy_does(
     data = {"uris": [write_jsonl(weaknesses[:9]).as_uri()], "columns": {"prompt": "name"}}
     generation = {"maxNewTokens": 12} | SETTINGS[name]
     rows = {}
-    for engine in ("transformers", "zero"):
+    for engine in ("transformers", "zero", "deepspeed"):
         parts = {"data": data, "generation": generation, "engine": engine, "perDeviceBatchSize": 2}
+        parts["tensorParallel"] = 2 if engine == "deepspeed" else 1
         outcome = run_job(job(**parts, name=engine, output={"uri": (tmp_path / "output").as_uri()}))
         assert outcome.exit_codes == [0, 0], outcome.failure
         rows[engine] = output_rows()
         (tmp_path / "output").rename(tmp_path / engine)
     assert len(rows["zero"]) == 9
-    assert rows["zero"] == rows["transformers"]
+    assert rows["zero"] == rows["deepspeed"] == rows["transformers"]
 
 
+@pytest.mark.parametrize("engine", [{"engine": "zero"}, {"engine": "deepspeed", "tensorParallel": 2}], ids=str)
 def test_one_rank_that_is_asked_to_stop_stops_all_before_the_next_token(
+    engine: dict[str, Any],
     job: Callable[..., Path],
     start_ranks: Callable[[Path], Any],
     run_job: Callable[[Path], Any],
@@ -50,7 +53,7 @@ def test_one_rank_that_is_asked_to_stop_stops_all_before_the_next_token(
 ) -> None:
     """The rank that is asked leads nothing; texts are so long that no round ends by itself."""
     data = {"uris": [write_jsonl(weaknesses[:4]).as_uri()], "columns": {"prompt": "name"}}
-    parts = {"data": data, "engine": "zero", "perDeviceBatchSize": 2}
+    parts = {"data": data, "perDeviceBatchSize": 2} | engine
     ranks = start_ranks(job(**parts, generation={"maxNewTokens": 200, "minNewTokens": 200}))
     ranks.wait_until(lambda: any(each.phase == "generating" for each in ranks.heartbeats[1]))
     ranks.processes[1].terminate()
