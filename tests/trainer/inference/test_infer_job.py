@@ -207,9 +207,9 @@ def test_r52_conversations_with_a_system_prompt_and_a_function_of_ones_own(
     data = {
         "uris": [write_jsonl(rows).as_uri()],
         "systemPrompt": "be brief",
-        "processing": {"file": (tmp_path / "mine.py").as_uri(), "function": "shout"},
     }
-    outcome = run_job(job(data=data, generation={"maxNewTokens": 8}, ranks=1))
+    plugin = {"file": (tmp_path / "mine.py").as_uri(), "processing": "shout"}
+    outcome = run_job(job(data=data, plugin=plugin, generation={"maxNewTokens": 8}, ranks=1))
     assert outcome.exit_codes == [0], outcome.failure
     prompts = [
         "<|system|>be brief</s><|user|>WHAT IS CWE 79</s><|assistant|>",

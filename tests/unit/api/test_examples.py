@@ -22,6 +22,7 @@ ACCEPTED = {
     "orpo.yaml": "remediation-preferences",
     "kto.yaml": "phishing-verdicts",
     "script.yaml": "own-objective",
+    "plugin.yaml": "triage-focal",
 }
 
 

@@ -32,6 +32,8 @@ WHOLE = {
     "adapter.quantization": "of qlora, which is not supported",
     "training.lrSchedulerKwargs": "handed on as it is",
     "modelShape": "compared as a whole",
+    "plugin.configMap": "mounted by the backend, which makes a file of it",
+    "plugin.file": "read as plugin.uri",
     **dict.fromkeys(
         (
             f"{part}.fromInferenceJob"

@@ -78,7 +78,12 @@ def make_config(tmp_path: Path, tokenizer_folder: Path) -> MakeConfig:
     """A TrainConfig over some records, with fields of `data` as the spec names them; `cache` names a folder."""
 
     def make(
-        records: list[dict[str, Any]] | Path, *, method: str = "sft", cache: str = "cache", **data: Any
+        records: list[dict[str, Any]] | Path,
+        *,
+        method: str = "sft",
+        cache: str = "cache",
+        plugin: dict[str, Any] | None = None,
+        **data: Any,
     ) -> TrainConfig:
         path = records if isinstance(records, Path) else write_jsonl(tmp_path / "train.jsonl", records)
         return TrainConfig.model_validate(
@@ -88,6 +93,7 @@ def make_config(tmp_path: Path, tokenizer_folder: Path) -> MakeConfig:
                 "model": {"uri": f"file://{tokenizer_folder}"},
                 "output": {},
                 "method": method,
+                "plugin": plugin,
                 "data": {"train": {"uris": [f"file://{path}"]}, **data},
                 "training": {"seed": 7},
                 "checkpoint": {},
@@ -110,7 +116,7 @@ def write_function(tmp_path: Path) -> Callable[[str], dict[str, str]]:
     def write(body: str) -> dict[str, str]:
         path = tmp_path / "processing.py"
         path.write_text(f"import os, signal, time\n\n\ndef process(record):\n{body}\n    return record\n")
-        return {"file": f"file://{path}", "function": "process"}
+        return {"file": f"file://{path}", "processing": "process"}
 
     return write
 

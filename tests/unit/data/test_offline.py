@@ -42,8 +42,8 @@ def test_r33_processing_offline_gives_the_rows_of_the_job(
 ) -> None:
     (tmp_path / "processing.py").write_text(FUNCTION)
     options: dict[str, Any] = {"packing": packing, "maxLength": 64, "validationFraction": 0.1}
-    function = {"file": f"file://{tmp_path}/processing.py", "function": "to_pair"}
-    online = make_config(weaknesses, processing=function, **options)
+    function = {"file": f"file://{tmp_path}/processing.py", "processing": "to_pair"}
+    online = make_config(weaknesses, plugin=function, **options)
     assert main(["prepare", str(write_config(online, tmp_path / "job")), str(tmp_path / "out")]) == 0
     offline = make_config(tmp_path / "out", train={"uris": [f"file://{tmp_path}/out"], "split": "train"}, **options)
     one, other = data.prepare(online, tokenizer), data.prepare(offline, tokenizer)

@@ -56,7 +56,7 @@ def test_of_many_ranks_one_tokenizes(
 ) -> None:
     log = tmp_path / "log"
     function = logging_function(log, "\n    time.sleep(0.1)")
-    config = make_config([{"text": str(number)} for number in range(10)], processing=function)
+    config = make_config([{"text": str(number)} for number in range(10)], plugin=function)
     ranks = [start(config, tokenizer) for _ in range(4)]
     for rank in ranks:
         rank.join()
@@ -69,7 +69,7 @@ def test_a_rank_that_waits_can_be_stopped(
 ) -> None:
     started, go = tmp_path / "started", tmp_path / "go"
     body = f"    open({str(started)!r}, 'w')\n    while not os.path.exists({str(go)!r}): time.sleep(0.02)"
-    config = make_config([{"text": "x"}], processing=write_function(body))
+    config = make_config([{"text": "x"}], plugin=write_function(body))
     builder = start(config, tokenizer)
     wait_for(started.exists)
     waiting = start(config, tokenizer)
@@ -96,7 +96,7 @@ def test_a_builder_that_is_killed_leaves_nothing_half_and_no_lock(
     marker = tmp_path / "marker"
     body = f"    if record['id'] == 'last' and not os.path.exists({str(marker)!r}): time.sleep(60)"
     records = [*weaknesses * 3, {"id": "last", "text": "the last"}]
-    options: dict[str, Any] = {"method": "cpt", "processing": write_function(body)}
+    options: dict[str, Any] = {"method": "cpt", "plugin": write_function(body)}
     config = make_config(records, **options)
     builder = start(config, tokenizer, processes)
     drafts = tmp_path / "cache/data"
@@ -116,7 +116,7 @@ def test_processes_end_with_the_one_that_started_them(
     pids = tmp_path / "pids"
     body = f"    open({str(pids)!r}, 'a').write(f'{{os.getpid()}}\\n')\n    if record['id'] == 'last': time.sleep(60)"
     records = [*weaknesses * 3, {"id": "last", "text": "the last"}]
-    config = make_config(records, method="cpt", processing=write_function(body))
+    config = make_config(records, method="cpt", plugin=write_function(body))
     rank = start(config, tokenizer, processes=2)
     wait_for(lambda: len(set(pids.read_text().split())) == 3 if pids.exists() else False)
     os.kill(rank.pid, signal.SIGKILL)

@@ -29,21 +29,21 @@ def test_the_same_content_is_tokenized_once_wherever_it_lies(
         return len(log.read_text().splitlines())
 
     # The first record is processed before the others, so there is a call more than records.
-    config = make_config(records, processing=function)
+    config = make_config(records, plugin=function)
     assert calls(config) == 3
     assert calls(config) == 0
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes((tmp_path / "train.jsonl").read_bytes())
-    assert calls(make_config(copy, processing=function)) == 0
-    assert calls(make_config(copy, processing=function, packing="wrapped")) == 3
-    assert calls(make_config(copy, processing=function, packing="bfd_split")) == 0
+    assert calls(make_config(copy, plugin=function)) == 0
+    assert calls(make_config(copy, plugin=function, packing="wrapped")) == 3
+    assert calls(make_config(copy, plugin=function, packing="bfd_split")) == 0
     copy.write_text('{"text": "one"}\n{"text": "six"}\n')
-    assert calls(make_config(copy, processing=function)) == 3
+    assert calls(make_config(copy, plugin=function)) == 3
     again = logging_function(log, "\n    record['text'] += '!'")
-    assert calls(make_config(copy, processing=again)) == 3
+    assert calls(make_config(copy, plugin=again)) == 3
     tokenizer.chat_template = "{{ messages }}"
-    assert calls(make_config(copy, processing=again)) == 3
-    assert calls(make_config(copy, processing=again, maxLength=16)) == 3
+    assert calls(make_config(copy, plugin=again)) == 3
+    assert calls(make_config(copy, plugin=again, maxLength=16)) == 3
 
 
 def test_a_file_that_changes_size_is_read_again(make_config: MakeConfig, tokenizer: Tokenizer, tmp_path: Path) -> None:

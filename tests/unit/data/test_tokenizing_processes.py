@@ -52,7 +52,7 @@ def test_a_process_that_is_killed_is_an_error(
 ) -> None:
     body = f"    if record['id'] == 'last' and os.getpid() != {os.getpid()}: os.kill(os.getpid(), signal.SIGKILL)"
     records = [*weaknesses * 3, {"id": "last", "text": "the last"}]
-    config = make_config(records, method="cpt", processing=write_function(body))
+    config = make_config(records, method="cpt", plugin=write_function(body))
     with pytest.raises(OutOfMemoryError, match="a process that tokenizes was killed"):
         data.prepare(config, tokenizer, processes=2)
     assert list((tmp_path / "cache/data").glob("[!.]*")) == []

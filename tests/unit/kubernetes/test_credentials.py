@@ -38,11 +38,8 @@ def of(secret: str, keys: dict[str, bool]) -> dict[str, tuple[str, bool]]:
         ({"data": {"train": {"uris": ["file:///d.jsonl", "s3://d/*.jsonl"]}, **named("keys")}}, of("keys", S3)),
         (
             {
-                "data": {
-                    "train": {"uris": ["pvc://c/d"]},
-                    "processing": {"file": "s3://f/f.py", "function": "f"},
-                    **named("keys"),
-                }
+                "data": {"train": {"uris": ["pvc://c/d"]}, **named("keys")},
+                "plugin": {"file": "s3://f/f.py", "processing": "f"},
             },
             of("keys", S3),
         ),

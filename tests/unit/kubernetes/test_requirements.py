@@ -43,8 +43,8 @@ def test_what_a_cluster_does_not_carry_out_is_rejected(make: Any, spec: dict[str
         ({"data": {"train": {"uris": ["s3://d/d", "file:///d"]}}}, "data.train.uris"),
         ({"data": {"train": {"uris": ["s3://d/d"]}, "validation": {"uris": ["file:///d"]}}}, "data.validation.uris"),
         (
-            {"data": {"train": {"uris": ["s3://d/d"]}, "processing": {"file": "file:///d", "function": "f"}}},
-            "data.processing.file",
+            {"plugin": {"file": "file:///d", "processing": "f"}},
+            "plugin.file",
         ),
         ({"checkpoint": {"uri": "file:///d"}}, "checkpoint.uri"),
         (

@@ -44,14 +44,14 @@ def test_what_is_not_known_is_left_out(write_run: WriteRun, tmp_path: Path) -> N
 
 def test_text_reports_data_training_results_and_use(write_run: WriteRun, tmp_path: Path) -> None:
     results = {"perplexity": 20.5, "firstPerplexity": 900.0, "counts": {"train": {"records": 12, "skipped": 3}}}
-    processing = {"file": "file:///code/clean.py", "function": "clean"}
-    data = {"train": {"uris": ["file:///d/a.jsonl"]}, "columns": {"text": "body"}, "processing": processing}
-    text = card_of(tmp_path, write_run([], {"data": data, "method": "sft"}, results)).text
+    plugin = {"file": "file:///code/clean.py", "processing": "clean", "callbacks": ["Watch"]}
+    data = {"train": {"uris": ["file:///d/a.jsonl"]}, "columns": {"text": "body"}}
+    text = card_of(tmp_path, write_run([], {"data": data, "method": "sft", "plugin": plugin}, results)).text
     for expected in (
         "`hf://example/base` after supervised fine-tuning",
         "- Trained on: `file:///d/a.jsonl`\n",
         "- Column `body`: text\n",
-        "went through `clean` of `file:///code/clean.py`",
+        "- Code of the user's: `clean`, `Watch` of `file:///code/clean.py`",
         "| Count | Train |\n| --- | ---: |\n| Records | 12 |\n| Skipped | 3 |\n",
         "on 4 ranks (cpu) of 2 hosts",
         "| learningRate | 0.002 |\n",

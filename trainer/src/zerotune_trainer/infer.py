@@ -39,6 +39,7 @@ from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.verification import verify
 from zerotune_trainer.manifest import Manifest, completion
 from zerotune_trainer.ownership import Ownership, open_output
+from zerotune_trainer.plugin import PluginError
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.storage import Folder
 
@@ -97,7 +98,7 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     ranks_per_replica = engine_type.ranks_per_replica(config, context.world_size)
     replica = replica_of(context.rank, context.local_rank, ranks_per_replica, context.world_size)
     source = Source(files, [file.records for file in plan.files])
-    process = load_processing(config.data.processing)
+    process = load_processing(config.plugin)
     engine = engine_type.load(config, replica)
     generator = ShardGenerator(
         config=config,
@@ -151,5 +152,5 @@ def _sample(source: Source, process: Process) -> Iterator[Record]:
     for record in source.sample():
         try:
             yield process(record)
-        except DataError as error:
+        except (DataError, PluginError) as error:
             _log.warning("%s", error.message)

@@ -41,6 +41,8 @@ class Manifest(Settings):
     files: list[ManifestFile]
     data_digest: str | None = None
     """Of the rows that a checkpoint was written over."""
+    plugin_digest: str | None = None
+    """Of the user's plug-in, where it changes how rows are trained on."""
     error_column: str | None = None
     """Column by which a record of an InferenceJob says why it has no text."""
 

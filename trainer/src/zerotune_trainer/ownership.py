@@ -59,8 +59,15 @@ def open_output(uri: str, cache_dir: Path) -> Folder:
     return open_folder(uri, cache_dir)
 
 
-def complete_manifest(output: Folder, config: TrainConfig | InferConfig) -> Manifest | None:
+def complete_manifest(
+    output: Folder, config: TrainConfig | InferConfig, plugin_digest: str | None = None
+) -> Manifest | None:
     """The manifest of the output folder, where that holds this job's whole result.
+
+    Args:
+        output: The folder.
+        config: The job.
+        plugin_digest: Of its plug-in, as it is now.
 
     Raises:
         ConfigurationError: it holds the result of another job, or of this one with another configuration.
@@ -71,6 +78,11 @@ def complete_manifest(output: Folder, config: TrainConfig | InferConfig) -> Mani
         return None
     check_owner(output.uri, manifest.job, config.job)
     check_digest(output, manifest.config_digest, config)
+    if manifest.plugin_digest != plugin_digest:
+        raise ConfigurationError(
+            f"{output.uri} holds the result of {config.job.name} with another content of its plug-in",
+            "give the changed job another name or another output folder",
+        )
     return manifest
 
 

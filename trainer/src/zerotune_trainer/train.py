@@ -23,6 +23,7 @@ from zerotune_trainer.input_errors import is_of_machine
 from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.mesh import Mesh
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
+from zerotune_trainer.plugin import plugin_digest
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.sizing.flops import Utilization
 from zerotune_trainer.sizing.model_config import shape_of_file
@@ -41,6 +42,7 @@ from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
 from zerotune_trainer.training.drafts import staging_folder
 from zerotune_trainer.training.folders import acquire
 from zerotune_trainer.training.output import Run, completion_of, write_output
+from zerotune_trainer.training.plugin_parts import PluginParts
 from zerotune_trainer.training.reference import Reference, ReferenceStore
 from zerotune_trainer.training.reference_model import ReferenceModel, reference_model
 from zerotune_trainer.training.step_state import StepState
@@ -64,7 +66,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     cache = Path(config.launch.cache_dir)
     output = open_output(config.output_uri, staging_folder(cache, config.job.attempt))
     ownership = Ownership(output, config.job)
-    if (manifest := complete_manifest(output, config)) is not None:
+    own_code = plugin_digest(config.plugin)
+    if (manifest := complete_manifest(output, config, own_code)) is not None:
         _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
         if context.rank == 0:
             context.report.completion(completion_of(output, manifest))
@@ -87,13 +90,15 @@ def train(config: TrainConfig, context: RankContext) -> None:
         empty, max(data.padded_length(config, split.longest()) for split in rows.splits.values())
     )
     judge = reference_model(ReferenceModel(config, folders, empty.config), tokenizer, rows)
+    step = StepState()
+    plugin = PluginParts(config.plugin, step)
     _stop_if_asked(context, context.stop.is_set())
 
     context.report.phase("rendezvous")
     topology = distributed.init_process_group(context, config.launch, store)
     mesh = Mesh.of(context)
     _check_rows(context, rows)
-    checkpoint_store = CheckpointStore(acquire(config, context, ownership, cache), config, rows.digest)
+    checkpoint_store = CheckpointStore(acquire(config, context, ownership, cache), config, rows.digest, own_code)
     share = Share.of(checkpoint_store, context, mesh)
     checkpoints = CheckpointReader(checkpoint_store, config, share, output.local)
 
@@ -108,12 +113,11 @@ def train(config: TrainConfig, context: RankContext) -> None:
     method.extend(loaded)
     writer = CheckpointWriter(checkpoint_store, config, share, output.local)
     writer.warn_on_volume(loaded, loaded.dtype)
-    collator = method.collator(config, tokenizer, loaded.config)
+    collator = plugin.collator() or method.collator(config, tokenizer, loaded.config)
     shape, devices = shape_of_file(folders.base / "config.json"), [entry.device for entry in topology]
     frozen = config.adapter is not None
     utilization = Utilization.of_devices(shape, devices, config.training.precision, frozen=frozen)
     metrics = MetricsLogger(output.local, context.report, writes=context.rank == 0, utilization=utilization)
-    step = StepState()
     trainer = CausalTrainer(
         evaluate=method.evaluation(config),
         objective=method.objective(config),
@@ -122,7 +126,12 @@ def train(config: TrainConfig, context: RankContext) -> None:
         report=context.report,
         metrics=metrics,
         checkpoints=writer,
-        callbacks=[*_callbacks(config, context, arguments, step, metrics), *method.callbacks(config, collator)],
+        callbacks=[
+            *plugin.callbacks(),
+            *_callbacks(config, context, arguments, step, metrics),
+            *method.callbacks(config, collator),
+        ],
+        compute_loss_func=plugin.loss(),
         model=loaded,
         args=arguments,
         train_dataset=train_rows,
@@ -140,7 +149,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         if weights is not None:
             stage = trainer.engine.zero_optimization_stage()
             skipped, parameters = checkpoints.skipped, zero.count_parameters(loaded)
-            run = Run(trainer.state, topology, rows.counts, stage, folders, skipped, parameters)
+            run = Run(trainer.state, topology, rows.counts, stage, folders, skipped, parameters, own_code)
             manifest = write_output(ownership, config, run, loaded, weights, tokenizer)
             context.report.completion(completion_of(output, manifest))
     distributed.destroy_process_group()

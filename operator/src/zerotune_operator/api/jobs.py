@@ -17,6 +17,7 @@ from zerotune_trainer.config.base import JsonObject, Rule, Settings
 from zerotune_trainer.config.data import Data
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.methods import Method
+from zerotune_trainer.config.plugin import Plugin, RecordPlugin
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training, Zero
@@ -67,6 +68,8 @@ class FineTuneJobSpec(Settings):
     """Options of the methods dpo, orpo and kto."""
     script: Script | None = None
     """What method script runs."""
+    plugin: Plugin | None = None
+    """Code of your own that takes the place of a part of the training."""
     adapter: Adapter | None = None
     """Train an adapter instead of all parameters."""
     parallelism: Parallelism = Parallelism()
@@ -101,6 +104,8 @@ class InferenceJobSpec(Settings):
     zero: ZeRO-Inference. `auto`: the first of these whose weights fit into memory."""
     data: InferenceData
     """Records to run the model over."""
+    plugin: RecordPlugin | None = None
+    """A function of your own that every record goes through first."""
     generation: Generation = Generation()
     """Generation options."""
     precision: Precision = "auto"

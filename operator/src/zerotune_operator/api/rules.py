@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zerotune_operator.api.method_rules import METHOD_RULES
+from zerotune_operator.api.plugin_rules import PLUGIN_RULES
 from zerotune_operator.api.support import rules
 from zerotune_trainer.config.base import Rule
 
@@ -149,6 +150,7 @@ FINE_TUNE_RULES = (
         "model.resizeEmbeddings",
     ),
     *METHOD_RULES,
+    *PLUGIN_RULES,
     *_PACKING,
     *_ZERO,
     *_EVALUATION,
@@ -171,7 +173,7 @@ FINE_TUNE_RULES = (
             "output",
             "backend",
         ),
-        ("adapter", "preference", "script"),
+        ("adapter", "preference", "script", "plugin"),
     ),
 )
 """Of a FineTuneJob's spec."""
@@ -222,7 +224,7 @@ INFERENCE_RULES = (
             "outputFormat",
             "backend",
         ),
-        ("globalBatchSize", "perDeviceBatchSize"),
+        ("globalBatchSize", "perDeviceBatchSize", "plugin"),
     ),
 )
 """Of an InferenceJob's spec."""

@@ -76,7 +76,7 @@ _URIS = {
     "FineTuneJob": (*(f"{part}.uris" for part in _RECORDS), "checkpoint.uri", _REFERENCE, "script.file"),
     "InferenceJob": ("data.uris",),
 }
-_URIS_OF_BOTH = ("model.uri", "data.processing.file", "output.uri")
+_URIS_OF_BOTH = ("model.uri", "plugin.file", "output.uri")
 _CREDENTIALS = {
     "FineTuneJob": ("model", "data", "output", "checkpoint"),
     "InferenceJob": ("model", "data", "output"),
@@ -101,6 +101,7 @@ _KIND_ONLY = {
     ),
     "InferenceJob": (_NO_NVME,),
 }
+_PLUGIN_URIS: tuple[tuple[BackendName, str], ...] = (("sagemaker", "s3://BUCKET/KEY"), ("local", "file:///PATH"))
 _BOTH_KINDS = (
     *(
         _not_yet(f"parallelism.{name} above 1", "leave it out, or set it to 1", f"parallelism.{name}", above=1)
@@ -118,6 +119,12 @@ _BOTH_KINDS = (
         "backend.sagemaker is for SageMaker, not for this machine",
         "leave it out to run the job here",
         ("local",),
+    ),
+    *(
+        Unsupported(
+            "plugin.configMap", "ConfigMaps are for a cluster", f"name the plug-in as plugin.file: {uri}", (backend,)
+        )
+        for backend, uri in _PLUGIN_URIS
     ),
     *(
         Unsupported(field, f"{field} is for a cluster", f"leave it out: {remedy}", ("sagemaker",))

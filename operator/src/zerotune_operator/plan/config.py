@@ -11,8 +11,9 @@ from zerotune_operator.plan.engine import PlannedEngine
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
-from zerotune_trainer.config.data import Data, Processing, Records
+from zerotune_trainer.config.data import Data, Records
 from zerotune_trainer.config.methods import packing_of
+from zerotune_trainer.config.plugin import PluginFile
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Evaluation, Preference, Training
@@ -20,6 +21,7 @@ from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Precision
 
 RecordsT = TypeVar("RecordsT", bound=Records)
+PluginT = TypeVar("PluginT", bound=PluginFile)
 
 
 def train_config(
@@ -55,6 +57,7 @@ def train_config(
         evaluation=_evaluation(spec.evaluation, layout),
         preference=_preference(spec.preference, layout),
         script=_script(spec.script, layout),
+        plugin=_plugin(spec.plugin, layout),
         output=_output(spec.output, layout),
     )
 
@@ -70,8 +73,6 @@ def infer_config(
     identity: JobIdentity,
 ) -> InferConfig:
     """An InferenceJob as its ranks read it."""
-    processing = _processing(spec.data.processing, layout)
-    data = _records(spec.data, layout).model_copy(update={"processing": processing})
     return InferConfig(
         job=identity,
         launch=_launch(spec.run_policy, topology, layout),
@@ -83,7 +84,8 @@ def infer_config(
         offload_param=engine.offload_param,
         tensor_parallel=engine.tensor_parallel,
         precision=precision,
-        data=data,
+        data=_records(spec.data, layout),
+        plugin=_plugin(spec.plugin, layout),
         generation=spec.generation,
         output=_output(spec.output, layout),
         output_format=spec.output_format,
@@ -159,7 +161,6 @@ def _data(spec: FineTuneJobSpec, layout: RuntimeLayout) -> Data:
             "validation": _records(data.validation, layout) if data.validation else None,
             "replay": _records(data.replay, layout) if data.replay else None,
             "packing": packing_of(spec.method, data),
-            "processing": _processing(data.processing, layout),
         }
     )
 
@@ -173,7 +174,9 @@ def _records(records: RecordsT, layout: RuntimeLayout) -> RecordsT:
     return records.model_copy(update={"uris": [layout.resolve(uri) for uri in records.uris]})
 
 
-def _processing(processing: Processing | None, layout: RuntimeLayout) -> Processing | None:
-    if processing is None:
+def _plugin(plugin: PluginT | None, layout: RuntimeLayout) -> PluginT | None:
+    if plugin is None:
         return None
-    return processing.model_copy(update={"file": layout.resolve(processing.file)})
+    config_map = plugin.config_map
+    file = f"{layout.config_maps_uri}/{config_map.name}/{config_map.key}" if config_map else layout.resolve(plugin.uri)
+    return plugin.model_copy(update={"file": file, "config_map": None})

@@ -25,6 +25,8 @@ class RuntimeLayout:
     """Folder for tokenized data and fetched models, on every node."""
     model_source: str | None = None
     """The model as a user writes it, where ranks read it by another URI: what an adapter records as its base."""
+    config_maps_uri: str = ""
+    """Folder of the ConfigMaps that the spec names, each in a folder of its name; empty where there are none."""
     backend: Literal["kubernetes", "sagemaker", "local"] = "local"
     """What runs the job."""
     master_port: int = 29500

@@ -28,8 +28,7 @@ def training_workload(
         micro_batch=batch.micro,
         sequence_length=spec.data.max_length,
         sequences_per_row=traits.sequences_per_row,
-        # transformers smooths labels over all logits; the losses of preferences have a smoothing of their own.
-        tiled_logits=traits.preference is not None or not spec.training.arguments.get("label_smoothing_factor"),
+        tiled_logits=_is_tiled(spec),
         data_parallel=batch.data_parallel,
         ranks_per_node=topology.ranks_per_node,
         on_cpu=on_cpu,
@@ -44,6 +43,15 @@ def training_workload(
         device_bytes=topology.device_bytes,
         node_bytes=topology.node_bytes,
     )
+
+
+def _is_tiled(spec: FineTuneJobSpec) -> bool:
+    """Whether never all logits of a batch are there at once. transformers smooths labels over all of them, and a loss
+    of the user's gets them; the losses of preferences have a smoothing of their own."""
+    if METHODS[spec.method].preference is not None:
+        return True
+    own_loss = spec.plugin is not None and spec.plugin.compute_loss_func is not None
+    return not own_loss and not spec.training.arguments.get("label_smoothing_factor")
 
 
 def _is_masked(spec: FineTuneJobSpec) -> bool:

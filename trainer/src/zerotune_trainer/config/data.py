@@ -63,15 +63,6 @@ class Columns(Settings):
     """Column that says whether the completion is good (true) or bad, for method kto."""
 
 
-class Processing(Settings):
-    """A function of your own, applied to every record before anything else: `def NAME(record: dict) -> dict`."""
-
-    file: Uri
-    """The Python file that defines the function."""
-    function: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """Name of the function. It gets a record and returns the record to use instead."""
-
-
 class Records(Settings):
     """Files of records."""
 
@@ -184,8 +175,6 @@ class Data(Settings):
     """General text to mix in, for methods cpt and sft. `columns` and `processing` are not for it."""
     columns: Columns = Columns()
     """Which columns hold what. Left out: `messages`, `prompt` and `completion`, or `text`, whichever is there."""
-    processing: Processing | None = None
-    """A function of your own applied to every record first."""
     max_length: int = Field(default=1024, ge=8, le=16777216)
     """Context in tokens: the length of a packed block, and the longest record otherwise."""
     packing: Packing | None = None

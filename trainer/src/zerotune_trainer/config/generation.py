@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings
-from zerotune_trainer.config.data import Columns, Processing, Records
+from zerotune_trainer.config.data import Columns, Records
 from zerotune_trainer.config.sources import SecretReference
 
 Engine = Literal["auto", "transformers", "deepspeed", "zero"]
@@ -39,8 +39,6 @@ class InferenceData(Records):
     """Column with the `prompt`, or with the `messages`. Left out: whichever of the two the records have."""
     template: str | None = Field(default=None, max_length=65536)
     """A Jinja template that makes the prompt from a record's columns: `Summarize: {{ description }}`."""
-    processing: Processing | None = None
-    """A function of your own applied to every record first."""
     system_prompt: str | None = None
     """A system message put before conversations that have none."""
     chat_template_kwargs: JsonObject = Field(default={})

@@ -14,6 +14,7 @@ from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.data import Data, Packing
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
 from zerotune_trainer.config.methods import METHODS, Method, MethodTraits, packing_of
+from zerotune_trainer.config.plugin import Plugin, RecordPlugin
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training
@@ -113,6 +114,8 @@ class TrainConfig(_Config):
     """Options of the methods dpo, orpo and kto."""
     script: Script | None = None
     """What method script runs."""
+    plugin: Plugin | None = None
+    """Functions of the user's own, which take the place of ours."""
 
     @property
     def traits(self) -> MethodTraits:
@@ -129,6 +132,8 @@ class InferConfig(_Config):
     """An InferenceJob as its ranks read it."""
 
     kind: Literal["InferConfig"] = "InferConfig"
+    plugin: RecordPlugin | None = None
+    """A function of the user's own that every record goes through first."""
     engine: Engine
     precision: Precision = "auto"
     data: InferenceData

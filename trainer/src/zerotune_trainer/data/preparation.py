@@ -29,7 +29,7 @@ from zerotune_trainer.data.packing import pack
 from zerotune_trainer.data.parallel import Tokenize
 from zerotune_trainer.data.preference_rows import PreferenceTokenizer, TokenizedPreferences
 from zerotune_trainer.data.preferences import resolve_preferences
-from zerotune_trainer.data.processing import Process
+from zerotune_trainer.data.processing import Process, load_formatting
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.tokenizing import tokenize_files
 from zerotune_trainer.data.tokens import RecordTokenizer
@@ -37,7 +37,6 @@ from zerotune_trainer.errors import DataError, InternalError
 
 _ROW_FIELDS = {
     "columns",
-    "processing",
     "system_prompt",
     "add_generation_prompt",
     "chat_template_kwargs",
@@ -88,7 +87,8 @@ class Preparation:
 
         def build(folder: Path) -> None:
             make = self._tokenizer_of
-            tokenize_files(files, folder, self.data, make, processes=self.processes, most=self.most)
+            process = load_formatting(self.config.plugin)
+            tokenize_files(files, folder, self.data, process, make, processes=self.processes, most=self.most)
 
         return self._cached(key, build)
 
@@ -113,7 +113,7 @@ class Preparation:
         packing = "wrapped" if self.packing == "none" else self.packing
         columns = Columns(text=texts.text_column)
         data = Data(train=texts, columns=columns, max_length=self.data.max_length, packing=packing)
-        config = self.config.model_copy(update={"method": "cpt", "data": data, "preference": None})
+        config = self.config.model_copy(update={"method": "cpt", "data": data, "preference": None, "plugin": None})
         plain = Preparation(config, self.tokenizer, self.processes, self.most)
         return plain.packed(plain.tokenized(texts))
 
@@ -167,13 +167,21 @@ class Preparation:
             return digest(code_key(), tokenizer_key(self.tokenizer, Path(scratch)))
 
     @cached_property
+    def _plugin_key(self) -> Any:
+        """Stands for what the user's functions make of records."""
+        plugin = self.config.plugin
+        if plugin is None or not (plugin.processing or plugin.formatting_func):
+            return None
+        source = storage.read_bytes(plugin.uri).decode(errors="replace")
+        return [source, plugin.processing, plugin.formatting_func]
+
+    @cached_property
     def _options(self) -> Any:
-        processing = self.data.processing
-        source = storage.read_bytes(processing.file).decode(errors="replace") if processing else None
         fields = _ROW_FIELDS | (_LENGTH_FIELDS if self.packing == "none" else set())
         clock = str(self.created) if reads_clock(self.tokenizer) else None
         longest = self.preference and [self.judged, self.preference.max_prompt_length]
-        return [self.packing == "none", clock, source, longest, self.data.model_dump(mode="json", include=fields)]
+        options = self.data.model_dump(mode="json", include=fields)
+        return [self.packing == "none", clock, self._plugin_key, longest, options]
 
 
 def _chosen(records: int, fraction: float, seed: int) -> NDArray[np.bool_]:

@@ -1,62 +1,72 @@
-"""A function of the user's, applied to every record before anything else."""
+"""Functions of the user's plug-in that make a record, before anything else reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
-from zerotune_trainer import storage
-from zerotune_trainer.config.data import Processing
-from zerotune_trainer.data.columns import did_you_mean
+from zerotune_trainer.config.plugin import Plugin, RecordPlugin
 from zerotune_trainer.data.readers import Record
-from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
+from zerotune_trainer.plugin import FORMATTING, PROCESSING, LoadedPlugin, Signature, load_plugin
 
 Process = Callable[[Record], Record]
 """A record to the record to use instead."""
 
 
-def load_processing(processing: Processing | None) -> Process:
-    """The function a job names, ready to apply; without one records stay as they are.
+def load_processing(plugin: Plugin | RecordPlugin | None) -> Process:
+    """What the plug-in's `processing` makes of a record; without one records stay as they are.
 
     The function runs in the process that tokenizes, so the same file gives the same records offline and at job start.
 
     Raises:
-        InputMissingError: no such file, or no such function in it.
-        ConfigurationError: the file cannot be executed.
+        InputMissingError, ConfigurationError: as `load_plugin`, or its function is not there, or not one of a record.
     """
-    if processing is None:
+    name = plugin.processing if plugin else None
+    loaded = load_plugin(plugin) if name else None
+    if loaded is None or name is None:
         return lambda record: record
-    function = _function(processing)
-    name = f"{processing.file}:{processing.function}"
+    return _of_record(loaded, name, PROCESSING, _columns)
+
+
+def load_formatting(plugin: Plugin | None) -> Process:
+    """The same, and then what `formattingFunc` makes of it: a record with a column `text` or `messages` alone.
+
+    Raises:
+        InputMissingError, ConfigurationError: as `load_processing`.
+    """
+    process = load_processing(plugin)
+    name = plugin.formatting_func if plugin else None
+    loaded = load_plugin(plugin) if name else None
+    if loaded is None or name is None:
+        return process
+    formatted = _of_record(loaded, name, FORMATTING, _text_or_messages)
+    return lambda record: formatted(process(record))
+
+
+_Columns = Callable[[Any], dict[str, Any] | None]
+"""What a function returned as the columns of a record; None where it may not return that."""
+
+
+def _of_record(plugin: LoadedPlugin, name: str, signature: Signature, columns: _Columns) -> Process:
+    function = plugin.function(name, signature)
 
     def process(record: Record) -> Record:
-        try:
-            values = function(dict(record.values))
-        except (Exception, SystemExit) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise DataError(f"{name} failed at {record.location}: {what}", "make it cope with this record") from error
-        if not isinstance(values, dict):
-            found = type(values).__name__
-            raise DataError(f"{name} returned {found} at {record.location}", "return a dict of columns")
+        place = f"at {record.location}"
+        with plugin.errors(name, place):
+            returned = function(dict(record.values))
+        values = columns(returned)
+        if values is None:
+            raise plugin.wrong(name, place, f"returned {type(returned).__name__}", f"define {signature.text}")
         return record._replace(values=values)
 
     return process
 
 
-def _function(processing: Processing) -> Callable[[dict[str, Any]], Any]:
-    module = ModuleType("zerotune_processing")
-    module.__file__ = processing.file
-    source = storage.read_bytes(processing.file)
-    try:
-        exec(compile(source, processing.file, "exec"), module.__dict__)  # noqa: S102 - running it is what was asked for
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ConfigurationError(f"{processing.file} cannot be executed: {what}", "try it with python") from error
-    function: Callable[[dict[str, Any]], Any] | None = getattr(module, processing.function, None)
-    if not callable(function):
-        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise InputMissingError(
-            f"{processing.file} defines no function {processing.function!r}", did_you_mean(processing.function, names)
-        )
-    return function
+def _columns(returned: Any) -> dict[str, Any] | None:
+    return returned if isinstance(returned, dict) else None
+
+
+def _text_or_messages(returned: Any) -> dict[str, Any] | None:
+    if isinstance(returned, str):
+        return {"text": returned}
+    return {"messages": returned} if isinstance(returned, list) else None

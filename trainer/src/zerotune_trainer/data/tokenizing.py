@@ -11,7 +11,7 @@ from zerotune_trainer.config.data import Data
 from zerotune_trainer.data.arrow import table_of, write_counts, write_rows, write_skipped
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.parallel import Tokenize, tokenize_in_parallel
-from zerotune_trainer.data.processing import Process, load_processing
+from zerotune_trainer.data.processing import Process
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.records import AnsweredRecords, brief
 from zerotune_trainer.data.tokens import Rows
@@ -25,6 +25,7 @@ def tokenize_files(
     files: list[DataFile],
     folder: Path,
     data: Data,
+    process: Process,
     make_tokenizer: MakeTokenizer,
     *,
     processes: int,
@@ -36,6 +37,7 @@ def tokenize_files(
         files: What to read.
         folder: Receives rows and numbers.
         data: How.
+        process: What every record goes through first.
         make_tokenizer: Makes the tokenizer of the records, by the first of them.
         processes: How many tokenize.
         most: How many records are read. None: all.
@@ -44,7 +46,6 @@ def tokenize_files(
         DataError: a file or a record is bad, or no record fits.
         InputMissingError, ConfigurationError, OutOfMemoryError, TemporaryError: as `prepare` says.
     """
-    process = load_processing(data.processing)
     answered = AnsweredRecords(files)
     records = islice(answered, most)
     first = next(records)

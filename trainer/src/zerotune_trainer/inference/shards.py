@@ -19,6 +19,7 @@ from zerotune_trainer.inference.replica import ReplicaChannel
 from zerotune_trainer.inference.rows import OutputRow
 from zerotune_trainer.inference.source import Entry, Source
 from zerotune_trainer.inference.tracking import ProgressTracker
+from zerotune_trainer.plugin import PluginError
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class ShardGenerator:
                 continue
             try:
                 texts[entry.number] = self.prompts.text(self.process(entry.record))
-            except (DataError, InputMissingError) as error:
+            except (DataError, InputMissingError, PluginError) as error:
                 errors[entry.number] = error.message
         return texts, errors
 

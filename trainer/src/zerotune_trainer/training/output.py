@@ -60,6 +60,8 @@ class Run:
     skipped: list[str]
     """Checkpoints that were not used when the run was resumed, and why."""
     parameters: ParameterCounts
+    plugin_digest: str | None = None
+    """Of the user's plug-in, where it changes how rows are trained on."""
 
 
 def write_output(
@@ -88,7 +90,13 @@ def write_output(
     ownership.verify()
     _move_into_place(draft, output.local, files)
     output.push([file.path for file in files])
-    manifest = Manifest(job=config.job, config_digest=config.digest(), step=run.state.global_step, files=files)
+    manifest = Manifest(
+        job=config.job,
+        config_digest=config.digest(),
+        step=run.state.global_step,
+        files=files,
+        plugin_digest=run.plugin_digest,
+    )
     ownership.verify()
     output.write(MANIFEST_NAME, manifest.encoded())
     return manifest

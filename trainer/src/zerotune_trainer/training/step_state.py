@@ -20,6 +20,8 @@ class StopTraining(Exception):  # noqa: N818 Like StopIteration: it says where t
 class StepState:
     """The step under way on this rank, and what has been done for it."""
 
+    number: int = 0
+    """The optimizer step that is being made, from 1."""
     tokens: int = 0
     """Tokens of this rank's rows, padding excluded."""
     losses: dict[int, list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))

@@ -113,6 +113,7 @@ class CausalTrainer(Trainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], torch.Tensor | int | None]:
         """The micro batches of an optimizer step, and the tokens with loss in them on all ranks."""
+        self.step.number = self.state.global_step + 1
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step.tokens = sum(batch.pop(TOKENS) for batch in batches)
         return batches, items if self._objective is None else self._units(self._objective, batches)

@@ -17,6 +17,9 @@ CACHE_DIR = "/zerotune/cache"
 CLAIMS_DIR = "/mnt/pvc"
 """Where the claims that `pvc://CLAIM/PATH` names are mounted."""
 
+CONFIG_MAPS_DIR = "/zerotune/config-maps"
+"""Where the ConfigMaps that a job names are mounted."""
+
 _SCHEDULING_SECONDS = 7 * 24 * 3600
 """A pod has a name once it is scheduled, and its peers wait for that. What it waits for is in the status, and for how
 long is `runPolicy.activeDeadlineSeconds` to say: the launchers need not give up before."""
@@ -49,6 +52,7 @@ def place(job: Job, attempt: int, model_uri: str) -> RuntimeLayout:
         output_uri=output,
         checkpoint_uri=resolve(checkpoints) if checkpoints else f"{output.rstrip('/')}/checkpoints",
         cache_dir=CACHE_DIR,
+        config_maps_uri=f"file://{CONFIG_MAPS_DIR}",
         backend="kubernetes",
         threads_per_rank=_threads(job.spec.topology),
         name_resolution_timeout_seconds=_SCHEDULING_SECONDS,

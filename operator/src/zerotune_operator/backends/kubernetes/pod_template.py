@@ -30,6 +30,7 @@ from zerotune_operator.backends.kubernetes.volumes import (
     claims,
     claims_of,
     job_folder,
+    plugin_folder,
     scratch,
     shared_memory,
 )
@@ -86,7 +87,8 @@ def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object
     """
     backend, topology, attempt = backend_of(job), job.spec.topology, plan.config.job.attempt
     folder = job_folder(attempt_name(job, attempt))
-    mounts = [folder, *scratch(), shared_memory(backend, topology), *claims_of(plan.config)]
+    inputs = [*plugin_folder(job.spec.plugin), *claims_of(plan.config)]
+    mounts = [folder, *scratch(), shared_memory(backend, topology), *inputs]
     common = _container(job, installation, mounts, credentials_of(job, plan.config))
     container = {
         **common,

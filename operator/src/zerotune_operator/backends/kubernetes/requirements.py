@@ -72,15 +72,15 @@ def _items(value: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _uris(job: Job) -> Iterator[tuple[str, str, bool]]:
     """Every URI of the spec: its field, itself, and whether it is written to."""
-    spec, data = job.spec, job.spec.data
+    spec = job.spec
     if spec.model.uri is not None:
         yield "model.uri", spec.model.uri, False
     if isinstance(job, FineTuneJob):
         yield from _uris_of_training(job.spec)
     else:
         yield from (("data.uris", uri, False) for uri in job.spec.data.uris)
-    if data.processing is not None:
-        yield "data.processing.file", data.processing.file, False
+    if spec.plugin is not None and spec.plugin.file is not None:
+        yield "plugin.file", spec.plugin.file, False
     if spec.output.uri is not None:
         yield "output.uri", spec.output.uri, True
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from zerotune_operator.api.backend import KubernetesSpec
 from zerotune_operator.api.quantity import parse_quantity
 from zerotune_operator.api.topology import Topology
-from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, CLAIMS_DIR, claim_of
+from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, CLAIMS_DIR, CONFIG_MAPS_DIR, claim_of
 from zerotune_operator.backends.kubernetes.objects import Object, given
 from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.config.plugin import PluginFile
 from zerotune_trainer.config.training import all_records
 
 JOB_DIR = "/zerotune/job"
@@ -45,6 +46,15 @@ def job_folder(attempt: str) -> Mount:
     """What the launcher receives: the ConfigMap and the Secret of an attempt, of one name, in one folder."""
     sources = [{"configMap": {"name": attempt}}, {"secret": {"name": attempt}}]
     return Mount("job", JOB_DIR, {"projected": {"sources": sources}}, read_only=True)
+
+
+def plugin_folder(plugin: PluginFile | None) -> list[Mount]:
+    """The ConfigMap that holds a plug-in, where one does."""
+    source = plugin.config_map if plugin else None
+    if source is None:
+        return []
+    content = {"name": source.name, "items": [{"key": source.key, "path": source.key}]}
+    return [Mount("plugin", f"{CONFIG_MAPS_DIR}/{source.name}", {"configMap": content}, read_only=True)]
 
 
 def shared_memory(backend: KubernetesSpec, topology: Topology) -> Mount:
@@ -101,4 +111,4 @@ def data_uris(config: TrainConfig | InferConfig) -> list[str]:
     else:
         uris = [uri for part in all_records(config.data, config.evaluation).values() for uri in part.uris]
     script = config.script if isinstance(config, TrainConfig) else None
-    return [*uris, *(each.file for each in (config.data.processing, script) if each is not None)]
+    return [*uris, *([script.file] if script else []), *([config.plugin.uri] if config.plugin else [])]

@@ -122,6 +122,14 @@ class CheckpointReader:
                 self._store.uri,
                 name,
             )
+        if manifest.plugin_digest != self._store.plugin_digest:
+            _log.warning(
+                "%s/%s was written with another content of the plug-in %s; training goes on with it as it is now; "
+                "`resume: never` begins at the beginning",
+                self._store.uri,
+                name,
+                self._config.plugin.uri if self._config.plugin else "",
+            )
         return Candidate(name, manifest)
 
     def _why_not(self, step: int, state: State) -> str:

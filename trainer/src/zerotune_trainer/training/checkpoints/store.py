@@ -56,9 +56,10 @@ class Unusable(Settings):
 class CheckpointStore:
     """The checkpoints of a job, in one folder."""
 
-    def __init__(self, ownership: Ownership, config: TrainConfig, data_digest: str) -> None:
+    def __init__(self, ownership: Ownership, config: TrainConfig, data_digest: str, plugin_digest: str | None) -> None:
         self._ownership = ownership
         self.data_digest = data_digest
+        self.plugin_digest = plugin_digest
         self.folder = self._folder = ownership.folder
         self._config = config
         self._leftovers: set[int] = set()
@@ -155,6 +156,7 @@ class CheckpointStore:
             step=step,
             files=files,
             data_digest=self.data_digest,
+            plugin_digest=self.plugin_digest,
         )
         if self.is_staged:
             self._folder.write(f"{name}/{MANIFEST_NAME}", manifest.encoded())
