@@ -127,7 +127,7 @@ requirements: ## Pin requirements/*.in anew; UPGRADE=1 takes the newest versions
 	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet uv; }
 	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) -c requirements/dev.txt --excludes requirements/cuda-only.in requirements/trainer.in -o requirements/trainer-cpu.txt
-	for name in trainer operator uv build; do $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt; done
+	for name in trainer trackers operator uv build; do $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt; done
 
 .PHONY: clean
 clean: ## Remove what building and testing left in the checkout
@@ -140,10 +140,11 @@ cluster: $(STAMP) ## A Kubernetes for tests: the one ZEROTUNE_KUBECONFIG names, 
 # Images are built without the environment, which is far larger than what it takes.
 IN_DEVTOOLS = cd devtools/src && $(PYTHON)
 # The trainer's image: `cpu`, or `cuda` for GPUs. BASE names another base image, or this one by its digest.
+# TRACKERS=1 puts TensorBoard, MLflow and Weights & Biases into the trainer's.
 TORCH_BACKEND ?= cpu
 .PHONY: images
 images: ## Build the images: with docker, or where it does not run or root has no kind, with buildah
-	$(IN_DEVTOOLS) -m zerotune_devtools.images.build --torch-backend $(TORCH_BACKEND) $(if $(BASE),--base $(BASE))
+	$(IN_DEVTOOLS) -m zerotune_devtools.images.build --torch-backend $(TORCH_BACKEND) $(if $(TRACKERS),--trackers) $(if $(BASE),--base $(BASE))
 
 .PHONY: push
 push: ## Push the images that `make images` built to REGISTRY

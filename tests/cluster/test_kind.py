@@ -136,15 +136,17 @@ def test_a_kind_that_fails_ends_the_command(stand_ins: StandIns) -> None:
 def test_docker_builds_each_image_with_the_index_as_a_secret(
     stand_ins: StandIns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["build", "--torch-backend", "cuda"])
+    monkeypatch.setattr(sys, "argv", ["build", "--torch-backend", "cuda", "--trackers"])
 
     build.main()
 
     operator, trainer = sorted(stand_ins.asked)
     assert operator.startswith(f"docker build --file {Path('images/operator/Dockerfile')} --tag {BUILT[0]} ")
-    assert trainer.startswith(f"docker build --file {Path('images/trainer/Dockerfile')} --tag {BUILT[1]}-cuda ")
-    assert "--build-arg TORCH_BACKEND=cuda" in trainer
-    assert "TORCH_BACKEND" not in operator
+    assert trainer.startswith(
+        f"docker build --file {Path('images/trainer/Dockerfile')} --tag {BUILT[1]}-cuda-trackers "
+    )
+    assert "--build-arg TORCH_BACKEND=cuda --build-arg TRACKERS=yes" in trainer
+    assert "TORCH_BACKEND" not in operator and "TRACKERS" not in operator
     for line in (operator, trainer):
         assert "--secret id=package-index,src=" in line
         assert line.endswith(" .")

@@ -180,9 +180,11 @@ def test_a_stale_index_beside_a_whole_file_of_weights_is_ignored(copied_model: P
 
 def test_a_package_that_is_missing_is_named(make_job: Any) -> None:
     job = make_job(hosts="127.0.0.1 slots=1\n")
-    job.config["training"]["arguments"] = {"report_to": "wandb"}
+    job.config["training"]["arguments"] = {"report_to": "comet_ml"}
     ended = job.run()
     assert ended.exit_codes == [64]
-    message = "training.arguments.report_to is 'wandb', which needs the Python package wandb, and this image has none"
+    message = (
+        "training.arguments.report_to is 'comet_ml', which needs the Python package comet_ml, and this image has none"
+    )
     assert ended.failures[0].message == message
-    assert ended.failures[0].hint == "leave report_to out, or add wandb to the trainer's image"
+    assert ended.failures[0].hint == "leave report_to out, or add comet_ml to the trainer's image"

@@ -13,7 +13,7 @@ from zerotune_operator.api.load import parse_job
 from zerotune_operator.backends.check import check
 from zerotune_operator.backends.registry import Target
 from zerotune_trainer.config.arguments import known
-from zerotune_trainer.config.packages import missing_packages
+from zerotune_trainer.config.packages import REPORTERS, missing_packages
 from zerotune_trainer.errors import ConfigurationError
 
 REQUIREMENTS = Path(__file__).parents[3] / "requirements" / "trainer.txt"
@@ -36,8 +36,8 @@ def job(arguments: dict[str, Any], backend: dict[str, Any]) -> Job:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"report_to": "wandb"}, "report_to is 'wandb', which needs the Python package wandb: leave it out"),
-        ({"report_to": ["none", "tensorboard"]}, "'tensorboard', which needs the Python package tensorboard"),
+        ({"report_to": "comet_ml"}, "report_to is 'comet_ml', which needs the Python package comet_ml: leave it out"),
+        ({"report_to": ["none", "clearml"]}, "'clearml', which needs the Python package clearml"),
         ({"optim": "adamw_bnb_8bit"}, "optim is 'adamw_bnb_8bit', which needs the Python package bitsandbytes"),
         ({"optim": "galore_adamw_8bit"}, "needs the Python package galore_torch"),
         ({"optim": "adamw_torch_8bit"}, "needs the Python package torchao"),
@@ -82,8 +82,9 @@ def test_what_torch_and_the_trainer_bring_along_is_accepted() -> None:
 
 
 def test_the_trainers_image_has_none_of_the_packages() -> None:
+    trackers = {each.module for each in missing_packages({"report_to": list(REPORTERS)}, lambda _: False)}
     installed = {line.partition("==")[0].replace("-", "_") for line in REQUIREMENTS.read_text().splitlines()}
     choices = known()["optim"].choices or []
     needed = {each.module for name in choices for each in missing_packages({"optim": name}, lambda _: False)}
     assert {"bitsandbytes", "torchao", "lomo_optim"} <= needed
-    assert not needed & installed
+    assert not (needed | trackers) & installed

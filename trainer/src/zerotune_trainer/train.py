@@ -46,6 +46,7 @@ from zerotune_trainer.training.plugin_parts import PluginParts
 from zerotune_trainer.training.reference import Reference, ReferenceStore
 from zerotune_trainer.training.reference_model import ReferenceModel, reference_model
 from zerotune_trainer.training.step_state import StepState
+from zerotune_trainer.training.trackers import discard_trackers, prepare_trackers, tracked
 from zerotune_trainer.training.trainer import CausalTrainer
 
 compat.import_muon_lazily()
@@ -105,6 +106,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     context.report.phase("model")
     deepspeed = zero.read_deepspeed(context.folder)
     arguments = training_arguments(config, deepspeed, checkpoint_store.path, evaluates=rows.validation is not None)
+    if context.rank == 0:
+        prepare_trackers(arguments.report_to or (), output.local)
     found_again = ReferenceStore(checkpoint_store.folder, cache)
     reference = Reference(judge, arguments, mesh.data, context.report, found_again, tokenizer)
     judged_by = method.collator(config, tokenizer, judge.architecture)
@@ -142,7 +145,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     )
     _stop_if_asked(context, collectives.any_rank(context.stop.is_set()))
 
-    _train(trainer, checkpoints, output, evaluates=arguments.eval_strategy != "no")
+    with tracked():
+        _train(trainer, checkpoints, output, evaluates=arguments.eval_strategy != "no")
     context.report.phase("saving")
     with writing_errors(output.uri):
         weights = trainer.gather_weights()
@@ -198,6 +202,7 @@ def _train(trainer: CausalTrainer, checkpoints: CheckpointReader, output: Folder
     _log.info("training begins at %s", resumed.name if resumed else "the beginning")
     if resumed is None and trainer.args.process_index == 0:
         (output.local / METRICS_NAME).unlink(missing_ok=True)
+        discard_trackers(output.local)
     trainer.args.eval_on_start = evaluates and (resumed is None or evaluation_is_pending(resumed))
     try:
         trainer.run(resumed)

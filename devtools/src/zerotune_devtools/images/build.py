@@ -71,6 +71,9 @@ def main() -> None:
         help="see images/trainer/Dockerfile; default: %(default)s",
     )
     parser.add_argument(
+        "--trackers", action="store_true", help="put TensorBoard, MLflow and Weights & Biases into the trainer's image"
+    )
+    parser.add_argument(
         "--base",
         metavar="IMAGE",
         help="a Debian 12 to build on; NAME@sha256:... pins it",
@@ -89,13 +92,14 @@ def main() -> None:
 
 def _build(builder: Builder, name: str, options: argparse.Namespace) -> None:
     start = time.monotonic()
-    reference = f"{REGISTRY}/{name}:{_tag(name, options.torch_backend)}"
+    reference = f"{REGISTRY}/{name}:{_tag(name, options)}"
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--build-arg", f"VERSION={_version()}", "--build-arg", f"REVISION={_revision()}"]
         if name == "trainer":
             arguments += ["--build-arg", f"TORCH_BACKEND={options.torch_backend}"]
+            arguments += ["--build-arg", "TRACKERS=yes"] if options.trackers else []
         if name == ON_TRAINER:
-            trainer = f"{REGISTRY}/trainer:{_tag('trainer', options.torch_backend)}"
+            trainer = f"{REGISTRY}/trainer:{_tag('trainer', options)}"
             arguments += ["--build-arg", f"TRAINER={trainer}"]
         if options.base:
             arguments += ["--build-arg", f"BASE={options.base}"]
@@ -103,9 +107,12 @@ def _build(builder: Builder, name: str, options: argparse.Namespace) -> None:
     print(f"{reference} ({time.monotonic() - start:.0f} s)", file=sys.stderr)
 
 
-def _tag(name: str, torch_backend: str) -> str:
-    """One of its own for GPUs: a node that has the trainer for CPU would not pull another of its tag."""
-    return f"{_version()}-cuda" if name in ("trainer", ON_TRAINER) and torch_backend == "cuda" else _version()
+def _tag(name: str, options: argparse.Namespace) -> str:
+    """One of its own for GPUs and for trackers: a node that has another trainer of a tag would not pull this one."""
+    if name not in ("trainer", ON_TRAINER):
+        return _version()
+    parts = ("-cuda" if options.torch_backend == "cuda" else "", "-trackers" if options.trackers else "")
+    return _version() + "".join(parts)
 
 
 def _secrets(folder: Path) -> list[str]:

@@ -41,6 +41,7 @@ def training_arguments(
         )
     settings: dict[str, Any] = {
         "report_to": "none",
+        "run_name": config.job.name,
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,
         **training.arguments,

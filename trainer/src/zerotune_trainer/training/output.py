@@ -41,6 +41,7 @@ from zerotune_trainer.reporting.results import (
 )
 from zerotune_trainer.storage import Folder
 from zerotune_trainer.training.drafts import discard_drafts, draft_folder
+from zerotune_trainer.training.trackers import copy_trackers
 from zerotune_trainer.training.zero import ParameterCounts
 
 ADAPTER_FOLDER = "adapter"
@@ -134,6 +135,7 @@ def completion_of(output: Folder, manifest: Manifest) -> Completion:
 
 def _describe_run(draft: Path, output: Path, config: TrainConfig, run: Run) -> None:
     shutil.copyfile(output / METRICS_NAME, draft / METRICS_NAME)
+    copy_trackers(output, draft)
     results = _results(draft, config, run)
     run.state.save_to_json(str(draft / "trainer_state.json"))
     topology = TypeAdapter(list[TopologyEntry]).dump_json(run.topology, by_alias=True, indent=2)
@@ -146,7 +148,7 @@ def _describe_run(draft: Path, output: Path, config: TrainConfig, run: Run) -> N
 def _move_into_place(draft: Path, output: Path, files: Sequence[ManifestFile]) -> None:
     for file in files:
         target = output / file.path
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         (draft / file.path).replace(target)
     shutil.rmtree(draft)
 
