@@ -86,7 +86,8 @@ generate: $(STAMP) ## Write the generated files anew: crds/, the tables of Train
 
 .PHONY: support-matrix
 support-matrix: $(STAMP) ## Run a job for every cell of docs/support-matrix.md, and write it anew
-	ZEROTUNE_EVERY_CELL=1 $(BIN)/pytest tests/trainer/training/test_support_matrix.py
+	ZEROTUNE_EVERY_CELL=1 $(BIN)/pytest -x $(addprefix tests/trainer/,inference/test_shared_models.py \
+	  inference/test_scoring.py training/test_support_matrix.py)
 
 .PHONY: format
 format: $(STAMP) ## Format the code

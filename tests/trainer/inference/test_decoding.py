@@ -199,7 +199,7 @@ def test_r51_beam_sampling_belongs_to_the_record_whatever_the_batch(
 
     def sampled(requests: list[Request]) -> dict[int, list[list[int]]]:
         engine = TransformersEngine(model, tokenizer, options, batch_size=4)
-        return {each.record: each.sequences for each in engine.run(requests, nothing)}
+        return {each.record: each.results for each in engine.run(requests, nothing)}
 
     assert sampled(prompts[4:]) == {record: texts for record, texts in sampled(prompts).items() if record >= 4}
 

@@ -25,7 +25,7 @@ NEVER_ACCEPTED = {
         *NOWHERE,
     },
     "InferenceJob": {
-        *(("spec", "data", "columns", name) for name in ("text", "completion", "chosen", "rejected", "label")),
+        *(("spec", "data", "columns", name) for name in ("chosen", "rejected", "label")),
         *OF_THE_API_SERVER,
         *NOWHERE,
     },

@@ -16,6 +16,7 @@ ACCEPTED = {
     "infer-transformers.yaml": "alert-triage",
     "infer-deepspeed.yaml": "malware-reports",
     "infer-zero.yaml": "firewall-logs",
+    "score.yaml": "phishing-scores",
     "sagemaker.yaml": "log-analyst-spot",
     "distill.yaml": "alert-student",
     "dpo.yaml": "cve-preferences",

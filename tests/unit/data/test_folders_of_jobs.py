@@ -89,7 +89,7 @@ def answers(tmp_path: Path) -> Answers:
         folder.mkdir()
         rows = [OutputRow({"prompt": "What is it?"}, None, text, None if text else REASON) for text in texts]
         columns = pa.schema({"prompt": pa.string()})
-        content = as_jsonl(rows, names) if suffix == "jsonl" else as_parquet(rows, names, columns, several=False)
+        content = as_jsonl(rows, names) if suffix == "jsonl" else as_parquet(rows, names, columns, pa.string())
         (folder / f"part-00000.{suffix}").write_bytes(content)
         identity = JobIdentity(kind="InferenceJob", name="teacher", uid="1")
         manifest = Manifest(job=identity, config_digest="d", step=len(rows), files=[], error_column=error_column)

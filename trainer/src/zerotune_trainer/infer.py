@@ -34,6 +34,7 @@ from zerotune_trainer.inference.planning import open_plan
 from zerotune_trainer.inference.prompts import Prompts, longest_prompt
 from zerotune_trainer.inference.replica import replica_of
 from zerotune_trainer.inference.rounds import Ranks, generate_all
+from zerotune_trainer.inference.scoring import Scoring
 from zerotune_trainer.inference.shards import ShardGenerator
 from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.verification import verify
@@ -100,21 +101,24 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     source = Source(files, [file.records for file in plan.files])
     process = load_processing(config.plugin)
     engine = engine_type.load(config, replica)
+    new_tokens = config.generation.max_new_tokens if config.task == "generate" else 0
+    prompts = Prompts(
+        config.data,
+        tokenizer,
+        list(_sample(source, process)),
+        longest_prompt(config.data, engine.context_length, new_tokens),
+        model_checks.embedding_count(empty),
+        config.job.created,
+    )
     generator = ShardGenerator(
         config=config,
         source=source,
         process=process,
-        prompts=Prompts(
-            config.data,
-            tokenizer,
-            list(_sample(source, process)),
-            longest_prompt(config.data, engine.context_length, config.generation.max_new_tokens),
-            model_checks.embedding_count(empty),
-            config.job.created,
-        ),
+        prompts=prompts,
         engine=engine,
         tokenizer=tokenizer,
         files=shard_files,
+        scoring=Scoring(config, tokenizer, prompts) if config.task == "score" else None,
     )
     markers = generate_all(generator, work, Ranks(context, replica, store, gather_texts))
     engine.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from zerotune_operator.api.backend import BackendSpec
 from zerotune_operator.api.parallelism import Parallelism
@@ -15,7 +15,7 @@ from zerotune_operator.api.topology import Topology
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import JsonObject, Rule, Settings
 from zerotune_trainer.config.data import Data
-from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
+from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat, Task
 from zerotune_trainer.config.methods import Method
 from zerotune_trainer.config.plugin import Plugin, RecordPlugin
 from zerotune_trainer.config.script import Script
@@ -106,6 +106,11 @@ class InferenceJobSpec(Settings):
     """Records to run the model over."""
     plugin: RecordPlugin | None = None
     """A function of your own that every record goes through first."""
+    task: Task = "generate"
+    """generate: text; score: how likely the model finds a text, a completion of a prompt, or each of `labels`."""
+    labels: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default=[], max_length=256)
+    """For task `score`: the texts that may follow a prompt. The output has the likeliest, and the probability of each
+    among them."""
     generation: Generation = Generation()
     """Generation options."""
     precision: Precision = "auto"

@@ -81,6 +81,8 @@ def infer_config(
         model_source=layout.model_source,
         base_uri=layout.resolve(shape.base_uri) if shape.base_uri else None,
         engine=engine.name,
+        task=spec.task,
+        labels=spec.labels,
         offload_param=engine.offload_param,
         tensor_parallel=engine.tensor_parallel,
         precision=precision,

@@ -52,11 +52,12 @@ def plan_engine(
     """
     _check_kernels(spec)
     options = spec.generation
+    new_tokens = options.max_new_tokens if spec.task == "generate" else 0
     what = Generating(
         shape=shape,
         precision=precision,
         sequences=batch.micro * max(options.num_beams, options.num_return_sequences),
-        length=(spec.data.max_length + options.max_new_tokens) if spec.data.max_length else shape.context or 0,
+        length=(spec.data.max_length + new_tokens) if spec.data.max_length else shape.context or 0,
         ranks=topology.world_size,
         ranks_per_node=topology.ranks_per_node,
         on_cpu=topology.accelerator == "cpu",

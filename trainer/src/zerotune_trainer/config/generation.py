@@ -11,6 +11,7 @@ from zerotune_trainer.config.data import Columns, Records
 from zerotune_trainer.config.sources import SecretReference
 
 Engine = Literal["auto", "transformers", "deepspeed", "zero"]
+Task = Literal["generate", "score"]
 
 
 class InferenceData(Records):
@@ -18,11 +19,6 @@ class InferenceData(Records):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         *Records.rules,
-        Rule(
-            "!(has(self.columns.text) || has(self.columns.completion) || has(self.columns.chosen))",
-            "an InferenceJob reads the column prompt or messages: name one of these",
-            "columns",
-        ),
         Rule(
             "!has(self.template) || !has(self.columns.prompt) && !has(self.columns.messages)",
             "template makes the prompt out of the record: leave out columns.prompt and columns.messages, or template",
@@ -36,7 +32,8 @@ class InferenceData(Records):
     )
 
     columns: Columns = Columns()
-    """Column with the `prompt`, or with the `messages`. Left out: whichever of the two the records have."""
+    """Column with the `prompt`, or with the `messages`. Left out: whichever of the two the records have. For task
+    `score` also the column with the `text`, or with the `completion` behind the `prompt`."""
     template: str | None = Field(default=None, max_length=65536)
     """A Jinja template that makes the prompt from a record's columns: `Summarize: {{ description }}`."""
     system_prompt: str | None = None
@@ -47,7 +44,8 @@ class InferenceData(Records):
     apply_chat_template: bool = False
     """Put text prompts through the model's chat template as one user message."""
     max_length: int | None = Field(default=None, ge=1)
-    """Longest prompt in tokens. Default: the model's context less `maxNewTokens`."""
+    """Longest prompt in tokens. Default: the model's context less `maxNewTokens`. For task `score` the longest text, or
+    prompt with its completion. Default: the model's context."""
     overflow: Literal["error", "truncate"] = "error"
     """A prompt that is too long: a record with an `error`, or cut on the left."""
     credentials: SecretReference | None = None
@@ -172,7 +170,9 @@ class InferenceOutputFormat(Settings):
     format: Literal["auto", "jsonl", "parquet"] = "auto"
     """Format of the output. `auto`: that of the input where it can be written, else jsonl."""
     generation_column: str = Field(default="generation", min_length=1)
-    """Column that receives the text; the input's columns stay beside it. With `numReturnSequences` > 1: a list."""
+    """Column that receives the text; the input's columns stay beside it. With `numReturnSequences` > 1: a list. For
+    task `score`: an object with `logLikelihood` (nats), `tokens` and `perplexity`, or with `label`, `probabilities` and
+    `logLikelihoods`."""
     error_column: str = Field(default="error", min_length=1)
     """Column that says why a record has no text. Parquet always has it, jsonl only where it says something."""
     rows_per_file: int = Field(default=1000, ge=1)

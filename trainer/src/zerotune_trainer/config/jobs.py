@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.data import Data, Packing
-from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat
+from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat, Task
 from zerotune_trainer.config.methods import METHODS, Method, MethodTraits, packing_of
 from zerotune_trainer.config.plugin import Plugin, RecordPlugin
 from zerotune_trainer.config.script import Script
@@ -135,6 +135,9 @@ class InferConfig(_Config):
     plugin: RecordPlugin | None = None
     """A function of the user's own that every record goes through first."""
     engine: Engine
+    task: Task = "generate"
+    labels: list[str] = Field(default=[])
+    """For task `score`: what may follow a prompt."""
     precision: Precision = "auto"
     data: InferenceData
     generation: Generation

@@ -22,11 +22,11 @@ from zerotune_trainer import model as models
 from zerotune_trainer.adapters import whole_model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.generation import Generation
+from zerotune_trainer.config.generation import Generation, Task
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
 from zerotune_trainer.engines.transformers import TransformersEngine
-from zerotune_trainer.inference.engine import OnToken, Replica, Request
+from zerotune_trainer.inference.engine import OnToken, Replica, Request, Results
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.tensor_parallel import check_tensor_parallel
 
@@ -43,9 +43,10 @@ class DeepSpeedEngine(TransformersEngine):
         tokenizer: PreTrainedTokenizerBase,
         generation: Generation,
         batch_size: int,
+        task: Task,
         group: dist.ProcessGroup,
     ) -> None:
-        super().__init__(model, tokenizer, generation, batch_size * group.size())
+        super().__init__(model, tokenizer, generation, batch_size * group.size(), task)
         self._lockstep = Lockstep(model, self.device, self.pad, group)
 
     @classmethod
@@ -67,12 +68,12 @@ class DeepSpeedEngine(TransformersEngine):
         shards = split(loaded, group, models.DTYPES[precision])
         check_causality(shards)
         tokenizer = load_tokenizer(config.model, folders.tokenizer)
-        return cls(shards, tokenizer, config.generation, config.per_device_batch_size, group)
+        return cls(shards, tokenizer, config.generation, config.per_device_batch_size, config.task, group)
 
-    def generate(self, prompts: Sequence[Request], on_token: OnToken) -> list[list[list[int]]]:
-        """As a whole copy of the model does; the ranks of the replica stop at the same token."""
+    def results(self, batch: Sequence[Request], on_token: OnToken) -> list[Results]:
+        """As of a whole copy of the model; the ranks of the replica stop at the same token."""
         self._lockstep.begin(on_token)
-        return super().generate(prompts, nothing)
+        return super().results(batch, nothing)
 
 
 class _Group:

@@ -1,4 +1,4 @@
-"""Engine `transformers`: a whole copy of the model on this rank's device, and `model.generate`."""
+"""Engine `transformers`: a whole copy of the model on this rank's device, and `model.generate` or its logits."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ from zerotune_trainer import model as models
 from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.generation import Generation
+from zerotune_trainer.config.generation import Generation, Task
+from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.sampling import sampler, seed_of
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request
+from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request, Results, Score
+from zerotune_trainer.training.log_probabilities import (
+    add_log_probabilities,
+    check_log_probabilities,
+    token_log_probabilities,
+)
 
 
 class TransformersEngine:
@@ -42,8 +48,9 @@ class TransformersEngine:
         tokenizer: PreTrainedTokenizerBase,
         generation: Generation,
         batch_size: int = 8,
+        task: Task = "generate",
     ) -> None:
-        """Raises ConfigurationError for an end token outside the vocabulary."""
+        """Raises ConfigurationError for an end token outside the vocabulary, or a model that cannot be scored with."""
         # Beam sampling draws from torch's own generator, one for the whole batch: alone, a record has its own.
         is_shared = generation.do_sample and generation.num_beams > 1
         self.batch_size = 1 if is_shared else batch_size
@@ -55,6 +62,10 @@ class TransformersEngine:
         self.pad = _pad_token(tokenizer, self.ends, model.config.get_text_config().vocab_size)
         self.model.generation_config = _configured(bos_token_id=tokenizer.bos_token_id)
         self.stop_strings = [StopStringCriteria(tokenizer, generation.stop_strings)] if generation.stop_strings else []
+        self.task = task
+        if task == "score":
+            add_log_probabilities(model, by_rows=True)
+            check_log_probabilities(model)
 
     @classmethod
     def load(cls, config: InferConfig, replica: Replica) -> Self:
@@ -68,7 +79,7 @@ class TransformersEngine:
             loaded = merge(loaded, folders.adapter)
         check_causality(loaded)
         tokenizer = load_tokenizer(config.model, folders.tokenizer)
-        return cls(loaded, tokenizer, config.generation, config.per_device_batch_size)
+        return cls(loaded, tokenizer, config.generation, config.per_device_batch_size, config.task)
 
     @classmethod
     def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
@@ -87,12 +98,43 @@ class TransformersEngine:
         for start in range(0, len(ordered), self.batch_size):
             batch = ordered[start : start + self.batch_size]
             began = time.monotonic()
-            generated = self.generate(batch, on_token)
-            yield from completions(batch, generated, time.monotonic() - began)
+            yield from completions(batch, self.results(batch, on_token), time.monotonic() - began)
 
     def close(self) -> None:
         """See Engine."""
         self.model = None
+
+    def results(self, batch: Sequence[Request], on_token: OnToken) -> list[Results]:
+        """What is generated for each request of a batch, or the scores of its continuations."""
+        found = self.generate(batch, on_token) if self.task == "generate" else self.score(batch, on_token)
+        return list[Results](found)
+
+    @torch.inference_mode()
+    def score(self, batch: Sequence[Request], on_token: OnToken) -> list[list[Score]]:
+        """The scores of the continuations of each request."""
+        rows = [(request.ids, each) for request in batch for each in request.continuations]
+        scores: list[Score] = []
+        for start in range(0, len(rows), self.batch_size):
+            on_token()
+            scores += self._score_rows(rows[start : start + self.batch_size])
+        following = iter(scores)
+        return [[next(following) for _ in request.continuations] for request in batch]
+
+    def _score_rows(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[Score]:
+        longest = max(len(prompt) + len(continuation) for prompt, continuation in rows)
+        ids = torch.full((len(rows), longest), self.pad)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE_INDEX)
+        for row, (prompt, continuation) in enumerate(rows):
+            size = len(prompt) + len(continuation)
+            ids[row, :size] = torch.tensor([*prompt, *continuation])
+            mask[row, :size] = 1
+            labels[row, len(prompt) : size] = ids[row, len(prompt) : size]
+        batch = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        found = token_log_probabilities(self.model, batch, labels.to(self.device)).sum(dim=1).tolist()
+        return [
+            Score(log_likelihood=each, tokens=len(continuation))
+            for each, (_, continuation) in zip(found, rows, strict=True)
+        ]
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Request], on_token: OnToken) -> list[list[list[int]]]:
@@ -173,26 +215,26 @@ class _TokenCallback(StoppingCriteria):
 
 
 def longest_first(requests: Sequence[Request]) -> list[Request]:
-    """Requests by falling length of their prompts."""
-    return sorted(requests, key=lambda request: (-len(request.ids), request.record))
+    """Requests by falling length."""
+    return sorted(requests, key=lambda request: (-request.length, request.record))
 
 
-def completions(batch: Sequence[Request], generated: Sequence[list[list[int]]], seconds: float) -> Iterator[Completion]:
-    """What was generated for the requests of a batch, with its figures on the last.
+def completions(batch: Sequence[Request], results: Sequence[Results], seconds: float) -> Iterator[Completion]:
+    """What was generated for the requests of a batch, or their scores, with its figures on the last.
 
     Args:
         batch: The requests.
-        generated: The sequences of each.
+        results: The sequences or scores of each.
         seconds: What the batch took.
     """
     figures = BatchFigures(
         records=len(batch),
         prompt_tokens=sum(len(request.ids) for request in batch),
-        new_tokens=sum(len(ids) for sequences in generated for ids in sequences),
+        new_tokens=sum(each.tokens if isinstance(each, Score) else len(each) for part in results for each in part),
         seconds=seconds,
     )
-    for request, sequences in zip(batch, generated, strict=True):
-        yield Completion(request.record, sequences, figures if request is batch[-1] else None)
+    for request, found in zip(batch, results, strict=True):
+        yield Completion(request.record, found, figures if request is batch[-1] else None)
 
 
 def left_padded(rows: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

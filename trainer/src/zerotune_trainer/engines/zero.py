@@ -20,11 +20,11 @@ from zerotune_trainer import model as models
 from zerotune_trainer.adapters import whole_model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.generation import Generation
+from zerotune_trainer.config.generation import Generation, Task
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
 from zerotune_trainer.engines.transformers import TransformersEngine, completions, longest_first
-from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request
+from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request, Results
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import default_settings
@@ -39,10 +39,11 @@ class ZeroEngine(TransformersEngine):
         tokenizer: PreTrainedTokenizerBase,
         generation: Generation,
         batch_size: int,
+        task: Task,
         replica: Replica,
         device: torch.device,
     ) -> None:
-        super().__init__(model, tokenizer, generation, batch_size)
+        super().__init__(model, tokenizer, generation, batch_size, task)
         self.device = device  # Its parameters are not on any while they are partitioned.
         self.replica = replica
         self._lockstep = Lockstep(model, device, self.pad)
@@ -67,7 +68,8 @@ class ZeroEngine(TransformersEngine):
         check_causality(loaded)
         tokenizer = load_tokenizer(config.model, folders.tokenizer)
         device = torch.device(f"cuda:{replica.local_rank}" if accelerator == "cuda" else "cpu")
-        return cls(runtime.module, tokenizer, config.generation, config.per_device_batch_size, replica, device)
+        batch_size = config.per_device_batch_size
+        return cls(runtime.module, tokenizer, config.generation, batch_size, config.task, replica, device)
 
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
         """See Engine. A round is a batch for every rank, of prompts of like length."""
@@ -82,9 +84,9 @@ class ZeroEngine(TransformersEngine):
         first = self.replica.ranks.index(self.replica.rank) * each
         mine = requests[first : first + each]
         self._lockstep.begin(on_token)
-        generated = self.generate(mine, nothing) if mine else []
+        results = self.results(mine, nothing) if mine else []
         self._lockstep.follow()
-        gathered = collectives.gather(generated, list[list[list[int]]])
+        gathered = collectives.gather(results, list[Results])
         yield from completions(requests, [each for part in gathered for each in part], time.monotonic() - began)
 
 

@@ -1,4 +1,4 @@
-"""The seam between an InferenceJob and what generates: token ids of prompts in, generated token ids out.
+"""The seam between an InferenceJob and what generates: token ids of prompts in, generated token ids or scores out.
 
     replica = Replica(ranks=(0, 1), rank=1)
     engine = ENGINES["transformers"].load(config, replica)
@@ -12,7 +12,7 @@ How requests become batches is the engine's business: it sees all requests of a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from zerotune_trainer.config import InferConfig
@@ -30,6 +30,13 @@ class Request:
     """The record's global number."""
     ids: list[int]
     """Token ids of the prompt."""
+    continuations: list[list[int]] = field(default_factory=list)
+    """For task `score`: token ids of what is scored behind the prompt."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt and of the longest continuation."""
+        return len(self.ids) + max(map(len, self.continuations), default=0)
 
 
 class BatchFigures(Settings):
@@ -38,16 +45,31 @@ class BatchFigures(Settings):
     records: int
     prompt_tokens: int
     new_tokens: int
+    """Tokens that were generated, or scored."""
     seconds: float
+
+
+class Score(Settings):
+    """How likely the model finds a continuation of a prompt."""
+
+    log_likelihood: float
+    """Sum of the log-probabilities of its tokens, in nats."""
+    tokens: int
+
+
+Sequences = list[list[int]]
+"""`numReturnSequences` lists of token ids: no prompt, no padding, no end token but the one that ended it."""
+
+Results = Sequences | list[Score]
+"""What was generated for a record, or the scores of its continuations."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What was generated for a record."""
+    """What an engine gives for a record."""
 
     record: int
-    sequences: list[list[int]]
-    """`numReturnSequences` lists of token ids: no prompt, no padding, no end token but the one that ended it."""
+    results: Results
     batch: BatchFigures | None = None
     """On the last completion of a batch: what the batch took."""
 
@@ -93,8 +115,8 @@ class Engine(Protocol):
         """
 
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
-        """Generate for every request, in whatever order, batch after batch. Every rank of the replica calls this with
-        the same requests; all see the same completions."""
+        """Generate for every request, or score it, in whatever order, batch after batch. Every rank of the replica
+        calls this with the same requests; all see the same completions."""
 
     def close(self) -> None:
         """Give the model's memory back."""

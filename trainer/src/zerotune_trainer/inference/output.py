@@ -20,6 +20,7 @@ from zerotune_trainer.inference.markers import Marker, difference, written_shard
 from zerotune_trainer.inference.partial import PartialShard
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
 from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema, read_jsonl, read_parquet
+from zerotune_trainer.inference.scoring import cell_type
 from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, Manifest, ManifestFile
 from zerotune_trainer.ownership import Ownership, complete_manifest, writing_errors
 from zerotune_trainer.progress import Progress
@@ -218,8 +219,7 @@ def _described(name: str, content: bytes) -> ManifestFile:
 def _content(config: InferConfig, plan: WorkPlan, rows: Sequence[OutputRow]) -> bytes:
     if plan.columns is None:
         return as_jsonl(rows, config.output_format)
-    is_several = config.generation.num_return_sequences > 1
-    return as_parquet(rows, config.output_format, decode_schema(plan.columns), several=is_several)
+    return as_parquet(rows, config.output_format, decode_schema(plan.columns), cell_type(config))
 
 
 def _batch_record(marker: Marker, batch: BatchFigures) -> BatchRecord:

@@ -9,6 +9,7 @@ marker is there, these files go.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,13 +19,14 @@ from pydantic import ValidationError
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.inference.engine import BatchFigures
 from zerotune_trainer.inference.plan import WorkPlan
+from zerotune_trainer.inference.rows import Cell
 from zerotune_trainer.storage import Folder
 
 COMMIT_SECONDS = 30.0
 """What a killed rank loses at most, besides the batch in hand."""
 
 Texts = dict[int, list[str]]
-"""What was generated, by record number: a text for each sequence that was asked for."""
+"""What was generated, by record number: a text for each sequence that was asked for; or scores as JSON."""
 
 
 class _Commit(Settings):
@@ -75,11 +77,9 @@ class PartialShard:
         if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self.commit()
 
-    def take_over(self, texts: dict[int, str | list[str] | None], batches: list[BatchFigures]) -> None:
+    def take_over(self, cells: dict[int, Cell | None], batches: list[BatchFigures]) -> None:
         """Use the texts of a whole file; a record without one has an error."""
-        self.texts = {
-            record: [text] if isinstance(text, str) else text for record, text in texts.items() if text is not None
-        }
+        self.texts = {record: _texts(cell) for record, cell in cells.items() if cell is not None}
         self.batches = list(batches)
 
     def commit(self) -> None:
@@ -100,6 +100,12 @@ class PartialShard:
         """Remove the files: the shard is whole."""
         for number in range(1, self._committed + 1):
             self.output.remove(self.plan.partial_name(self.shard, number))
+
+
+def _texts(cell: Cell) -> list[str]:
+    if isinstance(cell, dict):
+        return [json.dumps(cell)]
+    return [cell] if isinstance(cell, str) else cell
 
 
 def read_commits(output: Folder, plan: WorkPlan, shard: int) -> list[_Commit]:

@@ -85,12 +85,20 @@ class Prompts:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts, tokenized together; where the spec says so, too long a one loses its beginning."""
+        rows = self.encode(texts)
+        return [row[-self._longest :] for row in rows] if self._longest and self._truncates else rows
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, however long, tokenized together."""
         if not texts:
             return []
         # A chat template writes the special tokens itself.
         encoded = self._tokenizer(list(texts), add_special_tokens=self._chat is None, return_attention_mask=False)
-        rows: list[list[int]] = [self._with_one_bos(row) for row in encoded["input_ids"]]
-        return [row[-self._longest :] for row in rows] if self._longest and self._truncates else rows
+        return [self._with_one_bos(row) for row in encoded["input_ids"]]
+
+    def excess(self, tokens: int) -> int:
+        """By how much so many tokens are too many; 0 or less where they are not."""
+        return 0 if self._longest is None else tokens - self._longest
 
     def _with_one_bos(self, ids: list[int]) -> list[int]:
         """A text may begin with the token that the tokenizer puts before every text: the model has never seen two."""
@@ -150,7 +158,7 @@ def longest_prompt(data: InferenceData, context_length: int | None, max_new_toke
 
 def _column(data: InferenceData, sample: Sequence[Record]) -> str:
     """The column with the prompts: the one that is named, else `messages` or `prompt`, whichever is there."""
-    named = data.columns.messages or data.columns.prompt
+    named = data.columns.text or data.columns.messages or data.columns.prompt
     wanted = [named] if named else ["messages", "prompt"]
     for column in wanted:
         if not sample or any(column in record.values for record in sample):

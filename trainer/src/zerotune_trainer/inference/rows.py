@@ -18,6 +18,9 @@ from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError
 
+Cell = str | list[str] | dict[str, Any]
+"""What the output has of a record."""
+
 
 @dataclass(frozen=True)
 class OutputRow:
@@ -26,8 +29,8 @@ class OutputRow:
     columns: dict[str, Any]
     raw: bytes | None = None
     """The line of jsonl that the columns come from."""
-    generation: str | list[str] | None = None
-    """One text, a list where several were asked for, None where `error` says why."""
+    generation: Cell | None = None
+    """One text, a list where several were asked for, an object with scores; None where `error` says why."""
     error: str | None = None
 
 
@@ -76,19 +79,20 @@ def _plain(value: Any) -> str:
     raise TypeError(f"{value!r} has no form in JSON")
 
 
-def as_parquet(rows: Sequence[OutputRow], names: InferenceOutputFormat, columns: pa.Schema, *, several: bool) -> bytes:
-    """A parquet file: the input's columns in their types, the generation (`several`: a list of texts), and the error,
-    null where all went well."""
+def as_parquet(
+    rows: Sequence[OutputRow], names: InferenceOutputFormat, columns: pa.Schema, cells: pa.DataType
+) -> bytes:
+    """A parquet file: the input's columns in their types, the generation (of the type `cells`), and the error, null
+    where all went well."""
     table = pa.Table.from_pylist([row.columns for row in rows], schema=columns)
-    text = pa.list_(pa.string()) if several else pa.string()
-    table = table.append_column(names.generation_column, pa.array([row.generation for row in rows], text))
+    table = table.append_column(names.generation_column, pa.array([row.generation for row in rows], cells))
     table = table.append_column(names.error_column, pa.array([row.error for row in rows], pa.string()))
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
 
 
-Generations = list[str | list[str] | None]
+Generations = list[Cell | None]
 """What a file has in its column of texts, row after row; None where there is none."""
 
 

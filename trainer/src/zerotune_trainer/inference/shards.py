@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.data.processing import Process
 from zerotune_trainer.errors import DataError, InputMissingError, InternalError, StoppedError
-from zerotune_trainer.inference.engine import Engine, Request
+from zerotune_trainer.inference.engine import Engine, Request, Results, Score, Sequences
 from zerotune_trainer.inference.output import ShardFiles
 from zerotune_trainer.inference.partial import PartialShard, Texts
 from zerotune_trainer.inference.prompts import Prompts
 from zerotune_trainer.inference.replica import ReplicaChannel
 from zerotune_trainer.inference.rows import OutputRow
+from zerotune_trainer.inference.scoring import Scoring
 from zerotune_trainer.inference.source import Entry, Source
 from zerotune_trainer.inference.tracking import ProgressTracker
 from zerotune_trainer.plugin import PluginError
@@ -38,6 +41,8 @@ class ShardGenerator:
     engine: Engine
     tokenizer: PreTrainedTokenizerBase
     files: ShardFiles
+    scoring: Scoring | None = None
+    """For task `score`."""
 
     def make(self, shard: int, tracker: ProgressTracker, channel: ReplicaChannel) -> None:
         """Generate what is missing of a shard, and write it.
@@ -55,25 +60,36 @@ class ShardGenerator:
         self.files.write(shard, rows, partial)
 
     def _requests(self, entries: Sequence[Entry]) -> tuple[list[Request], _Errors]:
-        texts, errors = self._prompt_texts(entries)
+        texts, errors = self._texts(entries)
         locations = {entry.number: entry.location for entry in entries}
         requests = []
-        for number, ids in zip(texts, self.prompts.tokens(list(texts.values())), strict=True):
-            if problem := self.prompts.problem(ids):
-                errors[number] = f"{locations[number]}: {problem}"
+        for request, problem in self._tokenized(texts):
+            if problem:
+                errors[request.record] = f"{locations[request.record]}: {problem}"
             else:
-                requests.append(Request(number, ids))
+                requests.append(request)
         return requests, errors
 
-    def _prompt_texts(self, entries: Sequence[Entry]) -> tuple[dict[int, str], _Errors]:
-        texts: dict[int, str] = {}
+    def _tokenized(self, texts: Sequence[tuple[int, str, list[str]]]) -> Iterator[tuple[Request, str]]:
+        if self.scoring is not None:
+            yield from self.scoring.requests(texts)
+            return
+        rows = self.prompts.tokens([prompt for _, prompt, _ in texts])
+        for (number, _, _), ids in zip(texts, rows, strict=True):
+            yield Request(number, ids), self.prompts.problem(ids)
+
+    def _texts(self, entries: Sequence[Entry]) -> tuple[list[tuple[int, str, list[str]]], _Errors]:
+        """Number, prompt and continuations of each record."""
+        texts: list[tuple[int, str, list[str]]] = []
         errors: _Errors = {}
         for entry in entries:
             if entry.record is None or entry.error:
                 errors[entry.number] = entry.error
                 continue
             try:
-                texts[entry.number] = self.prompts.text(self.process(entry.record))
+                record = self.process(entry.record)
+                continuations = [] if self.scoring is None else self.scoring.continuations(record)
+                texts.append((entry.number, self.prompts.text(record), continuations))
             except (DataError, InputMissingError, PluginError) as error:
                 errors[entry.number] = error.message
         return texts, errors
@@ -87,7 +103,7 @@ class ShardGenerator:
         texts: Texts = {}
         try:
             for completion in self.engine.run(requests, tracker.heartbeat):
-                texts[completion.record] = self._decoded(completion.sequences)
+                texts[completion.record] = self._cells(completion.results)
                 if (batch := completion.batch) is not None:
                     partial.add(texts, batch)
                     texts = {}
@@ -106,14 +122,18 @@ class ShardGenerator:
         if missing:
             raise InternalError(f"engine {self.config.engine} gave nothing for {len(missing)} records: {missing[:5]}")
 
-    def _decoded(self, sequences: list[list[int]]) -> list[str]:
+    def _cells(self, results: Results) -> list[str]:
+        if self.scoring is not None:
+            return [self.scoring.cell(cast(list[Score], results))]
         skip = self.config.generation.skip_special_tokens
-        return self.tokenizer.batch_decode(sequences, skip_special_tokens=skip)
+        return self.tokenizer.batch_decode(cast(Sequences, results), skip_special_tokens=skip)
 
     def _row(self, entry: Entry, texts: Texts, errors: _Errors) -> OutputRow:
         columns = entry.record.values if entry.record is not None else {}
         if entry.number in errors:
             return OutputRow(columns, entry.raw, error=errors[entry.number])
         generated = texts[entry.number]
+        if self.scoring is not None:
+            return OutputRow(columns, entry.raw, generation=json.loads(generated[0]))
         is_several = self.config.generation.num_return_sequences > 1
         return OutputRow(columns, entry.raw, generation=generated if is_several else generated[0])

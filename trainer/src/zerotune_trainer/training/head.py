@@ -4,7 +4,8 @@
                         with the loss: nothing is made twice. In bf16 it rounds the loss, and on CPU copies the head
     in bf16 and fp16    TRL's kernel, tile by tile; each tile is made again in the backward pass. So it is where
                         logits are scaled or bounded
-    a head with LoRA    its own forward pass on a few rows at a time, made again in the backward pass
+    a head with LoRA    its own forward pass on a few rows at a time, made again in the backward pass; also one whose
+                        weights DeepSpeed has split
 
 All are called where the head is, as the forward pass of that module: so DeepSpeed gathers the head's weights for it
 under ZeRO-3, and keeps them until their gradient is there. TRL's own way to call its kernel, `add_fused_lm_head`, gives
@@ -33,11 +34,16 @@ _OPTIONS = nn.LinearCrossEntropyOptions(chunking_method=None, batch_chunk_size=1
 _RECOMPUTED_ROWS = 64
 
 
-def extend_head(model: PreTrainedModel) -> None:
-    """Let the head of a model give log-probabilities where it is called with `targets`."""
+def extend_head(model: PreTrainedModel, *, by_rows: bool = False) -> None:
+    """Let the head of a model give log-probabilities where it is called with `targets`.
+
+    Args:
+        model: The model.
+        by_rows: Whether the head is to make logits by its own forward pass, as one does whose weights are split.
+    """
     head: Any = trained_head(model)
     extended = _forward
-    if isinstance(head, LoraLayer):
+    if by_rows or isinstance(head, LoraLayer):
         extended = _forward_by_rows
         # Ranks have different numbers of rows: ZeRO-3 gathers what is inside once, not for each call of it.
         set_z3_leaf_module(head, True)
@@ -121,7 +127,8 @@ def _forward_by_rows(
 
 def _of_rows(original: Any, config: PretrainedConfig, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     softcap = _softcap(config)
-    logits = original(hidden).float() * _logit_scale(config)
+    # One that DeepSpeed has split takes sequences alone.
+    logits = original(hidden[None])[0].float() * _logit_scale(config)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     found: torch.Tensor = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(dim=1)

@@ -20,11 +20,16 @@ from zerotune_trainer.training.head import extend_head, log_probabilities
 _CHECKED_TOKENS = 16
 
 
-def add_log_probabilities(model: PreTrainedModel | PeftModel) -> None:
-    """Let a model, or the base of one with adapters, give log-probabilities where it is asked to by `targets`."""
+def add_log_probabilities(model: PreTrainedModel | PeftModel, *, by_rows: bool = False) -> None:
+    """Let a model, or the base of one with adapters, give log-probabilities where it is asked to by `targets`.
+
+    Args:
+        model: The model.
+        by_rows: As for `extend_head`.
+    """
     unwrapped: Any = model
     base = unwrapped.get_base_model() if hasattr(model, "get_base_model") else unwrapped
-    extend_head(base)
+    extend_head(base, by_rows=by_rows)
     base.forward = MethodType(functools.partial(_forward, base.forward), base)
 
 
