@@ -100,7 +100,7 @@ _TEXTS: dict[str, Object] = {
     "half-of-a-pair": {"data.systemPrompt": "\ud800"},
     "many-uris": {"data.train.uris": [f"s3://records/{index}" for index in range(100_000)]},
     "long-uris": {"data.train.uris": [f"s3://records/{index}/{'x' * 3000}" for index in range(256)]},
-    "arguments": {"training.arguments": {"label_names": [["x"] * 1000], "__class__": "os.system", "": None}},
+    "arguments": {"training.arguments": {"optim_target_modules": [["x"] * 1000], "__class__": "os.system", "": None}},
 }
 _URIS: dict[str, Object] = {
     "hub-file": {"model.uri": "hf://ORG/M/resolve/main/FILE?x="},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config.arguments import known, settable
 from zerotune_trainer.errors import ConfigurationError
 
 SPEC = {
@@ -39,6 +43,59 @@ ANY = {
     "train_sampling_strategy": "sequential",
     "report_to": "tensorboard",
 }
+
+ACCEPTED: dict[str, Any] = {
+    "optim": "adamw_torch",
+    "optim_args": "amsgrad=True",
+    "optim_target_modules": ["q_proj"],
+    "label_smoothing_factor": 0.1,
+    "tf32": False,
+    "activation_checkpointing_kwargs": {"use_reentrant": True},
+    "gradient_checkpointing_kwargs": {"use_reentrant": True},
+    "torch_compile": True,
+    "torch_compile_backend": "eager",
+    "torch_compile_mode": "reduce-overhead",
+    "liger_kernel_config": {"rope": True},
+    "use_cache": True,
+    "neftune_noise_alpha": 5,
+    "torch_empty_cache_steps": 3,
+    "logging_strategy": "epoch",
+    "logging_first_step": True,
+    "log_on_each_node": False,
+    "log_level": "error",
+    "log_level_replica": "error",
+    "disable_tqdm": False,
+    "report_to": "tensorboard",
+    "run_name": "first",
+    "project": "mine",
+    "trackio_space_id": "team/space",
+    "trackio_bucket_id": "team/bucket",
+    "trackio_static_space_id": "team/static",
+    "eval_delay": 3,
+    "full_determinism": True,
+    "data_seed": 8,
+    "dataloader_num_workers": 3,
+    "dataloader_pin_memory": False,
+    "dataloader_persistent_workers": True,
+    "dataloader_prefetch_factor": 4,
+    "dataloader_multiprocessing_context": "spawn",
+    "dataloader_in_order": False,
+    "train_sampling_strategy": "sequential",
+    "ddp_broadcast_buffers": False,
+    "debug": "underflow_overflow",
+    "skip_memory_metrics": False,
+}
+"""A value of each argument that may be set, other than its default."""
+MOVED = {"gradient_checkpointing_kwargs": "activation_checkpointing_kwargs"}
+"""Where transformers has the value of an older name."""
+CHANGED: dict[str, Any] = {
+    "report_to": ["tensorboard"],
+    "debug": ["underflow_overflow"],
+    "liger_kernel_config": {"rope": True, "fused_linear_cross_entropy": False},
+}
+"""What becomes of values that do not stay as they are."""
+REPLACED = {"evaluate", "evaluation_loop", "prediction_step", "predict", "save_model", "to_dict", "to_sanitized_dict"}
+"""Methods of transformers' Trainer that are replaced whole, never called, or no use of a value."""
 
 
 def config(training: dict[str, Any]) -> TrainConfig:
@@ -94,6 +151,36 @@ def test_every_field_reaches_the_arguments(tmp_path: Path) -> None:
         "report_to": ["tensorboard"],
     }
     assert {name: getattr(made, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", settable())
+def test_every_argument_that_is_accepted_reaches_the_arguments(name: str, tmp_path: Path) -> None:
+    """A field that a newer transformers adds has no value here, and needs a verdict: it is carried out, or rejected."""
+    from zerotune_trainer.training.arguments import training_arguments
+
+    value = ACCEPTED[name]
+    assert value != known()[name].default
+    arguments = {"report_to": "none", "dataloader_num_workers": 2, name: value}
+    zero = {"zero_optimization": {"stage": 1}}
+    made = training_arguments(config({"arguments": arguments}), zero, tmp_path, evaluates=False)
+    assert getattr(made, MOVED.get(name, name)) == CHANGED.get(name, value)
+
+
+def test_every_argument_that_is_accepted_is_read_in_training() -> None:
+    """By transformers, outside of the methods that are replaced. What only those read is rejected."""
+    read = set(read_by_transformers())
+    assert [name for name in settable() if MOVED.get(name, name) not in read] == []
+    assert not {"prediction_loss_only", "include_for_metrics", "eval_accumulation_steps"} & read
+
+
+def read_by_transformers() -> Iterator[str]:
+    root = Path(str(find_spec("transformers").submodule_search_locations[0]))  # type: ignore[union-attr,index]
+    names = ["trainer.py", "trainer_callback.py", "trainer_optimizer.py", "trainer_utils.py", "training_args.py"]
+    for path in [*(root / name for name in names), *(root / "integrations").glob("*.py")]:
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef) and function.name not in REPLACED:
+                reads = [node for node in ast.walk(function) if isinstance(node, ast.Attribute)]
+                yield from (node.attr for node in reads if isinstance(node.ctx, ast.Load))
 
 
 def test_what_deepspeed_json_leaves_open_follows_the_arguments(tmp_path: Path) -> None:

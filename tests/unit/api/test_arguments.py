@@ -50,7 +50,7 @@ def test_r17_what_cannot_be_set_says_where_it_is_or_why(name: str) -> None:
             f"is not a field of transformers' TrainingArguments: use {SAMPLING}: group_by_length",
         ),
         ("qqq", 1, "is not a field of transformers' TrainingArguments: leave it out"),
-        ("ddp_bucket_cap_mb", "25", "is '25', must be of type integer"),
+        ("dataloader_num_workers", "25", "is '25', must be of type integer"),
         ("logging_first_step", 1, "is 1, must be of type boolean"),
         ("label_smoothing_factor", True, "is True, must be of type number"),
         ("optim", "adamw_torc", "is 'adamw_torc', which transformers does not have: did you mean adamw_torch?"),

@@ -76,6 +76,12 @@ METHOD_RULES = (
         "a preference record that is too long loses the beginning of its prompt: leave truncationSide out",
         "data.truncationSide",
     ),
+    Rule(
+        f"!({_PREFERENCE}) || !has(self.training.arguments.label_smoothing_factor) "
+        "|| self.training.arguments.label_smoothing_factor == 0.0",
+        "label_smoothing_factor is for methods cpt and sft: leave it out; method dpo has preference.labelSmoothing",
+        "training.arguments.label_smoothing_factor",
+    ),
     *(
         Rule(
             f"!({_PREFERENCE}) || !has(self.{field})",

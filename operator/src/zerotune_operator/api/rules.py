@@ -143,7 +143,26 @@ _DEVICES = (
     ),
 )
 
+
+def _needs(argument: str, field: str) -> Rule:
+    return Rule(
+        f"!has({_ARGUMENTS}.{argument}) || self.training.{field}",
+        f"{argument} has no effect without training.{field}: set that to true, or leave {argument} out",
+        f"training.arguments.{argument}",
+    )
+
+
+_BUFFERS = Rule(
+    f"!has({_ARGUMENTS}.ddp_broadcast_buffers) || !{_ARGUMENTS}.ddp_broadcast_buffers",
+    "DeepSpeed broadcasts no buffers while it trains: set ddp_broadcast_buffers to false, or leave it out",
+    "training.arguments.ddp_broadcast_buffers",
+)
+
 FINE_TUNE_RULES = (
+    _BUFFERS,
+    _needs("activation_checkpointing_kwargs", "gradientCheckpointing"),
+    _needs("gradient_checkpointing_kwargs", "gradientCheckpointing"),
+    _needs("liger_kernel_config", "useLigerKernel"),
     Rule(
         "!has(self.adapter) || !self.model.resizeEmbeddings",
         "an adapter does not train the embeddings that are added: train all parameters, or leave resizeEmbeddings out",

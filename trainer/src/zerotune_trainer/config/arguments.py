@@ -83,6 +83,10 @@ _OURS = {
     "auto_find_batch_size": "the plan fixes the batch",
     "average_tokens_across_devices": "every token of a step weighs the same on every rank",
     "enable_jit_checkpoint": "zerotune saves when it is stopped",
+    "accelerator_config": "the ranks take the rows as the plan divides them",
+    "dataloader_drop_last": "every row is trained on",
+    "include_num_input_tokens_seen": "the tokens of all ranks are counted always, padding excluded",
+    "logging_nan_inf_filter": "a loss that is not finite ends the job",
     "ignore_data_skip": "resuming goes on with the rows that were not seen yet",
     "remove_unused_columns": "rows hold what the model takes",
     "restore_callback_states_from_checkpoint": "zerotune restores what it needs",
@@ -90,6 +94,40 @@ _OURS = {
     "save_only_model": "a checkpoint without optimizer state cannot be resumed",
 }
 """Arguments that zerotune sets itself, and why."""
+
+_EVALUATION = "an evaluation is made of losses and counts of tokens, and keeps no predictions"
+_HUB = "nothing is pushed to the Hub: the result is in output.uri, from where `hf upload` takes it"
+_DDP = "DeepSpeed takes the place of DistributedDataParallel"
+_WITHOUT_EFFECT = {
+    **dict.fromkeys(
+        (
+            "prediction_loss_only",
+            "eval_do_concat_batches",
+            "eval_use_gather_object",
+            "eval_accumulation_steps",
+            "include_for_metrics",
+            "batch_eval_metrics",
+        ),
+        _EVALUATION,
+    ),
+    **dict.fromkeys(
+        (
+            "push_to_hub",
+            "hub_private_repo",
+            "hub_model_id",
+            "hub_strategy",
+            "hub_always_push",
+            "hub_revision",
+        ),
+        _HUB,
+    ),
+    **dict.fromkeys(("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_static_graph"), _DDP),
+    "label_names": "rows hold their labels in a column of that name",
+    "length_column_name": "the lengths of rows are those of their tokens",
+}
+"""Arguments that would be read by nothing, and why."""
+
+_REJECTED = _OURS | _WITHOUT_EFFECT
 
 _FORMER = {
     "evaluation_strategy": "evaluation.evalStrategy",
@@ -127,7 +165,7 @@ def known() -> dict[str, Argument]:
 
 def settable() -> dict[str, Argument]:
     """Those that `training.arguments` may hold."""
-    return {name: argument for name, argument in known().items() if name not in _OWN_FIELD and name not in _OURS}
+    return {name: argument for name, argument in known().items() if name not in _OWN_FIELD and name not in _REJECTED}
 
 
 def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -144,8 +182,8 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _complaint(name: str, value: Any) -> str | None:
-    if name in _OURS:
-        return f"cannot be set, {_OURS[name]}: leave it out"
+    if name in _REJECTED:
+        return f"cannot be set, {_REJECTED[name]}: leave it out"
     if name in _OWN_FIELD:
         return f"has its own place: use {_OWN_FIELD[name]}"
     if name not in known():
