@@ -51,6 +51,12 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     }
 
 
+def names_the_cwe(predictions: list[str], references: list[str]) -> float:
+    """A metric of generated texts: the share that has the first word of its reference, such as a number of a CWE."""
+    pairs = zip(predictions, references, strict=True)
+    return sum(reference.split()[0] in prediction for prediction, reference in pairs) / len(references)
+
+
 class StopWhenLearned(TrainerCallback):
     """Ends training, with an evaluation and a checkpoint, when the loss is low. Every rank sees the same loss."""
 

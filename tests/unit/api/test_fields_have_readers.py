@@ -37,7 +37,10 @@ WHOLE = {
     **dict.fromkeys(
         (
             f"{part}.fromInferenceJob"
-            for part in ("data", "data.train", "data.validation", "data.replay", "evaluation.control")
+            for part in (
+                *("data", "data.train", "data.validation", "data.replay"),
+                *("evaluation.control", "evaluation.generation.data"),
+            )
         ),
         "read by name in api/origins.py",
     ),
@@ -59,7 +62,7 @@ CALLED = {
     "replay": ("records", "texts"),
     "control": ("records", "texts"),
     "data": ("records",),
-    "generation": ("options",),
+    "generation": ("options", "settings"),
     "runPolicy": ("policy",),
     "kubernetes": ("backend", "backend_of"),
     "metadata": ("users",),

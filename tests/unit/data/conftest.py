@@ -83,6 +83,7 @@ def make_config(tmp_path: Path, tokenizer_folder: Path) -> MakeConfig:
         method: str = "sft",
         cache: str = "cache",
         plugin: dict[str, Any] | None = None,
+        evaluation: dict[str, Any] | None = None,
         **data: Any,
     ) -> TrainConfig:
         path = records if isinstance(records, Path) else write_jsonl(tmp_path / "train.jsonl", records)
@@ -97,7 +98,7 @@ def make_config(tmp_path: Path, tokenizer_folder: Path) -> MakeConfig:
                 "data": {"train": {"uris": [f"file://{path}"]}, **data},
                 "training": {"seed": 7},
                 "checkpoint": {},
-                "evaluation": {},
+                "evaluation": evaluation or {},
             }
         )
 

@@ -40,6 +40,8 @@ class Progress(Settings):
     """exp of `evalLoss`."""
     control_perplexity: float | None = None
     """Perplexity of the control texts at the last evaluation."""
+    generation: dict[str, float] | None = None
+    """Metrics of the texts generated at the last evaluation, by name."""
     tokens_per_second: float | None = None
     """Tokens of all ranks per second of wall time, over the last log interval."""
     mfu: float | None = None

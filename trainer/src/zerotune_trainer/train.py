@@ -23,8 +23,10 @@ from zerotune_trainer.input_errors import is_of_machine
 from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.mesh import Mesh
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
-from zerotune_trainer.plugin import plugin_digest
+from zerotune_trainer.plugin import load_plugin, plugin_digest
 from zerotune_trainer.rendezvous import rendezvous
+from zerotune_trainer.samples.generator import SampleGenerator
+from zerotune_trainer.samples.prompts import read_prompts
 from zerotune_trainer.sizing.flops import Utilization
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.storage import Folder
@@ -93,6 +95,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     judge = reference_model(ReferenceModel(config, folders, empty.config), tokenizer, rows)
     step = StepState()
     plugin = PluginParts(config.plugin, step)
+    texts = config.evaluation.generation
+    prompts = read_prompts(config, texts, tokenizer, empty.config) if texts is not None else []
     _stop_if_asked(context, context.stop.is_set())
 
     context.report.phase("rendezvous")
@@ -135,6 +139,19 @@ def train(config: TrainConfig, context: RankContext) -> None:
             *method.callbacks(config, collator),
         ],
         compute_loss_func=plugin.loss(),
+        samples=None
+        if texts is None
+        else SampleGenerator(
+            texts,
+            prompts,
+            tokenizer,
+            load_plugin(config.plugin),
+            context,
+            output,
+            step,
+            device=arguments.device,
+            batch_size=arguments.eval_batch_size,
+        ),
         model=loaded,
         args=arguments,
         train_dataset=train_rows,

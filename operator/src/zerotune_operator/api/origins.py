@@ -13,7 +13,15 @@ from zerotune_trainer.errors import ConfigurationError
 _FIELDS = {"fromFineTuneJob": "FineTuneJob", "fromInferenceJob": "InferenceJob"}
 """The fields that name another job, with its kind."""
 _MODEL = "model"
-_PARTS = (_MODEL, "data", "data.train", "data.validation", "data.replay", "evaluation.control")
+_PARTS = (
+    _MODEL,
+    "data",
+    "data.train",
+    "data.validation",
+    "data.replay",
+    "evaluation.control",
+    "evaluation.generation.data",
+)
 """The parts of a spec that have such a field."""
 
 RING_REMEDY = "have one of them start from a uri, or from a job that is not among them"

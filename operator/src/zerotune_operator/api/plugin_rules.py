@@ -14,9 +14,10 @@ PLUGIN_RULES = (
         "plugin",
     ),
     Rule(
-        "!has(self.plugin) || size(self.plugin.callbacks) > 0 || "
+        "!has(self.plugin) || size(self.plugin.callbacks) > 0 || has(self.evaluation.generation) || "
         + " || ".join(f"has(self.plugin.{name})" for name in _FUNCTIONS),
-        f"plugin names nothing of its file: name a function as {', '.join(_FUNCTIONS)} or in callbacks",
+        f"plugin names nothing of its file: name a function as {', '.join(_FUNCTIONS)}, in callbacks, or "
+        "in evaluation.generation.metrics",
         "plugin",
     ),
     *(

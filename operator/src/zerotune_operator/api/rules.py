@@ -6,6 +6,7 @@ from zerotune_operator.api.method_rules import METHOD_RULES
 from zerotune_operator.api.plugin_rules import PLUGIN_RULES
 from zerotune_operator.api.support import rules
 from zerotune_trainer.config.base import Rule
+from zerotune_trainer.config.text_evaluation import BUILT_IN_METRICS
 
 _PACKED = "(has(self.data.packing) ? self.data.packing != 'none' : self.method == 'cpt')"
 _STAGE = "string(self.zero.stage)"
@@ -99,6 +100,29 @@ _EVALUATION = (
         "!has(self.evaluation.control) || has(self.data.validation) || self.data.validationFraction > 0.0",
         "control texts are measured with each evaluation: give data.validation or data.validationFraction too",
         "evaluation.control",
+    ),
+    Rule(
+        "!has(self.evaluation.generation) || has(self.data.validation) || self.data.validationFraction > 0.0",
+        "texts are generated with each evaluation: give data.validation or data.validationFraction too",
+        "evaluation.generation",
+    ),
+    Rule(
+        "!has(self.evaluation.generation) || has(self.evaluation.generation.data) || has(self.data.validation)",
+        "evaluation.generation has no prompts: name records with prompts in evaluation.generation.data, or in "
+        "data.validation",
+        "evaluation.generation.data",
+    ),
+    Rule(
+        "!has(self.evaluation.generation) || has(self.plugin) "
+        f"|| self.evaluation.generation.metrics.all(name, name in {list(BUILT_IN_METRICS)})",
+        f"a metric that is not {' or '.join(BUILT_IN_METRICS)} is a function of plugin: name its file there, or leave "
+        "the metric out",
+        "evaluation.generation.metrics",
+    ),
+    Rule(
+        "!has(self.evaluation.generation) || self.method != 'script'",
+        "a script evaluates by itself: leave evaluation.generation out, or use another method",
+        "evaluation.generation",
     ),
     Rule(
         "!self.evaluation.loadBestModelAtEnd || has(self.data.validation) || self.data.validationFraction > 0.0",

@@ -71,7 +71,7 @@ def _not_yet(name: str, remedy: str, field: str, **values: Any) -> Unsupported:
 
 
 _REFERENCE = "preference.referenceModel.uri"
-_RECORDS = ("data.train", "data.validation", "data.replay", "evaluation.control")
+_RECORDS = ("data.train", "data.validation", "data.replay", "evaluation.control", "evaluation.generation.data")
 _URIS = {
     "FineTuneJob": (*(f"{part}.uris" for part in _RECORDS), "checkpoint.uri", _REFERENCE, "script.file"),
     "InferenceJob": ("data.uris",),

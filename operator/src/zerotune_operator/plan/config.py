@@ -169,7 +169,10 @@ def _data(spec: FineTuneJobSpec, layout: RuntimeLayout) -> Data:
 
 def _evaluation(evaluation: Evaluation, layout: RuntimeLayout) -> Evaluation:
     control = _records(evaluation.control, layout) if evaluation.control else None
-    return evaluation.model_copy(update={"control": control})
+    generation = evaluation.generation
+    if generation and generation.data:
+        generation = generation.model_copy(update={"data": _records(generation.data, layout)})
+    return evaluation.model_copy(update={"control": control, "generation": generation})
 
 
 def _records(records: RecordsT, layout: RuntimeLayout) -> RecordsT:

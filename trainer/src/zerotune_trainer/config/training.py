@@ -11,6 +11,7 @@ from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri
 from zerotune_trainer.config.data import Data, Records, Texts
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
 from zerotune_trainer.config.sources import FOLDER_RULES, ReferenceModel, SecretReference
+from zerotune_trainer.config.text_evaluation import TextEvaluation
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -186,6 +187,11 @@ class Evaluation(Settings):
             "control texts are measured with each evaluation: set evalStrategy to steps or epoch, or leave control out",
             "control",
         ),
+        Rule(
+            "!has(self.generation) || self.evalStrategy != 'no'",
+            "texts are generated with each evaluation: set evalStrategy to steps or epoch, or leave generation out",
+            "generation",
+        ),
     )
 
     eval_strategy: Literal["steps", "epoch", "no"] = "epoch"
@@ -194,6 +200,8 @@ class Evaluation(Settings):
     """Optimizer steps between two evaluations."""
     load_best_model_at_end: bool = False
     """The output is the checkpoint with the lowest evaluation loss, not the last state."""
+    generation: TextEvaluation | None = None
+    """Texts that the model generates with each evaluation."""
     control: Texts | None = None
     """Texts that the model is to go on knowing, for methods cpt and sft: their perplexity is measured with each
     evaluation, and shows what training makes it forget."""
@@ -209,5 +217,6 @@ def all_records(data: Data, evaluation: Evaluation) -> dict[str, Records]:
         "data.validation": data.validation,
         "data.replay": data.replay,
         "evaluation.control": evaluation.control,
+        "evaluation.generation.data": evaluation.generation.data if evaluation.generation else None,
     }
     return {place: part for place, part in parts.items() if part is not None}

@@ -8,6 +8,8 @@ that was asked to stop stop the others before the next token.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -16,6 +18,10 @@ from torch import nn
 
 from zerotune_trainer.errors import StoppedError
 from zerotune_trainer.inference.engine import OnToken
+
+Mode = Callable[[], AbstractContextManager[Any]]
+"""Makes a context in which nothing has a gradient: `torch.inference_mode`, or `torch.no_grad` while a model is trained,
+which may keep no tensors of inference mode."""
 
 
 class Lockstep:
@@ -26,23 +32,32 @@ class Lockstep:
         device: Where the exchange takes place.
         token: A token of the vocabulary, for passes that are made for others.
         group: The ranks; None: all of them.
+        mode: How passes that are made for others are made without gradients.
     """
 
     def __init__(
-        self, model: nn.Module, device: torch.device, token: int, group: dist.ProcessGroup | None = None
+        self,
+        model: nn.Module,
+        device: torch.device,
+        token: int,
+        group: dist.ProcessGroup | None = None,
+        mode: Mode = torch.inference_mode,
     ) -> None:
-        self._model, self._device, self._group = model, device, group
+        self._model, self._device, self._group, self._mode = model, device, group, mode
         self._token = torch.tensor([[token]], device=device)
         self._on_token: OnToken = nothing
         self._follows = False
         # First of all: DeepSpeed has a hook that exchanges something, too, and both must come in the same order.
-        model.register_forward_pre_hook(self._before_pass, prepend=True)
+        self._hook = model.register_forward_pre_hook(self._before_pass, prepend=True)
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        self._hook.remove()
 
     def begin(self, on_token: OnToken) -> None:
         """Begin a round. `on_token` is called for every pass."""
         self._on_token = on_token
 
-    @torch.inference_mode()
     def follow(self) -> None:
         """Take part in the passes of the others until all have finished. Every rank calls this at the end of a round.
 
@@ -51,8 +66,9 @@ class Lockstep:
         """
         self._follows = True
         try:
-            while self._exchange(is_active=False):
-                self._model(input_ids=self._token, use_cache=False)
+            with self._mode():
+                while self._exchange(is_active=False):
+                    self._model(input_ids=self._token, use_cache=False)
         finally:
             self._follows = False
 

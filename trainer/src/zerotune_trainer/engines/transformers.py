@@ -25,6 +25,7 @@ from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
+from zerotune_trainer.engines.lockstep import Mode
 from zerotune_trainer.engines.sampling import sampler, seed_of
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request, Results, Score
@@ -41,6 +42,9 @@ class TransformersEngine:
     Only the spec's options count: what the model's `generation_config.json` says of sampling is put aside, its end
     tokens are kept.
     """
+
+    mode: Mode = torch.inference_mode
+    """How it generates without gradients."""
 
     def __init__(
         self,
@@ -136,21 +140,21 @@ class TransformersEngine:
             for each, (_, continuation) in zip(found, rows, strict=True)
         ]
 
-    @torch.inference_mode()
     def generate(self, prompts: Sequence[Request], on_token: OnToken) -> list[list[list[int]]]:
         """Token ids generated for each prompt of one batch, as in `Completion`."""
         count = self.generation.num_return_sequences
         rows = prompts if self.generation.num_beams > 1 else [prompt for prompt in prompts for _ in range(count)]
         ids, mask = left_padded([prompt.ids for prompt in rows], self.pad)
-        output = self.model.generate(
-            inputs=ids.to(self.device),
-            attention_mask=mask.to(self.device),
-            generation_config=self._settings(),
-            stopping_criteria=StoppingCriteriaList([*self.stop_strings, _TokenCallback(on_token)]),
-            # Where ranks share a model, the engine keeps them together.
-            synced_gpus=False,
-            **self._decoding([prompt.record for prompt in prompts]),
-        )
+        with self.mode():
+            output = self.model.generate(
+                inputs=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                generation_config=self._settings(),
+                stopping_criteria=StoppingCriteriaList([*self.stop_strings, _TokenCallback(on_token)]),
+                # Where ranks share a model, the engine keeps them together.
+                synced_gpus=False,
+                **self._decoding([prompt.record for prompt in prompts]),
+            )
         generated = [self._trimmed(row) for row in output[:, ids.shape[1] :].tolist()]
         return [generated[start : start + count] for start in range(0, len(generated), count)]
 

@@ -46,7 +46,7 @@ class ZeroEngine(TransformersEngine):
         super().__init__(model, tokenizer, generation, batch_size, task)
         self.device = device  # Its parameters are not on any while they are partitioned.
         self.replica = replica
-        self._lockstep = Lockstep(model, device, self.pad)
+        self._lockstep = Lockstep(model, device, self.pad, mode=self.mode)
 
     @classmethod
     def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
@@ -77,6 +77,11 @@ class ZeroEngine(TransformersEngine):
         per_round = self.batch_size * len(self.replica.ranks)
         for start in range(0, len(ordered), per_round):
             yield from self._round(ordered[start : start + per_round], on_token)
+
+    def close(self) -> None:
+        """See Engine."""
+        self._lockstep.close()
+        super().close()
 
     def _round(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
         began = time.monotonic()

@@ -33,6 +33,7 @@ def final_figures(results: Results, steps: Sequence[TrainRecord] = ()) -> list[F
         _compared("Perplexity", results.perplexity, results.first_perplexity),
         _compared("Evaluation loss", results.eval_loss, results.first_eval_loss),
         _compared("Control perplexity", results.control_perplexity, results.first_control_perplexity),
+        *_metrics(results),
         _figure("Training loss", results.train_loss),
         Figure("Optimizer steps", f"{results.steps:,}"),
         _figure("Epochs", results.epochs),
@@ -76,6 +77,11 @@ def _compared(name: str, value: float | None, before: float | None) -> Figure | 
     if value is None:
         return None
     return Figure(name, number(value), "" if before is None else number(before))
+
+
+def _metrics(results: Results) -> list[Figure | None]:
+    first = results.first_metrics or {}
+    return [_compared(name, value, first.get(name)) for name, value in (results.metrics or {}).items()]
 
 
 def _speed(results: Results) -> float | None:

@@ -23,9 +23,11 @@ from zerotune_trainer.reporting.results import (
     RESULTS_NAME,
     EvalRecord,
     Results,
+    Sample,
     TrainRecord,
     read_metrics,
     read_results,
+    read_samples,
     read_topology,
 )
 
@@ -34,6 +36,8 @@ STYLE_NAME = "report.css"
 SMOOTHED_FROM = 50
 """From this many logged steps on, the training loss is drawn smoothed, with the values behind it."""
 GIBIBYTE = 2**30
+SHOWN_SAMPLES, SHOWN_CHARACTERS = 8, 600
+"""How many generated texts are shown, and how much of each."""
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("zerotune_trainer.reporting"),
@@ -66,6 +70,7 @@ def write_report(folder: Path, config: TrainConfig) -> Path:
         figures=final_figures(results, steps),
         charts=[chart for chart in map(_drawn, _charts(steps, evaluations)) if chart],
         hosts=_hosts(read_topology(folder)),
+        samples=_samples(read_samples(folder), results),
         counts=counts_table(results.counts),
         advice=[*_skipped(results), *advise(config, steps, evaluations)],
         config_json=config.model_dump_json(by_alias=True, indent=2),
@@ -153,6 +158,31 @@ class HostRow:
     ranks: str
     devices: str
     processes: str
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """What the model generated for a prompt, before training and as it is in the output."""
+
+    prompt: str
+    reference: str
+    before: str
+    after: str
+
+
+def _samples(samples: Sequence[Sample], results: Results) -> list[SampleRow]:
+    """The first prompts, with the texts of the first evaluation and of that of the output."""
+    last = results.best_step if results.best_step is not None else max((one.step for one in samples), default=0)
+    firsts = {one.record: one.generation for one in samples if one.step == 0}
+    of_output = [one for one in samples if one.step == last][:SHOWN_SAMPLES]
+    return [
+        SampleRow(_cut(one.prompt), _cut(one.reference or ""), _cut(firsts.get(one.record, "")), _cut(one.generation))
+        for one in of_output
+    ]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ..."
 
 
 def _hosts(topology: list[TopologyEntry]) -> list[HostRow]:

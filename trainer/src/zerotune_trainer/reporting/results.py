@@ -19,6 +19,8 @@ from zerotune_trainer.progress import Progress, TopologyEntry
 
 RESULTS_NAME = "results.json"
 TOPOLOGY_NAME = "topology.json"
+SAMPLES_NAME = "samples.jsonl"
+MOST_GENERATION_FIGURES = 8
 
 
 class TrainRecord(Settings):
@@ -53,6 +55,19 @@ class EvalRecord(Settings):
     """Figures of a preference method, named as in TRL."""
 
 
+class Sample(Settings):
+    """A text that the model generated at an evaluation. Rows of `samples.jsonl`."""
+
+    step: int
+    """Optimizer steps before it; 0: before training."""
+    record: str
+    """Where its record is: `FILE:LINE`."""
+    prompt: str
+    """With what the chat template adds."""
+    reference: str | None = None
+    generation: str
+
+
 class Results(Settings):
     """The figures of a finished run."""
 
@@ -72,6 +87,9 @@ class Results(Settings):
     control_perplexity: float | None = None
     """Of the control texts, whose rise shows what the model has forgotten."""
     first_control_perplexity: float | None = None
+    metrics: dict[str, float] | None = None
+    """Figures of the same evaluation besides: of a preference method, of generated texts."""
+    first_metrics: dict[str, float] | None = None
     best_step: int | None = None
     """Step whose state the output is, where `loadBestModelAtEnd` chose it."""
     zero_stage: int | None = None
@@ -86,7 +104,9 @@ class Results(Settings):
     """Checkpoints that were there when the run was resumed and were not used, and why."""
 
 
-_METRIC_GROUPS = ("rewards/", "logps/")
+GENERATION = "generation/"
+"""What the names of figures of generated texts begin with."""
+_METRIC_GROUPS = ("rewards/", "logps/", GENERATION)
 _METRICS_BY_NAME = {"kl", "nll_loss", "log_odds_ratio", "log_odds_chosen"}
 
 Metrics = TrainRecord | EvalRecord
@@ -102,6 +122,26 @@ def method_metrics(logs: dict[str, float]) -> dict[str, float] | None:
         if (name.startswith(_METRIC_GROUPS) or name in _METRICS_BY_NAME) and math.isfinite(value)
     }
     return found or None
+
+
+def generation_figures(metrics: dict[str, float] | None) -> dict[str, float] | None:
+    """Those of generated texts, by the name of the metric, the first few of them: they travel in the status."""
+    found = {name.removeprefix(GENERATION): value for name, value in (metrics or {}).items() if GENERATION in name}
+    return dict(list(found.items())[:MOST_GENERATION_FIGURES]) or None
+
+
+def read_samples(folder: Path) -> list[Sample]:
+    """The texts of `samples.jsonl`; none where there is no such file.
+
+    Raises:
+        DataError: a line is none.
+    """
+    path = folder / SAMPLES_NAME
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        return [Sample.model_validate_json(line) for line in lines]
+    except ValidationError as error:
+        raise DataError(f"{path}: {error}", _OTHER_VERSION) from error
 
 
 def read_metrics(folder: Path) -> Iterator[Metrics]:
@@ -148,6 +188,7 @@ def final_progress(folder: Path) -> Progress:
         eval_loss=results.eval_loss,
         perplexity=results.perplexity,
         control_perplexity=results.control_perplexity,
+        generation=generation_figures(results.metrics),
         **figures,
     )
 

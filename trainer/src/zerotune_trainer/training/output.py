@@ -41,6 +41,7 @@ from zerotune_trainer.reporting.results import (
 )
 from zerotune_trainer.storage import Folder
 from zerotune_trainer.training.drafts import discard_drafts, draft_folder
+from zerotune_trainer.training.samples import collect_samples, discard_samples
 from zerotune_trainer.training.trackers import copy_trackers
 from zerotune_trainer.training.zero import ParameterCounts
 
@@ -86,7 +87,7 @@ def write_output(
     draft.mkdir()
     _save_model(draft, config, run, model, weights)
     tokenizer.save_pretrained(draft)
-    _describe_run(draft, output.local, config, run)
+    _describe_run(draft, output, config, run)
     files = describe(draft, files_of(draft))
     ownership.verify()
     _move_into_place(draft, output.local, files)
@@ -100,6 +101,8 @@ def write_output(
     )
     ownership.verify()
     output.write(MANIFEST_NAME, manifest.encoded())
+    if config.evaluation.generation is not None:
+        discard_samples(output)
     return manifest
 
 
@@ -133,9 +136,12 @@ def completion_of(output: Folder, manifest: Manifest) -> Completion:
     return completion(output.uri, manifest, final_progress(output.local))
 
 
-def _describe_run(draft: Path, output: Path, config: TrainConfig, run: Run) -> None:
-    shutil.copyfile(output / METRICS_NAME, draft / METRICS_NAME)
-    copy_trackers(output, draft)
+def _describe_run(draft: Path, output: Folder, config: TrainConfig, run: Run) -> None:
+    shutil.copyfile(output.local / METRICS_NAME, draft / METRICS_NAME)
+    copy_trackers(output.local, draft)
+    if config.evaluation.generation is not None:
+        steps = (record.step for record in read_metrics(draft) if isinstance(record, EvalRecord))
+        collect_samples(output, draft, steps)
     results = _results(draft, config, run)
     run.state.save_to_json(str(draft / "trainer_state.json"))
     topology = TypeAdapter(list[TopologyEntry]).dump_json(run.topology, by_alias=True, indent=2)
@@ -174,6 +180,8 @@ def _results(folder: Path, config: TrainConfig, run: Run) -> Results:
         first_perplexity=evaluations[0].perplexity if evaluations else None,
         control_perplexity=final.control_perplexity if final else None,
         first_control_perplexity=evaluations[0].control_perplexity if evaluations else None,
+        metrics=final.metrics if final else None,
+        first_metrics=evaluations[0].metrics if evaluations else None,
         best_step=best,
         counts=run.counts.model_dump(by_alias=True),
         skipped_checkpoints=run.skipped,

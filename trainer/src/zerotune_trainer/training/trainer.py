@@ -36,6 +36,9 @@ from zerotune_trainer.training.zero import check_precision, trained_weights
 Evaluate = Callable[[nn.Module, Iterable[Batch], torch.device], dict[str, float]]
 """Figures over this rank's batches, the same on every rank, among them `eval_loss`."""
 
+GenerateSamples = Callable[[PreTrainedModel | PeftModel, int], dict[str, float]]
+"""Figures of texts that a model generates after so many steps, the same on every rank."""
+
 
 class CausalTrainer(Trainer):
     """Trains a causal language model with DeepSpeed, on the rows and with the loss of a method."""
@@ -54,6 +57,7 @@ class CausalTrainer(Trainer):
         model: PreTrainedModel | PeftModel,
         train_dataset: Rows,
         control_dataset: Rows | None = None,
+        samples: GenerateSamples | None = None,
         data_collator: Collator,
         **options: Any,
     ) -> None:
@@ -67,6 +71,7 @@ class CausalTrainer(Trainer):
         self._checkpoints = checkpoints
         self._rows = train_dataset
         self._control_rows = control_dataset
+        self._samples = samples
         self._dtype = model.dtype
         hint = "see TrainingArguments in the documentation of transformers"
         with input_errors(ConfigurationError, "training.arguments", hint):
@@ -151,6 +156,8 @@ class CausalTrainer(Trainer):
             metrics = self._figures(cast(Rows, self.eval_dataset))
             if self._control_rows is not None:
                 metrics[CONTROL_PERPLEXITY] = self._figures(self._control_rows)["eval_perplexity"]
+            if self._samples is not None:
+                metrics |= self._samples(cast(Any, self.model), self.state.global_step)
             self.log(dict(metrics))
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

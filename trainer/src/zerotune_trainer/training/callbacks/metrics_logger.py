@@ -15,7 +15,7 @@ from typing_extensions import override
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.progress import Progress, Reporter
-from zerotune_trainer.reporting.results import EvalRecord, TrainRecord, method_metrics, read_metrics
+from zerotune_trainer.reporting.results import EvalRecord, TrainRecord, generation_figures, method_metrics, read_metrics
 from zerotune_trainer.sizing.flops import Utilization
 from zerotune_trainer.training.evaluation import CONTROL_PERPLEXITY
 
@@ -103,6 +103,7 @@ class MetricsLogger(TrainerCallback):
     def _evaluation(self, state: TrainerState, logs: dict[str, float]) -> None:
         loss, perplexity = _finite(logs["eval_loss"]), _finite(logs.get("eval_perplexity"))
         control = _finite(logs.get(CONTROL_PERPLEXITY))
+        metrics = method_metrics({name.removeprefix("eval_"): value for name, value in logs.items()})
         self._write(
             EvalRecord(
                 step=state.global_step,
@@ -110,10 +111,11 @@ class MetricsLogger(TrainerCallback):
                 perplexity=perplexity,
                 control_perplexity=control,
                 elapsed_seconds=self._stopwatch.elapsed(),
-                metrics=method_metrics({name.removeprefix("eval_"): value for name, value in logs.items()}),
+                metrics=metrics,
             )
         )
-        self._update(eval_loss=loss, perplexity=perplexity, control_perplexity=control)
+        figures = {"control_perplexity": control, "generation": generation_figures(metrics)}
+        self._update(eval_loss=loss, perplexity=perplexity, **figures)
 
     def _write(self, record: Settings) -> None:
         if self._file is None:
