@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from tests.trainer.training.training_job import eight_steps
+from zerotune_trainer.zero_checkpoint import whole_model
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_a_killed_job_comes_to_the_same_curve_and_weights(make_job: Any, expected: Any, stage: int) -> None:
+def test_a_killed_job_comes_to_the_same_curve_and_weights(
+    make_job: Any, expected: Any, stage: int, model_folder: Path, tmp_path: Path
+) -> None:
+    """Its last checkpoint, of whose weights at stage 3 each rank has written a part, is the model that it wrote."""
     job = eight_steps(make_job(stage=stage))
     running = job.start()
     running.until(lambda heartbeat: heartbeat.step >= 5)
@@ -29,6 +36,10 @@ def test_a_killed_job_comes_to_the_same_curve_and_weights(make_job: Any, expecte
     assert ended.exit_codes == [0, 0], ended.failures
     assert "training begins at checkpoint-4" in ended.log
     assert (job.curve(), job.weights()) == expected(stage)
+    folder = whole_model(job.checkpoints / "checkpoint-8", model_folder, tmp_path / "cache")
+    whole, written = AutoModelForCausalLM.from_pretrained(folder), load_file(job.output / "model.safetensors")
+    assert all(torch.equal(whole.get_parameter(name), weight) for name, weight in written.items())
+    assert (folder / "tokenizer.json").read_bytes() == (model_folder / "tokenizer.json").read_bytes()
 
 
 @pytest.mark.parametrize("asked", [[0], [1], [0, 1]], ids=["rank 0", "rank 1", "both"])

@@ -13,7 +13,7 @@ from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.model_source import Source, find_model, find_records, source_keys
 from zerotune_operator.lifecycle.pending import Awaited
-from zerotune_trainer.errors import InputMissingError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -179,3 +179,36 @@ def test_a_job_follows_all_that_it_starts_from() -> None:
         Key("InferenceJob", "team", "teacher"),
         Key("InferenceJob", "team", "examiner"),
     ]
+
+
+async def checkpoint_of(name: str, other: dict[str, Any]) -> Any:
+    asking = resource("asks", 9, uri=None, fromFineTuneJob="trains", checkpoint=name)
+    asking["spec"]["model"].pop("uri")
+    return await found(asking, JobStatus(), other)
+
+
+def trains(phase: str, **spec: Any) -> dict[str, Any]:
+    known = resource("trains", 1, shape(1))
+    known["status"] |= {"phase": phase, "modelUri": URI}
+    known["spec"] |= spec
+    return known
+
+
+@pytest.mark.parametrize("phase", ["Running", "Failed"])
+async def test_a_checkpoint_is_there_while_a_job_runs_and_when_it_has_failed(phase: str) -> None:
+    expected = shape(1).model_copy(update={"checkpoint_base": URI})
+    uri = "s3://models/trains/checkpoints/checkpoint-500"
+    assert await checkpoint_of("checkpoint-500", trains(phase)) == Source(uri, expected)
+    other = trains(phase, checkpoint={"uri": "pvc://steps/trains/"})
+    assert (await checkpoint_of("checkpoint-5", other)).uri == "pvc://steps/trains/checkpoint-5"
+
+
+async def test_a_job_waits_until_one_whose_checkpoint_it_names_has_begun() -> None:
+    waits = await checkpoint_of("checkpoint-500", resource("trains", 1))
+    assert isinstance(waits, Awaited) and "which has not begun" in waits.message
+
+
+@pytest.mark.parametrize("spec", [{"adapter": {"type": "lora"}}, {"method": "script"}])
+async def test_a_checkpoint_that_holds_no_model_is_rejected(spec: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="its checkpoints are not those of a model"):
+        await checkpoint_of("checkpoint-500", trains("Running", **spec))

@@ -26,6 +26,7 @@ from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.model_checks import some
 from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base, recorded_name
 from zerotune_trainer.storage import local_folder
+from zerotune_trainer.zero_checkpoint import MEND, whole_model
 
 _log = logging.getLogger(__name__)
 
@@ -65,19 +66,33 @@ def whole_model_folders(config: InferConfig) -> ModelFolders:
 
 
 def model_folders(config: TrainConfig | InferConfig) -> ModelFolders:
-    """Fetch the model of a job, and where it is an adapter also its base.
+    """Fetch the model of a job, and where it is an adapter also its base; a training checkpoint becomes a model.
 
     Raises:
         InputMissingError, ConfigurationError, TemporaryError: as `storage.local_folder`; the base cannot be found.
     """
     cache, model = Path(config.launch.cache_dir), config.model
-    folder = local_folder(config.model_uri, cache, model.revision)
+    folder = _checkpoint(config) if model.checkpoint else local_folder(config.model_uri, cache, model.revision)
     path = folder / ADAPTER_CONFIG
     if not path.is_file():
         return ModelFolders(folder, None, recorded_name(config.model_source or config.model_uri), model.revision)
     base = read_base(path.read_bytes(), str(path))
     found = Base(config.base_uri or base.uri, base.revision)
     return ModelFolders(local_folder(found.uri, cache, found.revision), folder, recorded_name(base.uri), base.revision)
+
+
+def _checkpoint(config: TrainConfig | InferConfig) -> Path:
+    """The model that a checkpoint of another job holds."""
+    cache = Path(config.launch.cache_dir)
+    if config.base_uri is None:
+        raise ConfigurationError(
+            "baseUri is missing from config.json, and the model is a checkpoint", "plan the job anew"
+        )
+    try:
+        folder = local_folder(config.model_uri, cache)
+    except InputMissingError as error:
+        raise InputMissingError(error.message, MEND) from error
+    return whole_model(folder, local_folder(config.base_uri, cache), cache)
 
 
 def attach(model: PreTrainedModel, adapter: Adapter, folders: ModelFolders, seed: int) -> PeftModel:

@@ -192,6 +192,12 @@ FINE_TUNE_RULES = (
         "an adapter does not train the embeddings that are added: train all parameters, or leave resizeEmbeddings out",
         "model.resizeEmbeddings",
     ),
+    Rule(
+        "!has(self.adapter) || !has(self.model.checkpoint)",
+        "an adapter names the model that it is for, and a checkpoint is no model: train all parameters, or leave "
+        "checkpoint out",
+        "model.checkpoint",
+    ),
     *METHOD_RULES,
     *PLUGIN_RULES,
     *_PACKING,

@@ -107,6 +107,19 @@ _BOTH_KINDS = (
         _not_yet(f"parallelism.{name} above 1", "leave it out, or set it to 1", f"parallelism.{name}", above=1)
         for name in ("sequence", "pipeline")
     ),
+    Unsupported(
+        "model.checkpoint",
+        "which checkpoint is the last or the best is looked up on one machine alone",
+        "name it, as checkpoint-500: the job's status and log have the steps",
+        ("kubernetes",),
+        ("last", "best"),
+    ),
+    Unsupported(
+        "model.checkpoint",
+        "jobs on SageMaker start from whole models",
+        "leave model.checkpoint out, or run the job on a cluster or on this machine",
+        ("sagemaker",),
+    ),
     _not_yet("topology.minNodes", "leave it out: a job runs on all its nodes", "topology.minNodes"),
     Unsupported(
         "backend.sagemaker",

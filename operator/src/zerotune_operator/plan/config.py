@@ -48,7 +48,7 @@ def train_config(
         model=_model(spec.model, layout),
         model_shape=_certain(shape, spec.model),
         model_source=layout.model_source,
-        base_uri=layout.resolve(shape.base_uri) if shape.base_uri else None,
+        base_uri=_base(shape, layout),
         method=spec.method,
         data=_data(spec, layout),
         training=training,
@@ -79,7 +79,7 @@ def infer_config(
         model=_model(spec.model, layout),
         model_shape=_certain(shape, spec.model),
         model_source=layout.model_source,
-        base_uri=layout.resolve(shape.base_uri) if shape.base_uri else None,
+        base_uri=_base(shape, layout),
         engine=engine.name,
         task=spec.task,
         labels=spec.labels,
@@ -149,6 +149,11 @@ def _certain(shape: ModelShape, model: Model) -> ModelShape | None:
     with: what it wrote may differ in details.
     """
     return shape if model.from_fine_tune_job is None else None
+
+
+def _base(shape: ModelShape, layout: RuntimeLayout) -> str | None:
+    uri = shape.base_uri or shape.checkpoint_base
+    return layout.resolve(uri) if uri else None
 
 
 def _output(output: Output, layout: RuntimeLayout) -> Output:

@@ -1,8 +1,13 @@
-"""The shape of what a FineTuneJob writes, for the jobs that start from it. Pure."""
+"""The models that a FineTuneJob writes, its output and its checkpoints, for the jobs that start from them. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from zerotune_operator.api.origins import Origin
 from zerotune_trainer.config.adapter import Adapter
+from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.shape import ModelShape
 
 
@@ -15,4 +20,32 @@ def shape_of_output(adapter: Adapter | None, shape: ModelShape, model_uri: str) 
         model_uri: Where that model is, as a user writes it.
     """
     is_adapter = adapter is not None and not adapter.merge
-    return shape.model_copy(update={"base_uri": (shape.base_uri or model_uri) if is_adapter else None})
+    base = (shape.base_uri or shape.checkpoint_base or model_uri) if is_adapter else None
+    return shape.model_copy(update={"base_uri": base, "checkpoint_base": None})
+
+
+def checkpoint_of(
+    spec: Mapping[str, Any], origin: Origin, name: str, shape: ModelShape, model_uri: str
+) -> tuple[str, ModelShape]:
+    """A checkpoint of a FineTuneJob as the model of another job: its name below the job's folder of checkpoints is
+    appended to what `checkpoint.uri` and `output.uri` say.
+
+    Args:
+        spec: That of the FineTuneJob, as files have it.
+        origin: What names it.
+        name: `checkpoint-STEP`.
+        shape: The model that the FineTuneJob starts from.
+        model_uri: Where that model is.
+
+    Raises:
+        ConfigurationError: its checkpoints are not those of a whole model of that shape.
+    """
+    if spec.get("adapter") or spec.get("method") == "script" or spec["model"].get("resizeEmbeddings"):
+        raise ConfigurationError(
+            f"model.checkpoint: {origin} trains an adapter, grows the embeddings or runs a script, and its checkpoints "
+            "are not those of a model like the one that it starts from",
+            "leave model.checkpoint out, and start from its output",
+        )
+    folder = (spec.get("checkpoint") or {}).get("uri") or f"{spec['output']['uri'].rstrip('/')}/checkpoints"
+    base = shape.checkpoint_base or shape.base_uri or model_uri
+    return f"{folder.rstrip('/')}/{name}", shape.model_copy(update={"base_uri": None, "checkpoint_base": base})

@@ -70,7 +70,8 @@ class _Config(Settings):
     model_source: str | None = None
     """The model as the spec names it: what an adapter records as its base. Default: `model.uri`."""
     base_uri: str | None = None
-    """Where the model is an adapter, the folder of its base. Default: the one that `adapter_config.json` names."""
+    """Where the model is an adapter, the folder of its base. Default: the one that `adapter_config.json` names. Where
+    it is a training checkpoint, the folder of the model that the training began with."""
     output: Output
 
     def digest(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from zerotune_trainer.config.base import ModelUri, ObjectName, Revision, Rule, Settings, Uri
 
@@ -47,6 +47,11 @@ class Model(Settings):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("has(self.uri) != has(self.fromFineTuneJob)", "give exactly one of uri and fromFineTuneJob"),
+        Rule(
+            "!has(self.checkpoint) || has(self.fromFineTuneJob)",
+            "checkpoint is one of the job that fromFineTuneJob names: name that job, or leave checkpoint out",
+            "checkpoint",
+        ),
         _REVISION_OF_HUB,
         *FOLDER_RULES,
     )
@@ -55,6 +60,9 @@ class Model(Settings):
     """The model's folder: `hf://ORG/NAME`, `s3://BUCKET/PREFIX`, `pvc://CLAIM/PATH` or `file:///PATH`."""
     from_fine_tune_job: ObjectName | None = None
     """Name of a FineTuneJob whose output is the model. The job waits for it, and fails when it fails."""
+    checkpoint: Annotated[str, StringConstraints(pattern=r"^(checkpoint-[0-9]{1,18}|last|best)$")] | None = None
+    """A checkpoint of that job in place of its output: `checkpoint-STEP`, `last` or `best`. That job may still run, or
+    have failed."""
     revision: Revision | None = None
     """Branch, tag or commit of an `hf://` model."""
     attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"

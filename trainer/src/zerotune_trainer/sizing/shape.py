@@ -56,6 +56,8 @@ class ModelShape(Settings):
     base_uri: ModelUri | None = None
     """Where the model's folder holds an adapter, the model that it is for, as `adapter_config.json` names it: then this
     is the shape of that model. None: the folder holds a whole model."""
+    checkpoint_base: ModelUri | None = None
+    """Where the folder is a training checkpoint, the model that the training began with."""
 
 
 _MOST_PARAMETERS = 10**15

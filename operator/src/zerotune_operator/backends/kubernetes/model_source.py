@@ -3,6 +3,7 @@ job writes. Decided before any pod with a GPU starts.
 
 model.fromFineTuneJob        the output of that job, once it has succeeded; its shape is that job's. A job that has
                              begun goes on from it when that one is deleted
+model.checkpoint             a checkpoint of that job, as soon as it has begun, and also when it has failed
 data.*.fromInferenceJob      likewise
 hf:// without credentials    the operator asks the Hub for config.json
 everything else              what a job of the namespace with the same model knows of it, else the Job
@@ -24,7 +25,7 @@ from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.lifecycle.pending import Awaited
-from zerotune_operator.plan.outputs import shape_of_output
+from zerotune_operator.plan.outputs import checkpoint_of, shape_of_output
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
@@ -57,7 +58,7 @@ async def find_model(job: Job, status: JobStatus, cache: Cache, hub: Hub) -> Sou
     if origin := model_origin(job):
         if status.model_uri is not None:  # It was there when the job began, and lies there still.
             return Source(status.model_uri, None if changed else status.model)
-        return _output_of(origin, job, cache)
+        return _output_of(origin, job, cache) if model.checkpoint is None else _checkpoint_of(origin, job, cache)
     uri = model.uri
     assert uri is not None, "validation asks for one of the two"
     if status.model is not None and not changed:
@@ -143,6 +144,20 @@ def _output_of(origin: Origin, job: Job, cache: Cache) -> Source | Awaited:
         _require_no_ring(origin, key, Key(job.kind, key.namespace, job.metadata.name), cache)
         return Awaited(reason, f"waits for {key}, which is {status.phase or 'Pending'}")
     return Source(status.output.uri, _shape_of_output(resource["spec"].get("adapter"), status))
+
+
+def _checkpoint_of(origin: Origin, job: Job, cache: Cache) -> Source | Awaited:
+    """A checkpoint of a job that has begun, whatever became of it."""
+    key = Key(origin.kind, job.metadata.namespace, origin.name)
+    resource, name = cache.resource(key), job.spec.model.checkpoint
+    if resource is None:
+        return Awaited("ModelAwaited", f"{key} is not there: create it, or correct {origin.path}")
+    status = JobStatus.model_validate(resource.get("status") or {})
+    if status.model is None or status.model_uri is None:
+        if status.phase == "Failed":
+            raise InputMissingError(f"{key} failed before it began: it has no checkpoint", "correct that job")
+        return Awaited("ModelAwaited", f"waits for {key}, which has not begun")
+    return Source(*checkpoint_of(resource["spec"], origin, str(name), status.model, status.model_uri))
 
 
 def _require_no_ring(origin: Origin, first: Key, job: Key, cache: Cache) -> None:

@@ -26,7 +26,8 @@ from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.plan import Plan, identity_of, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.config.training import Zero
-from zerotune_trainer.errors import TemporaryError
+from zerotune_trainer.errors import InputMissingError, TemporaryError
+from zerotune_trainer.sizing.shape import ModelShape
 
 _GRACE_SECONDS = 600.0
 """How long nodes may take to save and end after they were asked to: as long as pods."""
@@ -57,14 +58,15 @@ class LocalBackend:
         self._stopped_at: float | None = None
         """When the nodes were asked to end, by `time.monotonic`."""
 
-    async def find_inputs(self, _: JobStatus) -> Inputs:
+    async def find_inputs(self, status: JobStatus) -> Inputs:
         """The model and the outputs of other jobs, as they are at this moment.
 
         Raises:
             ConfigurationError, InputMissingError: there is no such input.
             TemporaryError: its store does not answer, or the job that makes it still runs.
         """
-        return await asyncio.to_thread(find_inputs, self._job, self._home)
+        known = _known_checkpoint(self._job, status)
+        return await asyncio.to_thread(find_inputs, self._job, self._home, known)
 
     def plan(self, inputs: Inputs, attempt: int) -> Plan:
         """The plan of an attempt, with ports that are free at this moment.
@@ -158,6 +160,14 @@ class LocalBackend:
         """Have the nodes that still run save and end."""
         for node in self._running.values():
             node.release()
+
+
+def _known_checkpoint(job: Job, status: JobStatus) -> tuple[str, ModelShape] | None:
+    """The checkpoint that a job began with, unless the last attempt did not find it."""
+    if job.spec.model.checkpoint is None or status.model is None or status.model_uri is None:
+        return None
+    missed = bool(status.attempts) and status.attempts[-1].failure_class == InputMissingError.failure_class
+    return None if missed else (status.model_uri, status.model)
 
 
 def _with_known_zero(job: Job, status: JobStatus) -> Job:

@@ -13,11 +13,13 @@ import psutil
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.origins import Origin, model_origin, record_origins
 from zerotune_operator.backends.base import Inputs
+from zerotune_operator.backends.local.checkpoints import find_checkpoint
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.model_shape import model_shape, reference_shape
 from zerotune_operator.plan import RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.sizing.shape import ModelShape
 
 _MOST_NODES = 254
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
@@ -156,15 +158,29 @@ def checkpoint_uri(job: Job, output: str) -> str:
     return resolve(given) if given else f"{output.rstrip('/')}/checkpoints"
 
 
-def find_inputs(job: Job, home: Home) -> Inputs:
+def find_inputs(job: Job, home: Home, known: tuple[str, ModelShape] | None = None) -> Inputs:
     """The model to start from with its shape, and the outputs of other jobs.
+
+    Args:
+        job: The job.
+        home: Where the jobs of this machine are.
+        known: The checkpoint that the job began with: the last or the best may be another one by now.
 
     Raises:
         InputMissingError, ConfigurationError: there is no such input.
         TemporaryError: its store does not answer, or the job that makes it still runs.
     """
-    uri, records = model_uri(job, home), {origin.part: output_of(origin, home) for origin in record_origins(job)}
-    return Inputs(uri, model_shape(uri, job.spec.model.revision), records, reference_shape(job, resolve))
+    records = {origin.part: output_of(origin, home) for origin in record_origins(job)}
+    if known is not None:
+        uri, shape = known
+    elif (origin := model_origin(job)) and job.spec.model.checkpoint is not None:
+        source = _job_of(origin, home)
+        output = output_uri(source.read_job(), source)
+        uri, shape = find_checkpoint(origin, job.spec.model.checkpoint, source, output)
+    else:
+        uri = model_uri(job, home)
+        shape = model_shape(uri, job.spec.model.revision)
+    return Inputs(uri, shape, records, reference_shape(job, resolve))
 
 
 def model_uri(job: Job, home: Home) -> str:
@@ -187,13 +203,7 @@ def output_of(origin: Origin, home: Home) -> str:
         InputMissingError: there is no such job, or it did not succeed.
         TemporaryError: it is still running.
     """
-    source = home.job(origin.kind, origin.name)
-    if not (source.path / "job.yaml").is_file():
-        names = ", ".join(folder.name for folder in home.jobs() if folder.kind == origin.kind) or "none"
-        raise InputMissingError(
-            f"{origin} is no {origin.kind} in {home.path} (there are: {names})",
-            "run that job first, or correct the name",
-        )
+    source = _job_of(origin, home)
     if source.is_running():
         raise TemporaryError(f"{origin} is still running", f"wait for it: `zerotune logs {source.name} -f`")
     status = source.read_status()
@@ -203,3 +213,14 @@ def output_of(origin: Origin, home: Home) -> str:
             f"{origin} has not succeeded, its phase is {status.phase}{cause}", "run that job to its end first"
         )
     return status.output.uri
+
+
+def _job_of(origin: Origin, home: Home) -> JobFolder:
+    source = home.job(origin.kind, origin.name)
+    if not (source.path / "job.yaml").is_file():
+        names = ", ".join(folder.name for folder in home.jobs() if folder.kind == origin.kind) or "none"
+        raise InputMissingError(
+            f"{origin} is no {origin.kind} in {home.path} (there are: {names})",
+            "run that job first, or correct the name",
+        )
+    return source

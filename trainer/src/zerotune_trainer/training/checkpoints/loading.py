@@ -17,22 +17,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-from deepspeed.runtime.zero.config import ZeroStageEnum
-from deepspeed.utils.tensor_fragment import fragment_address
 from transformers.trainer_pt_utils import safe_globals
 
 from zerotune_trainer.input_errors import is_of_machine
 
 _TENSORS = {".pt", ".pth"}
-_STATE_TYPES = [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]
-"""What DeepSpeed puts into its files beside tensors and plain data."""
 _FOREIGN_TYPE = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|GLOBAL) (\S+)")
-
-
-def allow_state_types() -> None:
-    """Let torch.load read what the checkpoints of a job are made of. Called before an engine loads one."""
-    torch.serialization.add_safe_globals([*_STATE_TYPES])
 
 
 def load_problems(folder: Path, files: Iterable[str]) -> list[str]:

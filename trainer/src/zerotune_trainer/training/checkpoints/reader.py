@@ -14,9 +14,10 @@ from zerotune_trainer.collectives import barrier, gather, on_first_rank
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.manifest import METRICS_NAME, Manifest, differences
-from zerotune_trainer.training.checkpoints.loading import allow_state_types, first_line, load_problems
+from zerotune_trainer.training.checkpoints.loading import first_line, load_problems
 from zerotune_trainer.training.checkpoints.sharing import Share, check_ranks
 from zerotune_trainer.training.checkpoints.store import CheckpointStore, State, name_of
+from zerotune_trainer.zero_checkpoint import allow_state_types
 
 _EPOCH = re.compile(r"^epoch-(?P<epoch>\d+)$")
 _log = logging.getLogger(__name__)
