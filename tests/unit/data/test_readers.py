@@ -236,7 +236,9 @@ def test_files_that_cannot_be_meant(pattern: str, error: type[ZerotuneError], me
         read(f"{tmp_path}/{pattern}")
 
 
-def test_data_sets_of_the_hub_are_rejected(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="hf://org/data") as caught:
-        list(read_records(Records(uris=["hf://org/data"]), tmp_path))
-    assert "download the data set" in caught.value.hint
+def test_a_subset_of_files_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match="subset 'en' chooses from a data set of the Hugging Face Hub"
+    ) as caught:
+        list(read_records(Records(uris=["file:///a.jsonl"], subset="en"), tmp_path))
+    assert "hf://datasets/ORG/NAME" in caught.value.hint

@@ -9,6 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from tests.unit.storage.hub_server import HubServer
 from zerotune_devtools.harness.s3 import s3_server
 from zerotune_trainer.storage import s3_client
 
@@ -49,3 +50,10 @@ def cache(tmp_path: Path) -> Path:
     path = tmp_path / "cache"
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    server = HubServer()
+    yield server
+    server.stop()

@@ -2,103 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.server
-import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
-from urllib.parse import unquote, urlparse
 
 import pytest
 
+from tests.unit.storage.hub_server import FILES, TOKEN, HubServer
 from zerotune_trainer import storage
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.storage import complete_or_absent
 
 pytestmark = pytest.mark.slow
-
-FILES = {
-    "config.json": b'{"model_type": "llama"}',
-    "model.safetensors": b"weights" * 1000,
-    "tokenizer.json": b"{}",
-    "original/consolidated.pth": b"the same weights once more",
-}
-COMMIT = "c" * 40
-TOKEN = "hf_of_this_test"  # not a secret: the server below made it up
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as a download takes: one public and one private model."""
-
-    requests: ClassVar[list[tuple[str, str, str | None]]]
-
-    def do_GET(self) -> None:
-        token = self.headers.get("Authorization")
-        self.requests.append((self.command, self.path, token))
-        path = unquote(urlparse(self.path).path)
-        if "/private" in path and token != f"Bearer {TOKEN}":
-            return self.answer(401, b"", {"X-Error-Code": "RepoNotFound"})
-        if "/gated" in path:
-            return self.answer(403, b"", {"X-Error-Code": "GatedRepo"})
-        if "/none" in path:
-            return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-        if path.endswith("/nowhere"):
-            return self.answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
-        if path.startswith("/api/models/"):
-            return self.api(path)
-        name = path.split(f"/resolve/{COMMIT}/")[-1]
-        if name not in FILES:
-            return self.answer(404, b"", {"X-Error-Code": "EntryNotFound"})
-        tag = hashlib.sha256(FILES[name]).hexdigest()
-        return self.answer(200, FILES[name], {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def api(self, path: str) -> None:
-        if "/tree/" in path:
-            found = [{"type": "file", "path": name, "size": len(data), "oid": "0" * 40} for name, data in FILES.items()]
-            return self.answer(200, json.dumps(found).encode(), {})
-        about = {"id": "org/model", "sha": COMMIT, "siblings": [{"rfilename": name} for name in FILES]}
-        return self.answer(200, json.dumps(about).encode(), {})
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-class HubServer:
-    def __init__(self) -> None:
-        self.handler: type[Hub] = type("Handler", (Hub,), {"requests": []})
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def tokens(self) -> set[str | None]:
-        """What came with the requests for models; the client asks the hub other things besides."""
-        return {token for _, path, token in self.handler.requests if "/org/" in path}
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    server = HubServer()
-    yield server
-    server.stop()
 
 
 def fetch(hub: HubServer, uri: str, cache: Path, revision: str | None = None, **environment: str) -> str:
@@ -106,20 +19,10 @@ def fetch(hub: HubServer, uri: str, cache: Path, revision: str | None = None, **
     code = (
         "import sys; from pathlib import Path; from zerotune_trainer.errors import ZerotuneError\n"
         "from zerotune_trainer.storage import local_folder\n"
-        "try: print(local_folder(sys.argv[1], Path(sys.argv[2]), sys.argv[3] or None))\n"
+        "try: print(local_folder(sys.argv[2], Path(sys.argv[1]), sys.argv[3] or None))\n"
         "except ZerotuneError as error: print(type(error).__name__, error)"
     )
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    endpoint = f"http://127.0.0.1:{hub.server.server_port}"
-    done = subprocess.run(
-        [sys.executable, "-c", code, uri, str(cache), revision or ""],
-        env=inherited | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache / "home"), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return hub.run(code, cache, uri, revision or "", **environment)
 
 
 def content(folder: str | Path) -> dict[str, bytes]:

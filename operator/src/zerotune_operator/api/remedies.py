@@ -119,7 +119,11 @@ def _remedy_for_uri(field: str, found: str) -> str:
         return f"a model of the Hugging Face Hub is hf://{hub[1]}"
     if field == "uri" and _REPOSITORY.match(found):
         return f"a model of the Hugging Face Hub is hf://{found}, a folder of this machine file://{found}"
-    scheme, separator, _ = found.partition("://")
+    scheme, separator, path = found.partition("://")
+    if field == "uris" and scheme == "hf":
+        name = path.removeprefix("datasets/")
+        written = name if _REPOSITORY.match(name) else "ORG/NAME"
+        return f"a data set of the Hugging Face Hub is hf://datasets/{written}, with @REVISION where it is not main"
     if separator and scheme not in ("s3", "pvc", "file", "hf"):
         return "copy it to where the job can read it, and name it as s3://, pvc:// or file://"
     return "" if separator or not found else f"a path of this machine is file://{found}"

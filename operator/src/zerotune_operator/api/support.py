@@ -168,13 +168,6 @@ _BOTH_KINDS = (
 
 def _about_uris(kind: str) -> Iterator[Unsupported]:
     for field in (*_URIS_OF_BOTH, *_URIS[kind]):
-        if field.startswith(("data.", "evaluation.")):
-            yield Unsupported(
-                field,
-                "only models are read from the Hugging Face Hub",
-                "download the files and name them as s3://, pvc:// or file://",
-                schemes=("hf",),
-            )
         yield Unsupported(
             field,
             "pvc:// names a volume claim, which only a Kubernetes cluster has",
@@ -182,7 +175,8 @@ def _about_uris(kind: str) -> Iterator[Unsupported]:
             ("local",),
             schemes=("pvc",),
         )
-        remedy = "use hf:// or s3://" if field in ("model.uri", _REFERENCE) else "use s3://"
+        from_hub = field in ("model.uri", _REFERENCE) or field.endswith("uris")
+        remedy = "use hf:// or s3://" if from_hub else "use s3://"
         yield Unsupported(field, "SageMaker has no such volume", remedy, ("sagemaker",), schemes=("pvc", "file"))
 
 

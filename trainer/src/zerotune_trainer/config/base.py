@@ -51,6 +51,14 @@ _FILES = rf"s3://[^/{_CONTROLS}]+[^{_CONTROLS}]*|pvc://{_SUBDOMAIN}(/[^{_CONTROL
 ObjectName = Annotated[str, StringConstraints(pattern=f"^{_SUBDOMAIN}$", max_length=253)]
 """Name of a Kubernetes object: a DNS subdomain."""
 
+RecordsUri = Annotated[
+    str,
+    StringConstraints(
+        pattern=f"^(hf://datasets/{_HUB_NAME}/{_HUB_NAME}(@[A-Za-z0-9_][A-Za-z0-9._/-]*)?|{_FILES})$", max_length=1024
+    ),
+]
+"""`hf://datasets/ORG/NAME[@REVISION]`, `s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`."""
+
 Uri = Annotated[str, StringConstraints(pattern=f"^(hf://[^{_CONTROLS}]+|{_FILES})$", max_length=1024)]
 """`s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`; `hf://` is for models."""
 

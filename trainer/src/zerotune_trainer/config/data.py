@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from zerotune_trainer.config.base import JsonObject, Number, ObjectName, Rule, Settings, Uri
+from zerotune_trainer.config.base import JsonObject, Number, ObjectName, RecordsUri, Rule, Settings
 from zerotune_trainer.config.sources import SecretReference
 
 Packing = Literal["none", "wrapped", "bfd_split"]
@@ -73,15 +73,18 @@ class Records(Settings):
         ),
     )
 
-    uris: list[Uri] = Field(default=[], max_length=256)
-    """Files, globs or folders. A folder stands for every file in it that `format` can read."""
+    uris: list[RecordsUri] = Field(default=[], max_length=256)
+    """Files, globs or folders; a folder stands for every file in it that `format` can read. Or data sets of the
+    Hugging Face Hub, `hf://datasets/ORG/NAME`, with `@REVISION` where it is not the main branch."""
     from_inference_job: ObjectName | None = None
     """Name of an InferenceJob whose output is the records. The job waits for it, and fails when it fails."""
     format: Literal["auto", "jsonl", "parquet", "csv", "txt", "datasets"] = "auto"
     """Format of the files. `auto` goes by the file's name: .jsonl, .jsonl.gz, .parquet, .csv, .txt; a folder written by
     `datasets.save_to_disk` is recognized by its content. A txt file is one record."""
     split: str | None = None
-    """Which split of a `datasets` folder that holds several."""
+    """Which split of a data set that holds several."""
+    subset: str | None = Field(default=None, min_length=1)
+    """Which subset (configuration) of a data set of the Hugging Face Hub that has several."""
 
 
 class Texts(Records):

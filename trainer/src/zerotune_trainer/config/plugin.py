@@ -28,7 +28,7 @@ class PluginFile(Settings):
         Rule("has(self.file) != has(self.configMap)", "give exactly one of file and configMap"),
         Rule(
             "!has(self.file) || !self.file.startsWith('hf://')",
-            "only models are read from the Hugging Face Hub: name the plug-in as s3://, pvc:// or file://",
+            "only models and data sets are read from the Hugging Face Hub: name the plug-in as s3://, pvc:// or file://",
             "file",
         ),
     )

@@ -15,7 +15,7 @@ class Script(Settings):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!self.file.startsWith('hf://')",
-            "only models are read from the Hugging Face Hub: name the script as s3://, pvc:// or file://",
+            "only models and data sets are read from the Hugging Face Hub: name the script as s3://, pvc:// or file://",
             "file",
         ),
     )

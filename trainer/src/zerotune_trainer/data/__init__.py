@@ -1,6 +1,6 @@
 """From the files a job names to batches of tokens.
 
-files.py       which files, in which format
+files.py       which files, in which format (hub.py: data sets of the Hugging Face Hub)
 readers.py     files -> records, each with its place (lines.py: text, saved.py: `datasets` folders, records.py: all)
 processing.py  a function of the user's on every record
 columns.py     which columns hold what

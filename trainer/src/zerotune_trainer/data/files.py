@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from zerotune_trainer import storage
 from zerotune_trainer.config.data import Records
+from zerotune_trainer.data.hub import HUB_SCHEME, data_set_folder
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, OWNER_NAME, Manifest
 from zerotune_trainer.storage import Location, StoredFile
@@ -64,6 +65,13 @@ def resolve(records: Records, cache_dir: Path) -> list[DataFile]:
 
 
 def _resolve(uri: str, records: Records, cache_dir: Path) -> list[DataFile]:
+    if uri.startswith(HUB_SCHEME):
+        return [_of_hub(uri, records, cache_dir)]
+    if records.subset is not None:
+        raise ConfigurationError(
+            f"{uri}: subset {records.subset!r} chooses from a data set of the Hugging Face Hub, and this is none",
+            "leave `subset` out, or name the data set as hf://datasets/ORG/NAME",
+        )
     location = storage.locate(uri)
     if records.format == "datasets" or (records.format == "auto" and _is_datasets_folder(location)):
         folder = storage.local_folder(uri, cache_dir)
@@ -85,6 +93,16 @@ def _resolve(uri: str, records: Records, cache_dir: Path) -> list[DataFile]:
     return [
         DataFile(file.uri, _format(file, records), (file,), error_column=columns[_folder_of(file)]) for file in stored
     ]
+
+
+def _of_hub(uri: str, records: Records, cache_dir: Path) -> DataFile:
+    if records.format not in ("auto", "datasets"):
+        raise ConfigurationError(
+            f"{uri}: format {records.format} is for files, and this is a data set, which `datasets` reads",
+            "leave `format` out",
+        )
+    folder = data_set_folder(uri, records.subset, records.split, cache_dir)
+    return DataFile(f"file://{folder}", "datasets", tuple(storage.list_files(f"file://{folder}", [".arrow", ".json"])))
 
 
 def _is_datasets_folder(location: Location) -> bool:

@@ -3,7 +3,7 @@
 locations.py  a URI -> a store and a path in it, and what the errors of the system mean
 stores.py     what a store can do: local.py files of this machine, s3.py S3 (s3_client.py, s3_errors.py)
 files.py      list, open and read input files
-models.py     a model's folder, on this machine
+models.py     a model's folder, on this machine (hub_errors.py: what the Hub's refusals mean)
 once.py       what many processes need and one does at a time
 folders.py    results folders, pushed to where they belong (folder.py: what they have in common)
 """
@@ -11,8 +11,9 @@ folders.py    results folders, pushed to where they belong (folder.py: what they
 from zerotune_trainer.storage.files import is_file, list_files, open_input, open_native, read_bytes
 from zerotune_trainer.storage.folder import Folder, Versioned
 from zerotune_trainer.storage.folders import LocalFolder, StagedFolder, open_folder
+from zerotune_trainer.storage.hub_errors import hub_errors
 from zerotune_trainer.storage.locations import Location, locate, store_errors
-from zerotune_trainer.storage.models import local_folder
+from zerotune_trainer.storage.models import data_set_commit, local_folder
 from zerotune_trainer.storage.once import complete_or_absent
 from zerotune_trainer.storage.stores import StoredFile
 
@@ -24,6 +25,8 @@ __all__ = [
     "StoredFile",
     "Versioned",
     "complete_or_absent",
+    "data_set_commit",
+    "hub_errors",
     "is_file",
     "list_files",
     "local_folder",

@@ -54,7 +54,7 @@ def locate(uri: str) -> Location:
 
 def _remedy(scheme: str) -> str:
     if scheme == "hf":
-        return "only models are read from the hub: download the data set and give its files as file:// or s3://"
+        return "of the hub models are read, and data sets as hf://datasets/ORG/NAME; give files as file:// or s3://"
     if scheme == "pvc":
         return "claims are mounted by the backend; on this machine give the folder as file://"
     return "write file:///PATH or s3://BUCKET/KEY"

@@ -8,19 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from filelock import FileLock
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, snapshot_download
 
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.storage.files import list_files
+from zerotune_trainer.storage.hub_errors import hub_errors
 from zerotune_trainer.storage.locations import locate
 from zerotune_trainer.storage.once import POLL_SECONDS, complete_or_absent
 
@@ -71,21 +63,20 @@ def _from_hub(name: str, cache_dir: Path, revision: str | None) -> Path:
     uri = f"hf://{name}"
     cache = cache_dir / "hub"
     cache.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(cache / f".{name.replace('/', '--')}.lock", poll_interval=POLL_SECONDS):
-            token = os.environ.get("HF_TOKEN") or False
-            return Path(
-                snapshot_download(name, revision=revision, cache_dir=cache, token=token, allow_patterns=_MODEL_FILES)
-            )
-    except GatedRepoError as error:
-        raise ConfigurationError(
-            f"{uri} is gated", "accept its terms on the hub and give HF_TOKEN in a Secret"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        hint = "check the name; a private model needs a Secret with HF_TOKEN, named by `model.credentials`"
-        raise InputMissingError(f"{uri} is not on the hub, or not for this token", hint) from error
-    except RevisionNotFoundError as error:
-        raise InputMissingError(f"{uri} has no revision {revision!r}", "give a branch, tag or commit it has") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, ConnectionError) as error:
-        hint = "check the network and HF_ENDPOINT, or give the model's folder as file:// or s3://"
-        raise TemporaryError(f"{uri}: the hub does not answer: {error}", hint) from error
+    lock = FileLock(cache / f".{name.replace('/', '--')}.lock", poll_interval=POLL_SECONDS)
+    token = os.environ.get("HF_TOKEN") or False
+    with hub_errors(uri, revision, "model"), lock:
+        return Path(
+            snapshot_download(name, revision=revision, cache_dir=cache, token=token, allow_patterns=_MODEL_FILES)
+        )
+
+
+def data_set_commit(uri: str, name: str, revision: str | None) -> str:
+    """The commit that a revision of a data set on the Hub stands for.
+
+    Raises:
+        InputMissingError, ConfigurationError, TemporaryError: as `hub_errors` says.
+    """
+    with hub_errors(uri, revision, "data"):
+        found = HfApi(token=os.environ.get("HF_TOKEN") or False).dataset_info(name, revision=revision)
+    return str(found.sha)
