@@ -13,7 +13,8 @@ from tests.unit.data.conftest import write_jsonl
 from zerotune_trainer.config.plugin import PluginFile
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, ZerotuneError
 from zerotune_trainer.plugin import PluginError, load_plugin
-from zerotune_trainer.reporting.results import MOST_GENERATION_FIGURES, generation_figures
+from zerotune_trainer.progress import MOST_FIGURES
+from zerotune_trainer.reporting.results import generation_figures
 from zerotune_trainer.samples.metrics import load_metrics
 from zerotune_trainer.samples.prompts import read_prompts
 
@@ -108,6 +109,7 @@ def test_exact_match_and_rouge() -> None:
         ("lambda p, r: 'good'", "returned 'good'"),
         ("lambda p, r: {str(n): n for n in range(17)}", "returned {'0': 0"),
         ("lambda p, r: p[7]", r"mine.py:mine failed for 2 generated texts: IndexError.* \(line 1\)"),
+        ("lambda p, r: {'a b': 1}", "returned {'a b': 1}"),
         ("lambda p: 1", "cannot be called: too many positional arguments"),
     ],
 )
@@ -125,5 +127,5 @@ def test_a_function_of_the_plug_in_measures(tmp_path: Path, code: str, expected:
 def test_the_status_gets_the_first_figures() -> None:
     figures = {f"generation/{number}": float(number) for number in range(100)}
     found = generation_figures({"rewards/margins": 1.0, **figures})
-    assert found is not None and list(found) == [str(number) for number in range(MOST_GENERATION_FIGURES)]
+    assert found is not None and list(found) == [str(number) for number in range(MOST_FIGURES)]
     assert generation_figures({"rewards/margins": 1.0}) is None and json.dumps(found)

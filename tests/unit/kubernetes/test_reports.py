@@ -25,6 +25,7 @@ from zerotune_trainer.sizing.shape import ModelShape
 NOW = datetime(2026, 11, 25, 14, tzinfo=UTC)
 FAILURE = {"class": "Data", "message": "row 3", "hint": "look", "rank": 1, "host": "h", "step": 4, "exitCode": 65}
 PROGRESS = {"step": 3, "total": 9, "epoch": 0.5, "loss": 1.5, "etaSeconds": 60.0, "tokensPerSecond": 10.0}
+PROGRESS |= {"generation": {"rougeL": 0.25, "mine_first": -0.5}}
 REPORT = {
     "job": "tune",
     "attempt": 0,
@@ -62,6 +63,12 @@ def tampered(draw: st.DrawFn, report: Any) -> Any:
     if isinstance(report, dict):
         return {name: draw(tampered(value)) for name, value in report.items()}
     return [draw(tampered(value)) for value in report] if isinstance(report, list) else report
+
+
+def test_a_metric_of_the_users_may_be_negative() -> None:
+    progress = read_progress(json.dumps(REPORT).encode())
+    assert progress is not None and progress.progress is not None
+    assert progress.progress.generation == {"rougeL": 0.25, "mine_first": -0.5}
 
 
 @pytest.mark.slow

@@ -6,15 +6,19 @@ rank --(HeartbeatMessage, over a pipe)--> launcher --(NodeProgress, JSON over HT
 from __future__ import annotations
 
 import json
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import Failure
 
 Phase = Literal["starting", "data", "rendezvous", "model", "training", "evaluating", "generating", "saving", "done"]
 """What a rank is doing. Only `training`, `evaluating` and `generating` make steps."""
+
+LONGEST_FIGURE_NAME, MOST_FIGURES = 64, 8
+FigureName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]+$", max_length=LONGEST_FIGURE_NAME)]
+"""Name of a figure that has no field of its own."""
 
 
 class Progress(Settings):
@@ -40,7 +44,7 @@ class Progress(Settings):
     """exp of `evalLoss`."""
     control_perplexity: float | None = None
     """Perplexity of the control texts at the last evaluation."""
-    generation: dict[str, float] | None = None
+    generation: Annotated[dict[FigureName, float], Field(max_length=MOST_FIGURES)] | None = None
     """Metrics of the texts generated at the last evaluation, by name."""
     tokens_per_second: float | None = None
     """Tokens of all ranks per second of wall time, over the last log interval."""

@@ -27,7 +27,7 @@ _LARGEST_FLOAT = 1e15
 _MOST_LAYERS, _MOST_PARAMETERS = 100_000, 10**15
 _MOST_HOSTS, _LONGEST_NAME = 4096, 253
 _LONGEST_ETA_SECONDS = 10 * 365 * 24 * 3600
-_MAY_BE_NEGATIVE = frozenset({"loss", "evalLoss", "exitCode"})
+_MAY_BE_NEGATIVE = frozenset({"loss", "evalLoss", "exitCode", "generation"})
 _CLASSES = frozenset(
     name for name, error in error_classes().items() if error.__module__.partition(".")[0] == "zerotune_trainer"
 )
@@ -102,7 +102,9 @@ def _bounded(value: Any, name: str = "") -> Any:
     """A value without what no status can hold. An absurd number counts as not given."""
     match value:
         case dict():
-            return {str(key): _bounded(part, str(key)) for key, part in value.items()}
+            # Metrics of the user's have names of their own.
+            own = name == "generation"
+            return {str(key): _bounded(part, name if own else str(key)) for key, part in value.items()}
         case list():
             return [_bounded(part) for part in value]
         case str():

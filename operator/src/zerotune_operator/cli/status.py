@@ -118,12 +118,19 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
         "Step": status.display.step if status.display else "",
         "Loss": (status.display and status.display.loss) or "",
         "Control": (status.display and status.display.control_perplexity) or "",
+        "Texts": _generation(status),
         "Failed records": _failed_records(status),
         "Output": _output(status.output) if status.output else "",
         "Root cause": _cause(status.root_cause) if status.root_cause else "",
     }
     lines = [f"{fact + ':':<{_INDENT}}{value}" for fact, value in facts.items() if value]
     return "\n".join([*lines, *_topology(status), *_attempts(status)])
+
+
+def _generation(status: JobStatus) -> str:
+    """Metrics of the texts generated at the last evaluation."""
+    figures = (status.progress and status.progress.generation) or {}
+    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
 def _failed_records(status: JobStatus) -> str:

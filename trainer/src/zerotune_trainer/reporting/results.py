@@ -15,12 +15,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import DataError, InputMissingError
 from zerotune_trainer.manifest import METRICS_NAME
-from zerotune_trainer.progress import Progress, TopologyEntry
+from zerotune_trainer.progress import LONGEST_FIGURE_NAME, MOST_FIGURES, Progress, TopologyEntry
 
 RESULTS_NAME = "results.json"
 TOPOLOGY_NAME = "topology.json"
 SAMPLES_NAME = "samples.jsonl"
-MOST_GENERATION_FIGURES = 8
 
 
 class TrainRecord(Settings):
@@ -126,8 +125,9 @@ def method_metrics(logs: dict[str, float]) -> dict[str, float] | None:
 
 def generation_figures(metrics: dict[str, float] | None) -> dict[str, float] | None:
     """Those of generated texts, by the name of the metric, the first few of them: they travel in the status."""
-    found = {name.removeprefix(GENERATION): value for name, value in (metrics or {}).items() if GENERATION in name}
-    return dict(list(found.items())[:MOST_GENERATION_FIGURES]) or None
+    of_texts = (item for item in (metrics or {}).items() if item[0].startswith(GENERATION))
+    found = {name.removeprefix(GENERATION)[:LONGEST_FIGURE_NAME]: value for name, value in of_texts}
+    return dict(list(found.items())[:MOST_FIGURES]) or None
 
 
 def read_samples(folder: Path) -> list[Sample]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ Metric = Callable[[list[str], list[str]], dict[str, float]]
 """(predictions, references) -> figures by name."""
 
 _MOST_FIGURES = 16
+_NAME = re.compile(r"[A-Za-z0-9_./-]{0,64}")
 _ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
@@ -59,8 +61,12 @@ def _measured(
     with plugin.errors(name, place):
         returned = function(predictions, references)
     figures = returned if isinstance(returned, dict) else {"": returned}
-    if len(figures) > _MOST_FIGURES or not all(map(_is_number, figures.values())):
-        remedy = f"return a finite number, or a dict of at most {_MOST_FIGURES} of them by name"
+    names_fit = all(isinstance(key, str) and _NAME.fullmatch(key) for key in figures)
+    if len(figures) > _MOST_FIGURES or not names_fit or not all(map(_is_number, figures.values())):
+        remedy = (
+            f"return a finite number, or a dict of at most {_MOST_FIGURES} of them, each by a name of at most 64 "
+            "letters, digits and _ . / -"
+        )
         raise plugin.wrong(name, place, f"returned {returned!r:.200}", remedy)
     return {f"{name}_{key}" if key else name: float(value) for key, value in figures.items()}
 

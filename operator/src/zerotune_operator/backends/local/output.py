@@ -12,7 +12,7 @@ from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from zerotune_trainer.progress import Progress
-from zerotune_trainer.reporting.results import RESULTS_NAME
+from zerotune_trainer.reporting.results import RESULTS_NAME, generation_figures
 
 
 class _Results(BaseModel):
@@ -25,6 +25,7 @@ class _Results(BaseModel):
     eval_loss: float | None = None
     perplexity: float | None = None
     control_perplexity: float | None = None
+    metrics: dict[str, float] | None = None
     failed_records: int | None = None
 
 
@@ -50,7 +51,8 @@ def final_progress(output: OutputSummary) -> Progress | None:
     results = _Results.model_validate_json(content)
     done = results.steps or results.records or 0
     figures = {"eval_loss", "perplexity", "control_perplexity", "failed_records"}
-    return Progress(step=done, total=done, **results.model_dump(include=figures))
+    generation = generation_figures(results.metrics)
+    return Progress(step=done, total=done, generation=generation, **results.model_dump(include=figures))
 
 
 def _manifest(uri: str) -> Manifest | None:

@@ -56,7 +56,9 @@ class Unusable(Settings):
 class CheckpointStore:
     """The checkpoints of a job, in one folder."""
 
-    def __init__(self, ownership: Ownership, config: TrainConfig, data_digest: str, plugin_digest: str | None) -> None:
+    def __init__(
+        self, ownership: Ownership, config: TrainConfig, data_digest: str, plugin_digest: str | None = None
+    ) -> None:
         self._ownership = ownership
         self.data_digest = data_digest
         self.plugin_digest = plugin_digest
