@@ -20,9 +20,11 @@ _NAMES = {bool: "boolean", int: "integer", float: "number", str: "string", dict:
 
 
 def json_types(hint: Any) -> set[str]:
-    """JSON types of a field's annotation; `any` where JSON has no word for it."""
+    """JSON types of a field's annotation, those of an object without that of a text; `any` where JSON has no word."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return set().union(*(json_types(part) for part in typing.get_args(hint)))
+        found = set().union(*(json_types(part) for part in typing.get_args(hint)))
+        # A text there is the object as JSON, for a command line.
+        return found - {"string"} if "object" in found else found
     if hint is type(None):
         return set()
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
