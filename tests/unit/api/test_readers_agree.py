@@ -128,7 +128,9 @@ def test_what_a_backend_does_not_support_is_rejected_by_all(
 ) -> None:
     readers = Readers("tiny-llama", Target(unsupported_case.backend), tmp_path, capsys)
 
-    for rejection in readers.verdicts(with_inputs(unsupported_case.manifest)).values():
+    manifest = unsupported_case.manifest
+    named = "checkpoint" in manifest["spec"]["model"]  # It belongs to the job that is named there.
+    for rejection in readers.verdicts(manifest if named else with_inputs(manifest)).values():
         for place, piece in unsupported_case.complaints:
             assert f"{place} is " in rejection
             assert piece in rejection

@@ -42,7 +42,7 @@ def test_one_bad_file_hides_no_other(
     assert _zerotune(monkeypatch, "validate", bad, nvme, EXAMPLES / "sft.yaml") == 64
     out, err = capsys.readouterr()
     assert out == f"{EXAMPLES / 'sft.yaml'}: ok, FineTuneJob log-analyst on kubernetes\n"
-    first, second, _ = err.splitlines()
+    first, second = err.splitlines()
     assert re.fullmatch(
         rf"error: {re.escape(str(bad))}:\d+: spec.training.learningRat is not a field of spec.training: "
         r"did you mean learningRate\?",

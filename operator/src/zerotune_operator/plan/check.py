@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.plan.batch import inference_batch, training_batch
+from zerotune_operator.plan.engine import check_options
 from zerotune_operator.plan.engine_settings import given_sizes
 from zerotune_operator.plan.folders import check_folders
 from zerotune_operator.plan.layout import RuntimeLayout
@@ -28,5 +29,6 @@ def check_job(job: Job, layout: RuntimeLayout) -> None:
         training_batch(spec.training, topology.data_parallel)
         check_precision(resolve_precision(spec.training.precision, topology.accelerator), spec.deepspeed)
     else:
+        check_options(job.spec)
         resolve_precision(job.spec.precision, topology.accelerator)
-        inference_batch(job.spec.global_batch_size, job.spec.per_device_batch_size, topology.data_parallel)
+        inference_batch(job.spec.global_batch_size, job.spec.per_device_batch_size, topology.world_size)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from zerotune_operator.api.jobs import InferenceJobSpec
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.topology import PlannedTopology
-from zerotune_trainer.config.generation import Engine
+from zerotune_trainer.config.generation import Engine, Generation
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.generation import (
     Generating,
@@ -50,7 +50,6 @@ def plan_engine(
     Raises:
         ConfigurationError: the weights alone do not fit, or the engine cannot run this model.
     """
-    _check_kernels(spec)
     options = spec.generation
     new_tokens = options.max_new_tokens if spec.task == "generate" else 0
     what = Generating(
@@ -72,7 +71,19 @@ def plan_engine(
     return replace(fitting, notes=tuple(_notes(fitting, candidates[0], what, topology)))
 
 
-def _check_kernels(spec: InferenceJobSpec) -> None:
+def check_options(spec: InferenceJobSpec) -> None:
+    """See that a spec asks for nothing that its task or its engine does not do, whatever the model.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    if spec.task == "score" and spec.generation != Generation():
+        raise ConfigurationError(
+            "task: score generates nothing, and generation has options",
+            "leave generation out, or set task: generate",
+        )
+    if len(set(spec.labels)) < len(spec.labels):
+        raise ConfigurationError("labels: one stands there twice", "name each label once")
     if spec.kernel_inject:
         raise ConfigurationError(
             "kernelInject: DeepSpeed's inference kernels stand in for layers of transformers 4, and do not fill the "

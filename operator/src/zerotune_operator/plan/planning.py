@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, InferenceJobSpec, Job
+from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
 from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, resolve_training, train_config
 from zerotune_operator.plan.deepspeed import deepspeed_settings
-from zerotune_operator.plan.engine import plan_engine
+from zerotune_operator.plan.engine import check_options, plan_engine
 from zerotune_operator.plan.folders import check_folders
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.memory import rejection, training_workload
@@ -18,7 +18,6 @@ from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.config.data import Data
-from zerotune_trainer.config.generation import Generation
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.candidates import choose_candidate
 from zerotune_trainer.sizing.memory import ZeroCandidate
@@ -126,7 +125,7 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout,
     spec = job.spec
     check_generates(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
-    _check_task(spec)
+    check_options(spec)
     topology = plan_topology(spec.topology, spec.parallelism, layout)
     batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.world_size)
     precision = resolve_precision(spec.precision, topology.accelerator)
@@ -142,16 +141,6 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout,
         generation=engine.memory,
         notes=(*_notes_on_model(shape, spec.data.max_length), *engine.notes),
     )
-
-
-def _check_task(spec: InferenceJobSpec) -> None:
-    if spec.task == "score" and spec.generation != Generation():
-        raise ConfigurationError(
-            "task: score generates nothing, and generation has options",
-            "leave generation out, or set task: generate",
-        )
-    if len(set(spec.labels)) < len(spec.labels):
-        raise ConfigurationError("labels: one stands there twice", "name each label once")
 
 
 def _notes_on_model(shape: ModelShape, length: int | None) -> list[str]:
