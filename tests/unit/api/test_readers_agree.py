@@ -109,7 +109,9 @@ def with_inputs(manifest: Manifest) -> Manifest:
     spec = manifest["spec"]
     for origin in origins_of(spec):
         *above, last = origin.part.split(".")
-        part = spec[above[0]] if above else spec
+        part = spec
+        for name in above:
+            part = part[name]
         part[last] = {"uri": "s3://models/base"} if origin.is_model else {"uris": ["s3://answers/all"]}
     return manifest
 
