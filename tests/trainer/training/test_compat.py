@@ -38,7 +38,7 @@ def test_a_zero_stage_is_read_back_also_where_python_would_pickle_a_call(monkeyp
     from deepspeed.runtime.zero.config import ZeroStageEnum
 
     from zerotune_trainer.compat import pickle_stages_by_value
-    from zerotune_trainer.training.checkpoints.loading import allow_state_types
+    from zerotune_trainer.zero_checkpoint import allow_state_types
 
     monkeypatch.setattr(ZeroStageEnum, "__reduce_ex__", lambda stage, _: (getattr, (ZeroStageEnum, stage.name)))
     pickle_stages_by_value()

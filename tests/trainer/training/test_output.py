@@ -12,7 +12,7 @@ import pytest
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.manifest import Manifest, differences, read_manifest
 from zerotune_trainer.progress import Completion, Progress
-from zerotune_trainer.training.checkpoints.loading import allow_state_types
+from zerotune_trainer.zero_checkpoint import allow_state_types
 
 pytestmark = pytest.mark.slow
 

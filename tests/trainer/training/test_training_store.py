@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from zerotune_trainer.training.checkpoints.loading import allow_state_types
+from zerotune_trainer.zero_checkpoint import allow_state_types
 
 pytestmark = pytest.mark.slow
 

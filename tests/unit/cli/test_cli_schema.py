@@ -90,7 +90,7 @@ def test_explain_a_part_lists_fields_and_rules(
 ) -> None:
     assert _zerotune(monkeypatch, "explain", "ij.spec.data") == 0
     out = capsys.readouterr().out
-    assert "  uris <[]string> = []\n      Files, globs or folders." in out
+    assert "  uris <[]string> = []\n      Files, globs or folders;" in out
     assert '  overflow <string> = "error"' in out
     assert "  - template makes the prompt out of the record" in out
 
