@@ -63,6 +63,7 @@ def test_a_missing_package_is_named_with_the_remedy(
     [
         (["wandbb"], "report_to is 'wandbb', to which transformers does not report: did you mean wandb?"),
         ("https://track.example", "use one of none, all, kubeflow"),
+        (3, "array"),
         ([1], "report_to is 1, to which transformers does not report"),
     ],
 )

@@ -112,7 +112,8 @@ def with_inputs(manifest: Manifest) -> Manifest:
         part = spec
         for name in above:
             part = part[name]
-        part[last] = {"uri": "s3://models/base"} if origin.is_model else {"uris": ["s3://answers/all"]}
+        others = {name: value for name, value in part[last].items() if name != origin.field}
+        part[last] = {"uri": "s3://models/base"} if origin.is_model else others | {"uris": ["s3://answers/all"]}
     return manifest
 
 
