@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from zerotune_operator.api.evaluation_rules import EVALUATION_RULES
 from zerotune_operator.api.method_rules import METHOD_RULES
 from zerotune_operator.api.plugin_rules import PLUGIN_RULES
 from zerotune_operator.api.support import rules
+from zerotune_operator.api.task_rules import TASK_RULES
 from zerotune_trainer.config.base import Rule
-from zerotune_trainer.config.text_evaluation import BUILT_IN_METRICS
 
 _PACKED = "(has(self.data.packing) ? self.data.packing != 'none' : self.method == 'cpt')"
 _STAGE = "string(self.zero.stage)"
@@ -95,55 +96,6 @@ _ZERO = (
     ),
 )
 
-_EVALUATION = (
-    Rule(
-        "!has(self.evaluation.control) || has(self.data.validation) || self.data.validationFraction > 0.0",
-        "control texts are measured with each evaluation: give data.validation or data.validationFraction too",
-        "evaluation.control",
-    ),
-    Rule(
-        "!has(self.evaluation.generation) || has(self.data.validation) || self.data.validationFraction > 0.0",
-        "texts are generated with each evaluation: give data.validation or data.validationFraction too",
-        "evaluation.generation",
-    ),
-    Rule(
-        "!has(self.evaluation.generation) || has(self.evaluation.generation.data) || has(self.data.validation)",
-        "evaluation.generation has no prompts: name records with prompts in evaluation.generation.data, or in "
-        "data.validation",
-        "evaluation.generation.data",
-    ),
-    Rule(
-        "!has(self.evaluation.generation) || has(self.plugin) "
-        f"|| self.evaluation.generation.metrics.all(name, name in {list(BUILT_IN_METRICS)})",
-        f"a metric that is not {' or '.join(BUILT_IN_METRICS)} is a function of plugin: name its file there, or leave "
-        "the metric out",
-        "evaluation.generation.metrics",
-    ),
-    Rule(
-        "!has(self.evaluation.generation) || self.method != 'script'",
-        "a script evaluates by itself: leave evaluation.generation out, or use another method",
-        "evaluation.generation",
-    ),
-    Rule(
-        "!self.evaluation.loadBestModelAtEnd || has(self.data.validation) || self.data.validationFraction > 0.0",
-        "loadBestModelAtEnd needs records to evaluate on: give data.validation or data.validationFraction",
-        "evaluation.loadBestModelAtEnd",
-    ),
-    Rule(
-        "!self.evaluation.loadBestModelAtEnd || self.evaluation.evalStrategy != 'no' "
-        "&& self.evaluation.evalStrategy == self.checkpoint.saveStrategy",
-        "loadBestModelAtEnd needs a checkpoint for every evaluation: set evaluation.evalStrategy and "
-        "checkpoint.saveStrategy both to steps, or both to epoch",
-        "evaluation.loadBestModelAtEnd",
-    ),
-    Rule(
-        "!self.evaluation.loadBestModelAtEnd || self.evaluation.evalStrategy != 'steps' "
-        "|| self.checkpoint.saveSteps % self.evaluation.evalSteps == 0",
-        "loadBestModelAtEnd needs checkpoint.saveSteps to be a multiple of evaluation.evalSteps",
-        "checkpoint.saveSteps",
-    ),
-)
-
 
 def _half_precision(field: str) -> Rule:
     return Rule(
@@ -202,7 +154,7 @@ FINE_TUNE_RULES = (
     *PLUGIN_RULES,
     *_PACKING,
     *_ZERO,
-    *_EVALUATION,
+    *EVALUATION_RULES,
     *_DEVICES,
     *_BACKENDS,
     *rules("FineTuneJob"),
@@ -227,33 +179,6 @@ FINE_TUNE_RULES = (
 )
 """Of a FineTuneJob's spec."""
 
-_TASKS = (
-    Rule(
-        "!has(self.data.columns.chosen) "
-        "&& (self.task == 'score' || !has(self.data.columns.text) && !has(self.data.columns.completion))",
-        "an InferenceJob reads the column prompt or messages, with task: score text or completion too: name one",
-        "data.columns",
-    ),
-    Rule(
-        "self.task != 'score' || [has(self.data.columns.text), has(self.data.columns.completion), "
-        "size(self.labels) > 0].exists_one(given, given)",
-        "task: score scores the column text, the column completion behind its prompt, or labels behind a prompt: give "
-        "exactly one of data.columns.text, data.columns.completion and labels",
-        "task",
-    ),
-    Rule(
-        "self.task == 'score' || size(self.labels) == 0",
-        "labels are for task: score: set that task, or leave labels out",
-        "labels",
-    ),
-    Rule(
-        "!has(self.data.columns.text) || !has(self.data.template) && !self.data.applyChatTemplate "
-        "&& !has(self.data.systemPrompt)",
-        "a text is read as it is: leave template, applyChatTemplate and systemPrompt out, or name the column prompt",
-        "data.columns.text",
-    ),
-)
-
 INFERENCE_RULES = (
     Rule(
         "!self.model.resizeEmbeddings",
@@ -261,7 +186,7 @@ INFERENCE_RULES = (
         "model.resizeEmbeddings",
     ),
     _half_precision("precision"),
-    *_TASKS,
+    *TASK_RULES,
     Rule(
         "self.parallelism.tensor == 1 || self.engine in ['auto', 'deepspeed']",
         "parallelism.tensor is for engine: deepspeed: set that engine, or leave parallelism.tensor out",

@@ -1,0 +1,32 @@
+"""Rules of an InferenceJob's spec about its task: what it reads for it."""
+
+from __future__ import annotations
+
+from zerotune_trainer.config.base import Rule
+
+TASK_RULES = (
+    Rule(
+        "!has(self.data.columns.chosen) "
+        "&& (self.task == 'score' || !has(self.data.columns.text) && !has(self.data.columns.completion))",
+        "an InferenceJob reads the column prompt or messages, with task: score text or completion too: name one",
+        "data.columns",
+    ),
+    Rule(
+        "self.task != 'score' || [has(self.data.columns.text), has(self.data.columns.completion), "
+        "size(self.labels) > 0].exists_one(given, given)",
+        "task: score scores the column text, the column completion behind its prompt, or labels behind a prompt: give "
+        "exactly one of data.columns.text, data.columns.completion and labels",
+        "task",
+    ),
+    Rule(
+        "self.task == 'score' || size(self.labels) == 0",
+        "labels are for task: score: set that task, or leave labels out",
+        "labels",
+    ),
+    Rule(
+        "!has(self.data.columns.text) || !has(self.data.template) && !self.data.applyChatTemplate "
+        "&& !has(self.data.systemPrompt)",
+        "a text is read as it is: leave template, applyChatTemplate and systemPrompt out, or name the column prompt",
+        "data.columns.text",
+    ),
+)
