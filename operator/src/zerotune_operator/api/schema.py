@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from zerotune_operator.api.fields import fields_of, part_of
-from zerotune_trainer.config.arguments import Argument, known, settable
+from zerotune_trainer.config.arguments import BOUNDS, Argument, known, settable
 from zerotune_trainer.config.base import Rule, Settings
 
 Schema = dict[str, Any]
@@ -98,7 +98,9 @@ def _scalar(schema: Schema) -> Schema:
 def _argument(name: str) -> Schema:
     argument = known()[name]
     default = "" if argument.default is None else f" Default there: {argument.default!r}."
-    return _argument_type(argument) | {"description": f"transformers TrainingArguments.{name}.{default}"}
+    least, most = BOUNDS.get(name, (None, None))
+    bounds = {word: value for word, value in {"minimum": least, "maximum": most}.items() if value is not None}
+    return _argument_type(argument) | bounds | {"description": f"transformers TrainingArguments.{name}.{default}"}
 
 
 def _argument_type(argument: Argument) -> Schema:

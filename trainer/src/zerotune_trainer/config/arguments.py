@@ -129,6 +129,17 @@ _WITHOUT_EFFECT = {
 
 _REJECTED = _OURS | _WITHOUT_EFFECT
 
+BOUNDS: dict[str, tuple[float, float | None]] = {
+    "data_seed": (0, 2**32 - 1),
+    "dataloader_num_workers": (0, 256),
+    "dataloader_prefetch_factor": (1, 1024),
+    "eval_delay": (0, None),
+    "label_smoothing_factor": (0, 1),
+    "neftune_noise_alpha": (0, None),
+    "torch_empty_cache_steps": (1, None),
+}
+"""The least and the greatest value of arguments that transformers takes unchecked."""
+
 _FORMER = {
     "evaluation_strategy": "evaluation.evalStrategy",
     "warmup_ratio": "training.warmupSteps, a share of all steps where below 1",
@@ -188,7 +199,8 @@ def _complaint(name: str, value: Any) -> str | None:
         return f"has its own place: use {_OWN_FIELD[name]}"
     if name not in known():
         return f"is not a field of transformers' TrainingArguments: {_suggestion(name)}"
-    return _value_complaint(known()[name], value) or (_reporter_complaint(value) if name == "report_to" else None)
+    further = {"report_to": _reporter_complaint}.get(name, lambda given: _bound_complaint(name, given))
+    return _value_complaint(known()[name], value) or further(value)
 
 
 def _suggestion(name: str) -> str:
@@ -208,6 +220,13 @@ def _value_complaint(argument: Argument, value: Any) -> str | None:
         remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(argument.choices)}"
         return f"is {value!r}, which transformers does not have: {remedy}"
     return None
+
+
+def _bound_complaint(name: str, value: Any) -> str | None:
+    least, most = BOUNDS.get(name, (None, None))
+    if value is None or least is None or (value >= least and (most is None or value <= most)):
+        return None
+    return f"is {value!r}, must be {f'at least {least}' if most is None else f'from {least} to {most}'}"
 
 
 def _reporter_complaint(value: Any) -> str | None:
