@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -17,15 +18,18 @@ from transformers import PreTrainedTokenizerFast
 from tests.unit.data.conftest import write_jsonl
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.api.load import parse_job
-from zerotune_operator.cli.data import plan_here
+from zerotune_operator.cli.data import plan_here, prepare
 from zerotune_trainer import data
 from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config.plugin import Plugin
 from zerotune_trainer.data.__main__ import main
 from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.preview import histogram, marked
+from zerotune_trainer.errors import DataError
 
 MakeConfig = Callable[..., TrainConfig]
 MODELS = Path(__file__).parents[2] / "golden" / "plan" / "models"
+EXAMPLES = Path(__file__).parents[3] / "crds" / "examples"
 PAIR = {"prompt": "What is CWE-79?", "completion": " Cross-site scripting"}
 PREFERENCE = {"prompt": "What is CWE-79?", "chosen": " Cross-site scripting", "rejected": " A buffer overflow"}
 
@@ -120,6 +124,22 @@ def test_a_histogram_counts_every_length_once(lengths: list[int]) -> None:
     assert sum(int(number) for _, _, _, number, *_ in parts) == len(lengths) and len(parts) <= 10
     for begin, _, end, number, *_ in parts:
         assert sum(int(begin) <= length <= int(end) for length in lengths) == int(number)
+
+
+def test_a_process_that_users_code_ends_has_not_done_its_work(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config([PAIR])
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("import os\n\nos._exit(0)\n")
+    config = config.model_copy(update={"plugin": Plugin(file=plugin.as_uri(), processing="f")})
+    text = config.model_dump_json(by_alias=True, exclude_none=True)
+    plan = SimpleNamespace(artifacts=lambda: {"config.json": text})
+    monkeypatch.setattr("zerotune_operator.cli.data.plan_here", lambda _: plan)
+    job = tmp_path / "job.yaml"
+    job.write_text((EXAMPLES / "sft.yaml").read_text())
+    with pytest.raises(DataError, match="ended before it was done, with exit code 0"):
+        prepare(job, str(tmp_path / "out"))
 
 
 def test_the_command_needs_neither_the_gpus_nor_the_memory_of_the_job(

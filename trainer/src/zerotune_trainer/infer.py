@@ -21,6 +21,7 @@ from zerotune_trainer import collectives, distributed, model_checks
 from zerotune_trainer.adapters import model_folders
 from zerotune_trainer.collectives import Collectives
 from zerotune_trainer.config import InferConfig
+from zerotune_trainer.config.generation import longest_prompt
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.data.processing import Process, load_processing
@@ -31,7 +32,7 @@ from zerotune_trainer.errors import DataError
 from zerotune_trainer.inference.output import ShardFiles, final_progress, finished, write_results
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
 from zerotune_trainer.inference.planning import open_plan
-from zerotune_trainer.inference.prompts import Prompts, longest_prompt
+from zerotune_trainer.inference.prompts import Prompts
 from zerotune_trainer.inference.replica import replica_of
 from zerotune_trainer.inference.rounds import Ranks, generate_all
 from zerotune_trainer.inference.scoring import Scoring

@@ -17,7 +17,7 @@ from zerotune_operator.backends.model_shape import model_shape
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
 from zerotune_trainer.config.packages import is_installed
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import ConfigurationError, DataError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 
@@ -70,8 +70,14 @@ def _run(job: FineTuneJob, action: str, first: int | None, *arguments: str) -> N
     options = [] if first is None else ["--first", str(first)]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(plan_here(job).artifacts()["config.json"])
-        command = (sys.executable, "-m", "zerotune_trainer.data", action, folder, *arguments, *options)
-        code = subprocess.run(command, check=False).returncode
+        done = Path(folder) / "done"
+        command = (sys.executable, "-m", "zerotune_trainer.data", action, folder, *arguments, "--done", str(done))
+        code = subprocess.run((*command, *options), check=False).returncode
+        if code <= 0 and not done.exists():
+            raise DataError(
+                f"the process that reads the records ended before it was done, with exit code {code}",
+                "see that the functions of `plugin` do not end their process; exit code -9 is mostly a lack of memory",
+            )
     if code:
         raise typer.Exit(code)
 

@@ -18,6 +18,7 @@ from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.config.data import Data
+from zerotune_trainer.config.generation import InferenceData, check_end_tokens, longest_prompt
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.candidates import choose_candidate
 from zerotune_trainer.sizing.memory import ZeroCandidate
@@ -87,6 +88,9 @@ def _plan_training(
     _check_length(shape, spec.data.max_length)
     if spec.data.packing != "bfd_split":  # Such blocks are padded where no position is taken.
         _check_padding(spec.data, shape)
+    if generation := spec.evaluation.generation:
+        longest_prompt(InferenceData(), shape.context, generation.max_new_tokens)
+        check_end_tokens(generation, shape.vocab_size)
     topology = plan_topology(spec.topology, spec.parallelism, layout)
     _check_packing(spec, shape, topology)
     batch = training_batch(spec.training, topology.data_parallel)
@@ -125,6 +129,8 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout,
     spec = job.spec
     check_generates(shape.quantization, "model")
     _check_length(shape, spec.data.max_length)
+    longest_prompt(spec.data, shape.context, spec.generation.max_new_tokens if spec.task == "generate" else 0)
+    check_end_tokens(spec.generation, shape.vocab_size)
     check_options(spec)
     topology = plan_topology(spec.topology, spec.parallelism, layout)
     batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.world_size)

@@ -9,6 +9,7 @@ from pydantic import Field
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings
 from zerotune_trainer.config.data import Columns, Records
 from zerotune_trainer.config.sources import SecretReference
+from zerotune_trainer.errors import ConfigurationError
 
 Engine = Literal["auto", "transformers", "deepspeed", "zero"]
 Task = Literal["generate", "score"]
@@ -178,3 +179,35 @@ class InferenceOutputFormat(Settings):
     rows_per_file: int = Field(default=1000, ge=1)
     """Rows an output file holds at most. A file is also what a rank draws; what it has generated of one is kept every
     30 seconds and on a stop."""
+
+
+def longest_prompt(data: InferenceData, context_length: int | None, max_new_tokens: int) -> int | None:
+    """Most tokens of a prompt: `data.maxLength`, else what `maxNewTokens` leaves of the model's context.
+
+    Raises:
+        ConfigurationError: prompt and generation together do not fit into the context.
+    """
+    if context_length is None:
+        return data.max_length
+    room = context_length - max_new_tokens
+    if room < 1 or (data.max_length or 0) > room:
+        raise ConfigurationError(
+            f"prompts of {data.max_length or 1} tokens and generation.maxNewTokens {max_new_tokens} do not fit into "
+            f"the model's context of {context_length} tokens",
+            f"lower data.maxLength or generation.maxNewTokens: together at most {context_length}",
+        )
+    return data.max_length or room
+
+
+def check_end_tokens(generation: Generation, vocabulary: int) -> None:
+    """See that the model has the tokens that are to end a generation.
+
+    Raises:
+        ConfigurationError: it does not have one.
+    """
+    for token in generation.eos_token_ids:
+        if not 0 <= token < vocabulary:
+            raise ConfigurationError(
+                f"generation.eosTokenIds: {token} is not a token of the model, which has {vocabulary}",
+                f"give ids from 0 to {vocabulary - 1}",
+            )

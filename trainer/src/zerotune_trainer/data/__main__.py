@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         error = classify(raised)
         sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
         return error.exit_code
+    if options.done:
+        options.done.touch()
     return 0
 
 
@@ -53,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         action = actions.add_parser(name)
         action.add_argument("folder", type=Path, help="folder with the job's config.json")
         action.add_argument("--first", type=int, help="take no more than so many records of each split")
+        action.add_argument("--done", type=Path, help="file that is made when the work is done: user code may exit")
         if name == "preview":
             action.add_argument("--rows", type=int, default=3, help="how many rows of each split are shown")
         else:

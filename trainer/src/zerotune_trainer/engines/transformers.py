@@ -20,14 +20,13 @@ from zerotune_trainer import model as models
 from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.generation import Generation, Task
+from zerotune_trainer.config.generation import Generation, Task, check_end_tokens
 from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.lockstep import Mode
 from zerotune_trainer.engines.sampling import sampler, seed_of
-from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request, Results, Score
 from zerotune_trainer.training.log_probabilities import (
     add_log_probabilities,
@@ -272,13 +271,7 @@ def _end_tokens(model: PreTrainedModel, generation: Generation) -> list[int]:
     own = model.generation_config.eos_token_id if model.generation_config is not None else None
     own = own if own is not None else model.config.get_text_config().eos_token_id
     ends = [*([own] if isinstance(own, int) else own or []), *generation.eos_token_ids]
-    vocabulary = model.config.get_text_config().vocab_size
-    for token in generation.eos_token_ids:
-        if not 0 <= token < vocabulary:
-            raise ConfigurationError(
-                f"generation.eosTokenIds: {token} is not a token of the model, which has {vocabulary}",
-                f"give ids from 0 to {vocabulary - 1}",
-            )
+    check_end_tokens(generation, model.config.get_text_config().vocab_size)
     return list(dict.fromkeys(ends))
 
 

@@ -138,24 +138,6 @@ class Prompts:
         return chat.with_system(messages)
 
 
-def longest_prompt(data: InferenceData, context_length: int | None, max_new_tokens: int) -> int | None:
-    """Most tokens of a prompt: `data.maxLength`, else what `maxNewTokens` leaves of the model's context.
-
-    Raises:
-        ConfigurationError: prompt and generation together do not fit into the context.
-    """
-    if context_length is None:
-        return data.max_length
-    room = context_length - max_new_tokens
-    if room < 1 or (data.max_length or 0) > room:
-        raise ConfigurationError(
-            f"prompts of {data.max_length or 1} tokens and generation.maxNewTokens {max_new_tokens} do not fit into "
-            f"the model's context of {context_length} tokens",
-            f"lower data.maxLength or generation.maxNewTokens: together at most {context_length}",
-        )
-    return data.max_length or room
-
-
 def _column(data: InferenceData, sample: Sequence[Record]) -> str:
     """The column with the prompts: the one that is named, else `messages` or `prompt`, whichever is there."""
     named = data.columns.text or data.columns.messages or data.columns.prompt

@@ -11,13 +11,13 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.data import Columns
-from zerotune_trainer.config.generation import InferenceData
+from zerotune_trainer.config.generation import InferenceData, longest_prompt
 from zerotune_trainer.config.text_evaluation import SampleColumns, TextEvaluation
 from zerotune_trainer.data.processing import load_processing
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.records import read_records
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.inference.prompts import Prompts, longest_prompt
+from zerotune_trainer.inference.prompts import Prompts
 
 
 @dataclass(frozen=True)
