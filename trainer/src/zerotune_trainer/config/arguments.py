@@ -224,9 +224,11 @@ def _value_complaint(argument: Argument, value: Any) -> str | None:
 
 def _bound_complaint(name: str, value: Any) -> str | None:
     least, most = BOUNDS.get(name, (None, None))
-    if value is None or least is None or (value >= least and (most is None or value <= most)):
+    if value is None or least is None:
         return None
-    return f"is {value!r}, must be {f'at least {least}' if most is None else f'from {least} to {most}'}"
+    if value < least:
+        return f"is {value!r}, must be at least {least}"
+    return f"is {value!r}, must be at most {most}" if most is not None and value > most else None
 
 
 def _reporter_complaint(value: Any) -> str | None:
