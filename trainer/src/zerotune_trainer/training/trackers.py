@@ -66,7 +66,7 @@ def _tensorboard(folder: Path) -> dict[str, str]:
 
 
 def _mlflow(folder: Path) -> dict[str, str]:
-    # Files need no server, and no lock of a database on a volume that is shared; MLflow asks to be told so.
+    # Files need no server, and no lock of a database on a shared volume; MLflow wants a variable to allow them.
     return {"MLFLOW_TRACKING_URI": (folder / "mlflow").as_uri(), "MLFLOW_ALLOW_FILE_STORE": "true"}
 
 
@@ -76,8 +76,10 @@ def _wandb(folder: Path) -> dict[str, str]:
 
 
 def _has_wandb_key() -> bool:
-    """Whether `wandb login` was called on this machine, or the environment has what it asks for. wandb can tell, but
-    reads the environment no more once it has been asked."""
+    """Whether `wandb login` was called on this machine, or the environment has what it needs.
+
+    wandb has a function for that, which reads the environment no more once it has been called.
+    """
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname

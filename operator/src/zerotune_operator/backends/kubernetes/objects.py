@@ -113,7 +113,7 @@ def is_edited(found: Object, wanted: Object) -> bool:
     """Whether somebody else has changed the spec of an object that the operator made.
 
     What was changed or taken away differs from what is wanted. What was added is owned by another field manager, and
-    cannot be told from a default of the API server otherwise.
+    cannot be distinguished from a default of the API server otherwise.
     """
     entries = found["metadata"].get("managedFields", ())
     is_added_to = any(entry["manager"] != FIELD_MANAGER and "f:spec" in entry.get("fieldsV1", {}) for entry in entries)
