@@ -62,7 +62,7 @@ def test_another_process_maps_the_file_itself(tmp_path: Path) -> None:
     assert pickle.loads(sent)[999]["input_ids"].tolist() == [1, 2]
 
 
-def test_ranks_import_no_datasets_and_no_pandas(tmp_path: Path) -> None:
+def test_ranks_import_no_datasets_no_pandas_and_no_mlflow(tmp_path: Path) -> None:
     mapped(tmp_path, [[[1, 2]]])
     program = (
         "import sys, zerotune_trainer.train, zerotune_trainer.infer\n"
@@ -71,7 +71,7 @@ def test_ranks_import_no_datasets_and_no_pandas(tmp_path: Path) -> None:
         "from zerotune_trainer.data.mapped import MappedRows\n"
         f"rows = MappedRows({str(tmp_path / 'rows.arrow')!r})\n"
         "next(iter(prepare_data_loader(DataLoader(rows), num_processes=2, process_index=0)))\n"
-        "print([name for name in ('datasets', 'pandas') if name in sys.modules])\n"
+        "print([name for name in ('datasets', 'pandas', 'mlflow') if name in sys.modules])\n"
         "from transformers.utils import is_datasets_available\n"
         "print(is_datasets_available())\n"
         "import datasets, accelerate.data_loader, transformers.trainer as trainer\n"

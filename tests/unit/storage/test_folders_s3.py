@@ -152,7 +152,7 @@ def test_a_path_with_detours_is_the_folder_that_it_leads_to(tmp_path: Path, deto
 @pytest.mark.parametrize(
     ("uri", "message", "hint"),
     [
-        ("hf://org/data", "neither file:// nor s3://", "download the data set"),
+        ("hf://org/data", "neither file:// nor s3://", "hf://datasets/ORG/NAME"),
         ("pvc://claim/x", "neither file:// nor s3://", "mounted by the backend"),
         ("file://data/x", "relative path", "absolute path"),
     ],

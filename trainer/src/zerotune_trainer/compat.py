@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-import deepspeed.runtime.compiler
+from zerotune_trainer.without_mlflow import deepspeed
+
+# isort: split
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from deepspeed.runtime.utils import clip_grad_norm_

@@ -10,13 +10,15 @@ import platform
 from typing import Any
 
 import torch
-from deepspeed import __version__ as deepspeed_version
-from deepspeed.git_version_info import installed_ops
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.jobs import Launch
 from zerotune_trainer.errors import ConfigurationError, InternalError
 from zerotune_trainer.hostfile import Host
+from zerotune_trainer.without_mlflow import deepspeed
+
+# isort: split
+from deepspeed.git_version_info import installed_ops
 
 
 class Environment(Settings):
@@ -47,7 +49,7 @@ def environment(host: Host, launch: Launch) -> Environment:
         host=host.name,
         python=platform.python_version(),
         torch=str(torch.__version__),
-        deepspeed=deepspeed_version,
+        deepspeed=deepspeed.__version__,
         deepspeed_ops=sorted(name for name, built in installed_ops.items() if built),
         cuda=torch.version.cuda,
         nccl=_nccl_version(),
