@@ -12,7 +12,11 @@ import pytest
 from xdist.workermanage import WorkerController
 
 from tests.e2e.chain import Chain, run_chain
+from tests.e2e.object_store import ObjectStore
+from tests.e2e.s3_jobs import filled_store, s3_job, secret
+from zerotune_devtools.bed.settings import HOST_ADDRESS, NODE_NAME
 from zerotune_devtools.harness.installation import Installation, installed
+from zerotune_devtools.harness.jobs import one_rank
 from zerotune_devtools.harness.kubectl import Namespace, Object
 from zerotune_devtools.harness.volume import Volume
 
@@ -54,6 +58,22 @@ def chain(installation: Installation, volume: Volume, figures: dict[str, str]) -
 def succeeded(chain: Chain) -> Object:
     """Status of the FineTuneJob `cpt`: two nodes, four ranks, ZeRO-3."""
     return chain.at_last["ftj/cpt"]
+
+
+@pytest.fixture(scope="session")
+def store(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A store on S3, with model and data."""
+    if not namespace.get(f"node/{NODE_NAME}"):
+        pytest.skip(f"only pods of the test bed are known to reach this machine, at {HOST_ADDRESS}")
+    with filled_store(tmp_path_factory.mktemp("store")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def on_s3(store: ObjectStore, namespace: Namespace) -> Object:
+    """Status of a job that read and wrote there."""
+    namespace.apply(secret("s3-keys", store.environment()), s3_job("on-s3", "s3-keys", topology=one_rank()))
+    return namespace.phase("ftj/on-s3", "Succeeded")
 
 
 @pytest.fixture(scope="session")

@@ -147,7 +147,7 @@ def _importer(node) -> psutil.Process:
 
 
 def test_a_stopped_rank_is_named_as_what_hangs(make_job: Callable) -> None:
-    [node] = make_job({"127.0.0.1": 2}, hangTimeoutSeconds=6).start_toys("steps_until_stopped")
+    [node] = make_job({"127.0.0.1": 2}, hangTimeoutSeconds=12).start_toys("steps_until_stopped")
     node.until(lambda progress: all(rank.step > 3 for rank in progress.ranks))
     os.kill(node.rank_pid(1), signal.SIGSTOP)
     assert node.end() == 72

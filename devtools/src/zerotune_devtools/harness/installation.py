@@ -40,8 +40,12 @@ class Installation:
 
 
 @contextmanager
-def installed(progress_interval: float = 1, others: Sequence[str] = (), folder: Path = CHART) -> Iterator[Installation]:
-    """Install the chart that is in `folder` for a namespace of its own, and for `others`, which are there."""
+def installed(
+    progress_interval: float = 1, others: Sequence[str] = (), folder: Path = CHART, **more: chart.Object
+) -> Iterator[Installation]:
+    """Install the chart that is in `folder` for a namespace of its own, and for `others`, which are there; with `more`
+    values.
+    """
     token = uuid.uuid4().hex[:6]
     system, jobs = f"zerotune-{token}-system", f"zerotune-{token}"
     values = {
@@ -52,7 +56,7 @@ def installed(progress_interval: float = 1, others: Sequence[str] = (), folder: 
         "crds": {"keep": _has_crds()},
         "userRoles": {"create": False},
     }
-    with _namespace(system), _namespace(jobs), _release(system, folder, values):
+    with _namespace(system), _namespace(jobs), _release(system, folder, values | more):
         yield Installation(Namespace(system), Namespace(jobs))
 
 

@@ -32,9 +32,12 @@ class SageMakerStandIn:
         folder: Folder for the hosts of training jobs.
         visible_after: Seconds after which a training job that was created is described.
         command: What hosts run instead of the container's entry point.
+        address: Where it listens.
     """
 
-    def __init__(self, folder: Path, visible_after: float = 0.0, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, visible_after: float = 0.0, command: Sequence[str] = (), address: str = "127.0.0.1"
+    ) -> None:
         self.jobs: dict[str, TrainingJob] = {}
         self.created: list[str] = []
         """Names of all training jobs that were ever created, in order."""
@@ -42,15 +45,15 @@ class SageMakerStandIn:
         self.faults = Faults()
         self.failure_reasons: list[str] = []
         """`FailureReason` of the next training jobs, which fail before they start."""
-        self._folder, self.visible_after, self.command = folder, visible_after, command
+        self._folder, self.visible_after, self.command, self._address = folder, visible_after, command, address
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._server = ThreadingHTTPServer((address, 0), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def endpoint(self) -> str:
         """Its URL."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://{self._address}:{self._server.server_port}"
 
     def __enter__(self) -> SageMakerStandIn:
         self._thread.start()
