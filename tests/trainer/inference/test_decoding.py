@@ -9,9 +9,10 @@ import torch
 from transformers import GenerationConfig
 
 from zerotune_trainer.config.generation import Generation
+from zerotune_trainer.engines.batches import left_padded
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
-from zerotune_trainer.engines.transformers import TransformersEngine, left_padded
+from zerotune_trainer.engines.transformers import TransformersEngine
 from zerotune_trainer.errors import ConfigurationError, StoppedError
 from zerotune_trainer.inference.engine import Request
 

@@ -21,17 +21,17 @@ from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation, Task, check_end_tokens
-from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.tokenizer import load_tokenizer
+from zerotune_trainer.engines.batches import completions, left_padded, longest_first
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.lockstep import Mode
 from zerotune_trainer.engines.sampling import sampler, seed_of
-from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request, Results, Score
+from zerotune_trainer.engines.scoring import scores_of
+from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request, Results, Score
 from zerotune_trainer.training.log_probabilities import (
     add_log_probabilities,
     check_log_probabilities,
-    token_log_probabilities,
 )
 
 
@@ -119,25 +119,9 @@ class TransformersEngine:
         scores: list[Score] = []
         for start in range(0, len(rows), self.batch_size):
             on_token()
-            scores += self._score_rows(rows[start : start + self.batch_size])
+            scores += scores_of(self.model, rows[start : start + self.batch_size], self.pad, self.device)
         following = iter(scores)
         return [[next(following) for _ in request.continuations] for request in batch]
-
-    def _score_rows(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[Score]:
-        longest = max(len(prompt) + len(continuation) for prompt, continuation in rows)
-        ids = torch.full((len(rows), longest), self.pad)
-        mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE_INDEX)
-        for row, (prompt, continuation) in enumerate(rows):
-            size = len(prompt) + len(continuation)
-            ids[row, :size] = torch.tensor([*prompt, *continuation])
-            mask[row, :size] = 1
-            labels[row, len(prompt) : size] = ids[row, len(prompt) : size]
-        batch = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
-        found = token_log_probabilities(self.model, batch, labels.to(self.device)).sum(dim=1).tolist()
-        return [
-            Score(log_likelihood=each, tokens=len(continuation))
-            for each, (_, continuation) in zip(found, rows, strict=True)
-        ]
 
     def generate(self, prompts: Sequence[Request], on_token: OnToken) -> list[list[list[int]]]:
         """Token ids generated for each prompt of one batch, as in `Completion`."""
@@ -215,37 +199,6 @@ class _TokenCallback(StoppingCriteria):
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:  # noqa: ARG002
         self.on_token()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)  # type: ignore[return-value]
-
-
-def longest_first(requests: Sequence[Request]) -> list[Request]:
-    """Requests by falling length."""
-    return sorted(requests, key=lambda request: (-request.length, request.record))
-
-
-def completions(batch: Sequence[Request], results: Sequence[Results], seconds: float) -> Iterator[Completion]:
-    """What was generated for the requests of a batch, or their scores, with its figures on the last.
-
-    Args:
-        batch: The requests.
-        results: The sequences or scores of each.
-        seconds: What the batch took.
-    """
-    figures = BatchFigures(
-        records=len(batch),
-        prompt_tokens=sum(len(request.ids) for request in batch),
-        new_tokens=sum(each.tokens if isinstance(each, Score) else len(each) for part in results for each in part),
-        seconds=seconds,
-    )
-    for request, found in zip(batch, results, strict=True):
-        yield Completion(request.record, found, figures if request is batch[-1] else None)
-
-
-def left_padded(rows: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, [rows, longest] each: a decoder goes on from the right end, so padding is left."""
-    longest = max(len(row) for row in rows)
-    ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
 
 
 def _configured(**options: Any) -> GenerationConfig:

@@ -22,8 +22,9 @@ from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation, Task
 from zerotune_trainer.data.tokenizer import load_tokenizer
+from zerotune_trainer.engines.batches import completions, longest_first
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
-from zerotune_trainer.engines.transformers import TransformersEngine, completions, longest_first
+from zerotune_trainer.engines.transformers import TransformersEngine
 from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request, Results
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
