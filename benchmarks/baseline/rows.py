@@ -11,15 +11,16 @@ from datasets import Dataset, load_dataset
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser()
-    for name in ("model", "rows", "output", "deepspeed"):
+    for name in ("method", "model", "rows", "output", "deepspeed"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--learning-rate", type=float, required=True)
     return parser.parse_args()
 
 
 def read_rows(options: argparse.Namespace) -> Dataset:
-    """Rows of tokens, all of one length."""
+    """The rows of the file."""
     return load_dataset("json", data_files=options.rows, split="train")
 
 
@@ -30,7 +31,7 @@ def training_arguments(options: argparse.Namespace) -> dict[str, Any]:
         "deepspeed": options.deepspeed,
         "use_cpu": True,
         "bf16": False,
-        "per_device_train_batch_size": 1,
+        "per_device_train_batch_size": options.batch,
         "max_steps": options.steps,
         "learning_rate": options.learning_rate,
         "lr_scheduler_type": "constant",

@@ -9,7 +9,7 @@ import json
 import random
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from zerotune_devtools.benchmarks.workload import BIN, PORT, PROGRESS_PORT, RANKS, Run
 from zerotune_devtools.checkout import ROOT
@@ -34,8 +34,30 @@ SIDES = {"bare loop": "bare_loop.py", "Trainer": "plain_trainer.py", "SFTTrainer
 """Scripts of `benchmarks/baseline`, started by torchrun."""
 
 
+class StepTraining(NamedTuple):
+    """What all sides of a comparison train."""
+
+    method: Literal["sft", "dpo", "orpo", "kto"] = "sft"
+    rows: str = "rows.jsonl"
+    """The file of its rows, in the folder of the runs."""
+    batch: int = 1
+    """Rows of a rank in a step."""
+
+
+TOKENS = StepTraining()
+
+
 def prepare(work: Path, steps: int) -> None:
-    """Make the model, with random weights and the quick start's tokenizer, and rows of random tokens."""
+    """Make the model, and rows of random tokens."""
+    make_model(work)
+    draw = random.Random(0)  # noqa: S311 (nobody's secret)
+    rows = ([draw.randrange(3, 1000) for _ in range(LENGTH)] for _ in range(RANKS * steps))
+    text = "".join(json.dumps({"input_ids": row, "labels": row}) + "\n" for row in rows)
+    (work / TOKENS.rows).write_text(text)
+
+
+def make_model(work: Path) -> None:
+    """Make the model, with random weights and the quick start's tokenizer."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -45,42 +67,40 @@ def prepare(work: Path, steps: int) -> None:
         work / "step-model"
     )
     AutoTokenizer.from_pretrained(work / "model").save_pretrained(work / "step-model")
-    draw = random.Random(0)  # noqa: S311 (nobody's secret)
-    rows = ([draw.randrange(3, 1000) for _ in range(LENGTH)] for _ in range(RANKS * steps))
-    text = "".join(json.dumps({"input_ids": row, "labels": row}) + "\n" for row in rows)
-    (work / "rows.jsonl").write_text(text)
 
 
-def ours(work: Path, steps: int, number: int) -> Run:
+def ours(work: Path, steps: int, number: int, training: StepTraining = TOKENS) -> Run:
     """`zerotune-launch FOLDER`."""
-    output = work / f"ours-{number}"
-    folder = _write_folder(work, steps, output)
+    output = work / f"ours-{training.method}-{number}"
+    folder = _write_folder(work, steps, output, training)
     return Run([str(BIN / "zerotune-launch"), str(folder), "--host", "127.0.0.1"], output)
 
 
-def baseline(work: Path, steps: int, number: int, side: str) -> Run:
-    """`torchrun` with the script of a side, and the very `deepspeed.json` that ours gets."""
-    output = work / f"{Path(SIDES[side]).stem}-{number}"
-    settings = _write_folder(work, steps, output) / "deepspeed.json"
+def baseline(work: Path, steps: int, number: int, script: str, training: StepTraining = TOKENS) -> Run:
+    """`torchrun` with a script of `benchmarks/baseline`, and the very `deepspeed.json` that ours gets."""
+    output = work / f"{Path(script).stem}-{training.method}-{number}"
+    settings = _write_folder(work, steps, output, training) / "deepspeed.json"
     launch = [str(BIN / "torchrun"), "--nproc-per-node", str(RANKS), "--master-port", str(PORT)]
     options = {
         "model": work / "step-model",
-        "rows": work / "rows.jsonl",
+        "method": training.method,
+        "rows": work / training.rows,
+        "batch": training.batch,
         "output": output,
         "deepspeed": settings,
         "steps": steps,
         "learning-rate": LEARNING_RATE,
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    return Run([*launch, str(ROOT / "benchmarks" / "baseline" / SIDES[side]), *flags], output)
+    return Run([*launch, str(ROOT / "benchmarks" / "baseline" / script), *flags], output)
 
 
-def _write_folder(work: Path, steps: int, output: Path) -> Path:
+def _write_folder(work: Path, steps: int, output: Path, training: StepTraining) -> Path:
     folder = output.with_name(f"{output.name}-folder")
     folder.mkdir(parents=True)
     identity = JobIdentity(kind="FineTuneJob", name="bench", uid=folder.name)
     config = json.loads((work / "step-model" / "config.json").read_bytes())
-    plan = plan_job(_job(work, steps, output), read_shape(config), _layout(work, output), identity)
+    plan = plan_job(_job(work, steps, output, training), read_shape(config), _layout(work, output), identity)
     for name, text in plan.artifacts().items():
         (folder / name).write_text(text)
     secret = folder / RENDEZVOUS_FILE
@@ -89,13 +109,13 @@ def _write_folder(work: Path, steps: int, output: Path) -> Path:
     return folder
 
 
-def _job(work: Path, steps: int, output: Path) -> FineTuneJob:
+def _job(work: Path, steps: int, output: Path, training: StepTraining) -> FineTuneJob:
     spec: dict[str, Any] = {
-        "method": "sft",
+        "method": training.method,
         "model": {"uri": (work / "step-model").as_uri()},
-        "data": {"train": {"uris": [(work / "rows.jsonl").as_uri()]}, "maxLength": LENGTH, "packing": "none"},
+        "data": {"train": {"uris": [(work / training.rows).as_uri()]}, "maxLength": LENGTH, "packing": "none"},
         "training": {
-            "perDeviceTrainBatchSize": 1,
+            "perDeviceTrainBatchSize": training.batch,
             "maxSteps": steps,
             "learningRate": LEARNING_RATE,
             "lrSchedulerType": "constant",
