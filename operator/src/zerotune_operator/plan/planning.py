@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
+from zerotune_operator.plan.adapter import check_adapter
 from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, resolve_training, train_config
 from zerotune_operator.plan.deepspeed import deepspeed_settings
@@ -85,6 +86,7 @@ def _plan_training(
 ) -> Plan:
     spec = merge_deepspeed(job.spec)
     check_trainable(shape.quantization, "model")
+    check_adapter(spec, shape)
     _check_length(shape, spec.data.max_length)
     if spec.data.packing != "bfd_split":  # Such blocks are padded where no position is taken.
         _check_padding(spec.data, shape)

@@ -29,10 +29,24 @@ def adapter_parameters(shape: ModelShape, adapter: Adapter) -> int:
         shape: The base.
         adapter: The adapter.
     """
-    names = adapter.target_modules
-    sizes = _all_linear(shape) if names == [ALL_LINEAR] else [_sizes(shape, name) for name in names]
+    sizes = _adapted(shape, adapter)
     of_a_layer = sum(adapter.r * (inputs + outputs) + adapter.use_dora * outputs for inputs, outputs in sizes)
     return shape.layers * of_a_layer + sum(_whole(shape, name) for name in adapter.modules_to_save)
+
+
+def highest_rank(shape: ModelShape, adapter: Adapter) -> int:
+    """The highest rank that a change to one of the adapted layers can have: its inputs or outputs, whichever are fewer.
+
+    Args:
+        shape: The base.
+        adapter: The adapter.
+    """
+    return max(min(size) for size in _adapted(shape, adapter))
+
+
+def _adapted(shape: ModelShape, adapter: Adapter) -> list[tuple[int, int]]:
+    names = adapter.target_modules
+    return _all_linear(shape) if names == [ALL_LINEAR] else [_sizes(shape, name) for name in names]
 
 
 def _all_linear(shape: ModelShape) -> list[tuple[int, int]]:

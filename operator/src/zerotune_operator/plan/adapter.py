@@ -1,0 +1,50 @@
+"""An adapter goes with the model: it lies on modules that are there, and its rank is one that they can have. Pure."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from zerotune_operator.api.jobs import FineTuneJobSpec
+from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.sizing.adapter_parameters import highest_rank
+from zerotune_trainer.sizing.modules import last_names, unknown_modules, unknown_targets
+from zerotune_trainer.sizing.shape import ModelShape
+
+
+def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
+    """See that the model has what the adapter names. What code of the model's own builds is not known.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    adapter = spec.adapter
+    if adapter is None:
+        return
+    if shape.exact and not spec.model.trust_remote_code:
+        _check_modules(shape, adapter)
+    highest = highest_rank(shape, adapter)
+    if adapter.r > highest:
+        raise ConfigurationError(
+            f"adapter.r {adapter.r} exceeds {highest}, the highest rank that a change to the adapted layers of the "
+            f"{shape.architecture} model can have",
+            f"set adapter.r to {highest} or less (16 is usual), or train all parameters: leave adapter out",
+        )
+
+
+def _check_modules(shape: ModelShape, adapter: Adapter) -> None:
+    if unknown := unknown_targets(shape, adapter):
+        raise _no_such_module("targetModules", unknown[0], shape, f"; or {ALL_LINEAR}")
+    if unknown := unknown_modules(shape, adapter):
+        raise _no_such_module("modulesToSave", unknown[0], shape, "")
+
+
+def _no_such_module(field: str, name: str, shape: ModelShape, otherwise: str) -> ConfigurationError:
+    names = last_names(shape)
+    close = get_close_matches(name.rpartition(".")[2], names, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return ConfigurationError(
+        f"adapter.{field} names {name!r}, and the {shape.architecture} model of {shape.layers} layers has no such "
+        "module",
+        f"{meant}name modules that it has, such as {', '.join(names)}{otherwise}",
+    )
