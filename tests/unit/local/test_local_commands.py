@@ -184,6 +184,7 @@ def test_a_finished_job_says_so_and_does_nothing(
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
+        ({}, "data.train.uris: /data/a.jsonl is not there"),
         ({"runPolicy": {"suspend": True}}, "cwe: runPolicy.suspend is true"),
         ({"model": {"uri": "file:///nowhere"}}, "/nowhere/config.json is not there"),
         ({"model": {"fromFineTuneJob": "base"}}, "model.fromFineTuneJob: 'base' is no FineTuneJob"),

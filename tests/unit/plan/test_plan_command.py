@@ -46,9 +46,15 @@ def model_folder(tmp_path: Path) -> str:
     return folder.as_uri()
 
 
-def training(uri: str, data: str = "file:///data/d.jsonl", **spec: object) -> dict[str, object]:
-    records = {"train": {"uris": [data]}, "maxLength": 64}
-    return job("FineTuneJob", "learn", **{"method": "cpt", "model": {"uri": uri}, "data": records, **spec})
+def records(tmp_path: Path, name: str = "d.jsonl") -> str:
+    path = tmp_path / name
+    path.write_text('{"text": "a"}\n')
+    return path.as_uri()
+
+
+def training(uri: str, records: str = "s3://data/d.jsonl", **spec: object) -> dict[str, object]:
+    named = {"train": {"uris": [records]}, "maxLength": 64}
+    return job("FineTuneJob", "learn", **{"method": "cpt", "model": {"uri": uri}, "data": named, **spec})
 
 
 def test_the_table_shows_rows_ranks_batch_and_every_candidate_with_its_reason(zerotune: Path) -> None:
@@ -112,7 +118,7 @@ def test_data_is_the_whole_plan_with_the_files_of_a_pod(zerotune: Path, output: 
 
 
 def test_a_job_may_start_from_the_output_of_one_before_it(zerotune: Path, tmp_path: Path) -> None:
-    ask = job("InferenceJob", "ask", model={"fromFineTuneJob": "learn"}, data={"uris": ["file:///data/q.jsonl"]})
+    ask = job("InferenceJob", "ask", model={"fromFineTuneJob": "learn"}, data={"uris": [records(tmp_path)]})
     path = manifest(tmp_path, training(model_folder(tmp_path), topology={"nodes": 2}), ask)
     done = run(zerotune, path, "-o", "json")
     assert (done.returncode, done.stderr) == (0, "")
@@ -127,11 +133,11 @@ def test_a_job_may_start_from_the_output_of_one_before_it(zerotune: Path, tmp_pa
 
 def test_a_job_may_learn_from_the_answers_of_one_before_it(zerotune: Path, tmp_path: Path) -> None:
     model = {"uri": model_folder(tmp_path)}
-    ask = job("InferenceJob", "teacher", model=model, data={"uris": ["file:///data/q.jsonl"]})
-    records = {"train": {"fromInferenceJob": "teacher"}, "maxLength": 64}
+    ask = job("InferenceJob", "teacher", model=model, data={"uris": [records(tmp_path)]})
+    answers = {"train": {"fromInferenceJob": "teacher"}, "maxLength": 64}
     done = run(
         zerotune,
-        manifest(tmp_path, ask, job("FineTuneJob", "learn", method="sft", model=model, data=records)),
+        manifest(tmp_path, ask, job("FineTuneJob", "learn", method="sft", model=model, data=answers)),
         "-o",
         "json",
     )
@@ -194,3 +200,28 @@ def test_a_job_of_another_file_cannot_be_planned_for_a_cluster(zerotune: Path, t
         done = run(zerotune, manifest(tmp_path, spec))
         assert done.returncode == 64
         assert f"{name} is no job of this file" in done.stderr
+
+
+def test_what_is_not_on_this_machine_is_named_whole(zerotune: Path, tmp_path: Path) -> None:
+    data = {"train": {"uris": [f"file://{tmp_path}/a.jsonl"]}, "validation": {"uris": [f"file://{tmp_path}/v-*.jsonl"]}}
+    plugin = {"file": f"file://{tmp_path}", "processing": "clean"}
+    done = run(zerotune, manifest(tmp_path, training(model_folder(tmp_path), data=data, plugin=plugin)))
+    assert (done.returncode, done.stdout) == (66, "")
+    assert done.stderr.startswith(
+        f"error: data.train.uris: {tmp_path}/a.jsonl is not there; data.validation.uris: {tmp_path}/v-*.jsonl is a "
+        f"pattern that no path matches; plugin.file: {tmp_path} is a folder\n"
+    )
+    assert f"name the Python file: file://{tmp_path}/NAME.py" in done.stderr
+
+
+def test_what_a_job_before_it_is_to_write_need_not_be_there(zerotune: Path, tmp_path: Path) -> None:
+    model, output = model_folder(tmp_path), f"file://{tmp_path}/answers"
+    ask = job("InferenceJob", "ask", model={"uri": model}, data={"uris": [records(tmp_path)]}, output={"uri": output})
+    done = run(zerotune, manifest(tmp_path, ask, training(model, f"{output}/part-*.jsonl")))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_plan_for_a_cluster_does_not_look_for_files_here(zerotune: Path, tmp_path: Path) -> None:
+    spec = training("s3://m/m", "pvc://data/d.jsonl", output={"uri": "pvc://results/r"})
+    done = run(zerotune, manifest(tmp_path, spec), "--model-config", MODELS / "tiny-llama.json")
+    assert (done.returncode, done.stderr) == (0, "")

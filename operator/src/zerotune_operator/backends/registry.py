@@ -5,7 +5,7 @@ A new backend is a package beside `kubernetes`, `sagemaker` and `local`, and an 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from zerotune_operator.backends.kubernetes.requirements import require_kubernete
 from zerotune_operator.backends.local import layout as local_layout
 from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.inputs import check_inputs
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.requirements import require_local
 from zerotune_operator.backends.sagemaker import layout as sagemaker_layout
@@ -76,6 +77,9 @@ class RegisteredBackend:
     """Sees that what reads the shape of a model, at a URI, can be made."""
     check_plan: Callable[[Plan, Job, Installation], object]
     """Sees that what a plan asks for can be made."""
+    check_inputs: Callable[[Job, Collection[str]], object]
+    """Sees that what a job reads is there, but for the outputs, by URI, of jobs before it. What lies elsewhere than on
+    this machine is not asked for."""
     under_operator: Callable[[Job, Cluster], Backend[Any]] | None
     """Makes the backend of a job that the operator runs. None: the operator runs no job on it."""
     outlives_resource: bool = False
@@ -150,6 +154,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         output_of=_unknown_output,
         check_probe=render_inspection,
         check_plan=render,
+        check_inputs=_nothing,
         under_operator=_kubernetes_backend,
         known_shape=known_shape,
     ),
@@ -161,6 +166,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         output_of=_unknown_output,
         check_probe=lambda job, _, installation: installation.sagemaker.require_namespace(job.metadata.namespace),
         check_plan=_sagemaker_job,
+        check_inputs=_nothing,
         under_operator=_sagemaker_backend,
         outlives_resource=True,
         facts=sagemaker_layout.facts,
@@ -174,6 +180,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         output_of=lambda origin: local_layout.output_of(origin, Home.of_environment()),
         check_probe=_nothing,
         check_plan=_nothing,
+        check_inputs=check_inputs,
         under_operator=None,
         under_run=LocalBackend,
     ),

@@ -93,15 +93,16 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
     for records in record_origins(job):
         writer = _plan_of(records, earlier)
         outputs[records.part] = writer.config.output_uri if writer else runs_on.output_of(records)
-    job = starting_from(job, outputs)
-    uri = runs_on.model_uri(job)
-    layout = runs_on.layout(job, uri)
+    started = starting_from(job, outputs)
+    uri = runs_on.model_uri(started)
+    layout = runs_on.layout(started, uri)
     shape = _shape(uri, job.spec.model.revision, config, source)
     # A path on a cluster means nothing here.
     reference = reference_shape(job, layout.resolve) if target is Target.LOCAL else None
-    plan = plan_job(job, shape, layout, identity, reference)
-    runs_on.check_plan(plan, job, UNKNOWN_INSTALLATION)
-    return Planned(plan, runs_on.facts(job), runs_on.request(plan, job, UNKNOWN_INSTALLATION))
+    plan = plan_job(started, shape, layout, identity, reference)
+    runs_on.check_plan(plan, started, UNKNOWN_INSTALLATION)
+    runs_on.check_inputs(job, [planned.plan.config.output_uri for planned in earlier])
+    return Planned(plan, runs_on.facts(job), runs_on.request(plan, started, UNKNOWN_INSTALLATION))
 
 
 def _plan_of(origin: Origin, earlier: list[Planned]) -> Plan | None:

@@ -15,6 +15,7 @@ from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.inputs import check_inputs
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.runner import Runner
@@ -111,6 +112,7 @@ def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) 
     backend = run_backend(job, folder, home, lock)
     inputs = asyncio.run(backend.find_inputs(status))
     plan = backend.plan(inputs, next_attempt(status))  # What cannot run is rejected before any write.
+    check_inputs(job)
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))
     view = view_for(job.metadata.name)

@@ -86,7 +86,10 @@ def _meaning(uri: str, error: OSError) -> ZerotuneError | None:
             f"{uri} is not there", "check the path, and that the volume or bucket is the right one"
         )
     if isinstance(error, IsADirectoryError):
-        return ConfigurationError(f"{uri} is a folder where a file is wanted", "take it away, or give another folder")
+        return ConfigurationError(
+            f"{uri} is a folder where a file is wanted",
+            "name a file in it; where it stands in the way of a file that is written, give another output folder",
+        )
     if isinstance(error, PermissionError):
         return ConfigurationError(
             f"{uri}: {error.strerror or error}", "let the user that runs the job read and write it"

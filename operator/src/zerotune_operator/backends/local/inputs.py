@@ -1,0 +1,91 @@
+"""What a job reads on this machine is there: its records, and the Python files of its user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from glob import iglob
+from pathlib import Path
+
+from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.backends.local.layout import resolve
+from zerotune_operator.backends.local.python_file import python_problem
+from zerotune_trainer.config.text_evaluation import BUILT_IN_METRICS
+from zerotune_trainer.config.training import all_records
+from zerotune_trainer.errors import InputMissingError, ZerotuneError
+
+
+def check_inputs(job: Job, planned: Collection[str] = ()) -> None:
+    """See that the records and the code of a job that are to be on this machine are there. Whether its model is, what
+    reads the model's shape says.
+
+    Args:
+        job: The job, as its spec has it.
+        planned: URIs of the outputs of jobs that run before it: what lies there is yet to be written.
+
+    Raises:
+        InputMissingError: a file is not there, or does not define what the job uses of it.
+        ConfigurationError: a file is not what the job takes it for.
+    """
+    problems = [*_records_problems(job, planned), *_code_problems(job)]
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        messages = "; ".join(problem.message for problem in problems)
+        raise type(problems[0])(messages, "; ".join(dict.fromkeys(problem.hint for problem in problems)))
+
+
+def _records_problems(job: Job, planned: Collection[str]) -> Iterator[ZerotuneError]:
+    outputs = [f"{_path(uri)}/" for uri in planned if uri.startswith("file://")]
+    for field, uri in _record_uris(job):
+        path = _path(uri) if uri.startswith("file://") else ""
+        if path and not f"{path}/".startswith(tuple(outputs)) and (problem := _problem(path)):
+            yield InputMissingError(
+                f"{field}: {path} {problem}", "give a file, a folder, or a pattern such as file:///data/*.jsonl"
+            )
+
+
+def _record_uris(job: Job) -> Iterator[tuple[str, str]]:
+    records = (
+        all_records(job.spec.data, job.spec.evaluation) if isinstance(job, FineTuneJob) else {"data": job.spec.data}
+    )
+    return ((f"{place}.uris", uri) for place, part in records.items() for uri in part.uris)
+
+
+def _path(uri: str) -> str:
+    return os.path.normpath(resolve(uri).removeprefix("file://"))
+
+
+def _problem(path: str) -> str:
+    """Why there are no records to be read at a path, which may be a pattern; empty where there may be."""
+    try:
+        if os.path.exists(path):  # noqa: PTH110 - False where a path cannot be one
+            return "" if os.access(path, os.R_OK) else "cannot be read: Permission denied"
+        if next(iglob(path, recursive=True), None) is not None:  # noqa: PTH207 - it may begin at /
+            return ""
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {error}"
+    return "is not there" if not set("*?[") & set(path) else "is a pattern that no path matches"
+
+
+def _code_problems(job: Job) -> Iterator[ZerotuneError]:
+    for field, uri, names in _code(job):
+        problem = python_problem(field, Path(_path(uri)), names) if uri.startswith("file://") else None
+        if problem is not None:
+            yield problem
+
+
+def _code(job: Job) -> Iterator[tuple[str, str, list[str]]]:
+    """The Python files of a job: the field, its URI, and what is used of it."""
+    if job.spec.plugin is not None and job.spec.plugin.file is not None:
+        yield "plugin.file", job.spec.plugin.file, _functions(job)
+    if isinstance(job, FineTuneJob) and job.spec.script is not None:
+        yield "script.file", job.spec.script.file, []
+
+
+def _functions(job: Job) -> list[str]:
+    if not isinstance(job, FineTuneJob):
+        return [job.spec.plugin.processing] if job.spec.plugin else []
+    generation = job.spec.evaluation.generation
+    metrics = [name for name in generation.metrics if name not in BUILT_IN_METRICS] if generation else []
+    return [*(job.spec.plugin.functions if job.spec.plugin else ()), *metrics]

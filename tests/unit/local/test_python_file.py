@@ -1,0 +1,83 @@
+"""A user's Python file is looked at, and never run, before a job starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from zerotune_operator.backends.local.python_file import python_problem
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+
+
+def problem(path: Path, *names: str) -> str:
+    found = python_problem("plugin.file", path, list(names))
+    return f"{found.failure_class}: {found.message}: {found.hint}" if found else ""
+
+
+def written(folder: Path, source: str) -> Path:
+    path = folder / "plugin.py"
+    path.write_text(source)
+    return path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def clean(record): return record",
+        "class clean: pass",
+        "from mine import clean",
+        "import mine as clean",
+        "clean = print",
+        "try:\n    from mine import clean\nexcept ImportError:\n    clean = None",
+        "if True:\n    def clean(record): return record",
+        "clean: object = lambda record: record",
+        "(clean, other) = (1, 2)",
+        "from mine import *",
+        "globals()['clean'] = print",
+        "def __getattr__(name): return print",
+    ],
+)
+def test_a_name_may_be_bound_in_any_way(tmp_path: Path, source: str) -> None:
+    assert problem(written(tmp_path, source), "clean") == ""
+
+
+def test_a_name_that_is_bound_within_functions_alone_is_not_there(tmp_path: Path) -> None:
+    path = written(tmp_path, "def cleam(record):\n    clean = 1\n    return record\n_other = 1\n")
+    found = problem(path, "clean")
+    assert f"InputMissing: plugin.file: {path} defines no 'clean': did you mean 'cleam'? it defines cleam" in found
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def clean(record:\n    return record\n", "is not Python: line 1:"),
+        ("x = 1\nreturn x\n", "is not Python: line 2: 'return' outside function"),
+        ("x = '\0'", "is not Python: source code string cannot contain null bytes"),
+        ("x = " + "(" * 5000, "is not Python: line 1: too many nested parentheses"),
+        ("x = " + "-" * 200_000 + "1", "nested too deep"),
+    ],
+)
+def test_what_is_not_python_is_rejected_with_its_line(tmp_path: Path, source: str, message: str) -> None:
+    found = problem(written(tmp_path, source), "clean")
+    assert message in found
+    assert found.startswith(ConfigurationError.failure_class)
+
+
+def test_nothing_of_the_file_runs(tmp_path: Path) -> None:
+    path = written(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')\nraise SystemExit\ndef clean(record): ...\n")
+    assert problem(path, "clean") == ""
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    found = problem(tmp_path / "none.py")
+    assert found == f"{InputMissingError.failure_class}: plugin.file: {tmp_path}/none.py is not there: check the path"
+
+
+def test_a_folder_a_pipe_and_a_device_are_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert f"{tmp_path} is a folder: name the Python file: file://{tmp_path}/NAME.py" in problem(tmp_path)
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        assert "is no file, but a device, pipe or socket" in problem(path)
