@@ -90,6 +90,18 @@ METHOD_RULES = (
         )
         for field in ("data.replay", "evaluation.control")
     ),
+    Rule(
+        "self.method != 'dpo' || !has(self.preference) || self.preference.labelSmoothing == 0.0 "
+        "|| 'robust' in self.preference.lossType",
+        "labelSmoothing is read by the loss robust alone: add robust to lossType, or leave labelSmoothing out",
+        "preference.labelSmoothing",
+    ),
+    Rule(
+        "!has(self.preference) || !has(self.preference.maxPromptLength) "
+        "|| self.preference.maxPromptLength <= self.data.maxLength",
+        "no prompt is longer than its record: set maxPromptLength to data.maxLength or less, or leave it out",
+        "preference.maxPromptLength",
+    ),
     *(
         Rule(
             f"self.method == '{method}' || !has(self.preference) || {default}",

@@ -37,8 +37,10 @@ _BACKENDS = (
         "output.uri",
     ),
     Rule(
-        "!has(self.model.uri) || !has(self.output.uri) || self.model.uri != self.output.uri",
-        "output.uri must not be the model's own folder: name another one",
+        "!has(self.model.uri) || !has(self.output.uri) || self.model.uri != self.output.uri "
+        "&& (self.output.uri.contains('/..') "
+        "|| !self.output.uri.startsWith(self.model.uri.endsWith('/') ? self.model.uri : self.model.uri + '/'))",
+        "output.uri must neither be the model's own folder nor lie in it: name another one",
         "output.uri",
     ),
     Rule(

@@ -24,6 +24,12 @@ TASK_RULES = (
         "labels",
     ),
     Rule(
+        "size(self.labels) != 1",
+        "one label alone has probability 1 whatever the record is: give all that may follow the prompt, or name the "
+        "text to score as data.columns.completion",
+        "labels",
+    ),
+    Rule(
         "!has(self.data.columns.text) || !has(self.data.template) && !self.data.applyChatTemplate "
         "&& !has(self.data.systemPrompt)",
         "a text is read as it is: leave template, applyChatTemplate and systemPrompt out, or name the column prompt",

@@ -45,9 +45,10 @@ def check_folders(job: Job, layout: RuntimeLayout) -> None:
             )
     for folder in written:
         for what, names in _models(job, layout):
-            if folder.names == names:
+            if folder.names[: len(names)] == names:
+                lies = "is" if folder.names == names else "lies in"
                 raise ConfigurationError(
-                    f"{folder.field} {folder.uri!r} is {what}'s own folder", f"let {folder.field} name another one"
+                    f"{folder.field} {folder.uri!r} {lies} {what}'s own folder", f"let {folder.field} name another one"
                 )
     output, *checkpoints = written
     for folder in checkpoints:

@@ -27,6 +27,17 @@ class Rule:
     """The field to blame, as a path below the object: `minNodes`, `zero.stage`."""
 
 
+def each_once(field: str, remedy: str = "") -> Rule:
+    """The rule that a list names nothing twice. Its entries and their texts must be bounded: the API server counts what
+    a rule may cost.
+    """
+    return Rule(
+        f"self.{field}.all(one, self.{field}.exists_one(other, other == one))",
+        f"{field} names one entry twice: name each once{remedy}",
+        field,
+    )
+
+
 class Settings(BaseModel):
     """Base of every part: an unknown field is an error, names are camelCase in files and snake_case in code."""
 

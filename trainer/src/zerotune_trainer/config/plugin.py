@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 
-from zerotune_trainer.config.base import ObjectName, Rule, Settings, Uri
+from zerotune_trainer.config.base import ObjectName, Rule, Settings, Uri, each_once
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
 """Name of a function or class of the file."""
@@ -54,6 +54,8 @@ class RecordPlugin(PluginFile):
 
 class Plugin(PluginFile):
     """A Python file of your own, and which of its functions and classes the job uses."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (*PluginFile.rules, each_once("callbacks"))
 
     processing: FunctionName | None = None
     """`def NAME(record: dict) -> dict`: gets a record, and returns the record to use instead. It is called first."""

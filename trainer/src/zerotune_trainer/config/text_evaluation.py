@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from zerotune_trainer.config.base import Rule, Settings
+from zerotune_trainer.config.base import Rule, Settings, each_once
 from zerotune_trainer.config.data import Records
 from zerotune_trainer.config.generation import Generation
 from zerotune_trainer.config.plugin import FunctionName
@@ -48,6 +48,7 @@ class TextEvaluation(Generation):
             "one text is generated for each prompt: leave numReturnSequences out",
             "numReturnSequences",
         ),
+        each_once("metrics"),
     )
 
     data: Records | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from zerotune_trainer.config.arguments import check_arguments
-from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri
+from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri, each_once
 from zerotune_trainer.config.data import Data, Records, Texts
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
 from zerotune_trainer.config.sources import FOLDER_RULES, ReferenceModel, SecretReference
@@ -93,6 +93,7 @@ class Preference(Settings):
             "lossWeights has one weight for each loss of lossType: give as many, or leave it out to weigh each 1",
             "lossWeights",
         ),
+        each_once("lossType", ", with its weight in lossWeights"),
     )
 
     beta: Number = Field(default=0.1, gt=0)
@@ -101,10 +102,10 @@ class Preference(Settings):
     """Losses of method dpo, which are summed up."""
     loss_weights: list[Annotated[Number, Field(gt=0)]] | None = Field(default=None, min_length=1, max_length=6)
     """Weight of each loss of `lossType`. Default: 1."""
-    label_smoothing: Number = Field(default=0.0, ge=0, le=0.5)
-    """Share of labels taken to be wrong (dpo)."""
+    label_smoothing: Number = Field(default=0.0, ge=0, lt=0.5)
+    """Share of pairs whose labels are taken to be the wrong way round (dpo, loss robust)."""
     max_prompt_length: int | None = Field(default=None, ge=1)
-    """Longest prompt in tokens; a longer one is cut on the left. Default: `data.maxLength`."""
+    """Longest prompt in tokens; a longer one is cut on the left. Default, and most: `data.maxLength`."""
     reference_model: ReferenceModel | None = None
     """Model to compare with (dpo, kto). It is loaded once before training, and freed: the model that is trained takes
     its place. Default: the model as it was before training."""
