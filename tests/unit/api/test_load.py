@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from zerotune_operator.api.jobs import FineTuneJob, InferenceJob
 from zerotune_operator.api.load import InvalidManifestError, load_documents, load_jobs, parse_job, read_job
 from zerotune_operator.api.manifest_yaml import read_documents
-from zerotune_trainer.errors import InputMissingError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
 EXAMPLES = Path(__file__).parents[3] / "crds" / "examples"
 TRAINING = """\
@@ -117,14 +119,50 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_folder_for_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigurationError, match="is a folder"):
         load_jobs(tmp_path)
+
+
+def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ConfigurationError, match="is no file, but a pipe, device or socket"):
+            load_jobs(path)
+
+
+def test_a_file_that_is_far_too_large_is_not_parsed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="has more than 4 MiB, the most that a manifest may have"):
+        load_jobs(_file(tmp_path, "# " + "x" * (5 << 20) + "\n", TRAINING))
+
+
+def test_a_manifest_comes_by_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TRAINING.encode())))
+    assert [job.metadata.name for job in load_jobs(Path("-"))] == ["weaknesses"]
+
+
+def test_the_same_job_twice_in_a_file_is_rejected(tmp_path: Path) -> None:
+    elsewhere = TRAINING.replace("name: weaknesses", "name: weaknesses\n  namespace: other")
+    asked = INFERENCE.replace("triage", "weaknesses")
+    assert len(load_jobs(_file(tmp_path, TRAINING, elsewhere, asked))) == 3
+    with pytest.raises(InvalidManifestError) as caught:
+        load_jobs(_file(tmp_path, TRAINING, elsewhere, asked, TRAINING.replace("cpt", "sft")))
+    assert str(caught.value.problems[0]) == (
+        "metadata.name is 'weaknesses', and so is that of a FineTuneJob in line 4: give one of them another"
+    )
+    assert (len(caught.value.problems), caught.value.problems[0].line) == (1, 38)
+
+
+@pytest.mark.parametrize("namespace", ["../x", "Team", "a.b", "-a", "a" * 64, ""])
+def test_a_namespace_that_no_cluster_has_is_rejected(tmp_path: Path, namespace: str) -> None:
+    written = TRAINING.replace("name: weaknesses", f"name: weaknesses\n  namespace: '{namespace}'")
+    with pytest.raises(InvalidManifestError, match=r"metadata.namespace is .* a DNS label"):
+        load_jobs(_file(tmp_path, written))
 
 
 def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes("name: Z\xfcrich".encode("latin-1"))
-    with pytest.raises(InvalidManifestError, match="is not UTF-8: byte 7"):
+    with pytest.raises(ConfigurationError, match="is not UTF-8: byte 7"):
         load_jobs(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -54,7 +55,9 @@ def test_merge_keys_and_aliases() -> None:
     [
         ("a: 1\nb: 2\na: 3\n", "a is given twice, first in line 1: keep one of them", 3),
         ("s:\n  a: 1\n  a: 1\n", "s.a is given twice, first in line 2: keep one of them", 3),
-        ("a: .inf\n", "a is '.inf' of YAML type 'float', which JSON does not have: quote it", 1),
+        ("a: .inf\n", "a is .inf, and neither NaN nor infinity is a number here: write a finite one", 1),
+        ("a: [.NaN]\n", "a[0] is .NaN, and neither NaN nor infinity is a number here", 1),
+        ("a: 1e999\n", "a is 1e999, and neither NaN nor infinity is a number here", 1),
         ("x: 1\na: !!python/name:os.system x\n", "which JSON does not have", 2),
         ("a:\n\t- b\n", "this is not YAML", 2),
         ("a: [1, 2\nb: 3\n", "this is not YAML", 2),
@@ -72,7 +75,15 @@ def test_what_is_rejected(text: str, message: str, line: int) -> None:
 def test_a_bomb_is_rejected() -> None:
     lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12)]
-    assert f"has more than {MOST_NODES} values" in _read("\n".join(lines)).problems[0].message
+    assert f"has more than {MOST_NODES:,} values" in _read("\n".join(lines)).problems[0].message
+
+
+@pytest.mark.slow
+def test_a_document_of_too_many_values_is_not_read_to_its_end() -> None:
+    begun = time.monotonic()
+    document = _read("a: [" + "1," * 1_500_000 + "1]")
+    assert f"has more than {MOST_NODES:,} values, those that aliases stand for included" in str(document.problems[0])
+    assert time.monotonic() - begun < 45, "all of it takes several times as long"
 
 
 def test_a_value_that_holds_itself_is_rejected() -> None:

@@ -38,8 +38,8 @@ class Metadata(Settings):
 
     name: str = Field(min_length=1, max_length=52, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
     """Name of the job. At most 52 characters, so that the names of its pods fit into a DNS label."""
-    namespace: str = "default"
-    """Namespace of the job."""
+    namespace: str = Field(default="default", max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    """Namespace of the job: a DNS label, of lower-case letters, digits and '-', at most 63 characters."""
     labels: dict[str, str] = Field(default={})
     """Labels of the resource. Those of its pods: `backend.kubernetes.metadata`."""
     annotations: dict[str, str] = Field(default={})

@@ -13,11 +13,12 @@ from pydantic import ValidationError
 
 from zerotune_operator.api.fields import without_empty
 from zerotune_operator.api.jobs import GROUP, KINDS, VERSION, FineTuneJob, InferenceJob, Job
+from zerotune_operator.api.manifest_file import read_manifest
 from zerotune_operator.api.manifest_yaml import Document, Problem, read_documents
 from zerotune_operator.api.manifest_yaml import Path as Place
 from zerotune_operator.api.problems import find_changes, find_problems, validate
 from zerotune_trainer.config.base import is_bounded
-from zerotune_trainer.errors import ConfigurationError, InputMissingError
+from zerotune_trainer.errors import ConfigurationError
 
 _LISTS = ("List", *(f"{kind}List" for kind in KINDS))
 _NARROW = "give a smaller one, or quote it where a text is meant"
@@ -25,7 +26,6 @@ _WRITE_ITEMS = "write a list of jobs, each of which begins with a dash"
 
 _MOST_LEVELS, _MOST_VALUES = 48, 30_000
 """Of a field of a spec. Objects of any shape in it have narrower limits (`config.base.JsonObject`)."""
-
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 """Texts have tabs and lines."""
@@ -43,7 +43,7 @@ def load_jobs(path: Path) -> list[Job]:
     """The jobs of a YAML or JSON file, in its order; documents of other groups (a Secret, a volume) are left alone.
 
     Raises:
-        InputMissingError: there is no such file.
+        InputMissingError, ConfigurationError: as `read_manifest`.
         InvalidManifestError: it holds no job, or anything is wrong with one.
     """
     return [job for job in load_documents(path) if isinstance(job, FineTuneJob | InferenceJob)]
@@ -53,11 +53,11 @@ def load_documents(path: Path) -> list[Job | dict[str, Any]]:
     """Like `load_jobs`, with the documents of other groups as they are.
 
     Raises:
-        InputMissingError: there is no such file.
+        InputMissingError, ConfigurationError: as `read_manifest`.
         InvalidManifestError: it holds no job, or anything is wrong with one.
     """
-    documents = [item for document in read_documents(_read(path)) for item in _items(document)]
-    problems = [problem for document in documents for problem in _problems(document)]
+    documents = [item for document in read_documents(read_manifest(path)) for item in _items(document)]
+    problems = [problem for document in documents for problem in _problems(document)] or _given_twice(documents)
     if problems:
         raise _invalid(str(path), problems)
     if not any(_is_ours(document.value) for document in documents):
@@ -113,17 +113,6 @@ def require_none(problems: Iterable[Problem], job: Job) -> None:
     """
     if found := list(problems):
         raise _invalid(f"{job.kind} {job.metadata.name}", found)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputMissingError(f"{path} is not there", "name a file with a FineTuneJob or an InferenceJob") from error
-    except UnicodeDecodeError as error:
-        raise InvalidManifestError(f"{path} is not UTF-8: byte {error.start}", "save it as UTF-8") from error
-    except OSError as error:
-        raise InputMissingError(f"{path} cannot be read: {error.strerror}", "name a file that you can read") from error
 
 
 def _items(document: Document) -> Iterator[Document]:
@@ -182,6 +171,20 @@ def _problems(document: Document) -> list[Problem]:
     return sorted(placed, key=lambda problem: problem.line or 0)
 
 
+def _given_twice(documents: list[Document]) -> list[Problem]:
+    """The jobs that have kind, namespace and name of one before them, in whose place they would be applied."""
+    first: dict[tuple[str, str, str], int | None] = {}
+    problems, place = [], ("metadata", "name")
+    for document in (each for each in documents if _is_ours(each.value)):
+        job, line = _job(document.value), _line(document, Problem(place, ""))
+        key = (job.kind, job.metadata.namespace, job.metadata.name)
+        if key in first:
+            message = f"is {key[2]!r}, and so is that of a {job.kind} in line {first[key]}: give one of them another"
+            problems.append(Problem(place, message, line))
+        first.setdefault(key, line)
+    return problems
+
+
 def _placed(document: Document, problem: Problem) -> Problem:
     return problem if problem.line else replace(problem, line=_line(document, problem))
 
@@ -205,8 +208,9 @@ def _schema_problems(value: Any) -> list[Problem]:
         remedy = f"did you mean {close[0]}?" if close else f"{GROUP}/{VERSION} has {' and '.join(KINDS)}"
         return [Problem(("kind",), f"is missing: {remedy}" if kind is None else f"is {kind!r}: {remedy}")]
     wide = [path for path, leaf in _leaves(value) if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63]
-    too_wide = [Problem(path, f"is a number of more than 64 bits: {_NARROW}") for path in wide]
-    unusable = too_wide or _control_characters(value)
+    unusable = [Problem(path, f"is a number of more than 64 bits: {_NARROW}") for path in wide] or _control_characters(
+        value
+    )
     return unusable or find_problems(KINDS[kind], _desired(value))
 
 

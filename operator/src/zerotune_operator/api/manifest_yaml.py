@@ -7,6 +7,7 @@ distinguishes a number from a text, it has no more than PyYAML: they are neither
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ Path = tuple[str | int, ...]
 
 MOST_NODES = 100_000
 """Values a document may have, aliases followed: far more than a manifest needs, far fewer than a YAML bomb holds."""
+_TOO_MANY = f"has more than {MOST_NODES:,} values, those that aliases stand for included: write fewer"
 
 
 _LONGEST_NUMBER = 100
@@ -58,8 +60,24 @@ def path_text(path: Path) -> str:
     return text.removeprefix(".")
 
 
+class _TooLargeError(Exception):
+    pass
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - PyYAML's own name and type
+
+    def get_node(self) -> yaml.Node | None:
+        """The next document, with no more values than a document may have."""
+        self._composed = 0
+        return super().get_node()
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As PyYAML, which reads a document whole before anybody can count its values."""
+        self._composed += 1
+        if self._composed > 2 * MOST_NODES:  # Keys are nodes too.
+            raise _TooLargeError(_TOO_MANY)
+        return super().compose_node(parent, index)
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -89,6 +107,8 @@ def read_documents(text: str) -> Iterator[Document]:
             document = _Reader(loader).read(node)
             if document.value is not None or document.problems:
                 yield document
+    except _TooLargeError as error:
+        yield Document(problems=[Problem((), str(error))])
     except RecursionError:
         yield Document(problems=[Problem((), f"is nested more than {MOST_LEVELS} levels deep: make it flatter")])
     except yaml.MarkedYAMLError as error:
@@ -129,7 +149,7 @@ class _Reader:
     def _value(self, node: yaml.Node, path: Path) -> Any:
         self._nodes += 1
         if self._nodes > MOST_NODES:
-            raise _TooLargeError(f"has more than {MOST_NODES} values, aliases followed: write it without aliases")
+            raise _TooLargeError(_TOO_MANY)
         if len(path) > MOST_LEVELS:
             raise _TooLargeError(f"is nested more than {MOST_LEVELS} levels deep, aliases followed: make it flatter")
         self._document.lines.setdefault(path, node.start_mark.line + 1)
@@ -169,12 +189,20 @@ class _Reader:
             return None
         if kind == "bool":
             return bool(_TRUE.match(text))
-        if kind in ("int", "float") and not _NOT_JSON.match(text):
-            if len(text) <= _LONGEST_NUMBER:
-                return self._number(text)
+        if kind in ("int", "float"):
+            return self._checked_number(node, path)
+        self._complain(path, node, f"is {text!r} of YAML type {kind!r}, which JSON does not have: quote it")
+        return text
+
+    def _checked_number(self, node: yaml.ScalarNode, path: Path) -> Any:
+        text = node.value
+        if len(text) > _LONGEST_NUMBER:
             self._complain(path, node, f"is {text:.20}..., a number of {len(text)} characters: write a shorter one")
             return text
-        self._complain(path, node, f"is {text!r} of YAML type {kind!r}, which JSON does not have: quote it")
+        number = math.nan if _NOT_JSON.match(text) else self._number(text)
+        if math.isfinite(number):
+            return number
+        self._complain(path, node, f"is {text}, and neither NaN nor infinity is a number here: write a finite one")
         return text
 
     @staticmethod
@@ -188,7 +216,3 @@ class _Reader:
 
     def _complain(self, path: Path, node: yaml.Node, message: str) -> None:
         self._document.problems.append(Problem(path, message, node.start_mark.line + 1))
-
-
-class _TooLargeError(Exception):
-    pass

@@ -53,6 +53,8 @@ def _remedy_for_text(field: str, found: Any) -> str:
     if isinstance(found, int | float):
         if field == "priorityClass":
             return "write the name of a PriorityClass, which has the number (kubectl get priorityclasses)"
+        if not math.isfinite(found):
+            return "neither NaN nor infinity is a number here"
         return f"write it with its unit, as in {found}Gi" if field == "memory" else "write it in quotes"
     if isinstance(found, dict) and len(found) == 1 and isinstance(name := next(iter(found.values())), str):
         return f"write {name} alone"
@@ -122,8 +124,10 @@ def _remedy_for_uri(field: str, found: str) -> str:
     scheme, separator, path = found.partition("://")
     if field == "uris" and scheme == "hf":
         name = path.removeprefix("datasets/")
-        written = name if _REPOSITORY.match(name) else "ORG/NAME"
-        return f"a data set of the Hugging Face Hub is hf://datasets/{written}, with @REVISION where it is not main"
+        meant = f"did you mean hf://datasets/{name}? " if _REPOSITORY.match(name.partition("@")[0]) else ""
+        return (
+            f"{meant}a data set of the Hugging Face Hub is hf://datasets/ORG/NAME, with @REVISION where it is not main"
+        )
     if separator and scheme not in ("s3", "pvc", "file", "hf"):
         return "copy it to where the job can read it, and name it as s3://, pvc:// or file://"
     return "" if separator or not found else f"a path of this machine is file://{found}"

@@ -50,7 +50,7 @@ class Format(StrEnum):
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="Manifest with one job or several.")],
+    file: Annotated[Path, typer.Argument(help="Manifest with one job or several; - for standard input.")],
     output: Annotated[
         Format, typer.Option("-o", "--output", help="Table, or data with the files of the pods.")
     ] = Format.TABLE,

@@ -29,7 +29,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="Manifest with one job or several.")],
+    file: Annotated[Path, typer.Argument(help="Manifest with one job or several; - for standard input.")],
     name: Annotated[str | None, typer.Option(help="Run the file's only job under this name.")] = None,
     fresh: Annotated[bool, typer.Option(help="Start over: put what is there of the job aside, whole.")] = False,
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from zerotune_trainer.config.packages import REPORTERS
+from zerotune_trainer.config.packages import REPORTERS, TRACKERS
 
 
 class Argument(BaseModel):
@@ -234,9 +234,9 @@ def _bound_complaint(name: str, value: Any) -> str | None:
 def _reporter_complaint(value: Any) -> str | None:
     for name in value if isinstance(value, list) else [value]:
         if name is not None and name not in REPORTERS:
-            close = get_close_matches(str(name), REPORTERS, n=1)
-            remedy = f"did you mean {close[0]}?" if close else f"use one of {', '.join(REPORTERS)}"
-            return f"is {name!r}, to which transformers does not report: {remedy}"
+            close = get_close_matches(str(name), TRACKERS, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            return f"is {name!r}, to which transformers does not report: {meant}use one of {', '.join(REPORTERS)}"
     return None
 
 

@@ -28,7 +28,9 @@ _MODULES_OF_REPORTERS = {
     "wandb": "wandb",
 }
 """Modules that the values of `report_to` need (transformers/integrations/integration_utils.py)."""
-REPORTERS = ("none", "all", "kubeflow", *_MODULES_OF_REPORTERS)
+TRACKERS = ("kubeflow", *_MODULES_OF_REPORTERS)
+"""What can be reported to."""
+REPORTERS = ("none", "all", *TRACKERS)
 """The values of `report_to`."""
 _OPTIMIZERS = (
     ("galore", "galore_torch"),

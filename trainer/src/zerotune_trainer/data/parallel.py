@@ -76,7 +76,10 @@ def _pooled(tokenize: Tokenize, chunks: Iterable[list[Record]], processes: int) 
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
-        hint = "most often the kernel ran out of memory: give the node more, or the job fewer CPUs"
+        hint = (
+            "most often the kernel ran out of memory: give the node more, or the job fewer CPUs; see too that no "
+            "function of `plugin` ends its process"
+        )
         raise OutOfMemoryError("a process that tokenizes was killed", hint) from error
     finally:
         pool.shutdown(cancel_futures=True)
