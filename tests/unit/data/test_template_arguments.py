@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.unit.data.conftest import CHATML, MakeConfig
 from zerotune_trainer import data
+from zerotune_trainer.data import time_limit
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 
 TALK = [{"role": "user", "content": "what?"}, {"role": "assistant", "content": "that"}]
@@ -49,6 +50,15 @@ def test_tools_that_the_template_does_not_read_are_rejected(
     with pytest.raises(ConfigurationError, match=r"jsonl:1: the chat template does not read 'tools'") as rejected:
         texts(make_config([{"messages": TALK, "tools": TOOLS}]), tokenizer)
     assert "model.chatTemplate" in rejected.value.hint
+
+
+def test_a_record_for_which_the_template_has_no_end_is_named(
+    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time_limit, "SECONDS", 0.2)
+    tokenizer.chat_template = CHATML + "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(DataError, match=r"jsonl:1: the chat template rejects it: it has not come to its end after 0.2"):
+        texts(make_config([{"messages": TALK}]), tokenizer)
 
 
 def test_a_named_column_of_tools_must_be_there(make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast) -> None:

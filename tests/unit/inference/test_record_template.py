@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zerotune_trainer.data import time_limit
 from zerotune_trainer.data.readers import Record
-from zerotune_trainer.errors import DataError, InputMissingError
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 from zerotune_trainer.inference.template import RecordTemplate
 
 
@@ -86,3 +88,21 @@ def test_whatever_a_template_raises_is_an_error_of_the_record(template: str) -> 
 def test_a_variable_that_no_record_has_is_missing() -> None:
     with pytest.raises(InputMissingError, match="'hst' is undefined"):
         rendered("{{ hst }}", host="a")
+
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_a_template_without_an_end_is_rejected_before_the_work_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_limit, "SECONDS", 0.2)
+    with pytest.raises(ConfigurationError, match=r"a.jsonl:1: data.template: it has not come to its end after 0.2 s"):
+        rendered(ENDLESS)
+
+
+def test_a_record_for_which_the_template_has_no_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = RecordTemplate(f"{{% if deep %}}{ENDLESS}{{% endif %}}.", [Record({"deep": False}, "a.jsonl", 1)])
+    monkeypatch.setattr(time_limit, "SECONDS", 0.2)
+    with pytest.raises(DataError, match=r"a.jsonl:8: data.template: it has not come to its end after 0.2 s"):
+        template.render(Record({"deep": True}, "a.jsonl", 8))
+    assert template.render(Record({"deep": False}, "a.jsonl", 9)) == "."
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0), "the limit ends with the record"

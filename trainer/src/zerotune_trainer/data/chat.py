@@ -17,6 +17,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from zerotune_trainer.data.masks import Span
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.template_arguments import TemplateArguments, without_nulls
+from zerotune_trainer.data.time_limit import time_limit
 from zerotune_trainer.errors import ConfigurationError, DataError
 from zerotune_trainer.input_errors import input_errors
 
@@ -204,7 +205,8 @@ class Chat:
         hint = "change the conversation, or set model.chatTemplate"
         with input_errors(DataError, f"{record.location}: the chat template rejects it", hint):
             try:
-                yield
+                with time_limit():
+                    yield
             except TemplateSyntaxError as error:
                 raise ConfigurationError(
                     f"the chat template cannot be read: {error}", "mend model.chatTemplate"

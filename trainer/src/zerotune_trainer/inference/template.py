@@ -10,6 +10,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from zerotune_trainer.data.columns import did_you_mean
 from zerotune_trainer.data.readers import Record
+from zerotune_trainer.data.time_limit import TakesTooLongError, time_limit
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, ZerotuneError
 from zerotune_trainer.input_errors import input_errors
 
@@ -23,7 +24,7 @@ class RecordTemplate:
         """Compile it, and try it on the first records.
 
         Raises:
-            ConfigurationError: it cannot be read.
+            ConfigurationError: it cannot be read, or does not come to its end for one of the records.
             InputMissingError: none of the records has a variable of it.
         """
         try:
@@ -42,13 +43,15 @@ class RecordTemplate:
             DataError: the template does not cope with it.
         """
         hint = "make the template cope with this record"
-        with input_errors(DataError, f"{record.location}: data.template", hint):
+        with input_errors(DataError, f"{record.location}: data.template", hint), time_limit():
             return self._template.render(_with_nulls(record.values))
 
     def _undefined_variable(self, record: Record) -> str:
         try:
             self.render(record)
         except ZerotuneError as error:
+            if isinstance(error.__cause__, TakesTooLongError):  # To try it on all of the first would take minutes.
+                raise ConfigurationError(error.message, "write data.template without loops in loops") from error
             return str(error.__cause__) if isinstance(error.__cause__, UndefinedError) else ""
         return ""
 
