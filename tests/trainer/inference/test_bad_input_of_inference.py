@@ -59,6 +59,15 @@ def test_template_may_not_reach_into_python(question: dict[str, Any], job: Any, 
     assert all("unsafe" in error for error in errors)
 
 
+def test_a_function_that_ends_the_process_fails_the_job(
+    question: dict[str, Any], tmp_path: Path, rejected: Any
+) -> None:
+    (tmp_path / "mine.py").write_text("import sys\ndef ask(record):\n    sys.exit(0)\n")
+    plugin = {"file": (tmp_path / "mine.py").as_uri(), "processing": "ask"}
+    message = rejected(64, data=question, plugin=plugin)
+    assert "mine.py:ask failed at " in message and message.endswith("SystemExit: 0 (line 3)")
+
+
 def test_system_prompt_without_conversations(question: dict[str, Any], rejected: Any) -> None:
     assert "holds plain text" in rejected(64, data=question | {"systemPrompt": "be brief"})
 

@@ -56,7 +56,11 @@ def test_a_job_without_a_plug_in_has_no_parts() -> None:
             r"mine.py:loss failed at step 4: Attr.* \(line 2\)",
         ),
         ("def loss(o, l, **k): raise MemoryError", OutOfMemoryError, "."),
-        ("def loss(o, l, **k): exit(0)", PluginError, r"mine.py:loss failed at step 4: SystemExit: 0 \(line 2\)"),
+        (
+            "def loss(o, l, **k): exit(0)",
+            ConfigurationError,
+            r"mine.py:loss failed at step 4: SystemExit: 0 \(line 2\)",
+        ),
     ],
 )
 def test_a_loss_that_fails_is_named_with_its_step(

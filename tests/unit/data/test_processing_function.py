@@ -35,7 +35,11 @@ def test_r32_a_function_of_the_user_makes_the_records(
             r"process failed at .*train.jsonl:1: KeyError: 'none' \(line 5\)",
         ),
         ("    return 7", PluginError, r"processing.py:process returned int at .*train.jsonl:1"),
-        ("    raise SystemExit(3)", PluginError, r"processing.py:process failed at .*train.jsonl:1: SystemExit: 3"),
+        (
+            "    raise SystemExit(3)",
+            ConfigurationError,
+            r"processing.py:process failed at .*train.jsonl:1: SystemExit: 3",
+        ),
         ("    pass\nraise SystemExit(2)\ndef more():", ConfigurationError, r"cannot be executed: SystemExit: 2"),
         ("  syntax error", ConfigurationError, r"processing.py cannot be executed: .*Error"),
     ],

@@ -97,6 +97,7 @@ class LoadedPlugin:
 
         Raises:
             PluginError: the function raised an error.
+            ConfigurationError: it was to end the process, as `sys.exit` does.
             ZerotuneError: memory, the disk or another rank failed.
         """
         try:
@@ -111,6 +112,8 @@ class LoadedPlugin:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self.file]
         where = f" (line {lines[-1]})" if lines else ""
         text = f"{self.file}:{name} failed {place}: {type(error).__name__}: {error}{where}"
+        if isinstance(error, SystemExit):  # Which is no error of a record: it asks for the end of everything.
+            return ConfigurationError(text, "let the function return or raise an error, and not end the process")
         return PluginError(text, "correct the function; the log has the whole traceback")
 
     def _there_are(self, name: str) -> str:
