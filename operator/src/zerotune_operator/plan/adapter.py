@@ -12,8 +12,21 @@ from zerotune_trainer.sizing.modules import last_names, unknown_modules, unknown
 from zerotune_trainer.sizing.shape import ModelShape
 
 
+def check_names(adapter: Adapter | None) -> None:
+    """See that an adapter names no module twice, whatever the model.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    lists = {"targetModules": adapter.target_modules, "modulesToSave": adapter.modules_to_save} if adapter else {}
+    for field, names in lists.items():
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigurationError(f"adapter.{field} names {twice!r} twice", "name each module once")
+
+
 def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
-    """See that the model has what the adapter names. What code of the model's own builds is not known.
+    """See that the model has what the adapter names, once. What code of the model's own builds is not known.
 
     Raises:
         ConfigurationError: it does not.
@@ -21,6 +34,7 @@ def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
     adapter = spec.adapter
     if adapter is None:
         return
+    check_names(adapter)
     if shape.exact and not spec.model.trust_remote_code:
         _check_modules(shape, adapter)
     highest = highest_rank(shape, adapter)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from zerotune_trainer.config.base import Number, Rule, Settings, each_once
+from zerotune_trainer.config.base import Number, Rule, Settings
 
 ALL_LINEAR = "all-linear"
 
@@ -28,8 +28,6 @@ class Adapter(Settings):
             f"{ALL_LINEAR} stands for all linear layers but the head: name it alone, or name the modules without it",
             "targetModules",
         ),
-        each_once("targetModules"),
-        each_once("modulesToSave"),
     )
 
     type: Literal["lora", "qlora"]

@@ -28,8 +28,8 @@ class Rule:
 
 
 def each_once(field: str, remedy: str = "") -> Rule:
-    """The rule that a list names nothing twice. Its entries and their texts must be bounded: the API server counts what
-    a rule may cost.
+    """The rule that a list names nothing twice. For lists of few, short texts: the API server bounds a rule's cost,
+    and this one compares each with each.
     """
     return Rule(
         f"self.{field}.all(one, self.{field}.exists_one(other, other == one))",
