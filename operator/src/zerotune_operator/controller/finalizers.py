@@ -20,7 +20,8 @@ _logger = logging.getLogger(__name__)
 
 
 class Finalizers:
-    """Adds the finalizer before anything is started, and removes it once that is stopped.
+    """Adds the finalizer before anything is started, and removes it once that is stopped or the job is over: what is
+    over holds up no namespace that is deleted after the operator is.
 
     Args:
         cluster: What all jobs share.
@@ -40,6 +41,15 @@ class Finalizers:
             return False
         await self._write(resource, [*names, FINALIZER])
         return True
+
+    async def release(self, resource: Object) -> None:
+        """Remove the finalizer from a resource whose job is over.
+
+        Raises:
+            ZerotuneError: what the job may have left running could not be stopped, and is to be tried again.
+        """
+        if FINALIZER in resource["metadata"].get("finalizers", []):
+            await self.finalize(resource)
 
     async def finalize(self, resource: Object) -> None:
         """Stop what a deleted job leaves running, then let the resource go. Of one that cannot be read, or may not run

@@ -112,7 +112,9 @@ class Reconciler:
         if ends_by_clock(before, policy, self._cluster.clock()):
             await self._cluster.confirm_time()
         backend = operator_backend(job, self._cluster)
-        if before.phase not in FINAL and await self._finalizers.add(resource, job):
+        if before.phase in FINAL:
+            await self._finalizers.release(resource)
+        elif await self._finalizers.add(resource, job):
             return Step(before, self._interval)  # The watch reports the resource with it.
         step = await Driver(job, backend, self._interval, self._cluster.clock).step(before)
         if step.again is not None or step.status.phase not in FINAL:
