@@ -102,7 +102,8 @@ class Preference(Settings):
     """Losses of method dpo, which are summed up."""
     loss_weights: list[Annotated[Number, Field(gt=0)]] | None = Field(default=None, min_length=1, max_length=6)
     """Weight of each loss of `lossType`. Default: 1."""
-    label_smoothing: Number = Field(default=0.0, ge=0, lt=0.5)
+    # At one half the loss is infinite; the API server reads a bound of "below 0.5" as "below 0" where a value is whole.
+    label_smoothing: Number = Field(default=0.0, ge=0, le=0.49)
     """Share of pairs whose labels are taken to be the wrong way round (dpo, loss robust)."""
     max_prompt_length: int | None = Field(default=None, ge=1)
     """Longest prompt in tokens; a longer one is cut on the left. Default, and most: `data.maxLength`."""
