@@ -102,6 +102,10 @@ bench-startup: $(STAMP) ## Process start to first optimizer step, against torchr
 bench-train: $(STAMP) ## CPU, wall and memory of a training step, against DeepSpeed's engine alone, Trainer and TRL
 	$(BIN)/python benchmarks/bench_train.py $(BENCH_ARGUMENTS)
 
+.PHONY: bench-preference
+bench-preference: $(STAMP) ## CPU, wall and memory of a step of dpo, orpo and kto, against TRL's trainers
+	$(BIN)/python benchmarks/bench_preference.py $(BENCH_ARGUMENTS)
+
 .PHONY: bench-loss
 bench-loss: $(STAMP) ## Memory and CPU of the losses, against those from all logits
 	$(BIN)/python benchmarks/bench_loss_memory.py $(BENCH_ARGUMENTS)
