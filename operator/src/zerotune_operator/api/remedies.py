@@ -19,6 +19,7 @@ _MAIN_FIELDS = ("uris", "uri", "secretName")
 """The field of a part that its short form is meant for."""
 _ADAPTERS = ("lora", "qlora", "dora", "peft", "adapter")
 _HUB = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)/?(?:tree/main/?)?$")
+_SCHEMES = ("s3", "pvc", "file", "hf")
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
@@ -123,14 +124,17 @@ def _remedy_for_uri(field: str, found: str) -> str:
         return f"a model of the Hugging Face Hub is hf://{found}, a folder of this machine file://{found}"
     scheme, separator, path = found.partition("://")
     if field == "uris" and scheme == "hf":
-        name = path.removeprefix("datasets/")
+        name = path.removeprefix("datasets/").rstrip("@")
         meant = f"did you mean hf://datasets/{name}? " if _REPOSITORY.match(name.partition("@")[0]) else ""
         return (
             f"{meant}a data set of the Hugging Face Hub is hf://datasets/ORG/NAME, with @REVISION where it is not main"
         )
-    if separator and scheme not in ("s3", "pvc", "file", "hf"):
+    if separator and scheme.lower() in _SCHEMES and scheme not in _SCHEMES:
+        return f"did you mean {scheme.lower()}://{path}?"
+    if separator and scheme not in _SCHEMES:
         return "copy it to where the job can read it, and name it as s3://, pvc:// or file://"
-    return "" if separator or not found else f"a path of this machine is file://{found}"
+    path = re.sub("^file:/*", "/", found)
+    return "" if separator or not found else f"a path of this machine is file://{path}"
 
 
 def remedy_for_name(found: str) -> str:

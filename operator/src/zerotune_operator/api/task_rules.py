@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from zerotune_trainer.config.base import Rule
 
+_WRITTEN = "[self.outputFormat.generationColumn, self.outputFormat.errorColumn]"
 TASK_RULES = (
+    *(
+        Rule(
+            f"!has(self.data.columns.{name}) || !(self.data.columns.{name} in {_WRITTEN})",
+            "the output keeps the columns of the input beside what is generated: let outputFormat.generationColumn and "
+            "outputFormat.errorColumn name others",
+            f"data.columns.{name}",
+        )
+        for name in ("prompt", "messages", "completion", "text")
+    ),
     Rule(
         "!has(self.data.columns.chosen) "
         "&& (self.task == 'score' || !has(self.data.columns.text) && !has(self.data.columns.completion))",

@@ -150,7 +150,7 @@ def conclude(status: JobStatus, folder: JobFolder, logs: str) -> int:
     if status.phase == "Suspended":
         message = next(condition.message for condition in status.conditions if condition.type == "Suspended")
         reason = f": {message}" if message else ""
-        typer.echo(f"{folder.name}: stopped{reason}; run it again to go on from its last checkpoint")
+        typer.echo(f"{folder.name}: stopped{reason}; run it again to go on from what it has saved")
         return StoppedError.exit_code
     assert cause is not None
     where = f" on rank {cause.rank}" if cause.rank is not None else ""

@@ -43,13 +43,11 @@ def check_folders(job: Job, layout: RuntimeLayout) -> None:
                 "read as its data",
                 f"let {folder.field} name a folder that neither lies in the data nor holds any of it",
             )
-    for folder in written:
-        for what, names in _models(job, layout):
-            if folder.names[: len(names)] == names:
-                lies = "is" if folder.names == names else "lies in"
-                raise ConfigurationError(
-                    f"{folder.field} {folder.uri!r} {lies} {what}'s own folder", f"let {folder.field} name another one"
-                )
+    for folder, (what, names) in product(written, _models(job, layout)):
+        if relation := _relation(folder.names, names):
+            raise ConfigurationError(
+                f"{folder.field} {folder.uri!r} {relation} {what}'s own folder", f"let {folder.field} name another one"
+            )
     output, *checkpoints = written
     for folder in checkpoints:
         if output.names[: len(folder.names)] == folder.names:
@@ -57,6 +55,15 @@ def check_folders(job: Job, layout: RuntimeLayout) -> None:
                 f"output.uri {output.uri!r} lies in checkpoint.uri {folder.uri!r}, where old checkpoints are deleted",
                 "name two folders, or leave checkpoint.uri out: checkpoints then go to `checkpoints` in the output",
             )
+
+
+def _relation(folder: tuple[str, ...], model: tuple[str, ...]) -> str:
+    """How a folder that is written lies to a model's; empty where they are apart."""
+    if folder == model:
+        return "is"
+    if folder[: len(model)] == model:
+        return "lies in"
+    return "holds" if model[: len(folder)] == folder else ""
 
 
 def _data(job: Job, layout: RuntimeLayout) -> Iterator[_Folder]:
