@@ -49,9 +49,9 @@ class Columns(Settings):
     messages: str | None = None
     """Column with a list of `{role, content}`, put through the model's chat template."""
     prompt: str | None = None
-    """Column with the prompt: text, or a list of messages."""
+    """Column with the prompt: text, or for a FineTuneJob a list of messages, too."""
     completion: str | None = None
-    """Column with the completion that follows the prompt: text, or a list of messages."""
+    """Column with the completion that follows the prompt: text, or for a FineTuneJob a list of messages, too."""
     chosen: str | None = None
     """Column with the preferred answer, for methods dpo and orpo."""
     rejected: str | None = None
