@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
+from zerotune_trainer.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from tests.trainer.local.conftest import Workplace
@@ -91,6 +94,35 @@ def test_a_run_outlives_the_process_that_started_it_and_spot_instances(
     assert status["attempts"][0]["firstStep"] > 0, "it went on from its checkpoint"
     assert aws.created == [name]
     assert "all ranks of this host are done" in workplace.zerotune("logs", "cwe", "--node", "1")[1]
+
+
+def test_an_attempt_on_another_instance_type_goes_on_where_the_first_one_ended(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    sagemaker = SAGEMAKER | {"instanceTypes": ["ml.m5.xlarge", "ml.m5.4xlarge", "ml.g5.xlarge"]}
+    del sagemaker["instanceType"]
+    run = workplace.start(manifest(tmp_path, steps=100, save_steps=20, sagemaker=sagemaker), "cwe")
+    checkpoints = bucket.objects.filter(Prefix="out/checkpoints/")
+    # Whole once its manifest is there.
+    run.wait_until(lambda _: any(item.key.endswith(f"/{MANIFEST_NAME}") for item in checkpoints), 200)
+    run.wait_until(lambda _: _shown(workplace)["plan"].get("instanceType") == "ml.m5.xlarge", 60)
+
+    aws.faults.without_capacity.add("ml.m5.xlarge")
+    for host in aws.jobs[aws.created[0]].hosts:
+        host.signal(signal.SIGKILL)
+
+    assert run.process.wait(300) == 0
+    status = _shown(workplace)
+    assert (status["phase"], status["plan"]["instanceType"]) == ("Succeeded", "ml.m5.4xlarge")
+    assert list(status["plan"]["leftOut"]) == ["ml.g5.xlarge"]
+    assert status["attempts"][1]["firstStep"] > 0, "it went on from the checkpoint of the first"
+    config = json.loads(_channel_file(bucket, aws.created[1], "ml.m5.4xlarge/config.json"))
+    assert config["launch"]["threadsPerRank"] == 8, "that of 16 vCPUs"
+
+
+def _channel_file(bucket: Any, name: str, file: str) -> bytes:
+    content: bytes = bucket.Object(f"out/.sagemaker/{name}/job/{file}").get()["Body"].read()
+    return content
 
 
 def _losses(output: dict[str, bytes]) -> list[tuple[int, float]]:

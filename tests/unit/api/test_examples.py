@@ -18,6 +18,7 @@ ACCEPTED = {
     "infer-zero.yaml": "firewall-logs",
     "score.yaml": "phishing-scores",
     "sagemaker.yaml": "log-analyst-spot",
+    "sagemaker-instance-types.yaml": "log-analyst-capacity",
     "distill.yaml": "alert-student",
     "dpo.yaml": "cve-preferences",
     "orpo.yaml": "remediation-preferences",
@@ -27,7 +28,7 @@ ACCEPTED = {
 }
 
 
-def test_there_is_one_for_each_method_and_engine_and_one_for_sagemaker() -> None:
+def test_there_is_one_for_each_method_and_engine_and_two_for_sagemaker() -> None:
     assert {path.name for path in EXAMPLES.iterdir()} == ACCEPTED.keys()
 
 

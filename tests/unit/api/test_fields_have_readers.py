@@ -52,6 +52,7 @@ SETTLED = {
     "fromInferenceJob": "the plan makes a URI of it",
     "credentials": "the backend makes variables of the environment of it",
     "secretName": "part of credentials",
+    "sameResultAs": "the digest of the configuration gives it",
 }
 """Fields that a rank's configuration carries and need not read."""
 

@@ -51,6 +51,36 @@ def test_another_number_of_hosts_than_planned_is_an_error() -> None:
         actual_hostfile(Hostfile.parse(HOSTFILE), ["a", "b", "c"])
 
 
+def planned_for(root: Path, **resources: Any) -> Instance:
+    """An instance of a job that was planned for two instance types."""
+    found, channel = instance(root, **resources), root / "input" / "data" / "zerotune"
+    for name, slots in (("ml.p4d.24xlarge", 8), ("ml.g5.12xlarge", 4)):
+        folder = channel / name
+        folder.mkdir()
+        (folder / "hostfile").write_text(f"algo-1 slots={slots}\nalgo-2 slots={slots}\n")
+        (folder / "config.json").write_text(json.dumps({"of": name}))
+    for name in ("hostfile", "config.json"):
+        (channel / name).unlink()
+    return found
+
+
+def test_the_job_folder_is_that_of_the_instance_type_that_was_selected(tmp_path: Path) -> None:
+    target = tmp_path / "job"
+    target.mkdir()
+    found = planned_for(tmp_path / "ml", current_instance_type="ml.g5.12xlarge")
+    assert found.write_job_folder(target).render() == "algo-1 slots=4\nalgo-2 slots=4\n"
+    assert json.loads((target / "config.json").read_text()) == {"of": "ml.g5.12xlarge"}
+    assert sorted(path.name for path in target.iterdir()) == sorted(
+        [RENDEZVOUS_FILE, "config.json", "hostfile", "status-uri"]
+    )
+
+
+def test_an_instance_type_that_nothing_was_planned_for_is_an_error(tmp_path: Path) -> None:
+    found = planned_for(tmp_path, current_instance_type="ml.p5.48xlarge")
+    with pytest.raises(ConfigurationError, match=r"of type ml\.p5\.48xlarge, .* planned for ml\.g5\.12xlarge, ml"):
+        found.planned_hostfile()
+
+
 def test_a_host_that_is_not_among_the_hosts_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="current_host 'algo-9' is not one of the hosts"):
         instance(tmp_path, current_host="algo-9").resources()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import (
     Attempt,
@@ -13,7 +14,6 @@ from zerotune_operator.api.status import (
     JobStatus,
     NodeTopology,
     OutputSummary,
-    PlanSummary,
     RootCause,
 )
 from zerotune_operator.lifecycle.attempts import next_attempt

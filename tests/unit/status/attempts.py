@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_operator.api.run_policy import RunPolicy
-from zerotune_operator.api.status import JobStatus, PlanSummary
+from zerotune_operator.api.status import JobStatus
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_operator.lifecycle.transitions import advance, planned
 from zerotune_trainer.errors import Failure

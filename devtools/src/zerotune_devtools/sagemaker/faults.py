@@ -45,6 +45,8 @@ class Faults:
     """The faults to come."""
 
     pending: list[Fault] = field(default_factory=list)
+    without_capacity: set[str] = field(default_factory=set)
+    """Instance types of which there are no instances for the next training jobs."""
 
     def apply(self, operation: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The answer of a call, or the next fault of its operation."""

@@ -33,12 +33,17 @@ class Host:
         self.log = root.parent / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def prepare(self, request: dict[str, Any], hosts: list[str]) -> None:
+    def prepare(self, request: dict[str, Any], hosts: list[str], instance_type: str | None) -> None:
         """Write the configuration, and copy the channels from S3."""
         config = self.root / "input" / "config"
         for folder in (config, self.root / "output", self.root / "model", self.root / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
-        resources = {"current_host": self.address, "hosts": hosts, "network_interface_name": "lo"}
+        resources = {
+            "current_host": self.address,
+            "current_instance_type": instance_type,
+            "hosts": hosts,
+            "network_interface_name": "lo",
+        }
         channels = {channel["ChannelName"]: {"TrainingInputMode": "File"} for channel in request["InputDataConfig"]}
         files = {
             "resourceconfig": resources,
@@ -89,12 +94,14 @@ class Host:
         target.mkdir(parents=True, exist_ok=True)
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         for item in boto3.resource("s3").Bucket(bucket).objects.filter(Prefix=prefix):
-            (target / item.key.removeprefix(prefix)).write_bytes(item.get()["Body"].read())
-        self._give_own_cache(target / "config.json")
+            path = target / item.key.removeprefix(prefix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(item.get()["Body"].read())
+        self._give_own_cache(target)
 
-    def _give_own_cache(self, path: Path) -> None:
+    def _give_own_cache(self, channel: Path) -> None:
         """A container has a `/tmp` of its own: hosts of one machine must not share the folder of cached files."""
-        if path.is_file():
+        for path in channel.rglob("config.json"):
             config = json.loads(path.read_text())
             config["launch"]["cacheDir"] = str(self.root / "tmp" / "cache")
             path.write_text(json.dumps(config))

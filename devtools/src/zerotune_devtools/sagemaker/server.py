@@ -18,9 +18,10 @@ from typing import Any
 
 from zerotune_devtools.sagemaker.faults import AwsError, Faults, NoAnswerError
 from zerotune_devtools.sagemaker.service_model import problems_of
-from zerotune_devtools.sagemaker.training_job import TrainingJob
+from zerotune_devtools.sagemaker.training_job import TrainingJob, preferred
 
 _ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/"
+_NO_CAPACITY = "CapacityError: Unable to provision requested ML compute capacity."
 _FIRST_NUMBER = 50
 """Of the hosts' addresses: low ones are those of the local backend."""
 
@@ -104,7 +105,11 @@ class SageMakerStandIn:
             raise AwsError("ResourceInUse", f"Training job names must be unique: {name}")
         reason = self.failure_reasons.pop(0) if self.failure_reasons else None
         number = _FIRST_NUMBER + len(self.created)
-        self.jobs[name] = TrainingJob(request, self._folder / name, number, _ARN + name, reason, self.command)
+        selected = next((each for each in preferred(request) if each not in self.faults.without_capacity), None)
+        if selected is None:
+            reason = _NO_CAPACITY
+        folder = self._folder / name
+        self.jobs[name] = TrainingJob(request, folder, number, _ARN + name, selected, reason, self.command)
         self.created.append(name)
         return {"TrainingJobArn": _ARN + name}
 

@@ -24,7 +24,22 @@ def service_model() -> Any:
 
 def problems_of(operation: str, request: dict[str, Any]) -> list[str]:
     """What is wrong with a request."""
-    return list(_problems(service_model().operation_model(operation).input_shape, request, operation))
+    found = list(_problems(service_model().operation_model(operation).input_shape, request, operation))
+    return found or list(_exclusions(request))
+
+
+def _exclusions(request: dict[str, Any]) -> Iterator[str]:
+    """What the model says of `InstancePreferences` in words alone."""
+    resources = request.get("ResourceConfig", {})
+    yield from (f"{name} is read-only" for name in resources if name.startswith("Selected"))
+    if "InstancePreferences" not in resources:
+        return
+    others = {"InstanceType", "InstanceGroups", "InstancePlacementConfig"} & resources.keys()
+    others |= {"EnableManagedSpotTraining"} & request.keys()
+    yield from (f"InstancePreferences and {name} are mutually exclusive" for name in sorted(others))
+    names = [each["InstanceType"] for each in resources["InstancePreferences"]]
+    if len(set(names)) < len(names):
+        yield f"an instance type appears once in InstancePreferences: {names}"
 
 
 def _problems(shape: Any, value: Any, place: str) -> Iterator[str]:

@@ -22,6 +22,13 @@ _GRACE_SECONDS = 120.0
 """Between SIGTERM and SIGKILL, as SageMaker has it."""
 
 
+def preferred(request: dict[str, Any]) -> list[str]:
+    """The instance types that a request takes, in order of preference."""
+    resources = request["ResourceConfig"]
+    preferences = resources.get("InstancePreferences") or [resources]
+    return [each["InstanceType"] for each in preferences]
+
+
 class TrainingJob:
     """A training job.
 
@@ -30,6 +37,7 @@ class TrainingJob:
         folder: Folder for its hosts.
         number: Number of the job: the second-last part of its hosts' addresses.
         arn: Its ARN.
+        instance_type: What its instances are; None: there are none for it.
         failure_reason: Fails with this reason before it has started; None: it runs.
         command: What its hosts run instead of the container's entry point.
     """
@@ -40,12 +48,14 @@ class TrainingJob:
         folder: Path,
         number: int,
         arn: str,
+        instance_type: str | None,
         failure_reason: str | None = None,
         command: Sequence[str] = (),
     ) -> None:
         self.request, self.arn, self.created = request, arn, time.time()
         self.status, self.secondary, self.reason, self.ended = "InProgress", "Starting", failure_reason, 0.0
         self.transitions: list[dict[str, Any]] = []
+        self._instance_type, self._is_selected = instance_type, False
         self._folder, self._number, self._command, self._lives = folder, number, command, 0
         self._stop, self._interrupt = threading.Event(), threading.Event()
         self.hosts: list[Host] = []
@@ -64,6 +74,11 @@ class TrainingJob:
             "LastModifiedTime": time.time(),
             "SecondaryStatusTransitions": list(self.transitions),
         }
+        resources = self.request["ResourceConfig"]
+        if self._is_selected and "InstancePreferences" in resources:
+            count = resources["InstanceCount"]
+            selected = {"SelectedInstanceType": self._instance_type, "SelectedInstanceCount": count}
+            found["ResourceConfig"] = resources | selected
         if self.ended:
             found["TrainingEndTime"] = self.ended
         if self.reason:
@@ -108,6 +123,7 @@ class TrainingJob:
     def _start_hosts(self) -> None:
         self._enter("Downloading")
         self._lives += 1
+        self._is_selected = True
         count = self.request["ResourceConfig"]["InstanceCount"]
         addresses = [f"127.0.{self._number}.{index}" for index in range(1, count + 1)]
         self.hosts = [
@@ -115,7 +131,7 @@ class TrainingJob:
             for index, address in enumerate(addresses, start=1)
         ]
         for host in self.hosts:
-            host.prepare(self.request, addresses)
+            host.prepare(self.request, addresses, self._instance_type)
             host.start(self.request)
         self._enter("Training")
 

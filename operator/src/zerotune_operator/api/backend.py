@@ -17,6 +17,8 @@ AwsId = Annotated[str, StringConstraints(pattern=r"^[-0-9a-zA-Z]+$", max_length=
 """Identifier of a subnet or security group."""
 KmsKey = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9:/_-]+$", max_length=2048)]
 """Id, alias or ARN of a KMS key."""
+InstanceTypeName = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", max_length=63)]
+"""Name of an instance type of SageMaker."""
 AwsValue = Annotated[str, StringConstraints(max_length=512)]
 """Value of a variable."""
 AwsTagValue = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9 _.:/=+@-]*$", max_length=256)]
@@ -68,6 +70,25 @@ class SageMakerSpec(Settings):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
+            "has(self.instanceType) != (self.instanceTypes.size() > 0)",
+            "give exactly one of instanceType and instanceTypes",
+        ),
+        Rule(
+            "self.instanceTypes.all(name, self.instanceTypes.exists_one(other, other == name))",
+            "SageMaker takes an instance type once: name each one once",
+            "instanceTypes",
+        ),
+        Rule(
+            "self.instanceTypes.size() == 0 || !self.spot",
+            "SageMaker selects among instance types on demand alone: give spot one instanceType, or leave spot out",
+            "spot",
+        ),
+        Rule(
+            "self.instanceTypes.size() == 0 || !has(self.trainingPlanArn)",
+            "a training plan is capacity of one instance type: give that one as instanceType, or leave it out",
+            "trainingPlanArn",
+        ),
+        Rule(
             "(self.subnets.size() > 0) == (self.securityGroupIds.size() > 0)",
             "subnets and securityGroupIds go together: give both or neither",
             "securityGroupIds",
@@ -89,8 +110,11 @@ class SageMakerSpec(Settings):
         ),
     )
 
-    instance_type: str = Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
-    """Instance type, e.g. ml.p5.48xlarge. `topology.nodes` is the instance count."""
+    instance_type: InstanceTypeName | None = None
+    """Instance type, e.g. ml.p5.48xlarge. `topology.nodes` is the instance count. Give this or `instanceTypes`."""
+    instance_types: list[InstanceTypeName] = Field(default=[], max_length=5)
+    """Instance types in order of preference: SageMaker takes the first that it has capacity of. Each is planned with
+    the GPUs that it has, for the same global batch; those that the job does not fit on are left out."""
     image: str | None = Field(default=None, max_length=255)
     """Trainer image in ECR. Default: the operator's."""
     role_arn: str | None = Field(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.progress import Progress
@@ -31,35 +32,6 @@ class Condition(Settings):
     """Why, in one CamelCase word."""
     message: str = Field(default="", max_length=32768)
     """Why, for a person."""
-
-
-class PlanSummary(Settings):
-    """What the plan settled on."""
-
-    backend: Literal["kubernetes", "sagemaker", "local"]
-    """What runs the job."""
-    nodes: int
-    """Hosts of the hostfile."""
-    world_size: int
-    """Ranks in all."""
-    global_batch_size: int
-    """Rows an optimizer step sees, or records all ranks generate for at once."""
-    per_device_batch_size: int
-    """Rows or records a rank takes at once."""
-    gradient_accumulation_steps: int | None = None
-    """Micro batches an optimizer step sums up."""
-    zero_stage: int | None = None
-    """ZeRO stage taken."""
-    offload_optimizer: Literal["none", "cpu", "nvme"] | None = None
-    """Where optimizer state lives."""
-    offload_param: Literal["none", "cpu", "nvme"] | None = None
-    """Where parameters live."""
-    device_bytes: int | None = None
-    """Estimated peak memory of a GPU, in bytes."""
-    node_bytes: int | None = None
-    """Estimated peak memory of a node, in bytes."""
-    config_digest: str | None = None
-    """sha256 of what determines the result."""
 
 
 class NodeTopology(Settings):

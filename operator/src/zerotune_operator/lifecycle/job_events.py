@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from zerotune_operator.api.status import JobStatus, PlanSummary, RootCause
+from zerotune_operator.api.plan_summary import PlanSummary
+from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.lifecycle.attempts import ACTIVE
 from zerotune_operator.lifecycle.messages import same_reason
 
@@ -24,6 +25,7 @@ def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
     """What a person would want to know of what is new, oldest first."""
     entered = [*_begun(previous, current), _entered(current)] if current.phase != previous.phase else []
     resumed = _resumed(previous, current)
+    entered = [*entered, *_selected(previous, current)]
     entered = [*entered, *resumed] if current.phase == "Running" else [*resumed, *entered]
     waits, before = _waits_for(current), _waits_for(previous)
     if waits is None or (before is not None and same_reason(waits, before)):
@@ -56,6 +58,15 @@ def _begun(previous: JobStatus, current: JobStatus) -> list[EventText]:
     return [_entered(current.model_copy(update={"phase": "Planned"}))]
 
 
+def _selected(previous: JobStatus, current: JobStatus) -> list[EventText]:
+    """That SageMaker has selected one of several instance types."""
+    plan = current.plan
+    if plan is None or not plan.instance_types or plan.instance_type is None:
+        return []
+    known = previous.plan is not None and previous.plan.instance_type == plan.instance_type
+    return [] if known else [EventText("Normal", "InstanceTypeSelected", f"{plan.instance_type}: {_sizes(plan)}")]
+
+
 def _at_rest(status: JobStatus) -> EventText:
     if status.phase == "Suspended":
         return EventText("Normal", "Suspended", f"stopped{_at_step(status)}; what was saved is kept")
@@ -85,6 +96,14 @@ def _at_step(status: JobStatus) -> str:
 
 
 def _plan(plan: PlanSummary) -> str:
+    types = [each.instance_type for each in plan.instance_types]
+    left_out = [f"{name} is left out: {reason}" for name, reason in plan.left_out.items()]
+    if not types:
+        return _sizes(plan)
+    return _cut("; ".join([f"on {', else '.join(types)}: {_sizes(plan)} on the first", *left_out]))
+
+
+def _sizes(plan: PlanSummary) -> str:
     parts = [f"{plan.nodes} nodes", f"{plan.world_size} ranks", f"a batch of {plan.global_batch_size}"]
     parts += [f"ZeRO stage {plan.zero_stage}"] if plan.zero_stage is not None else []
     offloaded = [("optimizer", plan.offload_optimizer), ("parameters", plan.offload_param)]

@@ -73,6 +73,8 @@ class Observation:
     """The result, once every node has ended: only where its completion marker is there and is this job's."""
     final: Progress | None = None
     """The last figures of a complete result: the end of a job may come between two observations of its nodes."""
+    instance_type: str | None = None
+    """What its nodes are, where they may be one of several instance types and it is known which."""
     queued: bool = False
     """Whether a queue has yet to admit the attempt."""
     closed: bool = True

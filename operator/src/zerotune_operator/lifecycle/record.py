@@ -26,6 +26,7 @@ def record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
         "start_time": previous.start_time or (None if seen.queued else now),
         "progress": progress or previous.progress,
         "display": display(progress) if progress else previous.display,
+        "plan": previous.plan.on(seen.instance_type) if previous.plan else None,
         "topology": _topology(topology, seen.nodes) if topology else previous.topology,
     }
     return previous.model_copy(update=update)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_operator.api.run_policy import RunPolicy
-from zerotune_operator.api.status import JobStatus, OutputSummary, Phase, PlanSummary, RootCause, display
+from zerotune_operator.api.status import JobStatus, OutputSummary, Phase, RootCause, display
 from zerotune_operator.lifecycle.attempts import ACTIVE, FINAL
 from zerotune_operator.lifecycle.conditions import enter, not_running
 from zerotune_operator.lifecycle.deadlines import overdue

@@ -8,21 +8,35 @@ from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.engine import check_options
 from zerotune_operator.plan.engine_settings import given_sizes
 from zerotune_operator.plan.folders import check_folders
+from zerotune_operator.plan.instance_types import on_instance_type, refusal
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.overrides import check_precision, merge_deepspeed
 from zerotune_operator.plan.precision import resolve_precision
 from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import plan_topology
+from zerotune_trainer.errors import ConfigurationError
 
 
 def check_job(job: Job, layout: RuntimeLayout) -> None:
-    """See that a job can be planned, whatever its model.
+    """See that a job can be planned, whatever its model; of several instance types, for one at least.
 
     Raises:
         ConfigurationError: it cannot.
     """
     check_templates(job)
     check_folders(job, layout)
+    errors: dict[str, ConfigurationError] = {}
+    for each in layout.alternatives or (layout,):
+        try:
+            _check_ranks(on_instance_type(job, each), each)
+        except ConfigurationError as error:
+            errors[str(each.instance_type)] = error
+        else:
+            return
+    raise refusal(layout, errors)
+
+
+def _check_ranks(job: Job, layout: RuntimeLayout) -> None:
     topology = plan_topology(job.spec.topology, job.spec.parallelism, layout)
     if isinstance(job, FineTuneJob):
         spec = merge_deepspeed(job.spec)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -41,3 +41,12 @@ class RuntimeLayout:
     """Memory of one node that its ranks may fill, where the backend knows better than the spec."""
     name_resolution_timeout_seconds: int = 300
     """How long the names of the hosts may take to resolve."""
+    instance_type: str | None = None
+    """What the nodes are, where the backend has instance types."""
+    gpus_per_node: int | None = None
+    """GPUs of a node, where they are those of its instance type whatever the spec says."""
+    alternatives: tuple[RuntimeLayout, ...] = ()
+    """Of a job that gets one of several instance types: the layout on each, in order of preference. This one is the
+    first of them."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Instance types that it cannot get, and why."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from zerotune_operator.api.status import PlanSummary
+from zerotune_operator.api.plan_summary import InstancePlan, PlanSummary
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, TrainConfig
@@ -43,6 +44,13 @@ class Plan:
     """Of a FineTuneJob: the content of `deepspeed.json`."""
     notes: tuple[str, ...] = ()
     """What the user should know, a sentence each."""
+    instance_type: str | None = None
+    """What the nodes are, where the backend has instance types."""
+    alternatives: tuple[Plan, ...] = ()
+    """Of a job that gets one of several instance types: the plan for each, in order of preference, the first of which
+    is this one without them."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """The instance types that it does not fit on, and why."""
 
     @property
     def candidate(self) -> ZeroCandidate | None:
@@ -50,7 +58,13 @@ class Plan:
         return next((candidate for candidate in self.candidates if candidate.taken), None)
 
     def artifacts(self) -> dict[str, str]:
-        """The folder every pod receives: text by file name."""
+        """The folder every node receives: text by file name, in a folder of its name for each of several types."""
+        if self.alternatives:
+            return {
+                f"{plan.instance_type}/{name}": text
+                for plan in self.alternatives
+                for name, text in plan.artifacts().items()
+            }
         files = {
             "config.json": self.config.model_dump_json(by_alias=True, indent=2) + "\n",
             "hostfile": self.hostfile.render(),
@@ -61,23 +75,35 @@ class Plan:
 
     def summary(self) -> PlanSummary:
         """The plan as the resource's status keeps it."""
-        memory = self.candidate or self.generation
         return PlanSummary.model_validate(
             {
                 "backend": self.backend,
                 "nodes": self.topology.nodes,
-                "worldSize": self.topology.world_size,
                 "globalBatchSize": self.batch.global_size,
-                "perDeviceBatchSize": self.batch.micro,
-                "gradientAccumulationSteps": self.batch.accumulation if self.candidate else None,
-                "zeroStage": self.candidate.stage if self.candidate else None,
-                "offloadOptimizer": self.candidate.offload_optimizer if self.candidate else None,
-                "offloadParam": self.candidate.offload_param if self.candidate else None,
-                "deviceBytes": min(memory.device_bytes, _MOST_BYTES) if memory else None,
-                "nodeBytes": min(memory.node_bytes, _MOST_BYTES) if memory else None,
                 "configDigest": self.config.digest(),
+                "instanceTypes": [plan._of_type() for plan in self.alternatives],
+                "leftOut": self.left_out,
+                **self._sizes(),
             }
+            | ({} if self.alternatives else {"instanceType": self.instance_type})
         )
+
+    def _of_type(self) -> InstancePlan:
+        return InstancePlan.model_validate({"instanceType": self.instance_type, **self._sizes()})
+
+    def _sizes(self) -> dict[str, Any]:
+        """What depends on what the nodes are."""
+        memory = self.candidate or self.generation
+        return {
+            "worldSize": self.topology.world_size,
+            "perDeviceBatchSize": self.batch.micro,
+            "gradientAccumulationSteps": self.batch.accumulation if self.candidate else None,
+            "zeroStage": self.candidate.stage if self.candidate else None,
+            "offloadOptimizer": self.candidate.offload_optimizer if self.candidate else None,
+            "offloadParam": self.candidate.offload_param if self.candidate else None,
+            "deviceBytes": min(memory.device_bytes, _MOST_BYTES) if memory else None,
+            "nodeBytes": min(memory.node_bytes, _MOST_BYTES) if memory else None,
+        }
 
     def data(self) -> dict[str, Any]:
         """The whole plan as JSON data, its artifacts included."""
@@ -93,7 +119,14 @@ class Plan:
             "generation": self.generation.model_dump(by_alias=True) if self.generation else None,
             "notes": list(self.notes),
             "artifacts": self.artifacts(),
+            **self._instance_types(),
         }
+
+    def _instance_types(self) -> dict[str, Any]:
+        if not self.alternatives and not self.left_out:
+            return {}
+        fits = [plan._of_type().model_dump(by_alias=True, exclude_none=True) for plan in self.alternatives]
+        return {"instanceTypes": fits, "leftOut": dict(self.left_out)}
 
 
 class DoesNotFitError(ConfigurationError):

@@ -9,6 +9,7 @@ from zerotune_operator.plan.config import infer_config, resolve_training, train_
 from zerotune_operator.plan.deepspeed import deepspeed_settings
 from zerotune_operator.plan.engine import check_options, plan_engine
 from zerotune_operator.plan.folders import check_folders
+from zerotune_operator.plan.instance_types import plan_instance_types
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.memory import rejection, training_workload
 from zerotune_operator.plan.overrides import SCHEDULES, check_precision, merge_deepspeed
@@ -46,9 +47,13 @@ def plan_job(
     """
     check_templates(job)
     check_folders(job, layout)
-    if isinstance(job, FineTuneJob):
-        return _plan_training(job, shape, layout, identity, reference)
-    return _plan_inference(job, shape, layout, identity)
+
+    def plan_one(job: Job, layout: RuntimeLayout) -> Plan:
+        if isinstance(job, FineTuneJob):
+            return _plan_training(job, shape, layout, identity, reference)
+        return _plan_inference(job, shape, layout, identity)
+
+    return plan_instance_types(job, layout, plan_one) if layout.alternatives else plan_one(job, layout)
 
 
 def _check_length(shape: ModelShape, length: int | None) -> None:
@@ -106,6 +111,7 @@ def _plan_training(
         config=train_config(spec, shape, training, topology, layout, identity),
         hostfile=plan_hostfile(topology, layout),
         backend=layout.backend,
+        instance_type=layout.instance_type,
         topology=topology,
         batch=batch,
         precision=precision,
@@ -142,6 +148,7 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout,
         config=infer_config(spec, shape, precision, batch, engine, topology, layout, identity),
         hostfile=plan_hostfile(topology, layout),
         backend=layout.backend,
+        instance_type=layout.instance_type,
         topology=topology,
         batch=batch,
         precision=precision,

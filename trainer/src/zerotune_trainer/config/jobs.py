@@ -73,11 +73,22 @@ class _Config(Settings):
     """Where the model is an adapter, the folder of its base. Default: the one that `adapter_config.json` names. Where
     it is a training checkpoint, the folder of the model that the training began with."""
     output: Output
+    same_result_as: str | None = None
+    """Where the job may run on several instance types, the digest of the configuration for the first of them: an
+    attempt on another one goes on with what it has made."""
 
     def digest(self) -> str:
         """sha256 (hex) of what determines the result: all but attempt, launch and where to resume."""
+        if self.same_result_as is not None:
+            return self.same_result_as
         text = self.model_dump_json(
-            by_alias=True, exclude={"launch": True, "job": {"attempt", "created"}, "checkpoint": {"resume"}}
+            by_alias=True,
+            exclude={
+                "launch": True,
+                "same_result_as": True,
+                "job": {"attempt", "created"},
+                "checkpoint": {"resume"},
+            },
         )
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,7 +1,8 @@
 """An instance of a SageMaker training job, as its container finds it below `/opt/ml`. Torch-free.
 
     input/config/resourceconfig.json   the hosts of the job, and which of them this is
-    input/data/zerotune/               the channel with the job's folder, and where reports go
+    input/data/zerotune/               the channel with the job's folder, and where reports go; where it was planned for
+                                       several instance types, a folder for each
     output/failure                     what `FailureReason` of the training job shows
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html
@@ -49,7 +50,7 @@ class Instance:
         return self.root / "input" / "data" / CHANNEL
 
     def resources(self) -> dict[str, Any]:
-        """`resourceconfig.json`: `hosts`, `current_host`, `network_interface_name`.
+        """`resourceconfig.json`: `hosts`, `current_host`, `current_instance_type`, `network_interface_name`.
 
         Raises:
             InputMissingError: it is not there.
@@ -81,7 +82,7 @@ class Instance:
         Raises:
             InputMissingError, ConfigurationError: the channel has no hostfile.
         """
-        return Hostfile.parse(self._read("hostfile"))
+        return Hostfile.parse(self._read(f"{self._planned_for()}hostfile"))
 
     def write_job_folder(self, target: Path) -> Hostfile:
         """Copy the job's folder from the channel; its hostfile has the names that the hosts really have.
@@ -94,15 +95,34 @@ class Instance:
 
         Raises:
             InputMissingError: the channel is not there.
-            ConfigurationError: the job has another number of hosts than the plan.
+            ConfigurationError: the job has another number of hosts than the plan, or no plan for this instance type.
         """
         hostfile = actual_hostfile(self.planned_hostfile(), self.resources()["hosts"])
-        for path in self._channel.iterdir():
-            shutil.copyfile(path, target / path.name)
+        for path in (*self._channel.iterdir(), *(self._channel / self._planned_for()).iterdir()):
+            if path.is_file():
+                shutil.copyfile(path, target / path.name)
         (target / "hostfile").write_text(hostfile.render(), encoding="utf-8")
         if (target / RENDEZVOUS_FILE).is_file():
             (target / RENDEZVOUS_FILE).chmod(0o600)
         return hostfile
+
+    def _planned_for(self) -> str:
+        """The folder of the channel with the plan for this instance, as the beginning of a path: empty where there is
+        one plan for any.
+
+        Raises:
+            ConfigurationError: there are plans for other instance types alone.
+        """
+        folders = sorted(path.parent.name for path in self._channel.glob("*/hostfile"))
+        if not folders:
+            return ""
+        instance_type = self.resources().get("current_instance_type")
+        if instance_type not in folders:
+            raise ConfigurationError(
+                f"this instance is of type {instance_type}, and the job was planned for {', '.join(folders)}",
+                "create the training job with zerotune: its InstancePreferences are the types that it was planned for",
+            )
+        return f"{instance_type}/"
 
     def write_failure(self, failure: Failure) -> None:
         """Say why this host failed, where SageMaker shows it. Where that cannot be written, the exit code is left.

@@ -18,7 +18,7 @@ from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.reports import read_report
 from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.errors import NameInUseError
-from zerotune_operator.backends.sagemaker.layout import attempt_uri, job_name, place
+from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, place
 from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, observe, waiting
 from zerotune_operator.backends.sagemaker.render import TrainingJob, render
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
@@ -115,7 +115,7 @@ class SageMakerBackend:
         """What is observed of an attempt that was applied."""
         return AttemptRef(
             number=attempt,
-            hosts=tuple(hosts) or place(self._job, "").hosts,
+            hosts=tuple(hosts) or hosts_of(self._job),
             job_uid=self._job.metadata.uid,
             config_digest=config_digest,
             progress_port=Launch.model_fields["progress_port"].default,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.backends.names import ATTEMPT_LETTERS, stem
-from zerotune_operator.backends.sagemaker.instances import InstanceType, describe, instance_type
+from zerotune_operator.backends.sagemaker.gpus import require_gpus, require_one_with, unsuitable
+from zerotune_operator.backends.sagemaker.instances import describe, instance_type
 from zerotune_operator.plan import RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError
 
@@ -17,24 +20,32 @@ _FOLDER = ".sagemaker"
 
 
 def place(job: Job, model_uri: str) -> RuntimeLayout:
-    """Where `job` runs.
+    """Where `job` runs: on its instance type, or on the first of several, whose layouts are the `alternatives`.
 
     Args:
         job: The job.
         model_uri: The model as the spec names it, or the output of the FineTuneJob that it names.
 
     Raises:
-        ConfigurationError: `output.uri` is missing, or the instance type has other GPUs than the topology asks for.
+        ConfigurationError: `output.uri` is missing, or no instance type has the GPUs that the topology asks for.
     """
-    output, sagemaker, topology = _output_uri(job), sagemaker_of(job), job.spec.topology
-    known = instance_type(sagemaker.instance_type)
-    if known is not None:
-        _require_gpus(sagemaker.instance_type, known, topology.gpus_per_node)
-    ranks = topology.gpus_per_node or topology.processes_per_node or 1
+    sagemaker, wanted = sagemaker_of(job), job.spec.topology.gpus_per_node
+    if sagemaker.instance_type is not None:
+        require_gpus(sagemaker.instance_type, wanted)
+        return _place_on(sagemaker.instance_type, job, model_uri)
+    left_out = unsuitable(sagemaker.instance_types, wanted)
+    require_one_with(sagemaker.instance_types, wanted, left_out)
+    layouts = [_place_on(name, job, model_uri) for name in sagemaker.instance_types if name not in left_out]
+    return replace(layouts[0], alternatives=tuple(layouts), left_out=left_out)
+
+
+def _place_on(name: str, job: Job, model_uri: str) -> RuntimeLayout:
+    output, known, topology = _output_uri(job), instance_type(name), job.spec.topology
+    gpus = known.gpus if known else topology.gpus_per_node
+    ranks = gpus or topology.processes_per_node or 1
     checkpoints = job.spec.checkpoint.uri if isinstance(job, FineTuneJob) else None
     return RuntimeLayout(
-        # As SageMaker names the instances of a training job to each other.
-        hosts=tuple(f"algo-{number}" for number in range(1, topology.nodes + 1)),
+        hosts=hosts_of(job),
         resolve=lambda uri: uri,
         model_uri=model_uri,
         output_uri=output,
@@ -45,7 +56,14 @@ def place(job: Job, model_uri: str) -> RuntimeLayout:
         device_bytes=known.gpu_bytes if known else None,
         node_bytes=known.node_bytes if known else None,
         name_resolution_timeout_seconds=_STARTING_SECONDS,
+        instance_type=name,
+        gpus_per_node=gpus,
     )
+
+
+def hosts_of(job: Job) -> tuple[str, ...]:
+    """The instances of a training job, as SageMaker names them to each other."""
+    return tuple(f"algo-{number}" for number in range(1, job.spec.topology.nodes + 1))
 
 
 def sagemaker_of(job: Job) -> SageMakerSpec:
@@ -64,10 +82,13 @@ def sagemaker_of(job: Job) -> SageMakerSpec:
 
 def facts(job: Job) -> list[tuple[str, str]]:
     """What `zerotune plan` prints of the job's instances."""
-    sagemaker = sagemaker_of(job)
-    described = describe(sagemaker.instance_type)
+    sagemaker, nodes = sagemaker_of(job), job.spec.topology.nodes
     region = sagemaker.region or "the operator's region"
-    return [("instances", f"{job.spec.topology.nodes} x {sagemaker.instance_type} in {region}: {described}")]
+    if sagemaker.instance_type is None:
+        names = ", else ".join(sagemaker.instance_types)
+        return [("instances", f"{nodes} in {region}, of the first type that there is capacity of: {names}")]
+    described = describe(sagemaker.instance_type)
+    return [("instances", f"{nodes} x {sagemaker.instance_type} in {region}: {described}")]
 
 
 def job_name(job: Job, attempt: int) -> str:
@@ -85,11 +106,3 @@ def _output_uri(job: Job) -> str:
     if job.spec.output.uri is None:
         raise ConfigurationError("output.uri is missing, and the job runs on SageMaker", "name s3://BUCKET/...")
     return job.spec.output.uri.rstrip("/")
-
-
-def _require_gpus(name: str, known: InstanceType, wanted: int) -> None:
-    if known.gpus != wanted:
-        raise ConfigurationError(
-            f"topology.gpusPerNode is {wanted}, and an instance of type {name} has {known.gpus} GPUs",
-            f"set topology.gpusPerNode to {known.gpus}, or choose another backend.sagemaker.instanceType",
-        )

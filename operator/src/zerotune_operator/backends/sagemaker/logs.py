@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
-from zerotune_operator.backends.sagemaker.layout import job_name, place, sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import hosts_of, job_name, sagemaker_of
 from zerotune_operator.lifecycle.attempts import current_attempt
 from zerotune_trainer.errors import InputMissingError
 
@@ -27,7 +27,7 @@ def last_lines(job: Job, status: JobStatus, attempt: int | None, node: int | Non
         InputMissingError: there is no such host.
         ConfigurationError, TemporaryError: AWS does not answer.
     """
-    hosts = place(job, "").hosts
+    hosts = hosts_of(job)
     if node is not None and node >= len(hosts):
         raise InputMissingError(f"the job has no node {node} (it has {len(hosts)})", "nodes count from 0")
     newest = status.attempts[-1].number if status.attempts else current_attempt(status)

@@ -44,6 +44,11 @@ _WAITS_FOR = {
 
 def observe(attempt: AttemptRef, description: Description, reports: Reports) -> Observation:
     """What the hosts of an attempt do; once the training job has ended, also its result."""
+    selected = description.get("ResourceConfig", {}).get("SelectedInstanceType")
+    return replace(_observe(attempt, description, reports), instance_type=selected)
+
+
+def _observe(attempt: AttemptRef, description: Description, reports: Reports) -> Observation:
     if description["TrainingJobStatus"] in ENDED:
         return _ended(attempt, description, reports)
     secondary = description.get("SecondaryStatus", "")

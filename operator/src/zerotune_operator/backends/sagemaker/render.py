@@ -1,7 +1,8 @@
 """Plan -> the training job of an attempt, as `CreateTrainingJob` takes it, and the files on S3 that it reads. Pure.
 
 A request has room for 256 characters an argument and 512 a variable, so the job's folder (`config.json`, `hostfile`,
-`deepspeed.json`) travels as a channel of input: SageMaker copies it to every instance before the container starts.
+`deepspeed.json`) travels as a channel of input: SageMaker copies it to every instance before the container starts. Of
+several instance types each has a folder of its name there.
 """
 
 from __future__ import annotations
@@ -63,11 +64,10 @@ def render(plan: Plan, job: Job, settings: SageMakerSettings) -> TrainingJob:
         "RoleArn": settings.role(sagemaker.role_arn),
         "InputDataConfig": [_channel(folder)],
         "OutputDataConfig": _given({"S3OutputPath": base, "KmsKeyId": sagemaker.output_kms_key_id}),
-        "ResourceConfig": _resources(sagemaker, plan.topology.nodes),
+        "ResourceConfig": _resources(sagemaker, plan),
         "StoppingCondition": _stopping(sagemaker),
         "Environment": sagemaker.environment | _identity(plan),
         "Tags": _tags(sagemaker, plan),
-        "EnableManagedSpotTraining": sagemaker.spot,
         "EnableInterContainerTrafficEncryption": sagemaker.encrypt_traffic,
         **_options(sagemaker),
     }
@@ -80,11 +80,13 @@ def _channel(folder: str) -> Request:
     return {"ChannelName": CHANNEL, "DataSource": {"S3DataSource": source}}
 
 
-def _resources(sagemaker: SageMakerSpec, nodes: int) -> Request:
+def _resources(sagemaker: SageMakerSpec, plan: Plan) -> Request:
+    preferences = [{"InstanceType": each.instance_type} for each in plan.alternatives]
     return _given(
         {
             "InstanceType": sagemaker.instance_type,
-            "InstanceCount": nodes,
+            "InstancePreferences": preferences or None,
+            "InstanceCount": plan.topology.nodes,
             "VolumeSizeInGB": sagemaker.volume_size_gb,
             "VolumeKmsKeyId": sagemaker.volume_kms_key_id,
             "KeepAlivePeriodInSeconds": sagemaker.keep_alive_seconds,
@@ -132,6 +134,8 @@ def _options(sagemaker: SageMakerSpec) -> Request:
     attempts = sagemaker.retry_attempts
     return _given(
         {
+            # SageMaker rejects it beside InstancePreferences, whatever it says.
+            "EnableManagedSpotTraining": sagemaker.spot if sagemaker.instance_type else None,
             "VpcConfig": vpc if sagemaker.subnets else None,
             "RetryStrategy": {"MaximumRetryAttempts": attempts} if attempts else None,
             "InfraCheckConfig": {"EnableInfraCheck": True} if sagemaker.infrastructure_check else None,
