@@ -147,7 +147,9 @@ def _essentials(plan: Plan, attempt: int) -> str:
     batch += f" x {summary.gradient_accumulation_steps} accumulated" if summary.gradient_accumulation_steps else ""
     zero = f", ZeRO {summary.zero_stage}" if summary.zero_stage is not None else ""
     ranks = summary.world_size
-    return f"attempt {attempt}: {summary.nodes} nodes, {ranks} ranks, {batch} x {ranks} ranks{zero}"
+    types = ", else ".join(each.instance_type for each in summary.instance_types)
+    first = f" on the first of {types}" if types else ""
+    return f"attempt {attempt}: {summary.nodes} nodes, {ranks} ranks, {batch} x {ranks} ranks{zero}{first}"
 
 
 def _restart(cause: RootCause, seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -56,28 +56,35 @@ def command(
     ] = Format.TABLE,
     backend: Annotated[Target | None, typer.Option(help="Plan for this backend instead of the spec's.")] = None,
     model_config: Annotated[Path | None, typer.Option(help="The model's config.json, where it cannot be read.")] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(help="TYPE=USD: what an instance of a type costs an hour, for the table of instance types."),
+    ] = None,
 ) -> None:
     """Show what the jobs of a file would do: ranks, batch, ZeRO stage, memory. Of models only config.json is read."""
     plans: list[Planned] = []
+    prices = _prices(price or [])
     for job in load_jobs(file):
         target = backend or target_of(job)
         check(job, target)
         try:
             plans.append(_plan(job, target, model_config, plans))
         except DoesNotFitError as error:
-            _write([*plans, Planned(error.plan, BACKENDS[target].facts(job))], output, error)
+            _write([*plans, Planned(error.plan, BACKENDS[target].facts(job))], output, prices, error)
             raise
-    _write(plans, output)
+    _write(plans, output, prices)
 
 
-def _write(plans: list[Planned], output: Format, error: DoesNotFitError | None = None) -> None:
+def _write(
+    plans: list[Planned], output: Format, prices: Mapping[str, float], error: DoesNotFitError | None = None
+) -> None:
     """Print the plans. The last one is that of a job which does not fit, where there is an `error`."""
     data = [planned.data() for planned in plans]
     if error is not None:
         data[-1] |= {"artifacts": {}, "error": {"message": error.message, "hint": error.hint}}
     if output is Format.TABLE:
         for planned in plans:
-            show(planned.plan, planned.facts)
+            show(planned.plan, planned.facts, prices)
     elif output is Format.JSON:
         typer.echo(json.dumps(data[0] if len(data) == 1 else data, indent=2))
     else:
@@ -103,6 +110,18 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
     runs_on.check_plan(plan, started, UNKNOWN_INSTALLATION)
     runs_on.check_inputs(job, [planned.plan.config.output_uri for planned in earlier])
     return Planned(plan, runs_on.facts(job), runs_on.request(plan, started, UNKNOWN_INSTALLATION))
+
+
+def _prices(given: Sequence[str]) -> dict[str, float]:
+    """USD an hour by instance type, of `TYPE=USD`."""
+    prices = {}
+    for text in given:
+        name, _, price = text.partition("=")
+        try:
+            prices[name] = float(price)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not TYPE=USD, such as ml.g5.12xlarge=7.09") from None
+    return prices
 
 
 def _plan_of(origin: Origin, earlier: list[Planned]) -> Plan | None:

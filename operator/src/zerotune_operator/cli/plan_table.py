@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from zerotune_operator.cli.instance_table import instance_table
 from zerotune_operator.plan import Plan
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.sizing.workload import GIB, Workload, gib
@@ -23,24 +24,28 @@ _PARTS_OF_A_NODE = ("host_bytes", "saving")
 _TITLES = {"host_bytes": "host of a rank"}
 
 
-def show(plan: Plan, facts: Sequence[tuple[str, str]]) -> None:
+def show(plan: Plan, facts: Sequence[tuple[str, str]], prices: Mapping[str, float]) -> None:
     """Print a plan; where the output is no terminal, without colours and with lines as long as their text.
 
     Args:
         plan: The plan.
         facts: What the backend says of where it runs.
+        prices: USD that an instance costs an hour, by instance type, where somebody gave them.
     """
     width = max(Console().width, _LEAST_WIDTH) if sys.stdout.isatty() else _WIDTH_IN_A_PIPE
     console = Console(width=width, highlight=False)
     with console.capture() as printed:
-        _print(plan, facts, console)
+        _print(plan, facts, prices, console)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
 
-def _print(plan: Plan, facts: Sequence[tuple[str, str]], console: Console) -> None:
+def _print(plan: Plan, facts: Sequence[tuple[str, str]], prices: Mapping[str, float], console: Console) -> None:
     job = plan.config.job
-    console.print(f"[bold]{job.kind} {job.name}[/bold] on {plan.backend}", soft_wrap=True)
+    first = f", as it is on {plan.instance_type}" if plan.alternatives else ""
+    console.print(f"[bold]{job.kind} {job.name}[/bold] on {plan.backend}{first}", soft_wrap=True)
     console.print(_facts([*_lines(plan), *facts]))
+    if plan.alternatives or plan.left_out:
+        console.print(instance_table(plan, prices))
     if plan.workload is not None:
         wide = console.width >= _WIDTH_FOR_PARTS
         console.print(_candidates(plan, plan.workload, parts=wide))
