@@ -20,6 +20,7 @@ from zerotune_trainer.errors import ConfigurationError
 NAMES = st.from_regex(r"[a-zA-Z0-9](-{0,2}[a-zA-Z0-9]){0,39}", fullmatch=True).filter(lambda name: len(name) <= 40)
 JOB_NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", fullmatch=True)
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=512)
+LINE = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"])
 SPECS = st.fixed_dictionaries(
     {},
     optional={
@@ -41,6 +42,9 @@ SPECS = st.fixed_dictionaries(
             st.from_regex(r"[b-yB-Y][a-zA-Z0-9 _.:/=+@-]{0,127}", fullmatch=True),
             st.from_regex(r"[a-zA-Z0-9 _.:/=+@-]{0,256}", fullmatch=True),
             max_size=40,
+        ),
+        "metricDefinitions": st.dictionaries(
+            st.text(LINE, min_size=1, max_size=255), st.text(LINE, min_size=1, max_size=500), max_size=40
         ),
         "experiment": st.fixed_dictionaries({}, optional={"experimentName": NAMES, "runName": NAMES}),
     },
@@ -90,12 +94,21 @@ def test_the_example_asks_for_spot_instances_and_hands_its_folder_over_on_a_chan
         ({"environment": {"ZEROTUNE_ATTEMPT": "7"}}, "environment.ZEROTUNE_ATTEMPT"),
         ({"environment": {"a-b": "1"}}, "environment.a-b"),
         ({"tags": {"zerotune.dev/job-uid": "other"}}, "tags.zerotune.dev/job-uid"),
+        ({"metricDefinitions": {"": "loss ([0-9.]+)"}}, "metricDefinitions."),
+        ({"metricDefinitions": {"a" * 256: "loss ([0-9.]+)"}}, "metricDefinitions.aaa"),
         ({"tags": {"aws:owner": "x"}}, "tags.aws:owner"),
     ],
 )
 def test_names_that_are_zerotunes_or_no_names_are_rejected(sagemaker: dict[str, Any], place: str) -> None:
     with pytest.raises(InvalidManifestError, match=place):
         require_sagemaker(sagemaker_job(**sagemaker))
+
+
+def test_metrics_of_the_logs_are_handed_to_sagemaker_as_they_are() -> None:
+    metrics = {"train:loss": r"'loss': '?([0-9.]+)"}
+    made = training_job(sagemaker_job(metricDefinitions=metrics))
+    found = made.request["AlgorithmSpecification"]["MetricDefinitions"]
+    assert found == [{"Name": "train:loss", "Regex": r"'loss': '?([0-9.]+)"}]
 
 
 def test_gpus_that_the_instance_type_does_not_have_are_rejected() -> None:

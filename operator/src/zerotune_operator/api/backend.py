@@ -19,6 +19,8 @@ KmsKey = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9:/_-]+$", max_len
 """Id, alias or ARN of a KMS key."""
 InstanceTypeName = Annotated[str, StringConstraints(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$", max_length=63)]
 """Name of an instance type of SageMaker."""
+MetricRegex = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+"""Regular expression over a line of a log."""
 AwsValue = Annotated[str, StringConstraints(max_length=512)]
 """Value of a variable."""
 AwsTagValue = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9 _.:/=+@-]*$", max_length=256)]
@@ -153,6 +155,9 @@ class SageMakerSpec(Settings):
     """Variables of the ranks' environment. They are visible to whoever may describe the job: no secrets."""
     tags: dict[str, AwsTagValue] = Field(default={}, max_length=40)
     """Tags of the training jobs, besides those of zerotune."""
+    metric_definitions: dict[str, MetricRegex] = Field(default={}, max_length=40)
+    """Metrics that SageMaker reads from the logs, by name: a regular expression whose group is the value. Those of the
+    job's status and of `metrics.jsonl` need none."""
     training_plan_arn: str | None = Field(
         default=None, max_length=2048, pattern=r"^arn:aws[a-z-]*:sagemaker:[a-z0-9-]*:[0-9]{12}:training-plan/.+$"
     )

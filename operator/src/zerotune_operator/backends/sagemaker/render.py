@@ -56,11 +56,7 @@ def render(plan: Plan, job: Job, settings: SageMakerSettings) -> TrainingJob:
     folder, name = _short_enough(f"{base}/job"), job_name(job, attempt)
     request = {
         "TrainingJobName": name,
-        "AlgorithmSpecification": {
-            "TrainingImage": settings.image_of(sagemaker.image),
-            "TrainingInputMode": "File",
-            "ContainerEntrypoint": _ENTRYPOINT,
-        },
+        "AlgorithmSpecification": _algorithm(sagemaker, settings),
         "RoleArn": settings.role(sagemaker.role_arn),
         "InputDataConfig": [_channel(folder)],
         "OutputDataConfig": _given({"S3OutputPath": base, "KmsKeyId": sagemaker.output_kms_key_id}),
@@ -73,6 +69,18 @@ def render(plan: Plan, job: Job, settings: SageMakerSettings) -> TrainingJob:
     }
     files = plan.artifacts() | {STATUS_URI_FILE: f"{base}/status"}
     return TrainingJob(name, request, folder, files, sagemaker.output_kms_key_id)
+
+
+def _algorithm(sagemaker: SageMakerSpec, settings: SageMakerSettings) -> Request:
+    metrics = [{"Name": name, "Regex": regex} for name, regex in sagemaker.metric_definitions.items()]
+    return _given(
+        {
+            "TrainingImage": settings.image_of(sagemaker.image),
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": _ENTRYPOINT,
+            "MetricDefinitions": metrics or None,
+        }
+    )
 
 
 def _channel(folder: str) -> Request:

@@ -13,6 +13,7 @@ from zerotune_operator.backends.packages import in_image, package_problems
 from zerotune_operator.backends.sagemaker.layout import sagemaker_of
 
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
+_METRIC = re.compile(r".{1,255}")
 _TAG = re.compile(r"[a-zA-Z0-9 _.:/=+@-]{1,128}")
 OWN_PREFIX = "zerotune.dev/"
 """What the keys of zerotune's own tags begin with."""
@@ -32,7 +33,7 @@ def require_sagemaker(job: Job) -> None:
 
 
 def _names(job: Job) -> Iterator[Problem]:
-    """Names of variables and tags that AWS does not take, or that are zerotune's own."""
+    """Names of variables, metrics and tags that AWS does not take, or that are zerotune's own."""
     sagemaker, place = sagemaker_of(job), ("spec", "backend", "sagemaker")
     for name in sagemaker.environment:
         if not _VARIABLE.fullmatch(name) or name.startswith(_OWN_VARIABLES):
@@ -40,6 +41,11 @@ def _names(job: Job) -> Iterator[Problem]:
                 (*place, "environment", name),
                 f"is no name that a variable may have here: write letters, digits and _, at most 512, and nothing that "
                 f"begins with {_OWN_VARIABLES}",
+            )
+    for name in sagemaker.metric_definitions:
+        if not _METRIC.fullmatch(name):
+            yield Problem(
+                (*place, "metricDefinitions", name), "is no name of a metric: write 1 to 255 characters on one line"
             )
     for key in sagemaker.tags:
         if not _TAG.fullmatch(key) or key.lower().startswith((OWN_PREFIX, _AWS_TAGS)):
