@@ -116,6 +116,7 @@ def test_an_attempt_on_another_instance_type_goes_on_where_the_first_one_ended(
     assert (status["phase"], status["plan"]["instanceType"]) == ("Succeeded", "ml.m5.4xlarge")
     assert list(status["plan"]["leftOut"]) == ["ml.g5.xlarge"]
     assert status["attempts"][1]["firstStep"] > 0, "it went on from the checkpoint of the first"
+    assert "Instance type:  ml.m5.4xlarge" in workplace.zerotune("status", "cwe")[1]
     config = json.loads(_channel_file(bucket, aws.created[1], "ml.m5.4xlarge/config.json"))
     assert config["launch"]["threadsPerRank"] == 8, "that of 16 vCPUs"
 

@@ -115,6 +115,7 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
         "Kind": job.kind,
         "Phase": status.phase or "Pending",
         "Folder": str(folder.path),
+        "Instance type": (status.plan and status.plan.instance_type) or "",
         "Step": status.display.step if status.display else "",
         "Loss": (status.display and status.display.loss) or "",
         "Control": (status.display and status.display.control_perplexity) or "",
