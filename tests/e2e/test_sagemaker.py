@@ -69,7 +69,7 @@ def test_a_job_gives_the_output_that_it_gives_in_pods(
     assert {"model.safetensors", "tokenizer.json"} <= set(compared)
     assert [name for name in compared if _of_any_machine(here[name]) != _of_any_machine(there[name])] == []
     assert len(aws.created) == 2
-    assert sorted(job.status for job in aws.jobs.values()) == ["Completed", "Stopped"]
+    assert sorted(job.status for job in aws.jobs.values()) in (["Completed", "Stopping"], ["Completed", "Stopped"])
 
 
 def _of_any_machine(content: bytes) -> bytes:
