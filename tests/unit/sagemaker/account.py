@@ -24,7 +24,9 @@ from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.progress import Completion, NodeReport, Progress
 
 SHAPE = shape_of_file(MODELS / "tiny-llama.json")
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 180
+UNTIL_STOPPED = ("sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.1; done")
+"""Command of a host that works until it is stopped."""
 
 
 class Account:

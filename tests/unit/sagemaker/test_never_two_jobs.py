@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sagemaker.account import Account
+from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
 from tests.unit.sagemaker.jobs import sagemaker_job, training_job
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
@@ -102,6 +102,7 @@ def test_missing_capacity_is_waited_for_under_a_new_name(account: Account) -> No
 
 
 def test_a_suspended_job_is_stopped_once(account: Account) -> None:
+    account.stand_in.command = UNTIL_STOPPED
     job = sagemaker_job()
 
     async def run() -> JobStatus:
@@ -113,6 +114,7 @@ def test_a_suspended_job_is_stopped_once(account: Account) -> None:
 
 
 def test_a_deleted_job_leaves_nothing_running(account: Account) -> None:
+    account.stand_in.command = UNTIL_STOPPED
     job = sagemaker_job()
 
     async def run(status: JobStatus) -> None:
@@ -127,6 +129,7 @@ def test_a_deleted_job_leaves_nothing_running(account: Account) -> None:
 
 
 def test_a_job_is_described_once_a_minute_however_often_it_is_observed(account: Account) -> None:
+    account.stand_in.command = UNTIL_STOPPED
     job, now = sagemaker_job(), [0.0]
 
     async def run() -> None:

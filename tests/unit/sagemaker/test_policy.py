@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
-from tests.unit.sagemaker.account import Account
+from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
 from tests.unit.sagemaker.jobs import sagemaker_job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.sagemaker.logs import last_lines
@@ -41,7 +41,7 @@ def test_every_call_made_is_allowed_and_every_right_is_used(account: Account, mo
 
     monkeypatch.setattr(BaseClient, "_make_api_call", record)
     # It runs until it is stopped.
-    account.stand_in.command = ("sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.1; done")
+    account.stand_in.command = UNTIL_STOPPED
     job = sagemaker_job()
 
     async def run() -> None:

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import Configuration
 
-from tests.unit.sagemaker.account import Account
+from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
 from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
 from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
@@ -144,7 +144,7 @@ def test_a_job_runs_to_its_end_and_then_nothing_holds_its_resource(account: Acco
 @pytest.mark.usefixtures("model")
 def test_deleting_a_job_that_runs_stops_its_training_job_first(account: Account) -> None:
     api = ApiServer()
-    account.stand_in.command = ("sh", "-c", "trap 'exit 143' TERM; while :; do sleep 0.1; done")
+    account.stand_in.command = UNTIL_STOPPED
 
     async def run() -> None:
         async with reconciling(api) as reconciler:
