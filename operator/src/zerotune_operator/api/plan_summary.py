@@ -9,11 +9,9 @@ from pydantic import Field
 from zerotune_trainer.config.base import Settings
 
 
-class InstancePlan(Settings):
-    """What the plan settled on for an instance type."""
+class RankPlan(Settings):
+    """Ranks, batch, ZeRO and memory that the plan settled on."""
 
-    instance_type: str
-    """The instance type."""
     world_size: int
     """Ranks in all."""
     per_device_batch_size: int
@@ -32,31 +30,22 @@ class InstancePlan(Settings):
     """Estimated peak memory of a node, in bytes."""
 
 
-class PlanSummary(Settings):
+class InstancePlan(RankPlan):
+    """What the plan settled on for an instance type."""
+
+    instance_type: str
+    """The instance type."""
+
+
+class PlanSummary(RankPlan):
     """What the plan settled on."""
 
     backend: Literal["kubernetes", "sagemaker", "local"]
     """What runs the job."""
     nodes: int
     """Hosts of the hostfile."""
-    world_size: int
-    """Ranks in all."""
     global_batch_size: int
     """Rows an optimizer step sees, or records all ranks generate for at once."""
-    per_device_batch_size: int
-    """Rows or records a rank takes at once."""
-    gradient_accumulation_steps: int | None = None
-    """Micro batches an optimizer step sums up."""
-    zero_stage: int | None = None
-    """ZeRO stage taken."""
-    offload_optimizer: Literal["none", "cpu", "nvme"] | None = None
-    """Where optimizer state lives."""
-    offload_param: Literal["none", "cpu", "nvme"] | None = None
-    """Where parameters live."""
-    device_bytes: int | None = None
-    """Estimated peak memory of a GPU, in bytes."""
-    node_bytes: int | None = None
-    """Estimated peak memory of a node, in bytes."""
     config_digest: str | None = None
     """sha256 of what determines the result."""
     instance_type: str | None = None
