@@ -134,8 +134,9 @@ def test_instance_types_none_of_which_fits_are_all_shown_with_the_reason(zerotun
     assert "hint: name other instance types; for ml.g5.48xlarge: " in done.stderr
 
 
-def test_a_price_that_is_none_is_an_error(zerotune: Path, tmp_path: Path) -> None:
-    done = run(zerotune, several_types(tmp_path, "ml.p4d.24xlarge"), "--price", "ml.p4d.24xlarge")
+@pytest.mark.parametrize("price", ["ml.p4d.24xlarge", "ml.p4d.24xlarge=nan", "ml.p4d.24xlarge=-1"])
+def test_a_price_that_is_none_is_an_error(zerotune: Path, tmp_path: Path, price: str) -> None:
+    done = run(zerotune, several_types(tmp_path, "ml.p4d.24xlarge"), f"--price={price}")
     assert done.returncode != 0
     assert "is not TYPE=USD, such as ml.g5.12xlarge=7.09" in " ".join(done.stderr.split())
 

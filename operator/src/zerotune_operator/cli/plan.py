@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +26,8 @@ from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
+
+_PRICE = re.compile(r"([^=]+)=(\d+(?:\.\d+)?)")
 
 
 class Planned(NamedTuple):
@@ -114,14 +117,11 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
 
 def _prices(given: Sequence[str]) -> dict[str, float]:
     """USD an hour by instance type, of `TYPE=USD`."""
-    prices = {}
-    for text in given:
-        name, _, price = text.partition("=")
-        try:
-            prices[name] = float(price)
-        except ValueError:
-            raise typer.BadParameter(f"{text!r} is not TYPE=USD, such as ml.g5.12xlarge=7.09") from None
-    return prices
+    matches = [_PRICE.fullmatch(text) for text in given]
+    wrong = next((text for text, match in zip(given, matches, strict=True) if match is None), None)
+    if wrong is not None:
+        raise typer.BadParameter(f"{wrong!r} is not TYPE=USD, such as ml.g5.12xlarge=7.09")
+    return {match[1]: float(match[2]) for match in matches if match}
 
 
 def _plan_of(origin: Origin, earlier: list[Planned]) -> Plan | None:
