@@ -208,9 +208,8 @@ def _schema_problems(value: Any) -> list[Problem]:
         remedy = f"did you mean {close[0]}?" if close else f"{GROUP}/{VERSION} has {' and '.join(KINDS)}"
         return [Problem(("kind",), f"is missing: {remedy}" if kind is None else f"is {kind!r}: {remedy}")]
     wide = [path for path, leaf in _leaves(value) if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63]
-    unusable = [Problem(path, f"is a number of more than 64 bits: {_NARROW}") for path in wide] or _control_characters(
-        value
-    )
+    too_wide = [Problem(path, f"is a number of more than 64 bits: {_NARROW}") for path in wide]
+    unusable = too_wide or _control_characters(value)
     return unusable or find_problems(KINDS[kind], _desired(value))
 
 

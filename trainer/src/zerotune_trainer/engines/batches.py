@@ -1,4 +1,4 @@
-"""Batches of requests: their order, their padding, and what is told of them."""
+"""Batches of requests: their order, their padding, and the completions with their figures."""
 
 from __future__ import annotations
 
