@@ -13,6 +13,8 @@ STAMP  := $(VENV)/.installed-$(shell cat requirements/uv.txt requirements/dev.tx
 # One compute thread a process unless a job says otherwise: ranks share the cores.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Modules and tests are compiled once, not in each of the many processes that a run of the tests starts.
+unexport PYTHONDONTWRITEBYTECODE
 UV := VIRTUAL_ENV=$(VENV) $(BIN)/uv
 
 .PHONY: help
@@ -40,7 +42,7 @@ test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) 
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	# Much of their time is waiting. A file stays in one process: its tests share what they look at. By default xdist
 	# starts files of a single test last, and those are the long ones.
-	$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m slow -n 3 --dist loadfile --no-loadscope-reorder
 	# One process has the tests of tests/e2e, which share a release. The READMEs' commands install and delete what other
 	# tests use, and those of tests/bed stop the cluster: they come after them.
 	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator tests/cluster -m cluster -n 2 --dist loadfile --no-loadscope-reorder; \

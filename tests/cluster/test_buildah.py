@@ -103,6 +103,7 @@ def test_both_images_are_built_at_the_same_time(stand_in: StandIn) -> None:
     assert sorted(layout.images(cache_folder() / "images" / "layout")) == NAMES
 
 
+@pytest.mark.slow
 def test_what_was_built_from_the_same_is_left_alone(stand_in: StandIn) -> None:
     stand_in.make_images()
     assert stand_in.make_images() == []

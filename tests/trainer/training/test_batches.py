@@ -33,6 +33,7 @@ def test_even_rows_hold_every_row_once_and_blanks(lengths: list[int], multiple: 
     assert all(is_padding_row(row) for row in made[len(lengths) :])
 
 
+@pytest.mark.slow
 @given(LENGTHS, st.integers(1, 5))
 def test_ranks_share_the_rows_and_have_as_many(lengths: list[int], world_size: int) -> None:
     ranks = [RankRows(rows(lengths), rank, world_size) for rank in range(world_size)]

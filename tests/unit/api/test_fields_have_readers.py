@@ -133,6 +133,7 @@ def _unsettled(paths: set[str]) -> set[str]:
     return {path for path in paths if path.rpartition(".")[2] not in SETTLED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["read_by_nobody", "seed", "uris", "stage"])
 def test_a_field_that_is_read_of_no_such_part_is_found(name: str) -> None:
     """Also one that has the name of a field of another part."""

@@ -74,6 +74,7 @@ def test_a_suffix_is_zeros(number: Decimal, unit: tuple[str, str]) -> None:
 QUANTITIES = st.one_of(st.from_regex(PATTERN, fullmatch=True), st.text("0123456789.eE-KMGTPinumk", max_size=64))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(cpu=QUANTITIES, memory=QUANTITIES)
 def test_every_accepted_quantity_is_planned_in_time(cpu: str, memory: str) -> None:

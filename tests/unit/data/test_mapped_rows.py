@@ -62,10 +62,12 @@ def test_another_process_maps_the_file_itself(tmp_path: Path) -> None:
     assert pickle.loads(sent)[999]["input_ids"].tolist() == [1, 2]
 
 
-def test_ranks_import_no_datasets_no_pandas_and_no_mlflow(tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["train", "infer", "script"])
+def test_ranks_import_no_datasets_no_pandas_and_no_mlflow(tmp_path: Path, job: str) -> None:
     mapped(tmp_path, [[[1, 2]]])
     program = (
-        "import sys, zerotune_trainer.train, zerotune_trainer.infer\n"
+        f"import sys, zerotune_trainer.{job}\n"
         "from accelerate.data_loader import prepare_data_loader\n"
         "from torch.utils.data import DataLoader\n"
         "from zerotune_trainer.data.mapped import MappedRows\n"

@@ -126,6 +126,7 @@ def test_a_histogram_counts_every_length_once(lengths: list[int]) -> None:
         assert sum(int(begin) <= length <= int(end) for length in lengths) == int(number)
 
 
+@pytest.mark.slow
 def test_a_process_that_users_code_ends_has_not_done_its_work(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_rows_of_general_text_stand_among_the_others(
     assert prepared.digest != alone.digest
 
 
+@pytest.mark.slow
 def test_what_is_mixed_in_is_part_of_the_digest(
     weaknesses: list[dict[str, str]], general: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast
 ) -> None:

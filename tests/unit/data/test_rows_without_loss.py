@@ -102,6 +102,7 @@ def test_blocks_of_nothing_but_prompts_are_an_error(
 documents = st.lists(st.lists(st.booleans(), min_size=1, max_size=6), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @given(rows=st.lists(documents, min_size=1, max_size=5))
 def test_a_row_is_learnable_by_a_counted_token_behind_another_of_its_document(rows: list[list[list[bool]]]) -> None:
     wanted = [any(any(document[1:]) for document in row) for row in rows]

@@ -139,6 +139,7 @@ def test_states_never_increase_from_one_candidate_to_the_next(
     assert z2 >= z2_offloaded >= z3_offloaded
 
 
+@pytest.mark.slow
 @given(model=models, precision=precisions, ranks=st.integers(1, 256), more=st.integers(1, 256), on_cpu=st.booleans())
 def test_more_ranks_never_need_more_state_on_each(
     model: ModelShape, precision: str, ranks: int, more: int, on_cpu: bool

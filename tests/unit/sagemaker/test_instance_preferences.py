@@ -159,6 +159,7 @@ def test_the_event_of_the_plan_names_the_types_and_those_left_out() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
 def test_a_type_without_capacity_gives_way_to_the_next(account: Account, kind: str) -> None:
     account.stand_in.faults.without_capacity.add("ml.m5.4xlarge")
@@ -171,6 +172,7 @@ def test_a_type_without_capacity_gives_way_to_the_next(account: Account, kind: s
     assert account.stand_in.created == [job_name(job, 0)]
 
 
+@pytest.mark.slow
 def test_no_capacity_of_any_type_is_waited_for(account: Account) -> None:
     account.stand_in.faults.without_capacity.update(["ml.m5.4xlarge", "ml.c5.9xlarge"])
     job = sagemaker_job(instanceTypes=["ml.m5.4xlarge", "ml.c5.9xlarge"])

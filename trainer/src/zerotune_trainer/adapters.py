@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import deepspeed
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, load_peft_weights
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -26,6 +25,7 @@ from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.model_checks import some
 from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base, recorded_name
 from zerotune_trainer.storage import local_folder
+from zerotune_trainer.without_mlflow import deepspeed
 from zerotune_trainer.zero_checkpoint import MEND, whole_model
 
 _log = logging.getLogger(__name__)

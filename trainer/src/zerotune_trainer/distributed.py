@@ -7,7 +7,6 @@ import socket
 from collections import Counter
 from datetime import timedelta
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
@@ -20,6 +19,7 @@ from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.progress import TopologyEntry
+from zerotune_trainer.without_mlflow import deepspeed
 
 _SECONDS_FOR_THE_LAUNCHER = 30
 _PATIENCE = timedelta(days=7)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self, cast
 
-import deepspeed
 import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,6 +28,7 @@ from zerotune_trainer.engines.transformers import TransformersEngine
 from zerotune_trainer.inference.engine import OnToken, Replica, Request, Results
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.tensor_parallel import check_tensor_parallel
+from zerotune_trainer.without_mlflow import deepspeed
 
 _STORED = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _log = logging.getLogger(__name__)

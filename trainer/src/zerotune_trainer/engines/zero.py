@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-import deepspeed
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations.deepspeed import HfDeepSpeedConfig
@@ -29,6 +28,7 @@ from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Requ
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import default_settings
+from zerotune_trainer.without_mlflow import deepspeed
 
 
 class ZeroEngine(TransformersEngine):

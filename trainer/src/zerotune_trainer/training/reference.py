@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -35,6 +34,7 @@ from zerotune_trainer.storage import Folder
 from zerotune_trainer.training.batches import Collator, RankRows, Rows, to_device
 from zerotune_trainer.training.log_probabilities import add_log_probabilities, completion_log_probabilities
 from zerotune_trainer.training.reference_model import ReferenceModel
+from zerotune_trainer.without_mlflow import deepspeed
 
 Values = NDArray[np.float32]
 _log = logging.getLogger(__name__)

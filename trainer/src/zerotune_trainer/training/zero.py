@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import deepspeed
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
 from torch import nn
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, InternalError
+from zerotune_trainer.without_mlflow import deepspeed
 
 DEEPSPEED_NAME = "deepspeed.json"
 
