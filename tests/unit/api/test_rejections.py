@@ -35,7 +35,10 @@ def _rejection(manifest: dict[str, Any]) -> list[str]:
 def test_r15_one_field_selects_the_method_and_d17_an_unknown_one_is_rejected() -> None:
     assert parse_job(_spec(method="cpt")).spec.method == "cpt"  # type: ignore[union-attr]
     assert _rejection(_spec(method="ppo")) == [
-        "spec.method is 'ppo' (text), must be one of cpt, sft, dpo, orpo, kto, script; did you mean dpo?"
+        (
+            "spec.method is 'ppo' (text), must be one of cpt, sft, dpo, orpo, kto, script; methods that "
+            "generate while they train are not supported: dpo, orpo and kto learn from given answers"
+        )
     ]
 
 

@@ -22,6 +22,7 @@ def test_progress_as_printed() -> None:
     progress = Progress(step=120, total=500, loss=2.34567, tokens_per_second=15234.6, eta_seconds=725)
     assert display(progress) == Display(step="120/500", loss="2.346", tokens_per_second="15235", eta="12m5s")
     assert display(Progress(step=0, total=500)) == Display(step="0/500")
+    assert display(Progress(step=500, total=500, eta_seconds=0.0)) == Display(step="500/500")
 
 
 def test_a_status_survives_json() -> None:

@@ -34,7 +34,8 @@ def test_a_file_a_folder_a_pattern_and_what_is_elsewhere_will_do(here: str) -> N
     ("spec", "error", "message"),
     [
         ({"data": data("HERE/b.jsonl")}, InputMissingError, "data.train.uris: .*/b.jsonl is not there"),
-        ({"data": data("HERE/*.csv")}, InputMissingError, r"/\*.csv is a pattern that no path matches"),
+        ({"data": data("HERE/*.csv")}, InputMissingError, r"/\*.csv is a pattern that no path matches\n"),
+        ({"data": data("HERE/[x]/*.csv")}, InputMissingError, r"no path matches; a \[ .* is written \[\[\]\n"),
         ({"plugin": {"file": "HERE/mine.py", "processing": "clear"}}, InputMissingError, "defines no 'clear'"),
         ({"method": "script", "script": {"file": "HERE"}}, ConfigurationError, "script.file: .* is a folder"),
         (

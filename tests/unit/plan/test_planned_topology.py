@@ -57,7 +57,7 @@ def test_parallelism_divides_the_ranks() -> None:
     with pytest.raises(ConfigurationError) as caught:
         plan_topology(topology, Parallelism(tensor=6), layout())
     assert caught.value.message == (
-        "16 ranks (nodes 2 x 8) cannot be dealt to replicas of 6 (parallelism.tensor x sequence x pipeline)"
+        "16 ranks (nodes 2 x 8) cannot be divided into replicas of 6 (parallelism.tensor x sequence x pipeline)"
     )
     assert caught.value.hint == "make the ranks a multiple of 6: 12 or 18"
 

@@ -79,7 +79,7 @@ def test_unknown_memory_takes_what_needs_least_without_touching_the_host(shape: 
 def test_one_rank_has_nobody_to_share_with(shape: ShapeOf) -> None:
     load = workload(shape("tiny-llama"), data_parallel=1, ranks_per_node=1, on_cpu=True, node_bytes=8 * GIB)
     alone, on_cpu = (
-        "not taken: one data-parallel rank has nobody to share with",
+        "not taken: with one data-parallel rank there is nothing to partition",
         "not taken: a CPU rank's memory is the node's already",
     )
     assert reasons(choose_candidate(load, Zero())) == [

@@ -25,4 +25,4 @@ class Parallelism(Settings):
     sequence: int = Field(default=1, ge=1)
     """Ranks that share each sequence (Ulysses)."""
     pipeline: int = Field(default=1, ge=1)
-    """Stages the layers are dealt to."""
+    """Stages that the layers are divided among."""

@@ -16,7 +16,7 @@ from zerotune_operator.api.quantity import RULE as QUANTITY_RULE
 from zerotune_operator.api.remedies import remedy_for_choice, remedy_for_name, remedy_for_pattern, remedy_for_type
 from zerotune_operator.api.suggestions import fields_at, suggest_field
 from zerotune_operator.api.support import BackendName, unsupported
-from zerotune_trainer.config.base import Rule, Settings
+from zerotune_trainer.config.base import URI_FORMS, Rule, Settings
 
 _WANTED = {
     "int_type": "a whole number",
@@ -156,11 +156,14 @@ def _message(model: type[Settings], place: Path, details: ErrorDetails, context:
     if kind == "string_pattern_mismatch":
         names = [name for name in place if isinstance(name, str)]
         remedy = remedy_for_pattern(names[-1], found)
-        wanted = QUANTITY_RULE if context["pattern"] == QUANTITY_PATTERN else f"must match {context['pattern']}"
-        return f"is {_shown(found)}, {wanted}: {f'{remedy}. ' if remedy else ''}{description}"
+        return f"is {_shown(found)}, {_rule_of(context['pattern'])}: {f'{remedy}. ' if remedy else ''}{description}"
     if kind == "too_large":
         return details["msg"]
     return f"is {_shown(found)}: {details['msg']}"
+
+
+def _rule_of(pattern: str) -> str:
+    return QUANTITY_RULE if pattern == QUANTITY_PATTERN else f"must match {URI_FORMS.get(pattern, pattern)}"
 
 
 def _choice_message(found: Any, context: dict[str, Any]) -> str:

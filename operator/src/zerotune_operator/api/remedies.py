@@ -18,6 +18,8 @@ _NAME_CHARACTERS = 52
 _MAIN_FIELDS = ("uris", "uri", "secretName")
 """The field of a part that its short form is meant for."""
 _ADAPTERS = ("lora", "qlora", "dora", "peft", "adapter")
+_ONLINE = ("grpo", "ppo", "rloo", "online_dpo", "reinforce", "rlhf")
+"""Trainers of TRL that generate completions during training."""
 _HUB = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)/?(?:tree/main/?)?$")
 _SCHEMES = ("s3", "pvc", "file", "hf")
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -97,6 +99,8 @@ def remedy_for_choice(found: Any, choices: list[str]) -> str:
         return f"write it {'without' if isinstance(found, str) else 'in'} quotes"
     if str(found).lower() in _ADAPTERS and "sft" in choices:
         return "set spec.adapter to train an adapter, by any of these methods"
+    if str(found).lower() in _ONLINE and "dpo" in choices:
+        return "methods that generate while they train are not supported: dpo, orpo and kto learn from given answers"
     close = get_close_matches(str(found).lower(), choices, n=1)
     return f"did you mean {close[0]}?" if close else ""
 
@@ -123,6 +127,8 @@ def _remedy_for_uri(field: str, found: str) -> str:
     if field == "uri" and _REPOSITORY.match(found):
         return f"a model of the Hugging Face Hub is hf://{found}, a folder of this machine file://{found}"
     scheme, separator, path = found.partition("://")
+    if not found or (separator and not path):
+        return "write what follows the scheme" if found else "write one, or leave the field out"
     if field == "uris" and scheme == "hf":
         name = path.removeprefix("datasets/").rstrip("@")
         meant = f"did you mean hf://datasets/{name}? " if _REPOSITORY.match(name.partition("@")[0]) else ""
@@ -134,7 +140,7 @@ def _remedy_for_uri(field: str, found: str) -> str:
     if separator and scheme not in _SCHEMES:
         return "copy it to where the job can read it, and name it as s3://, pvc:// or file://"
     path = re.sub("^file:/*", "/", found)
-    return "" if separator or not found else f"a path of this machine is file://{path}"
+    return "" if separator else f"a path of this machine is file://{path}"
 
 
 def remedy_for_name(found: str) -> str:

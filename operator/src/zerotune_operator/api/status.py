@@ -180,12 +180,14 @@ def cause_of(error: ZerotuneError) -> RootCause:
 
 def display(progress: Progress) -> Display:
     """Progress as `kubectl get` and `zerotune status` print it."""
+    # Once the last step is done, texts are generated, and the model is saved: for how long is not known.
+    seconds = progress.eta_seconds if progress.step < progress.total else None
     return Display(
         step=f"{progress.step}/{progress.total}",
         loss=_figure(progress.loss),
         control_perplexity=_figure(progress.control_perplexity),
         tokens_per_second=None if progress.tokens_per_second is None else f"{progress.tokens_per_second:.0f}",
-        eta=None if progress.eta_seconds is None else duration(timedelta(seconds=progress.eta_seconds)),
+        eta=None if seconds is None else duration(timedelta(seconds=seconds)),
     )
 
 

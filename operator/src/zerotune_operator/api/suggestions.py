@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 
 from zerotune_operator.api.fields import all_fields, field_at, fields_of, part_of
 from zerotune_operator.api.manifest_yaml import Path, path_text
+from zerotune_trainer.config.arguments import place_of
 from zerotune_trainer.config.base import Settings
 
 _ELSEWHERE = {
@@ -51,7 +53,7 @@ def suggest_field(model: type[Settings], place: Path) -> str:
     """
     names, name = list(fields_at(model, place[:-1])), str(place[-1])
     found = _same(names, name) or _longer(names, name) or _called_elsewhere(names, name) or _of_a_pod(name)
-    found = found or _in_another_part(model, name) or _close(names, name)
+    found = found or _in_another_part(model, name) or _argument(name) or _close(names, name)
     return f"did you mean {found}?" if found else f"it has {', '.join(sorted(names))}"
 
 
@@ -83,6 +85,12 @@ def _of_a_pod(name: str) -> str | None:
 
 def _in_another_part(model: type[Settings], name: str) -> str | None:
     return next((path_text(path) for path in all_fields(model) if path[-1] == name), None)
+
+
+def _argument(name: str) -> str | None:
+    """The place of a field of TrainingArguments, in either way of writing."""
+    meant = place_of(re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name))
+    return f"spec.{meant}" if meant else None
 
 
 def _close(names: list[str], name: str) -> str | None:

@@ -37,15 +37,15 @@ def plan_topology(topology: Topology, parallelism: Parallelism, layout: RuntimeL
     """Count ranks.
 
     Raises:
-        ConfigurationError: the ranks cannot be dealt to replicas of tensor x sequence x pipeline ranks.
+        ConfigurationError: the ranks cannot be divided into replicas of tensor x sequence x pipeline ranks.
     """
     ranks_per_node = topology.gpus_per_node or topology.processes_per_node or 1
     world_size = topology.nodes * ranks_per_node
     replica = parallelism.tensor * parallelism.sequence * parallelism.pipeline
     if world_size % replica:
         raise ConfigurationError(
-            f"{world_size} ranks (nodes {topology.nodes} x {ranks_per_node}) cannot be dealt to replicas of {replica} "
-            f"(parallelism.tensor x sequence x pipeline)",
+            f"{world_size} ranks (nodes {topology.nodes} x {ranks_per_node}) cannot be divided into replicas of "
+            f"{replica} (parallelism.tensor x sequence x pipeline)",
             f"make the ranks a multiple of {replica}: {' or '.join(map(str, neighbours(world_size, replica)))}",
         )
     on_gpu = topology.gpus_per_node > 0

@@ -154,8 +154,20 @@ _FORMER = {
     "beta": "preference.beta",
     "attn_implementation": "model.attnImplementation",
     "trust_remote_code": "model.trustRemoteCode",
+    "adafactor": "training.arguments.optim: adafactor",
+    "per_gpu_train_batch_size": "training.perDeviceTrainBatchSize",
+    "per_gpu_eval_batch_size": "training.perDeviceEvalBatchSize",
+    "fp16_backend": "training.precision",
+    "half_precision_backend": "training.precision",
 }
 """Names that TrainingArguments had once, or that others have, and where they are now."""
+
+_REMOVED = frozenset(
+    {"include_tokens_per_second", "jit_mode_eval", "logging_dir", "mp_parameters", "overwrite_output_dir"}
+    | {"past_index", "ray_scope", "save_safetensors", "torchdynamo", "tpu_metrics_debug", "tpu_num_cores"}
+    | {"use_ipex", "use_mps_device", "sharded_ddp", "fsdp_min_num_params"}
+)
+"""Names that TrainingArguments had once, with nothing in their place."""
 
 
 _PYTHON: dict[str, type | tuple[type, ...]] = {
@@ -203,7 +215,16 @@ def _complaint(name: str, value: Any) -> str | None:
     return _value_complaint(known()[name], value) or further(value)
 
 
+def place_of(name: str) -> str | None:
+    """Where a spec has what TrainingArguments calls `name`; None where it is no field of it."""
+    if name in known():
+        return _OWN_FIELD.get(name, f"training.arguments.{name}")
+    return _FORMER.get(name)
+
+
 def _suggestion(name: str) -> str:
+    if name in _REMOVED:
+        return "transformers has it no more, leave it out"
     if name in _FORMER:
         return f"use {_FORMER[name]}"
     close = get_close_matches(name, known(), n=1)

@@ -62,19 +62,25 @@ _FILES = rf"s3://[^/{_CONTROLS}]+[^{_CONTROLS}]*|pvc://{_SUBDOMAIN}(/[^{_CONTROL
 ObjectName = Annotated[str, StringConstraints(pattern=f"^{_SUBDOMAIN}$", max_length=253)]
 """Name of a Kubernetes object: a DNS subdomain."""
 
-RecordsUri = Annotated[
-    str,
-    StringConstraints(
-        pattern=f"^(hf://datasets/{_HUB_NAME}/{_HUB_NAME}(@[A-Za-z0-9_][A-Za-z0-9._/-]*)?|{_FILES})$", max_length=1024
-    ),
-]
-"""`hf://datasets/ORG/NAME[@REVISION]`, `s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`."""
+_URI = f"^(hf://[^{_CONTROLS}]+|{_FILES})$"
+_MODEL_URI = f"^(hf://{_HUB_NAME}(/{_HUB_NAME})?/?|{_FILES})$"
+_RECORDS_URI = f"^(hf://datasets/{_HUB_NAME}/{_HUB_NAME}(@[A-Za-z0-9_][A-Za-z0-9._/-]*)?|{_FILES})$"
 
-Uri = Annotated[str, StringConstraints(pattern=f"^(hf://[^{_CONTROLS}]+|{_FILES})$", max_length=1024)]
-"""`s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`; `hf://` is for models."""
+URI_FORMS = {
+    _URI: "s3://BUCKET/KEY, pvc://CLAIM/PATH or file:///PATH",
+    _MODEL_URI: "hf://ORG/NAME, s3://BUCKET/PREFIX, pvc://CLAIM/PATH or file:///PATH",
+    _RECORDS_URI: "hf://datasets/ORG/NAME[@REVISION], s3://BUCKET/KEY, pvc://CLAIM/PATH or file:///PATH",
+}
+"""What the patterns of URIs match, for people."""
 
-ModelUri = Annotated[str, StringConstraints(pattern=f"^(hf://{_HUB_NAME}(/{_HUB_NAME})?/?|{_FILES})$", max_length=1024)]
-"""`hf://ORG/NAME`, `s3://BUCKET/KEY`, `pvc://CLAIM/PATH` or `file:///PATH`."""
+Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=1024)]
+"""Of files: `hf://` is for models and data sets."""
+
+ModelUri = Annotated[str, StringConstraints(pattern=_MODEL_URI, max_length=1024)]
+"""Of a model's folder."""
+
+RecordsUri = Annotated[str, StringConstraints(pattern=_RECORDS_URI, max_length=1024)]
+"""Of a file, a folder or a pattern of records, or of a data set of the Hugging Face Hub."""
 
 Revision = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$", max_length=255)

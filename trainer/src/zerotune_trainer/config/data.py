@@ -13,6 +13,12 @@ Packing = Literal["none", "wrapped", "bfd_split"]
 """How records share a block."""
 
 
+def no_match(pattern: str) -> str:
+    """What to say of a pattern that no path matches, and how it may have been meant."""
+    literal = "; a [ that is part of a name is written [[]" if "[" in pattern else ""
+    return f"is a pattern that no path matches{literal}"
+
+
 class Columns(Settings):
     """Which columns of a record hold what. Give `text`, or `messages`, or `prompt` and `completion`; for preferences
     `chosen` and `rejected` (dpo, orpo) or `completion` and `label` (kto), each with its `prompt`."""

@@ -73,7 +73,8 @@ def parse_object(file: DataFile, number: int, line: bytes) -> dict[str, Any]:
         values = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         decode(file, number, line)
-        raise DataError(f"{file.name}:{number}: not JSON: {error.msg}: {excerpt(line)}", _json_hint(line)) from error
+        reason = "it has NaN or Infinity" if _NOT_A_NUMBER.search(line) else error.msg
+        raise DataError(f"{file.name}:{number}: not JSON: {reason}: {excerpt(line)}", _json_hint(line)) from error
     if not isinstance(values, dict):
         hint = "write one object a line, for example with `jq -c '.[]'`" if isinstance(values, list) else _AN_OBJECT
         raise DataError(f"{file.name}:{number}: {excerpt(line)} is no JSON object", hint)

@@ -64,7 +64,7 @@ def _run_round(generator: ShardGenerator, work: Work, ranks: Ranks, number: int)
     tracker = ProgressTracker(ranks.context, Counters(ranks.store, number), work)
     channel = ReplicaChannel(ranks.replica, ranks.store, number)
     if ranks.replica.is_leader:
-        shards = _dealt(work, ranks) if number else _drawn(work, tracker)
+        shards = _own_share(work, ranks) if number else _drawn(work, tracker)
         try:
             for shard in shards:
                 generator.make(shard, tracker, channel)
@@ -80,7 +80,7 @@ def _drawn(work: Work, tracker: ProgressTracker) -> Iterator[int]:
         yield work.remaining[task]
 
 
-def _dealt(work: Work, ranks: Ranks) -> list[int]:
+def _own_share(work: Work, ranks: Ranks) -> list[int]:
     size = len(ranks.replica.ranks)
     return work.remaining[ranks.replica.leader // size :: ranks.context.world_size // size]
 

@@ -166,7 +166,7 @@ class ProgressTracker:
             step=done,
             total=self.work.plan.records,
             first_step=self.work.done_records,
-            tokens_per_second=tokens / seconds,
+            tokens_per_second=tokens / seconds if tokens else None,
             eta_seconds=None if pace is None else pace * (self.work.plan.records - done),
             failed_records=self.work.failed_records + count.failed,
         )

@@ -83,7 +83,7 @@ def _exclusion(candidate: ZeroCandidate, workload: Workload, zero: Zero) -> str:
     if offloads and workload.on_cpu and "cpu" not in (zero.offload_optimizer, zero.offload_param):
         return "a CPU rank's memory is the node's already"
     if candidate.stage in (1, 2) and not offloads and workload.data_parallel == 1 and zero.stage == "auto":
-        return "one data-parallel rank has nobody to share with"
+        return "with one data-parallel rank there is nothing to partition"
     return ""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from zerotune_trainer.config.data import no_match
 from zerotune_trainer.errors import InputMissingError
 from zerotune_trainer.storage.locations import Location, locate, store_errors
 from zerotune_trainer.storage.stores import StoredFile, store_of
@@ -117,5 +118,5 @@ def _matches_name(name: str, pattern: str) -> bool:
 
 def _remedy(location: Location, suffixes: Sequence[str]) -> str:
     if _GLOB_CHARACTERS.intersection(location.path):
-        return "no path matches the pattern"
+        return f"it {no_match(location.path)}"
     return f"the folder has no file that ends in {', '.join(suffixes)}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.backends.local.layout import resolve
 from zerotune_operator.backends.local.python_file import python_problem
+from zerotune_trainer.config.data import no_match
 from zerotune_trainer.config.text_evaluation import BUILT_IN_METRICS
 from zerotune_trainer.config.training import all_records
 from zerotune_trainer.errors import InputMissingError, ZerotuneError
@@ -65,7 +66,7 @@ def _problem(path: str) -> str:
             return ""
     except (OSError, ValueError) as error:
         return f"cannot be read: {error}"
-    return "is not there" if not set("*?[") & set(path) else "is a pattern that no path matches"
+    return "is not there" if not set("*?[") & set(path) else no_match(path)
 
 
 def _code_problems(job: Job) -> Iterator[ZerotuneError]:
