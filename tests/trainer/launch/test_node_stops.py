@@ -6,8 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from zerotune_trainer.errors import Failure, StoppedError
+from zerotune_trainer.launching.node import run_node
+from zerotune_trainer.launching.stopping import StopRequest
 
 pytestmark = pytest.mark.slow
 
@@ -19,6 +24,18 @@ def test_while_names_are_waited_for(make_job: Callable) -> None:
     node.until_logged("do not resolve: never.invalid")
     _stops_within(3, node, signal.SIGTERM)
     assert node.failure.message == "stopped on request before the ranks ran: there was nothing to save"
+
+
+def test_a_stop_that_came_before_the_launcher_was_ready_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It would take a folder of this process along, whose launcher it is not.
+    monkeypatch.setattr("zerotune_trainer.launching.node.remove_socket", lambda: None)
+    stop = StopRequest()
+    stop.event.set()
+    assert run_node(tmp_path, "127.0.0.1", tmp_path / "message", stop=stop) == StoppedError.exit_code
+    told = Failure.model_validate_json((tmp_path / "message").read_text())
+    assert told.message == "stopped on request before the ranks ran: there was nothing to save"
 
 
 def test_while_torch_is_imported(make_job: Callable) -> None:

@@ -86,7 +86,7 @@ def test_one_rank_has_nobody_to_share_with(shape: ShapeOf) -> None:
         ("ZeRO-0", "taken: the first that fits"),
         ("ZeRO-1", alone),
         ("ZeRO-2", alone),
-        ("ZeRO-3", "not taken: fits too, but shares out more than it must"),
+        ("ZeRO-3", "not taken: fits too, but partitions more than it must"),
         ("ZeRO-2 + optimizer on CPU", on_cpu),
         ("ZeRO-3 + optimizer on CPU", on_cpu),
         ("ZeRO-3 + optimizer, weights on CPU", on_cpu),

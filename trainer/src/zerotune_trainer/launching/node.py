@@ -53,8 +53,8 @@ def run_node(
     log: TerminationLog | None = None
     outcome: Failure | Completion | None
     try:
+        log = TerminationLog(termination_log)  # First: a stop may have been asked for already.
         stop.raise_from_now()
-        log = TerminationLog(termination_log)
         outcome = _run(folder, host, stop, target)
     except ZerotuneError as error:
         outcome = describe(error, host=host)

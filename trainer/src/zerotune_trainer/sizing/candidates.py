@@ -117,7 +117,7 @@ def _drawback(candidate: ZeroCandidate, workload: Workload) -> str:
         case "unknown":
             return slow or "the memory is not known, and another one takes less"
         case "fits":
-            return slow or "fits too, but shares out more than it must"
+            return slow or "fits too, but partitions more than it must"
         case "tight":
             return f"tight: {shares(candidate, workload)}"
         case _:
