@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+from zerotune_trainer.config.argument_places import FORMER, OWN_FIELD, REMOVED
 from zerotune_trainer.config.packages import REPORTERS, TRACKERS
 
 
@@ -28,56 +29,6 @@ class Argument(BaseModel):
     default: Any
     choices: list[str] | None
 
-
-_OWN_FIELD = {
-    "output_dir": "output.uri",
-    "deepspeed": "deepspeed",
-    "resume_from_checkpoint": "checkpoint.resume",
-    "per_device_train_batch_size": "training.perDeviceTrainBatchSize",
-    "per_device_eval_batch_size": "training.perDeviceEvalBatchSize",
-    "gradient_accumulation_steps": "training.gradientAccumulationSteps",
-    "num_train_epochs": "training.numTrainEpochs",
-    "max_steps": "training.maxSteps",
-    "learning_rate": "training.learningRate",
-    "lr_scheduler_type": "training.lrSchedulerType",
-    "lr_scheduler_kwargs": "training.lrSchedulerKwargs",
-    "warmup_steps": "training.warmupSteps",
-    "weight_decay": "training.weightDecay",
-    "adam_beta1": "training.adamBeta1",
-    "adam_beta2": "training.adamBeta2",
-    "adam_epsilon": "training.adamEpsilon",
-    "max_grad_norm": "training.maxGradNorm",
-    "bf16": "training.precision",
-    "fp16": "training.precision",
-    "bf16_full_eval": "training.precision",
-    "fp16_full_eval": "training.precision",
-    "activation_checkpointing": "training.gradientCheckpointing",
-    "gradient_checkpointing": "training.gradientCheckpointing",
-    "use_liger_kernel": "training.useLigerKernel",
-    "seed": "training.seed",
-    "logging_steps": "training.loggingSteps",
-    "eval_strategy": "evaluation.evalStrategy",
-    "eval_steps": "evaluation.evalSteps",
-    "eval_on_start": "evaluation.evalStrategy",
-    "load_best_model_at_end": "evaluation.loadBestModelAtEnd",
-    "metric_for_best_model": "evaluation.loadBestModelAtEnd",
-    "greater_is_better": "evaluation.loadBestModelAtEnd",
-    "save_strategy": "checkpoint.saveStrategy",
-    "save_steps": "checkpoint.saveSteps",
-    "save_total_limit": "checkpoint.saveTotalLimit",
-    "do_train": "method",
-    "do_eval": "evaluation.evalStrategy",
-    "do_predict": "an InferenceJob",
-    "use_cpu": "topology.gpusPerNode",
-    "local_rank": "topology",
-    "ddp_backend": "topology.gpusPerNode",
-    "ddp_timeout": "runPolicy.hangTimeoutSeconds",
-    "parallelism_config": "parallelism",
-    "fsdp": "zero",
-    "fsdp_config": "zero",
-    "hub_token": "model.credentials",
-}
-"""Arguments that the spec sets elsewhere, and where."""
 
 _OURS = {
     "auto_find_batch_size": "the plan fixes the batch",
@@ -140,35 +91,6 @@ BOUNDS: dict[str, tuple[float, float | None]] = {
 }
 """The least and the greatest value of arguments that transformers takes unchecked."""
 
-_FORMER = {
-    "evaluation_strategy": "evaluation.evalStrategy",
-    "warmup_ratio": "training.warmupSteps, a share of all steps where below 1",
-    "group_by_length": "training.arguments.train_sampling_strategy: group_by_length",
-    "no_cuda": "topology.gpusPerNode: 0",
-    "max_length": "data.maxLength",
-    "max_seq_length": "data.maxLength",
-    "packing": "data.packing",
-    "dataset_text_field": "data.columns.text",
-    "completion_only_loss": "data.loss: completion",
-    "assistant_only_loss": "data.loss: assistant",
-    "beta": "preference.beta",
-    "attn_implementation": "model.attnImplementation",
-    "trust_remote_code": "model.trustRemoteCode",
-    "adafactor": "training.arguments.optim: adafactor",
-    "per_gpu_train_batch_size": "training.perDeviceTrainBatchSize",
-    "per_gpu_eval_batch_size": "training.perDeviceEvalBatchSize",
-    "fp16_backend": "training.precision",
-    "half_precision_backend": "training.precision",
-}
-"""Names that TrainingArguments had once, or that others have, and where they are now."""
-
-_REMOVED = frozenset(
-    {"include_tokens_per_second", "jit_mode_eval", "logging_dir", "mp_parameters", "overwrite_output_dir"}
-    | {"past_index", "ray_scope", "save_safetensors", "torchdynamo", "tpu_metrics_debug", "tpu_num_cores"}
-    | {"use_ipex", "use_mps_device", "sharded_ddp", "fsdp_min_num_params"}
-)
-"""Names that TrainingArguments had once, with nothing in their place."""
-
 
 _PYTHON: dict[str, type | tuple[type, ...]] = {
     "integer": int,
@@ -188,7 +110,7 @@ def known() -> dict[str, Argument]:
 
 def settable() -> dict[str, Argument]:
     """Those that `training.arguments` may hold."""
-    return {name: argument for name, argument in known().items() if name not in _OWN_FIELD and name not in _REJECTED}
+    return {name: argument for name, argument in known().items() if name not in OWN_FIELD and name not in _REJECTED}
 
 
 def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -207,8 +129,8 @@ def check_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
 def _complaint(name: str, value: Any) -> str | None:
     if name in _REJECTED:
         return f"cannot be set, {_REJECTED[name]}: leave it out"
-    if name in _OWN_FIELD:
-        return f"has its own place: use {_OWN_FIELD[name]}"
+    if name in OWN_FIELD:
+        return f"has its own place: use {OWN_FIELD[name]}"
     if name not in known():
         return f"is not a field of transformers' TrainingArguments: {_suggestion(name)}"
     further = {"report_to": _reporter_complaint}.get(name, lambda given: _bound_complaint(name, given))
@@ -218,17 +140,17 @@ def _complaint(name: str, value: Any) -> str | None:
 def place_of(name: str) -> str | None:
     """Where a spec has what TrainingArguments calls `name`; None where it is no field of it."""
     if name in known():
-        return _OWN_FIELD.get(name, f"training.arguments.{name}")
-    return _FORMER.get(name)
+        return OWN_FIELD.get(name, f"training.arguments.{name}")
+    return FORMER.get(name)
 
 
 def _suggestion(name: str) -> str:
-    if name in _REMOVED:
+    if name in REMOVED:
         return "transformers has it no more, leave it out"
-    if name in _FORMER:
-        return f"use {_FORMER[name]}"
+    if name in FORMER:
+        return f"use {FORMER[name]}"
     close = get_close_matches(name, known(), n=1)
-    return f"did you mean {_OWN_FIELD.get(close[0], close[0])}?" if close else "leave it out"
+    return f"did you mean {OWN_FIELD.get(close[0], close[0])}?" if close else "leave it out"
 
 
 def _value_complaint(argument: Argument, value: Any) -> str | None:
