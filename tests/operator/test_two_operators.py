@@ -46,7 +46,7 @@ def test_a_leader_whose_requests_hang_has_given_up_when_another_leads(kubeconfig
             there.proxy.hold()
             await until(lambda: _leads(second), "the second operator leads")
             assert "leads no more" in (tmp_path / f"{there.namespace}.log").read_text()
-            assert await asyncio.to_thread(first.process.wait, 10) == 1
+            assert await first.exit_code(10) == 1
 
     asyncio.run(act())
 
@@ -67,7 +67,7 @@ def test_a_leader_whose_lease_another_has_writes_nothing_more(kubeconfig: Path, 
                 job = stand_in.job(inspected=False)
                 job["metadata"]["name"] = f"late-{number}"
                 await cluster.create(there.job_path, job)
-            assert await asyncio.to_thread(first.process.wait, 30) == 1
+            assert await first.exit_code(30) == 1
             assert there.proxy.writes == writes
             assert not await cluster.items(f"/apis/batch/v1/namespaces/{there.namespace}/jobs")
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import aiohttp
@@ -17,16 +14,15 @@ import aiohttp
 from zerotune_devtools import chart, cluster
 from zerotune_devtools.checkout import CRDS
 from zerotune_devtools.harness.deadly_proxy import free_port
+from zerotune_devtools.harness.forked_operator import fork_operator
 from zerotune_operator.backends.kubernetes.pod_policy import ANY_NAMES, PodPolicy
-
-PROGRAM = Path(sys.executable).with_name("zerotune")
 
 
 @dataclass(frozen=True)
 class HostOperator:
     """An operator that runs."""
 
-    process: subprocess.Popen[bytes]
+    process: ForkServerProcess
     port: int
 
     @classmethod
@@ -64,16 +60,14 @@ class HostOperator:
             "--pod-policy": policy.model_dump_json(by_alias=True),
         }
         pairs = [*arguments.items(), *(("--namespace", name) for name in (namespace, *others))]
-        command = [str(PROGRAM), "operator", *(word for pair in pairs for word in pair)]
-        environment = os.environ | {"KUBECONFIG": str(kubeconfig), "HF_HOME": str(folder / "no-cache")}
+        environment = {"KUBECONFIG": str(kubeconfig), "HF_HOME": str(folder / "no-cache")}
         environment |= {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0"} if hub else {}
-        with (folder / f"{namespace}.log").open("ab") as output:
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        return cls(process, port)
+        words = [word for pair in pairs for word in pair]
+        return cls(fork_operator(words, environment, folder / f"{namespace}.log"), port)
 
     def is_alive(self) -> bool:
         """Whether it has not ended."""
-        return self.process.poll() is None
+        return self.process.is_alive()
 
     async def answers(self, path: str) -> str | None:
         """What it says at `path`; None where it says nothing, or not yes."""
@@ -95,15 +89,20 @@ class HostOperator:
         """SIGKILL: it gets no time for a last word."""
         self.process.kill()
 
-    async def stop(self) -> int:
+    async def stop(self) -> int | None:
         """SIGTERM; the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self.process.wait, 30)
+        self.process.terminate()
+        return await self.exit_code(30)
+
+    async def exit_code(self, seconds: float) -> int | None:
+        """Wait for it to end; its exit code, or None where it still runs."""
+        await asyncio.to_thread(self.process.join, seconds)
+        return self.process.exitcode
 
     def end(self) -> None:
         """Be sure that it has ended."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 def prepare_cluster() -> Path:
