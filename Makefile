@@ -43,10 +43,12 @@ test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) 
 	# Much of their time is waiting. A file stays in one process: its tests share what they look at. By default xdist
 	# starts files of a single test last, and those are the long ones.
 	$(BIN)/pytest -m slow -n 3 --dist loadfile --no-loadscope-reorder
-	# One process has the tests of tests/e2e, which share a release. The READMEs' commands install and delete what other
-	# tests use, and those of tests/bed stop the cluster: they come after them.
-	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator tests/cluster -m cluster -n 2 --dist loadfile --no-loadscope-reorder; \
-		$(BIN)/pytest tests/readme tests/bed -m cluster
+	# One process has the tests of tests/e2e, which share a release. The READMEs' other commands install and delete what
+	# those use, and the tests of tests/bed stop the cluster: they come after them.
+	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator tests/cluster $(BESIDE) -m cluster -n 3 --dist loadfile --no-loadscope-reorder; \
+		$(BIN)/pytest tests/readme tests/bed -m cluster --deselect $(BESIDE)
+
+BESIDE := tests/readme/test_cluster_benchmarks.py
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is
 # there, with its images, before the first test: to build it for the first time takes longer than a test may.

@@ -32,6 +32,8 @@ SHORT = {
 BENCHMARKS = ["make bench-startup", "make bench-train"]
 NEED_A_CLUSTER = ["make bench-apply", "make bench-operator", "make bench-storm"]
 """Commands outside that section."""
+INSTALL_NOTHING = NEED_A_CLUSTER[1:]
+"""Those that other tests on the cluster may run beside."""
 EXAMPLE_REGISTRY = "registry.example.com/team"
 NEW_CLUSTER = "kubectl delete crd --ignore-not-found finetunejobs.zerotune.dev inferencejobs.zerotune.dev"
 """Makes a cluster one of a newcomer: it does not know our kinds."""
