@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from zerotune_operator.lifecycle.job_events import EventText
 RESOURCE = {
     "apiVersion": "zerotune.dev/v1alpha1",
     "kind": "FineTuneJob",
-    "metadata": {"name": "cpt", "namespace": "team", "uid": "1234"},
+    "metadata": {"name": "cpt", "namespace": "team", "uid": "1234", "creationTimestamp": "2026-01-01T23:59:00Z"},
 }
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -78,8 +78,10 @@ def test_an_event_says_what_it_is_about_and_has_the_same_name_when_written_again
         "lastTimestamp": "2026-01-02T03:04:05Z",
         "count": 1,
     }
-    again = event(RESOURCE, text, NOW.replace(second=50))
-    assert again["metadata"]["name"] == made["metadata"]["name"].strip()
+    before_midnight = event(RESOURCE, text, datetime(2026, 1, 1, 23, 59, 30, tzinfo=UTC))
+    a_day_later = event(RESOURCE, text, NOW + timedelta(days=1))
+    assert before_midnight["metadata"]["name"] == made["metadata"]["name"]
+    assert a_day_later["metadata"]["name"] != made["metadata"]["name"]
     assert event(RESOURCE, EventText("Normal", "Started", ""), NOW)["metadata"]["name"] != made["metadata"]["name"]
 
 

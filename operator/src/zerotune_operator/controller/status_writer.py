@@ -165,9 +165,10 @@ def merge_patch(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def event(resource: Object, text: EventText, now: datetime) -> Object:
-    """An Event about a resource."""
+    """An Event about a resource: the same text once a day of its life, however often it is written."""
     metadata = resource["metadata"]
-    identity = f"{metadata['uid']} {now:%Y-%m-%d} {text.reason} {text.message}"
+    day = (now - datetime.fromisoformat(metadata["creationTimestamp"])).days
+    identity = f"{metadata['uid']} {day} {text.reason} {text.message}"
     time = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
