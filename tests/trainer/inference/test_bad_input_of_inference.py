@@ -131,18 +131,39 @@ def test_prompt_and_generation_longer_than_the_context(question: dict[str, Any],
     assert "maxNewTokens 256 do not fit into the model's context of 256 tokens" in message
 
 
-def test_a_column_that_the_output_needs_is_found_before_any_work(
-    tmp_path: Path, stub_job: Any, write_jsonl: Any, output_rows: Any
+def test_a_record_with_a_column_that_the_output_needs_is_an_error(
+    stub_job: Any, write_jsonl: Any, output_rows: Any
 ) -> None:
-    """Another name for the column is the remedy, and the folder takes it."""
+    """Another name for the column is the remedy, and a job that has not finished takes it."""
     rows = [{"id": number, "prompt": "a"} for number in range(120)] + [{"id": 120, "prompt": "a", "error": "timeout"}]
     data = {"uris": [write_jsonl(rows, "alerts.jsonl").as_uri()]}
-    with pytest.raises(ConfigurationError, match=r"alerts\.jsonl:121: .* column 'error'"):
+    stub_job(data=data, outputFormat={}).run_until_results()
+    found = output_rows()
+    assert all(row["generation"] for row in found[:120]) and "generation" not in found[120]
+    assert "alerts.jsonl:121: the record has a column 'error'" in found[120]["error"]
+    completion = stub_job(data=data, outputFormat={"errorColumn": "problem"}).run(attempt=1)
+    assert completion.progress.failed_records == 0
+    assert [row["id"] for row in output_rows()] == list(range(121))
+    assert output_rows()[120]["error"] == "timeout" and output_rows()[120]["generation"]
+
+
+def test_such_a_record_is_an_error_in_parquet_too(tmp_path: Path, stub_job: Any, write_jsonl: Any) -> None:
+    data = {"uris": [write_jsonl([{"prompt": "a"}, {"prompt": "a", "generation": "mine"}]).as_uri()]}
+    completion = stub_job(data=data, outputFormat={"format": "parquet"}).run()
+    assert completion.progress.failed_records == 1
+    [part] = (tmp_path / "output").glob("part-*.parquet")
+    good, bad = pq.read_table(part).to_pylist()
+    assert good["generation"] and good["error"] is None
+    assert bad["generation"] is None and "column 'generation'" in bad["error"]
+
+
+def test_a_column_that_the_output_needs_in_all_records_is_found_before_any_work(
+    tmp_path: Path, stub_job: Any, write_jsonl: Any
+) -> None:
+    data = {"uris": [write_jsonl([{"prompt": "a", "generation": "b"}] * 3, "alerts.jsonl").as_uri()]}
+    with pytest.raises(ConfigurationError, match=r"alerts\.jsonl:1: .* column 'generation'"):
         stub_job(data=data).run()
     assert not list((tmp_path / "output").glob("[!.]*"))
-    stub_job(data=data, outputFormat={"errorColumn": "problem"}).run()
-    assert [row["id"] for row in output_rows()] == list(range(121))
-    assert output_rows()[120]["error"] == "timeout"
 
 
 def test_a_null_in_a_template_is_an_error_and_no_word_of_python(

@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from zerotune_trainer.errors import InternalError, StoppedError
+from zerotune_trainer.errors import ConfigurationError, InternalError, StoppedError
 from zerotune_trainer.manifest import Manifest, differences, read_manifest
 
 pytestmark = pytest.mark.slow
@@ -128,4 +128,17 @@ def test_a_script_that_fails_is_named_with_what_it_said(
     assert InternalError.exit_code in ended.exit_codes
     failure = next(each for each in ended.failures.values() if each.failure_class == InternalError.failure_class)
     assert "bad.py" in failure.message and message in failure.message
+    assert read_manifest(job.output) is None
+
+
+def test_a_script_that_writes_nothing_to_the_output_fails(make_script_job: Any, tmp_path: Path) -> None:
+    code = "from zerotune_trainer import script_job\n"
+    code += "job = script_job.current()\njob.progress(1, 1, loss=0.5)\n"
+    code += "if job.context.rank == 0:\n    (job.checkpoints / 'last').write_text('state')\n"
+    (tmp_path / "idle.py").write_text(code)
+    job = make_script_job("idle", tmp_path / "idle.py")
+    ended = job.run()
+    assert ended.exit_codes == [ConfigurationError.exit_code] * 2, ended.log
+    message = f"file://{tmp_path}/idle.py wrote no files to the output folder file://{job.output}"
+    assert {failure.message for failure in ended.failures.values()} == {message}
     assert read_manifest(job.output) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from zerotune_trainer.config.data import Records
 from zerotune_trainer.config.generation import InferenceData, InferenceOutputFormat
 from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.errors import ConfigurationError, DataError
-from zerotune_trainer.inference.source import Source, count_records
+from zerotune_trainer.inference.source import Source, count_records, reject_common_clash
 
 NAMES = InferenceOutputFormat()
 
@@ -48,7 +49,7 @@ def test_count() -> None:
 def test_runs_in_any_order_give_the_records_of_those_numbers(cuts: list[int], start: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = write(Path(folder))
-        source = Source(files, [count_records(file, NAMES) for file in files])
+        source = Source(files, [count_records(file, NAMES) for file in files], NAMES)
         edges = sorted({start, *cuts, 23})
         runs = [range(first, last) for first, last in itertools.pairwise(edges)]
         # Going back is allowed too.
@@ -78,24 +79,59 @@ def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"n": 0}\n')
     files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
     with pytest.raises(DataError, match="the files end after 1 records, there were 3"):
-        Source(files, [3]).read(range(3))
+        Source(files, [3], NAMES).read(range(3))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "place"),
     [
-        ("late.jsonl", b'{"n": 0}\n' * 5000 + b'{"n": 1, "error": "sensor"}\n' + b'{"n": 2}\n' * 10, 5001),
-        ("escaped.jsonl", b'{"n": 0}\n{"\\u0065rror": 1}\n', 2),
-        ("nan.jsonl", b'{"n": NaN, "generation": 1}\n', 1),
-        ("head.csv", b"n,error\n1,2\n", 2),
+        ("late.jsonl", b'{"n": 0}\n' * 5000 + b'{"n": 1, "error": "sensor"}\n' + b'{"n": 2}\n' * 10, 5000),
+        ("first.jsonl", b'{"n": 0, "generation": "mine"}\n{"n": 1}\n', 0),
+        ("escaped.jsonl", b'{"n": 0}\n{"\\u0065rror": 1}\n', 1),
+        ("nan.jsonl", b'{"n": 0}\n{"n": NaN, "generation": 1}\n', 1),
     ],
 )
-def test_a_column_that_the_output_needs_is_found_in_any_record(
+def test_a_column_that_the_output_needs_makes_that_record_an_error(
     tmp_path: Path, name: str, content: bytes, place: int
 ) -> None:
     (tmp_path / name).write_bytes(content)
+    [file] = files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    reject_common_clash(files, NAMES)
+    entries = Source(files, [count_records(file, NAMES)], NAMES).read(range(content.count(b"\n")))
+    assert [entry.number for entry in entries if entry.error] == [place]
+    bad = entries[place]
+    assert bad.error.startswith(f"{tmp_path}/{name}:{place + 1}: ")
+    assert bad.raw is None and bad.record is not None
+    assert not {"error", "generation"} & bad.record.values.keys()
+
+
+def test_the_remedy_is_part_of_such_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"n": 0}\n{"error": 1}\n')
+    files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    [_, bad] = Source(files, [2], NAMES).read(range(2))
+    assert "has a column 'error', which the output would lose: choose another name with outputFormat" in bad.error
+
+
+@pytest.mark.parametrize(
+    ("content", "is_rejected"),
+    [
+        ('{"error": 1}\n', True),
+        ('{"error": 1}\n{"generation": 2}\n' * 60 + '{"n": 1}\n', True),
+        ('{"error": 1}\n' * 99 + '{"n": 1}\n', False),
+        ("", False),
+    ],
+)
+def test_a_column_that_all_first_records_have_is_rejected(tmp_path: Path, content: str, is_rejected: bool) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    with pytest.raises(ConfigurationError, match="the record has a column") if is_rejected else nullcontext():
+        reject_common_clash(files, NAMES)
+
+
+def test_such_a_column_of_csv_is_found_in_its_header(tmp_path: Path) -> None:
+    (tmp_path / "head.csv").write_text("n,error\n1,2\n")
     [file] = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
-    with pytest.raises(ConfigurationError, match=f"{name}:{place}: the record has a column") as caught:
+    with pytest.raises(ConfigurationError, match=r"head.csv:2: the record has a column") as caught:
         count_records(file, NAMES)
     assert "outputFormat." in caught.value.hint
 
@@ -117,7 +153,7 @@ def test_a_name_of_the_output_may_stand_anywhere_else(tmp_path: Path) -> None:
 def test_a_nan_costs_a_line_its_text_but_no_column(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1, "score": NaN, "deep": [-Infinity, 2]}\n[NaN]\n')
     files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
-    first, second = Source(files, [2]).read(range(2))
+    first, second = Source(files, [2], NAMES).read(range(2))
     assert first.record is not None
     assert first.record.values == {"id": 1, "score": None, "deep": [None, 2]}
     assert "a.jsonl:1: not JSON" in first.error

@@ -16,7 +16,7 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import Attempt, JobStatus, OutputSummary, RootCause
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import AttemptFolder
-from zerotune_operator.backends.local.layout import free_ports, gpus_for, model_uri, place, resolve
+from zerotune_operator.backends.local.layout import find_inputs, free_ports, gpus_for, model_uri, place, resolve
 from zerotune_operator.backends.local.render import LocalAttempt, NodeProcess, render
 from zerotune_operator.backends.local.requirements import require_local
 from zerotune_operator.backends.model_shape import model_shape
@@ -153,6 +153,22 @@ def test_the_output_of_a_job_is_taken_once_it_has_succeeded(
         model_uri(inference("base"), home)
     folder.write_status(JobStatus(phase="Succeeded", output=OutputSummary(uri="file:///out", files=1, bytes=1)))
     assert model_uri(inference("base"), home) == "file:///out"
+
+
+def test_a_job_that_wrote_no_model_is_named(
+    home: Home, job: Callable[..., Job], inference: Callable[[str], Job], tmp_path: Path
+) -> None:
+    folder, out = home.create("FineTuneJob", "base"), tmp_path / "out"
+    out.mkdir()
+    folder.write_job(job("base", method="script", script={"file": "file:///train.py"}))
+    output = OutputSummary(uri=out.as_uri(), files=1, bytes=1)
+    folder.write_status(JobStatus(phase="Succeeded", output=output))
+    with pytest.raises(InputMissingError) as caught:
+        find_inputs(inference("base"), home)
+    assert caught.value.message == (
+        f"FineTuneJob base wrote no model (no config.json in {out.as_uri()}): {out}/config.json is not there"
+    )
+    assert "model.fromFineTuneJob" in caught.value.hint
 
 
 IN_A_BUCKET = {

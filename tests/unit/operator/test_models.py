@@ -125,6 +125,15 @@ async def test_the_output_of_a_job_is_an_adapter_of_what_it_started_from(
     assert await found(asking, JobStatus(), origin) == Source(str(output["uri"]), expected)
 
 
+async def test_the_output_of_a_script_is_read_and_taken_for_nothing() -> None:
+    asking, origin = resource("asks", 2), resource("base", 1, shape(7))
+    asking["spec"]["model"] = {"fromFineTuneJob": "base"}
+    origin["spec"] |= {"method": "script", "script": {"file": "s3://code/train.py"}}
+    output = {"uri": "s3://models/base", "files": 3, "bytes": 9}
+    origin["status"] |= {"phase": "Succeeded", "modelUri": URI, "output": output}
+    assert await found(asking, JobStatus(), origin) == Source("s3://models/base", None)
+
+
 def distilling(**train: Any) -> dict[str, Any]:
     """A FineTuneJob that learns what a teacher answers, and is evaluated on what another one does."""
     student = resource("student", 2)

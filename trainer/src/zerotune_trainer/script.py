@@ -19,7 +19,7 @@ from zerotune_trainer import collectives, compat, distributed, storage
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.errors import InternalError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, InternalError, ZerotuneError
 from zerotune_trainer.failures import classify
 from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, Manifest, ManifestFile, describe, files_of
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
@@ -40,6 +40,7 @@ def script(config: TrainConfig, context: RankContext) -> None:
     Raises:
         StoppedError: the job was asked to stop, and the script stopped.
         InternalError: the script failed; the message has the end of its traceback.
+        ConfigurationError: it wrote nothing to the output.
         ZerotuneError: whatever else keeps the job from finishing, as its class says.
     """
     cache = Path(config.launch.cache_dir)
@@ -138,6 +139,7 @@ def _complete(output: Ownership, job: ScriptJob) -> Manifest:
     folder.push([file.path for file in mine])
     of_ranks = collectives.gather(mine, list[ManifestFile])
     files = {file.path: file for each in reversed(of_ranks) for file in each}
+    _require_result(set(files), output, job)
     manifest = Manifest(
         job=job.config.job,
         config_digest=job.config.digest(),
@@ -151,6 +153,21 @@ def _complete(output: Ownership, job: ScriptJob) -> Manifest:
 
     collectives.on_first_rank(write, type(None))
     return manifest
+
+
+def _require_result(paths: set[str], output: Ownership, job: ScriptJob) -> None:
+    """See that a script wrote something besides what we keep of its progress.
+
+    Raises:
+        ConfigurationError: it did not.
+    """
+    if paths <= {METRICS_NAME, RESULTS_NAME}:
+        assert job.config.script is not None, "validation asks for it"
+        raise ConfigurationError(
+            f"{job.config.script.file} wrote no files to the output folder {output.folder.uri}",
+            "write the result below the folder that the environment variable ZEROTUNE_OUTPUT names, also "
+            "`script_job.current().output`; checkpoints are no part of it",
+        )
 
 
 def _result_files(job: ScriptJob) -> list[Path]:

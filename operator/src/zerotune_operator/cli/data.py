@@ -16,6 +16,7 @@ from zerotune_operator.api.origins import record_origins, starting_from
 from zerotune_operator.backends.model_shape import model_shape
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
+from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.config.packages import is_installed
 from zerotune_trainer.errors import ConfigurationError, DataError
 
@@ -87,7 +88,9 @@ def plan_here(job: FineTuneJob) -> Plan:
     here = BACKENDS[Target.LOCAL]
     started = starting_from(job, {origin.part: here.output_of(origin) for origin in record_origins(job)})
     uri = here.model_uri(started)
+    with reading_output(job, uri):
+        shape = model_shape(uri, job.spec.model.revision)
     try:
-        return plan_job(started, model_shape(uri, job.spec.model.revision), here.outline(job, uri), identity_of(job))
+        return plan_job(started, shape, here.outline(job, uri), identity_of(job))
     except DoesNotFitError as error:
         return error.plan

@@ -21,7 +21,7 @@ from zerotune_operator.backends.model_shape import model_shape, reference_shape,
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.plan_table import show
 from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
-from zerotune_operator.plan.outputs import shape_of_output
+from zerotune_operator.plan.outputs import reading_output, shape_of_output
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.base import JsonObject
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
@@ -106,7 +106,8 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
     started = starting_from(job, outputs)
     uri = runs_on.model_uri(started)
     layout = runs_on.layout(started, uri)
-    shape = _shape(uri, job.spec.model.revision, config, source)
+    with reading_output(job, uri):
+        shape = _shape(uri, job.spec.model.revision, config, source)
     # A path on a cluster means nothing here.
     reference = reference_shape(job, layout.resolve) if target is Target.LOCAL else None
     plan = plan_job(started, shape, layout, identity, reference)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from zerotune_operator.api.origins import Origin
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.origins import Origin, model_origin
 from zerotune_trainer.config.adapter import Adapter
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.shape import ModelShape
 
 
@@ -22,6 +24,29 @@ def shape_of_output(adapter: Adapter | None, shape: ModelShape, model_uri: str) 
     is_adapter = adapter is not None and not adapter.merge
     base = (shape.base_uri or shape.checkpoint_base or model_uri) if is_adapter else None
     return shape.model_copy(update={"base_uri": base, "checkpoint_base": None})
+
+
+@contextmanager
+def reading_output(job: Job, uri: str) -> Iterator[None]:
+    """While the model of a job is read: say of the FineTuneJob that is to have written it that it wrote none.
+
+    Args:
+        job: The job that starts from it.
+        uri: Where the model is.
+
+    Raises:
+        InputMissingError: there is none.
+    """
+    try:
+        yield
+    except InputMissingError as error:
+        origin = model_origin(job)
+        if origin is None or job.spec.model.checkpoint is not None:
+            raise
+        raise InputMissingError(
+            f"{origin.kind} {origin.name} wrote no model (no config.json in {uri}): {error.message}",
+            f"have that job write a model to its output, as `save_pretrained` does, or name another in {origin.path}",
+        ) from error
 
 
 def checkpoint_of(

@@ -41,12 +41,8 @@ class Marker(Settings):
     batches: list[BatchFigures]
 
     def is_named_as(self, names: InferenceOutputFormat) -> bool:
-        """Whether the file would be the same with these names of columns."""
-        has_all = not self.file.path.endswith(".jsonl")
-        has_texts, has_errors = self.failed_records < self.records, self.failed_records > 0
-        return (self.generation_column == names.generation_column or not (has_all or has_texts)) and (
-            self.error_column == names.error_column or not (has_all or has_errors)
-        )
+        """Whether the file was made with these names of columns: with others other records may be errors."""
+        return (self.generation_column, self.error_column) == (names.generation_column, names.error_column)
 
 
 def verify_shard(output: Folder, plan: WorkPlan, shard: int, names: InferenceOutputFormat) -> Marker | str:

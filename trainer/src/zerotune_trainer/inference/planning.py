@@ -27,7 +27,7 @@ from zerotune_trainer.inference.plan import (
     shard_size,
 )
 from zerotune_trainer.inference.rows import encode_schema
-from zerotune_trainer.inference.source import count_records, readable_records
+from zerotune_trainer.inference.source import count_records, readable_records, reject_common_clash
 from zerotune_trainer.ownership import Ownership, check_digest, writing_errors
 from zerotune_trainer.storage import Folder
 
@@ -59,6 +59,7 @@ def open_plan(ownership: Ownership, config: InferConfig, files: Sequence[DataFil
     if plan.names != _names(config):
         for file in files:
             count_records(file, config.output_format)
+        reject_common_clash(files, config.output_format)
     return plan
 
 
@@ -83,6 +84,7 @@ def _clear(output: Folder) -> None:
 def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> WorkPlan:
     counted = [_input_file(file, config.output_format) for file in files]
     records = sum(file.records for file in counted)
+    reject_common_clash(files, config.output_format)
     if not records:
         raise DataError(f"no record in {', '.join(config.data.uris)}", "give files that hold records")
     suffix = _suffix(config, files)

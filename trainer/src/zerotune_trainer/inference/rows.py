@@ -34,20 +34,25 @@ class OutputRow:
     error: str | None = None
 
 
-def reject_clash(record: Record | None, names: InferenceOutputFormat) -> None:
+def clash(record: Record, names: InferenceOutputFormat) -> ConfigurationError | None:
+    """Why the output cannot have all columns of a record: one has the name of a column of its own. None: it can."""
+    fields = {names.generation_column: "generationColumn", names.error_column: "errorColumn"}
+    for name in fields.keys() & record.values.keys():
+        return ConfigurationError(
+            f"{record.location}: the record has a column {name!r}, which the output would lose",
+            f"choose another name with outputFormat.{fields[name]}",
+        )
+    return None
+
+
+def reject_clash(record: Record, names: InferenceOutputFormat) -> None:
     """See that the output's own columns do not take the place of a column of the input.
 
     Raises:
         ConfigurationError: the record has a column of that name.
     """
-    fields = {names.generation_column: "generationColumn", names.error_column: "errorColumn"}
-    if record is None:
-        return
-    for name in fields.keys() & record.values.keys():
-        raise ConfigurationError(
-            f"{record.location}: the record has a column {name!r}, which the output would lose",
-            f"choose another name with outputFormat.{fields[name]}",
-        )
+    if (error := clash(record, names)) is not None:
+        raise error
 
 
 def as_jsonl(rows: Sequence[OutputRow], names: InferenceOutputFormat) -> bytes:
@@ -84,7 +89,9 @@ def as_parquet(
 ) -> bytes:
     """A parquet file: the input's columns in their types, the generation (of the type `cells`), and the error, null
     where all went well."""
-    table = pa.Table.from_pylist([row.columns for row in rows], schema=columns)
+    own = (names.generation_column, names.error_column)
+    kept = pa.schema([column for column in columns if column.name not in own])
+    table = pa.Table.from_pylist([row.columns for row in rows], schema=kept)
     table = table.append_column(names.generation_column, pa.array([row.generation for row in rows], cells))
     table = table.append_column(names.error_column, pa.array([row.error for row in rows], pa.string()))
     buffer = io.BytesIO()

@@ -18,7 +18,7 @@ from zerotune_trainer.data.lines import open_lines
 from zerotune_trainer.data.readers import Record, parse_object, read_file
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.inference.rows import reject_clash
+from zerotune_trainer.inference.rows import clash, reject_clash
 from zerotune_trainer.input_errors import input_errors
 
 SAMPLE = 100
@@ -54,7 +54,8 @@ def count_records(file: DataFile, names: InferenceOutputFormat) -> int:
     """How many records a file has; lines of jsonl count whether they can be read or not.
 
     Raises:
-        ConfigurationError: a record has a column of a name that the output needs.
+        ConfigurationError: all records have a column of a name that the output needs, as the format shows: each line of
+            jsonl has columns of its own.
         DataError: the file is broken.
         InputMissingError, ConfigurationError, TemporaryError: as `storage.store_errors` says.
     """
@@ -67,32 +68,35 @@ def count_records(file: DataFile, names: InferenceOutputFormat) -> int:
     count = 0
     for item in _items(file):
         count += 1
-        if isinstance(item, _Line):
-            _check_line(item, names)
-        elif count == 1:
+        if count == 1 and isinstance(item, Record):
             reject_clash(item, names)
     return count
 
 
-def _check_line(line: _Line, names: InferenceOutputFormat) -> None:
-    """Look into a line only where it may have a column of such a name: parsing all of them takes much longer."""
-    wanted = (names.generation_column, names.error_column)
-    # JSON may write any character of a name as an escape.
-    if b"\\u" in line.text or any(name.encode() in line.text or not name.isalnum() for name in wanted):
-        reject_clash(_entry(0, line).record, names)
+def reject_common_clash(files: Sequence[DataFile], names: InferenceOutputFormat) -> None:
+    """See that not all of the first records have a column of a name that the output needs: where some have, they are
+    errors.
+
+    Raises:
+        ConfigurationError: they do.
+    """
+    records = itertools.islice((record for file in files for record in readable_records(file)), SAMPLE)
+    errors = [clash(record, names) for record in records]
+    if errors and errors[0] is not None and all(errors):
+        raise errors[0]
 
 
 def readable_records(file: DataFile) -> Iterator[Record]:
     """The records of a file, without the lines that are none."""
-    entries = (_entry(number, item) for number, item in enumerate(_items(file)))
+    entries = (_parsed(number, item) for number, item in enumerate(_items(file)))
     return (entry.record for entry in entries if entry.record is not None)
 
 
 class Source:
     """Reads runs of records. Runs that are asked for in rising order are read in one pass over the files."""
 
-    def __init__(self, files: Sequence[DataFile], counts: Sequence[int]) -> None:
-        self._files = files
+    def __init__(self, files: Sequence[DataFile], counts: Sequence[int], names: InferenceOutputFormat) -> None:
+        self._files, self._names = files, names
         self._starts = list(itertools.accumulate(counts, initial=0))
         self._position = -1
         self._stream: Iterator[_Line | Record] = iter(())
@@ -111,7 +115,7 @@ class Source:
         if self._file_of(self._position) != self._file_of(numbers.start) or numbers.start < self._position:
             self._open(self._file_of(numbers.start))
         items = itertools.islice(self._stream, numbers.start - self._position, numbers.stop - self._position)
-        entries = [_entry(number, item) for number, item in zip(numbers, items, strict=False)]
+        entries = [_entry(number, item, self._names) for number, item in zip(numbers, items, strict=False)]
         self._position = numbers.stop
         if len(entries) < len(numbers):
             raise DataError(
@@ -138,7 +142,19 @@ def _items(file: DataFile) -> Iterator[_Line | Record]:
                 yield _Line(file, number, text)
 
 
-def _entry(number: int, item: _Line | Record) -> Entry:
+def _entry(number: int, item: _Line | Record, names: InferenceOutputFormat) -> Entry:
+    """A record, or an error in its place where it has a column of a name that the output needs."""
+    entry = _parsed(number, item)
+    error = None if entry.record is None else clash(entry.record, names)
+    if entry.record is None or error is None:
+        return entry
+    own = (names.generation_column, names.error_column)
+    kept = {name: value for name, value in entry.record.values.items() if name not in own}
+    reason = entry.error or f"{error.message}: {error.hint}"
+    return Entry(number, entry.location, entry.record._replace(values=kept), error=reason)
+
+
+def _parsed(number: int, item: _Line | Record) -> Entry:
     if isinstance(item, Record):
         return Entry(number, item.location, item)
     location = f"{item.file.name}:{item.number}"

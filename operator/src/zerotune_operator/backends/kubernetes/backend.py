@@ -29,6 +29,7 @@ from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.lifecycle.record import ATTEMPTS_KEPT
 from zerotune_operator.plan import Plan, identity_of, plan_job
+from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.config import Launch
 
 _CLOSING_SECONDS = 60
@@ -66,7 +67,8 @@ class KubernetesBackend:
         if isinstance(source, Awaited):
             return source
         since = status.attempts[-1].end_time if has_changed(status) else None
-        shape = source.shape or await probe_model(self._job, self._owned, self._cluster, source.uri, since)
+        with reading_output(self._job, source.uri):
+            shape = source.shape or await probe_model(self._job, self._owned, self._cluster, source.uri, since)
         if isinstance(shape, Awaited):
             return shape
         records = find_records(self._job, status, self._cluster.cache)

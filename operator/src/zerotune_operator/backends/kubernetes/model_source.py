@@ -1,8 +1,8 @@
 """What a job on a cluster starts from: where its model is, and what shape it has; where the records are that another
 job writes. Decided before any pod with a GPU starts.
 
-model.fromFineTuneJob        the output of that job, once it has succeeded; its shape is that job's. A job that has
-                             begun goes on from it when that one is deleted
+model.fromFineTuneJob        the output of that job, once it has succeeded; its shape is that job's, but where a script
+                             wrote it. A job that has begun goes on from it when that one is deleted
 model.checkpoint             a checkpoint of that job, as soon as it has begun, and also when it has failed
 data.*.fromInferenceJob      likewise
 hf:// without credentials    the operator asks the Hub for config.json
@@ -15,6 +15,7 @@ ends with ModelChanged, and before the next one the model is read itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -143,7 +144,7 @@ def _output_of(origin: Origin, job: Job, cache: Cache) -> Source | Awaited:
     if status.phase != "Succeeded" or status.output is None:
         _require_no_ring(origin, key, Key(job.kind, key.namespace, job.metadata.name), cache)
         return Awaited(reason, f"waits for {key}, which is {status.phase or 'Pending'}")
-    return Source(status.output.uri, _shape_of_output(resource["spec"].get("adapter"), status))
+    return Source(status.output.uri, _shape_of_output(resource["spec"], status))
 
 
 def _checkpoint_of(origin: Origin, job: Job, cache: Cache) -> Source | Awaited:
@@ -180,7 +181,10 @@ def _require_no_ring(origin: Origin, first: Key, job: Key, cache: Cache) -> None
         seen.add(last)
 
 
-def _shape_of_output(adapter: dict[str, Any] | None, status: JobStatus) -> ModelShape | None:
+def _shape_of_output(spec: Mapping[str, Any], status: JobStatus) -> ModelShape | None:
+    if spec.get("method") == "script":  # What it wrote, and whether that is a model, is its own affair.
+        return None
+    adapter = spec.get("adapter")
     if status.model is None or status.model_uri is None:
         return status.model
     return shape_of_output(Adapter.model_validate(adapter) if adapter else None, status.model, status.model_uri)

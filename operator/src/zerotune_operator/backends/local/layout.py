@@ -18,6 +18,7 @@ from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.model_shape import model_shape, reference_shape
 from zerotune_operator.plan import RuntimeLayout
+from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.sizing.shape import ModelShape
 
@@ -179,7 +180,8 @@ def find_inputs(job: Job, home: Home, known: tuple[str, ModelShape] | None = Non
         uri, shape = find_checkpoint(origin, job.spec.model.checkpoint, source, output)
     else:
         uri = model_uri(job, home)
-        shape = model_shape(uri, job.spec.model.revision)
+        with reading_output(job, uri):
+            shape = model_shape(uri, job.spec.model.revision)
     return Inputs(uri, shape, records, reference_shape(job, resolve))
 
 

@@ -15,6 +15,7 @@ from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.layout import sagemaker_of
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.pending import Awaited
+from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.sizing.model_config import model_shape
 
 
@@ -36,7 +37,8 @@ def backend_on_cluster(job: Job, cluster: Cluster) -> SageMakerBackend:
             return records
         shape, read = source.shape, training_jobs.client.read_now
         if shape is None:
-            shape = await asyncio.to_thread(model_shape, source.uri, job.spec.model.revision, read)
+            with reading_output(job, source.uri):
+                shape = await asyncio.to_thread(model_shape, source.uri, job.spec.model.revision, read)
         return Inputs(source.uri, shape, records)
 
     return SageMakerBackend(job, training_jobs, settings, find_inputs)

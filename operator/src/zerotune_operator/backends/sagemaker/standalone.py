@@ -23,6 +23,7 @@ from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
+from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.sizing.model_config import model_shape
 
@@ -88,4 +89,5 @@ def _find_inputs(job: Job, home: Home, client: SageMakerClient) -> Inputs:
     origin = model_origin(job)
     uri = output_of(origin, home) if origin else str(job.spec.model.uri)
     records = {each.part: output_of(each, home) for each in record_origins(job)}
-    return Inputs(uri, model_shape(uri, job.spec.model.revision, client.read_now), records)
+    with reading_output(job, uri):
+        return Inputs(uri, model_shape(uri, job.spec.model.revision, client.read_now), records)
