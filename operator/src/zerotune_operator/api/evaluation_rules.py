@@ -5,7 +5,41 @@ from __future__ import annotations
 from zerotune_trainer.config.base import Rule
 from zerotune_trainer.config.text_evaluation import BUILT_IN_METRICS
 
+_HAS_RECORDS = "(has(self.data.validation) || self.data.validationFraction > 0.0)"
+_EVALUATES = f"{_HAS_RECORDS} && self.evaluation.evalStrategy != 'no'"
+_IS_SCRIPT = "self.method == 'script'"
+
 EVALUATION_RULES = (
+    Rule(
+        f"{_IS_SCRIPT} || self.evaluation.evalStrategy != 'steps' || {_HAS_RECORDS}",
+        "there are no records to evaluate on every evalSteps: give data.validation or data.validationFraction, or "
+        "leave evalStrategy out",
+        "evaluation.evalStrategy",
+    ),
+    Rule(
+        f"{_IS_SCRIPT} || self.method in ['dpo', 'kto'] || !has(self.training.perDeviceEvalBatchSize) || {_EVALUATES}",
+        "perDeviceEvalBatchSize has no effect without evaluations: give data.validation or data.validationFraction, "
+        "and an evalStrategy other than no; or leave perDeviceEvalBatchSize out",
+        "training.perDeviceEvalBatchSize",
+    ),
+    Rule(
+        f"{_IS_SCRIPT} || !has(self.training.arguments.eval_delay) || self.training.arguments.eval_delay == 0.0 "
+        f"|| {_EVALUATES}",
+        "eval_delay has no effect without evaluations: give data.validation or data.validationFraction, and an "
+        "evalStrategy other than no; or leave eval_delay out",
+        "training.arguments.eval_delay",
+    ),
+    Rule(
+        f"{_IS_SCRIPT} || self.checkpoint.resume != 'best' || {_EVALUATES}",
+        "which checkpoint is the best is known by evaluations: give data.validation or data.validationFraction, and an "
+        "evalStrategy other than no; or name a checkpoint",
+        "checkpoint.resume",
+    ),
+    Rule(
+        f"{_IS_SCRIPT} || !has(self.checkpoint.uri) || self.checkpoint.saveStrategy != 'no'",
+        "checkpoint.uri has no effect with checkpoint.saveStrategy: no: set that to steps or epoch, or leave uri out",
+        "checkpoint.uri",
+    ),
     Rule(
         "!has(self.evaluation.control) || has(self.data.validation) || self.data.validationFraction > 0.0",
         "control texts are measured with each evaluation: give data.validation or data.validationFraction too",
@@ -31,7 +65,8 @@ EVALUATION_RULES = (
     ),
     Rule(
         "!has(self.evaluation.generation) || self.method != 'script'",
-        "a script evaluates by itself: leave evaluation.generation out, or use another method",
+        "method script and evaluation.generation do not go together, since a script evaluates by itself: leave "
+        "evaluation.generation out, or use another method",
         "evaluation.generation",
     ),
     Rule(

@@ -85,10 +85,23 @@ METHOD_RULES = (
     *(
         Rule(
             f"!({_PREFERENCE}) || !has(self.{field})",
-            f"{field} is for methods cpt and sft: leave it out",
+            f"methods dpo, orpo and kto do not go with {field}, which is for methods cpt and sft: leave {field} out, "
+            "or use one of those",
             field,
         )
         for field in ("data.replay", "evaluation.control")
+    ),
+    Rule(
+        "self.method != 'cpt' || !has(self.data.systemPrompt)",
+        "systemPrompt opens conversations, and method cpt trains on plain text: leave systemPrompt out, or use method "
+        "sft",
+        "data.systemPrompt",
+    ),
+    Rule(
+        "self.method != 'cpt' || !self.data.addGenerationPrompt",
+        "addGenerationPrompt is for conversations, and method cpt trains on plain text: leave addGenerationPrompt out, "
+        "or use method sft",
+        "data.addGenerationPrompt",
     ),
     Rule(
         "self.method != 'dpo' || !has(self.preference) || self.preference.labelSmoothing == 0.0 "
@@ -110,6 +123,7 @@ METHOD_RULES = (
         )
         for field, method, default in (
             ("lossType", "dpo", "self.preference.lossType == ['sigmoid']"),
+            ("lossWeights", "dpo", "!has(self.preference.lossWeights)"),
             ("labelSmoothing", "dpo", "self.preference.labelSmoothing == 0.0"),
             ("desirableWeight", "kto", "self.preference.desirableWeight == 1.0"),
             ("undesirableWeight", "kto", "self.preference.undesirableWeight == 1.0"),

@@ -70,15 +70,15 @@ _PACKING = (
 _ZERO = (
     Rule(
         f"!has(self.adapter) || self.adapter.type != 'qlora' || {_STAGE} in ['0', '1', '2']",
-        "ZeRO stage 3 cannot partition a quantized base (bitsandbytes): set zero.stage to 0, 1 or 2, "
-        "or adapter.type: lora",
+        "zero.stage 3, which auto may choose, cannot partition the quantized base of adapter.type: qlora: set "
+        "zero.stage to 0, 1 or 2, or adapter.type: lora",
         "zero.stage",
     ),
     Rule(
         f"!has({_ARGUMENTS}.optim) || !{_ARGUMENTS}.optim.matches('bnb|[48]bit|paged|32bit|ademamix') "
         f"|| {_STAGE} in ['0', '1', '2']",
-        "ZeRO stage 3 cannot partition the state of a quantized or paged optimizer (bitsandbytes): set zero.stage "
-        "to 0, 1 or 2, or leave optim out",
+        "zero.stage 3, which auto may choose, cannot partition the state of this optim, a quantized or paged optimizer "
+        "of bitsandbytes: set zero.stage to 0, 1 or 2, or leave optim out",
         "training.arguments.optim",
     ),
     Rule(

@@ -69,6 +69,13 @@ class Columns(Settings):
     """Column that says whether the completion is good (true) or bad, for method kto."""
 
 
+_IS_OF_HUB = "uri.startsWith('hf://')"
+_IS_A_FILE = " || ".join(f"uri.endsWith('.{end}')" for end in ("jsonl", "gz", "parquet", "csv", "txt"))
+_SHOWS_NO_FORMAT = " || ".join(
+    f"uri.endsWith('.{end}')" for end in ("json", "json.gz", "JSON", "JSONL", "PARQUET", "CSV", "TXT")
+)
+
+
 class Records(Settings):
     """Files of records."""
 
@@ -76,6 +83,28 @@ class Records(Settings):
         Rule(
             "(size(self.uris) > 0) != has(self.fromInferenceJob)",
             "give exactly one of uris and fromInferenceJob",
+        ),
+        Rule(
+            "!has(self.split) || !has(self.fromInferenceJob) && self.format in ['auto', 'datasets'] "
+            f"&& !self.uris.exists(uri, {_IS_A_FILE})",
+            "split chooses from a data set that holds several: leave split out for plain files",
+            "split",
+        ),
+        Rule(
+            f"!has(self.subset) || !has(self.fromInferenceJob) && self.uris.all(uri, {_IS_OF_HUB})",
+            "subset chooses from a data set of the Hugging Face Hub: leave subset out, or name hf://datasets/ORG/NAME",
+            "subset",
+        ),
+        Rule(
+            f"self.format in ['auto', 'datasets'] || !self.uris.exists(uri, {_IS_OF_HUB})",
+            "format is for files, and a data set of the Hugging Face Hub is read by `datasets`: leave format out",
+            "format",
+        ),
+        Rule(
+            f"self.format != 'auto' || !self.uris.exists(uri, {_SHOWS_NO_FORMAT})",
+            "format auto goes by the end of a file's name, which is .jsonl, .jsonl.gz, .parquet, .csv or .txt in lower "
+            "case: give files with such names, or set format",
+            "uris",
         ),
     )
 

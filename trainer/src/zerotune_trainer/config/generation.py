@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings
 from zerotune_trainer.config.data import Columns, Records
@@ -29,6 +29,17 @@ class InferenceData(Records):
             "!has(self.systemPrompt) || !has(self.template) || self.applyChatTemplate",
             "systemPrompt opens conversations: set applyChatTemplate: true, or leave systemPrompt out",
             "systemPrompt",
+        ),
+        Rule(
+            "!has(self.columns.messages) || !self.applyChatTemplate",
+            "applyChatTemplate is for prompts that are text, and columns.messages holds conversations: leave "
+            "applyChatTemplate out, or name the column prompt",
+            "applyChatTemplate",
+        ),
+        Rule(
+            "!has(self.columns.tools) || !has(self.template) || self.applyChatTemplate",
+            "columns.tools is for conversations: set applyChatTemplate: true, or leave columns.tools out",
+            "columns.tools",
         ),
     )
 
@@ -63,23 +74,28 @@ class Generation(Settings):
             "minNewTokens",
         ),
         Rule(
-            "self.doSample || self.temperature == 1.0",
+            "self.doSample || !has(self.temperature)",
             "temperature has no effect without sampling: set doSample: true, or leave temperature out",
             "temperature",
         ),
         Rule(
-            "self.doSample || self.topP == 1.0",
+            "self.doSample || !has(self.topP)",
             "topP has no effect without sampling: set doSample: true, or leave topP out",
             "topP",
         ),
         Rule(
-            "self.doSample || self.topK == 50 || has(self.penaltyAlpha)",
+            "self.doSample || !has(self.topK) || has(self.penaltyAlpha)",
             "topK has no effect without doSample: true or penaltyAlpha: set one of them, or leave topK out",
             "topK",
         ),
         Rule(
+            "self.doSample || self.seed == 42",
+            "seed has no effect without sampling: set doSample: true, or leave seed out",
+            "seed",
+        ),
+        Rule(
             "!has(self.penaltyAlpha) || self.penaltyAlpha == 0.0 "
-            "|| !self.doSample && self.numBeams == 1 && self.topK > 1 && self.useCache",
+            "|| !self.doSample && self.numBeams == 1 && (!has(self.topK) || self.topK > 1) && self.useCache",
             "penaltyAlpha is for contrastive search: topK above 1, numBeams 1, doSample false and useCache true",
             "penaltyAlpha",
         ),
@@ -121,12 +137,12 @@ class Generation(Settings):
     """Fewest tokens generated for a record."""
     do_sample: bool = False
     """Sample instead of taking the likeliest token."""
-    temperature: Number = Field(default=1.0, gt=0)
-    """Sampling temperature. Without randomness: `doSample: false`."""
-    top_k: int = Field(default=50, ge=0)
-    """Sample among the k likeliest tokens; 0: among all."""
-    top_p: Number = Field(default=1.0, gt=0, le=1)
-    """Sample among the likeliest tokens whose probabilities add up to this."""
+    temperature: Number | None = Field(default=None, gt=0)
+    """Sampling temperature. Without randomness: `doSample: false`. Default: 1."""
+    top_k: int | None = Field(default=None, ge=0)
+    """Sample among the k likeliest tokens; 0: among all. Default: 50."""
+    top_p: Number | None = Field(default=None, gt=0, le=1)
+    """Sample among the likeliest tokens whose probabilities add up to this. Default: 1."""
     num_beams: int = Field(default=1, ge=1)
     """Beams of beam search."""
     num_beam_groups: int = Field(default=1, ge=1)
@@ -147,7 +163,7 @@ class Generation(Settings):
     """Keep keys and values of past tokens."""
     eos_token_ids: list[int] = Field(default=[], max_length=256)
     """Token ids that end a generation, besides the model's own."""
-    stop_strings: list[str] = Field(default=[], max_length=256)
+    stop_strings: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default=[], max_length=256)
     """Texts that end a generation."""
     skip_special_tokens: bool = True
     """Leave special tokens out of the text."""

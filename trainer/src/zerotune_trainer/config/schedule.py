@@ -88,6 +88,20 @@ SCHEDULE_RULES = (
         "warmup_stable_decay needs lrSchedulerKwargs.num_decay_steps: give it a number of steps",
         "lrSchedulerKwargs",
     ),
+    Rule(
+        "self.lrSchedulerType != 'constant' || self.warmupSteps == 0.0",
+        "warmupSteps has no effect with lrSchedulerType constant: set constant_with_warmup, or leave warmupSteps out",
+        "warmupSteps",
+    ),
+    Rule(
+        "!has(self.maxSteps) || !has(self.lrSchedulerKwargs.num_decay_steps) "
+        "|| (self.warmupSteps < 1.0 ? 0.0 : self.warmupSteps) + double(self.lrSchedulerKwargs.num_decay_steps) "
+        "+ (has(self.lrSchedulerKwargs.num_stable_steps) ? double(self.lrSchedulerKwargs.num_stable_steps) : 0.0) "
+        "<= double(self.maxSteps)",
+        "warmupSteps, num_stable_steps and num_decay_steps together must not exceed maxSteps: the learning rate would "
+        "not reach its peak, or not its end",
+        "lrSchedulerKwargs.num_decay_steps",
+    ),
     *(_goes_with(option, schedules) for option, schedules in SCHEDULES_WITH.items()),
 )
 """Of `training`, which has the fields `lrSchedulerType` and `lrSchedulerKwargs`."""

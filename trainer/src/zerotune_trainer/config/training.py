@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from zerotune_trainer.config.arguments import check_arguments
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings, Uri, each_once
 from zerotune_trainer.config.data import Data, Records, Texts
+from zerotune_trainer.config.optimizer import OPTIMIZER_RULES
 from zerotune_trainer.config.schedule import SCHEDULE_RULES, Schedule, ScheduleOptions
 from zerotune_trainer.config.sources import FOLDER_RULES, ReferenceModel, SecretReference
 from zerotune_trainer.config.text_evaluation import TextEvaluation
@@ -30,7 +31,37 @@ class Training(Settings):
             "warmupSteps must not exceed maxSteps: the peak would never be reached; below 1 it is a share of all steps",
             "warmupSteps",
         ),
+        Rule(
+            "!has(self.arguments.logging_strategy) || self.arguments.logging_strategy == 'steps' "
+            "|| self.loggingSteps == 1",
+            "loggingSteps has no effect with this arguments.logging_strategy: set that to steps, or leave loggingSteps "
+            "out",
+            "loggingSteps",
+        ),
+        *(
+            Rule(
+                f"!has(self.arguments.{name}) || has(self.arguments.dataloader_num_workers) "
+                "&& self.arguments.dataloader_num_workers > 0",
+                f"{name} is about worker processes, and there are none: set dataloader_num_workers, or leave {name} "
+                "out",
+                f"arguments.{name}",
+            )
+            for name in (
+                "dataloader_prefetch_factor",
+                "dataloader_persistent_workers",
+                "dataloader_multiprocessing_context",
+            )
+        ),
+        *(
+            Rule(
+                f"!has(self.arguments.{name}) || has(self.arguments.report_to)",
+                f"{name} is for a tracker, and report_to names none: name one there, or leave {name} out",
+                f"arguments.{name}",
+            )
+            for name in ("run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id")
+        ),
         *SCHEDULE_RULES,
+        *OPTIMIZER_RULES,
     )
 
     global_batch_size: int | None = Field(default=None, ge=1)
@@ -44,7 +75,7 @@ class Training(Settings):
     """Rows a rank evaluates at once. Default: the micro batch."""
     num_train_epochs: Number = Field(default=1.0, gt=0)
     """Passes over the training data; ignored where `maxSteps` is given."""
-    max_steps: int | None = Field(default=None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1, le=2**31 - 1)
     """Optimizer steps to take."""
     learning_rate: Number = Field(default=2e-5, gt=0)
     """Peak learning rate."""
@@ -70,7 +101,7 @@ class Training(Settings):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     use_liger_kernel: bool = False
     """Use the fused CUDA kernels of the package liger-kernel."""
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, le=2**32 - 1)
     """Seeds weights, order and dropout."""
     logging_steps: int = Field(default=1, ge=1)
     """Optimizer steps between two log records."""
@@ -158,6 +189,23 @@ class Checkpoint(Settings):
             "uri",
         ),
         *FOLDER_RULES,
+        Rule(
+            "self.saveSteps == 500 || self.saveStrategy == 'steps'",
+            "saveSteps is for saveStrategy: steps: set that strategy, or leave saveSteps out",
+            "saveSteps",
+        ),
+        Rule(
+            "self.saveTotalLimit == 2 || self.saveStrategy != 'no'",
+            "saveTotalLimit has no effect with saveStrategy: no: set saveStrategy to steps or epoch, or leave "
+            "saveTotalLimit out",
+            "saveTotalLimit",
+        ),
+        Rule(
+            "self.resume in ['auto', 'never'] || self.saveStrategy != 'no'",
+            "resume goes on from a checkpoint, and saveStrategy: no writes none: set saveStrategy to steps or epoch, "
+            "or leave resume out",
+            "resume",
+        ),
     )
 
     uri: Uri | None = None
@@ -193,6 +241,11 @@ class Evaluation(Settings):
             "!has(self.generation) || self.evalStrategy != 'no'",
             "texts are generated with each evaluation: set evalStrategy to steps or epoch, or leave generation out",
             "generation",
+        ),
+        Rule(
+            "self.evalSteps == 500 || self.evalStrategy == 'steps'",
+            "evalSteps is for evalStrategy: steps: set that strategy, or leave evalSteps out",
+            "evalSteps",
         ),
     )
 

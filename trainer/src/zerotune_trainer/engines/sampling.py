@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,23 @@ from transformers import (
 )
 
 from zerotune_trainer.config.generation import Generation
+
+
+class Sampling(NamedTuple):
+    """Among which tokens is drawn, and how."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+
+
+def sampling_of(generation: Generation) -> Sampling:
+    """The options of sampling, as transformers defaults them; the schema leaves open which of them are given."""
+    return Sampling(
+        temperature=1.0 if generation.temperature is None else generation.temperature,
+        top_k=50 if generation.top_k is None else generation.top_k,
+        top_p=1.0 if generation.top_p is None else generation.top_p,
+    )
 
 
 class DrawByRecord(LogitsProcessor):
@@ -50,12 +68,12 @@ def seed_of(seed: int, record: int) -> int:
 def sampler(generation: Generation, records: Sequence[int], device: torch.device) -> LogitsProcessorList:
     """Temperature, top-k and top-p in transformers' order, then the draw."""
     numbers = draws(generation.seed, records, generation.num_return_sequences, generation.max_new_tokens)
-    steps = LogitsProcessorList()
-    if generation.temperature != 1.0:
-        steps.append(TemperatureLogitsWarper(generation.temperature))
-    if generation.top_k > 0:
-        steps.append(TopKLogitsWarper(generation.top_k))
-    if generation.top_p < 1.0:
-        steps.append(TopPLogitsWarper(generation.top_p))
+    steps, sampling = LogitsProcessorList(), sampling_of(generation)
+    if sampling.temperature != 1.0:
+        steps.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k > 0:
+        steps.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1.0:
+        steps.append(TopPLogitsWarper(sampling.top_p))
     steps.append(DrawByRecord(numbers.to(device)))
     return steps

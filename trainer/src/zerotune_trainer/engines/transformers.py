@@ -26,7 +26,7 @@ from zerotune_trainer.engines.batches import completions, left_padded, longest_f
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.lockstep import Mode
-from zerotune_trainer.engines.sampling import sampler, seed_of
+from zerotune_trainer.engines.sampling import sampler, sampling_of, seed_of
 from zerotune_trainer.engines.scoring import scores_of
 from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request, Results, Score
 from zerotune_trainer.training.log_probabilities import (
@@ -169,7 +169,7 @@ class TransformersEngine:
             return {
                 "custom_generate": contrastive_search,
                 "penalty_alpha": options.penalty_alpha,
-                "candidates": options.top_k,
+                "candidates": sampling_of(options).top_k,
             }
         if options.do_sample and options.num_beams > 1:
             torch.manual_seed(seed_of(options.seed, records[0]))
@@ -211,13 +211,7 @@ def _beam_options(options: Generation) -> dict[str, Any]:
     beams = {"early_stopping": options.early_stopping, "length_penalty": options.length_penalty}
     if not options.do_sample:
         return {"do_sample": False, **beams}
-    return {
-        "do_sample": True,
-        "temperature": options.temperature,
-        "top_k": options.top_k,
-        "top_p": options.top_p,
-        **beams,
-    }
+    return {"do_sample": True, **sampling_of(options)._asdict(), **beams}
 
 
 def _end_tokens(model: PreTrainedModel, generation: Generation) -> list[int]:
