@@ -263,7 +263,7 @@ def test_the_inspection_of_a_job_needs_no_more_than_its_model() -> None:
 def test_what_a_config_map_cannot_hold_is_rejected() -> None:
     kinds = ["é" * (600 << 10)]
     with pytest.raises(ConfigurationError, match=r"bytes \(config.json 1,2.*, and a ConfigMap holds 1,048,576"):
-        tuned(training={"arguments": {"optim_target_modules": kinds}})
+        tuned(training={"gradientCheckpointing": True, "arguments": {"gradient_checkpointing_kwargs": {"x": kinds}}})
 
 
 def test_the_folders_that_ranks_write_to_are_volumes() -> None:

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 from zerotune_trainer import storage
+from zerotune_trainer.config.functions import COROUTINE, GENERATOR, Signature, cannot_be_called
 from zerotune_trainer.config.plugin import Plugin, PluginFile
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, InternalError, ZerotuneError
 from zerotune_trainer.failures import classify
@@ -35,34 +36,6 @@ _MODULE = "zerotune_plugin"
 
 class PluginError(ConfigurationError):
     """A function of a plug-in failed, or returned what it may not."""
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a function is called with."""
-
-    text: str
-    """As a user writes it: `def NAME(record: dict) -> dict`."""
-    positional: int
-    named: tuple[str, ...] = ()
-
-    def check(self, function: Callable[..., Any]) -> str:
-        """Why a function cannot be called so; empty where it can."""
-        try:
-            inspect.signature(function).bind(*[None] * self.positional, **dict.fromkeys(self.named))
-        except TypeError as error:
-            return str(error)
-        except ValueError:  # One that is written in C has none to look at.
-            return ""
-        return ""
-
-
-PROCESSING = Signature("def NAME(record: dict) -> dict", 1)
-FORMATTING = Signature("def NAME(record: dict) -> str | list[dict]", 1)
-LOSS = Signature("def NAME(outputs, labels, num_items_in_batch=None) -> Tensor", 2, ("num_items_in_batch",))
-COLLATOR = Signature("def NAME(rows: list[dict]) -> dict", 1)
-METRIC = Signature("def NAME(predictions: list[str], references: list[str]) -> float | dict[str, float]", 2)
-CALLBACK = Signature("class NAME(TrainerCallback), made without arguments", 0)
 
 
 @dataclass(frozen=True)
@@ -79,12 +52,11 @@ class LoadedPlugin:
             InputMissingError: it has none of that name.
             ConfigurationError: it is none that can be called so.
         """
-        found: Callable[..., Any] | None = getattr(self.module, name, None)
-        if found is None:
+        if not hasattr(self.module, name):
             raise InputMissingError(f"{self.file} defines no {name!r}", self._there_are(name))
-        problem = signature.check(found) if callable(found) else f"it is of type {type(found).__name__}"
-        if problem:
-            raise ConfigurationError(f"{self.file}:{name} cannot be called: {problem}", f"define {signature.text}")
+        found: Callable[..., Any] = getattr(self.module, name)
+        if problem := _problem(found, signature):
+            raise cannot_be_called(self.file, name, problem, signature)
         return found
 
     def wrong(self, name: str, place: str, problem: str, remedy: str) -> PluginError:
@@ -121,6 +93,21 @@ class LoadedPlugin:
         near = difflib.get_close_matches(name, names, n=1)
         listed = f"it defines {', '.join(names) or 'nothing that can be called'}"
         return f"did you mean {near[0]!r}? {listed}" if near else listed
+
+
+def _problem(found: Any, signature: Signature) -> str:
+    """Why something of a file cannot be called so; empty where it can."""
+    if not callable(found):
+        return f"it is of type {type(found).__name__}"
+    try:
+        problem = signature.problem(inspect.signature(found))
+    except (TypeError, ValueError):  # What is written in C has none to look at.
+        problem = ""
+    if problem:
+        return problem
+    if inspect.isgeneratorfunction(found):
+        return GENERATOR
+    return COROUTINE if inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found) else ""
 
 
 def load_plugin(plugin: PluginFile | None) -> LoadedPlugin | None:

@@ -13,13 +13,14 @@ import typer
 import yaml
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.load import load_jobs
+from zerotune_operator.api.load import load_documents
 from zerotune_operator.api.origins import Origin, model_origin, record_origins, starting_from
 from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.model_shape import model_shape, reference_shape, shape_of_file
 from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.cli.plan_table import show
+from zerotune_operator.cli.plugin_file import check_config_map
 from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
 from zerotune_operator.plan.outputs import reading_output, shape_of_output
 from zerotune_trainer.config import TrainConfig
@@ -67,9 +68,11 @@ def command(
     """Show what the jobs of a file would do: ranks, batch, ZeRO stage, memory. Of models only config.json is read."""
     plans: list[Planned] = []
     prices = _prices(price or [])
-    for job in load_jobs(file):
+    documents = load_documents(file)
+    for job in (each for each in documents if not isinstance(each, dict)):
         target = backend or target_of(job)
         check(job, target)
+        check_config_map(job, documents)
         try:
             plans.append(_plan(job, target, model_config, plans))
         except DoesNotFitError as error:

@@ -13,6 +13,7 @@ from zerotune_operator.api.load import load_documents
 from zerotune_operator.api.origins import require_no_ring
 from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.registry import Target
+from zerotune_operator.cli.plugin_file import check_config_map
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
 
 
@@ -46,7 +47,7 @@ def _errors(file: Path, backend: Target | None, valid: list[Job]) -> Iterator[Ze
         if isinstance(document, dict):
             _show_other(file, document)
         else:
-            yield from _errors_of_job(file, document, backend or target_of(document), valid)
+            yield from _errors_of_job(file, document, documents, backend or target_of(document), valid)
 
 
 def _show_other(file: Path, document: dict[str, Any]) -> None:
@@ -54,10 +55,13 @@ def _show_other(file: Path, document: dict[str, Any]) -> None:
     typer.echo(f"{file}: not of zerotune, left alone: {document.get('kind')} {name}")
 
 
-def _errors_of_job(file: Path, job: Job, backend: Target, valid: list[Job]) -> Iterator[ZerotuneError]:
+def _errors_of_job(
+    file: Path, job: Job, documents: list[Job | dict[str, Any]], backend: Target, valid: list[Job]
+) -> Iterator[ZerotuneError]:
     try:
         check(job, backend)
-    except ConfigurationError as error:
+        check_config_map(job, documents)
+    except (ConfigurationError, InputMissingError) as error:
         typer.echo(f"error: {file}: {error}", err=True)
         yield error
         return

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from zerotune_trainer.config.base import ObjectName, Rule, Settings, Uri, each_once
+from zerotune_trainer.config.functions import CALLBACK, COLLATOR, FORMATTING, LOSS, PROCESSING, Signature
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
 """Name of a function or class of the file."""
@@ -51,6 +52,11 @@ class RecordPlugin(PluginFile):
     processing: FunctionName
     """`def NAME(record: dict) -> dict`: gets a record, and returns the record to use instead."""
 
+    @property
+    def functions(self) -> list[tuple[str, Signature]]:
+        """What of the file the job uses, with what it is called with."""
+        return [(self.processing, PROCESSING)]
+
 
 class Plugin(PluginFile):
     """A Python file of your own, and which of its functions and classes the job uses."""
@@ -72,7 +78,13 @@ class Plugin(PluginFile):
     """Classes derived from transformers' TrainerCallback, made without arguments. Every rank calls them."""
 
     @property
-    def functions(self) -> list[str]:
-        """Everything of the file that the job uses."""
-        named = (self.processing, self.formatting_func, self.compute_loss_func, self.data_collator, *self.callbacks)
-        return [name for name in named if name is not None]
+    def functions(self) -> list[tuple[str, Signature]]:
+        """Everything of the file that the job names here, with what it is called with."""
+        named = (
+            (self.processing, PROCESSING),
+            (self.formatting_func, FORMATTING),
+            (self.compute_loss_func, LOSS),
+            (self.data_collator, COLLATOR),
+            *((name, CALLBACK) for name in self.callbacks),
+        )
+        return [(name, signature) for name, signature in named if name is not None]

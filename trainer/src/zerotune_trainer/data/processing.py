@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from zerotune_trainer.config.functions import FORMATTING, PROCESSING, Signature
 from zerotune_trainer.config.plugin import Plugin, RecordPlugin
 from zerotune_trainer.data.readers import Record
-from zerotune_trainer.plugin import FORMATTING, PROCESSING, LoadedPlugin, Signature, load_plugin
+from zerotune_trainer.plugin import LoadedPlugin, load_plugin
 
 Process = Callable[[Record], Record]
 """A record to the record to use instead."""

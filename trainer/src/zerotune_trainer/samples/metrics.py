@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from zerotune_trainer.plugin import METRIC, LoadedPlugin
+from zerotune_trainer.config.functions import METRIC
+from zerotune_trainer.plugin import LoadedPlugin
 
 Metric = Callable[[list[str], list[str]], dict[str, float]]
 """(predictions, references) -> figures by name."""

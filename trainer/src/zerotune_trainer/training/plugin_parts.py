@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl
 
+from zerotune_trainer.config.functions import CALLBACK, COLLATOR, LOSS, no_callback
 from zerotune_trainer.config.plugin import Plugin
-from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.plugin import CALLBACK, COLLATOR, LOSS, LoadedPlugin, load_plugin
+from zerotune_trainer.plugin import LoadedPlugin, load_plugin
 from zerotune_trainer.training.batches import Batch, Collator, Row
 from zerotune_trainer.training.step_state import StepState
 
@@ -95,10 +95,7 @@ class PluginParts:
         assert self._loaded is not None, "a plug-in that names callbacks has a file"
         kind = self._loaded.function(name, CALLBACK)
         if not (isinstance(kind, type) and issubclass(kind, TrainerCallback)):
-            raise ConfigurationError(
-                f"{self._loaded.file}:{name} is no class derived from transformers.TrainerCallback",
-                f"define {CALLBACK.text}",
-            )
+            raise no_callback(self._loaded.file, name)
         with self._loaded.errors(name, "when it was made"):
             callback: TrainerCallback = kind()
         for event in (event for event in dir(TrainerCallback) if event.startswith("on_")):

@@ -10,8 +10,8 @@ from pathlib import Path
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.backends.local.layout import resolve
 from zerotune_operator.backends.local.python_file import python_problem
+from zerotune_operator.backends.python_source import Function, functions_of
 from zerotune_trainer.config.data import no_match
-from zerotune_trainer.config.text_evaluation import BUILT_IN_METRICS
 from zerotune_trainer.config.training import all_records
 from zerotune_trainer.errors import InputMissingError, ZerotuneError
 
@@ -76,17 +76,9 @@ def _code_problems(job: Job) -> Iterator[ZerotuneError]:
             yield problem
 
 
-def _code(job: Job) -> Iterator[tuple[str, str, list[str]]]:
+def _code(job: Job) -> Iterator[tuple[str, str, list[Function]]]:
     """The Python files of a job: the field, its URI, and what is used of it."""
     if job.spec.plugin is not None and job.spec.plugin.file is not None:
-        yield "plugin.file", job.spec.plugin.file, _functions(job)
+        yield "plugin.file", job.spec.plugin.file, functions_of(job)
     if isinstance(job, FineTuneJob) and job.spec.script is not None:
         yield "script.file", job.spec.script.file, []
-
-
-def _functions(job: Job) -> list[str]:
-    if not isinstance(job, FineTuneJob):
-        return [job.spec.plugin.processing] if job.spec.plugin else []
-    generation = job.spec.evaluation.generation
-    metrics = [name for name in generation.metrics if name not in BUILT_IN_METRICS] if generation else []
-    return [*(job.spec.plugin.functions if job.spec.plugin else ()), *metrics]
