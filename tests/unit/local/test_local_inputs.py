@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.plan.conftest import fine_tune_job, inference_job
 from zerotune_operator.backends.local.inputs import check_inputs
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, ZerotuneError
 
 
 @pytest.fixture
@@ -58,6 +58,77 @@ def test_records_and_code_of_an_inference_are_named(here: str) -> None:
     spec = {"data": {"uris": [f"{here}/b.jsonl"]}, "plugin": {"file": f"{here}/mine.py", "processing": "clear"}}
     with pytest.raises(InputMissingError, match=r"data.uris: .*/b.jsonl is not there; plugin.file: .* no 'clear'"):
         check_inputs(inference_job(**spec))
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "content", "columns"),
+    [
+        ("kto", "a.jsonl", '{"prompt": "q", "completion": "a"}', {}),
+        ("kto", "a.csv", "prompt,completion\nq,a\n", {}),
+        ("kto", "a.jsonl", '{"prompt": "q", "completion": "a", "label": true}', {"label": "good"}),
+        ("dpo", "a.jsonl", '\n\n{"prompt": "q", "chosen": "a"}', {}),
+        ("orpo", "a.jsonl", '{"prompt": "q", "completion": "a", "label": true}', {}),
+    ],
+)
+def test_a_first_record_that_tells_no_preference_is_named(
+    tmp_path: Path, method: str, name: str, content: str, columns: dict[str, str]
+) -> None:
+    (tmp_path / name).write_text(content)
+    named = {"columns": {"prompt": "prompt", "completion": "completion"} | columns} if columns else {}
+    job = fine_tune_job(method=method, data=data(f"file://{tmp_path}/{name}") | named)
+    with pytest.raises(InputMissingError, match=f"data.train.uris: {tmp_path}/{name}:1: method {method} reads the col"):
+        check_inputs(job)
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "spec"),
+    [
+        ("kto", '{"completion": "a", "label": 1}', {}),
+        ("kto", '{"chosen": "a", "rejected": "b"}', {}),
+        ("dpo", '{"chosen": "a", "rejected": "b"}', {}),
+        ("dpo", '{"other": 1}', {"plugin": {"file": "s3://code/mine.py", "processing": "clean"}}),
+        ("dpo", "no JSON", {}),
+        ("sft", '{"other": 1}', {}),
+        ("dpo", "", {}),
+    ],
+)
+def test_a_first_record_that_may_do_passes(tmp_path: Path, method: str, content: str, spec: dict[str, Any]) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    check_inputs(fine_tune_job(method=method, data=data(f"file://{tmp_path}/a.jsonl"), **spec))
+
+
+def test_a_json_array_is_no_jsonl(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[\n{"text": "a"}\n]')
+    records = {"uris": [f"file://{tmp_path}/a.json"], "format": "jsonl"}
+    for job in (fine_tune_job(data={"train": records}), inference_job(data=records)):
+        with pytest.raises(DataError, match=r"uris: .*/a.json holds a JSON array") as caught:
+            check_inputs(job)
+        assert "jq -c" in caught.value.hint
+
+
+@pytest.mark.parametrize("resume", ["checkpoint-500", "epoch-2", "best"])
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path, resume: str) -> None:
+    spec: dict[str, Any] = {
+        "checkpoint": {"uri": f"file://{tmp_path}/own", "resume": resume},
+        "data": data("s3://d/t") | {"validationFraction": 0.1},
+    }
+    with pytest.raises(InputMissingError, match=f"{tmp_path}/own has no checkpoint that '{resume}' stands for"):
+        check_inputs(fine_tune_job(**spec))
+    for name in ("checkpoint-20", "checkpoint-500"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        (tmp_path / "own" / name / "manifest.json").write_text("{}")
+    check_inputs(fine_tune_job(**spec))
+
+
+def test_checkpoints_of_the_output_and_of_no_output_are_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "home"))
+    for output, folder in (({"uri": f"file://{tmp_path}/out"}, f"{tmp_path}/out"), ({}, f"{tmp_path}/home")):
+        with pytest.raises(InputMissingError, match=f"{folder}.*/checkpoints has no checkpoint") as caught:
+            check_inputs(fine_tune_job(output=output, checkpoint={"resume": "checkpoint-5"}))
+        assert caught.value.hint.startswith("there are: none")
+    check_inputs(fine_tune_job(output={"uri": "s3://o/o"}, checkpoint={"resume": "checkpoint-5"}))
 
 
 def _at(value: Any, here: str) -> Any:

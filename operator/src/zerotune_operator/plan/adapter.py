@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 from zerotune_operator.api.jobs import FineTuneJobSpec
 from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import highest_rank
-from zerotune_trainer.sizing.modules import last_names, unknown_modules, unknown_targets
+from zerotune_trainer.sizing.modules import last_names, saved_and_adapted, unknown_modules, unknown_targets
 from zerotune_trainer.sizing.shape import ModelShape
 
 
@@ -23,6 +24,8 @@ def check_names(adapter: Adapter | None) -> None:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ConfigurationError(f"adapter.{field} names {twice!r} twice", "name each module once")
+    if adapter:
+        _reject_both(name for name in adapter.modules_to_save if name in adapter.target_modules)
 
 
 def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
@@ -51,6 +54,15 @@ def _check_modules(shape: ModelShape, adapter: Adapter) -> None:
         raise _no_such_module("targetModules", unknown[0], shape, f"; or {ALL_LINEAR}")
     if unknown := unknown_modules(shape, adapter):
         raise _no_such_module("modulesToSave", unknown[0], shape, "")
+    _reject_both(saved_and_adapted(shape, adapter))
+
+
+def _reject_both(names: Iterable[str]) -> None:
+    for name in names:
+        raise ConfigurationError(
+            f"adapter.modulesToSave names {name!r}, which gets an adapter by adapter.targetModules",
+            "a module is trained whole or by an adapter: name it in one of the two",
+        )
 
 
 def _no_such_module(field: str, name: str, shape: ModelShape, otherwise: str) -> ConfigurationError:

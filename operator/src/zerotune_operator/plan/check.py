@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.plan.adapter import check_names
+from zerotune_operator.plan.arguments import check_arguments
 from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.engine import check_options
 from zerotune_operator.plan.engine_settings import given_sizes
@@ -40,6 +41,7 @@ def _check_ranks(job: Job, layout: RuntimeLayout) -> None:
     topology = plan_topology(job.spec.topology, job.spec.parallelism, layout)
     if isinstance(job, FineTuneJob):
         spec = merge_deepspeed(job.spec)
+        check_arguments(spec)
         check_names(spec.adapter)
         given_sizes(spec.deepspeed)
         training_batch(spec.training, topology.data_parallel)

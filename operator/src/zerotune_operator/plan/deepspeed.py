@@ -14,7 +14,8 @@ from zerotune_trainer.sizing.memory import ZeroCandidate
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import default_settings
 
-_ADAM = ("adam", "adamw")
+DEEPSPEED_ADAMS = ("adam", "adamw")
+"""DeepSpeed's optimizers, in lower case, that get the options of an Adam which `training` has."""
 
 
 def deepspeed_settings(
@@ -142,7 +143,7 @@ def _applies(key: str, candidate: ZeroCandidate) -> bool:
 def _optimizer(section: JsonObject, known: JsonObject) -> JsonObject:
     """The user's optimizer, with the spec's hyperparameters where it leaves them out: DeepSpeed has other defaults."""
     params = known["optimizer"]["params"]
-    if section["type"].lower() not in _ADAM:
+    if section["type"].lower() not in DEEPSPEED_ADAMS:
         params = {name: params[name] for name in ("lr", "weight_decay")}
     return merge({"params": params}, section)
 

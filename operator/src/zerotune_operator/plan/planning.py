@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
 from zerotune_operator.plan.adapter import check_adapter
+from zerotune_operator.plan.arguments import check_arguments
 from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, resolve_training, train_config
 from zerotune_operator.plan.deepspeed import deepspeed_settings
@@ -20,7 +21,7 @@ from zerotune_operator.plan.templates import check_templates
 from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan_topology
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.config.data import Data
-from zerotune_trainer.config.generation import InferenceData, check_end_tokens, longest_prompt
+from zerotune_trainer.config.generation import InferenceData, check_end_tokens, check_tokens, longest_prompt
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.candidates import choose_candidate
 from zerotune_trainer.sizing.memory import ZeroCandidate
@@ -76,6 +77,13 @@ def _check_padding(data: Data, shape: ModelShape) -> None:
         )
 
 
+def _check_template_ids(spec: FineTuneJobSpec, shape: ModelShape) -> None:
+    """See that the model has the tokens that mark answers. How many it has once it has grown, the tokenizer says."""
+    if not spec.model.resize_embeddings:
+        check_tokens("data.responseTemplateIds", spec.data.response_template_ids or [], shape.vocab_size)
+        check_tokens("data.instructionTemplateIds", spec.data.instruction_template_ids or [], shape.vocab_size)
+
+
 def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTopology) -> None:
     flash = topology.accelerator == "cuda" and spec.model.attn_implementation in ("auto", "flash_attention_2")
     if spec.data.packing == "bfd_split" and mixes_documents(shape.architecture, flash_attention=flash):
@@ -91,6 +99,7 @@ def _plan_training(
 ) -> Plan:
     spec = merge_deepspeed(job.spec)
     check_trainable(shape.quantization, "model")
+    check_arguments(spec)
     check_adapter(spec, shape)
     _check_length(shape, spec.data.max_length)
     if spec.data.packing != "bfd_split":  # Such blocks are padded where no position is taken.
@@ -98,6 +107,7 @@ def _plan_training(
     if generation := spec.evaluation.generation:
         longest_prompt(InferenceData(), shape.context, generation.max_new_tokens)
         check_end_tokens(generation, shape.vocab_size)
+    _check_template_ids(spec, shape)
     topology = plan_topology(spec.topology, spec.parallelism, layout)
     _check_packing(spec, shape, topology)
     batch = training_batch(spec.training, topology.data_parallel)
@@ -177,6 +187,8 @@ def _notes_on_training(job: FineTuneJob, candidate: ZeroCandidate, workload: Wor
             f"model.resizeEmbeddings: memory is estimated for the {shape.vocab_size:,} tokens of config.json; each "
             f"token that the tokenizer has besides adds {shape.hidden_size:,} parameters, and as many to an untied head"
         )
+    if job.spec.evaluation.eval_strategy == "no" and (job.spec.data.validation or job.spec.data.validation_fraction):
+        notes.append("evaluation.evalStrategy is no: nothing is evaluated on the validation records")
     if candidate.taken and candidate.verdict in ("tight", "does not fit"):
         notes.append(f"{candidate.name} is {candidate.reason.removeprefix('taken: ')}")
     if workload.node_bytes is None and not workload.on_cpu:

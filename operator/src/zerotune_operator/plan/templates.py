@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 from jinja2.ext import Extension, loopcontrols
+from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 
 from zerotune_operator.api.jobs import InferenceJob, Job
@@ -27,14 +28,14 @@ _SYNTAX = Environment(extensions=[_Generation, loopcontrols], autoescape=False) 
 
 
 def check_templates(job: Job) -> None:
-    """See that every template can be read.
+    """See that every template can be read, and that one of a record's columns reads one.
 
     Raises:
-        ConfigurationError: one cannot.
+        ConfigurationError: one cannot, or does not.
     """
     for field, template in _templates(job):
         try:
-            _SYNTAX.parse(template)
+            names = find_undeclared_variables(_SYNTAX.parse(template))
         except TemplateSyntaxError as error:
             raise ConfigurationError(
                 f"{field} is not a Jinja template: line {error.lineno}: {error.message}",
@@ -44,6 +45,11 @@ def check_templates(job: Job) -> None:
             raise ConfigurationError(
                 f"{field} is nested deeper than Jinja can read", "write it without that many brackets"
             ) from error
+        if not names:
+            raise ConfigurationError(
+                f"{field} names no variable: every record would become the same text",
+                "write {{ NAME }} where the value of a column belongs, or of a chat template {{ messages }}",
+            )
 
 
 def _templates(job: Job) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
@@ -221,9 +222,18 @@ def check_end_tokens(generation: Generation, vocabulary: int) -> None:
     Raises:
         ConfigurationError: it does not have one.
     """
-    for token in generation.eos_token_ids:
+    check_tokens("generation.eosTokenIds", generation.eos_token_ids, vocabulary)
+
+
+def check_tokens(field: str, tokens: Sequence[int], vocabulary: int) -> None:
+    """See that the model has the tokens that a field names.
+
+    Raises:
+        ConfigurationError: it does not have one.
+    """
+    for token in tokens:
         if not 0 <= token < vocabulary:
             raise ConfigurationError(
-                f"generation.eosTokenIds: {token} is not a token of the model, which has {vocabulary}",
+                f"{field}: {token} is not a token of the model, which has {vocabulary}",
                 f"give ids from 0 to {vocabulary - 1}",
             )

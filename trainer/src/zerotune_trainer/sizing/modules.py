@@ -126,6 +126,19 @@ def unknown_modules(shape: ModelShape, adapter: Adapter) -> list[str]:
     return [name for name in adapter.modules_to_save if not _is_end(_pattern(name, shape), paths)]
 
 
+def saved_and_adapted(shape: ModelShape, adapter: Adapter) -> list[str]:
+    """The names of `modulesToSave` that stand for layers which get an adapter; none where its modules are not known."""
+    modules = MODULES.get(shape.architecture)
+    if modules is None:
+        return []
+    if adapter.target_modules == [ALL_LINEAR]:
+        adapted = [f".{modules.layers}.{_ANY}.{name}" for name in modules.linear]
+    else:
+        targets = tuple(f".{_pattern(name, shape)}" for name in adapter.target_modules)
+        adapted = [path for path in (f".{path}" for path in modules.adaptable()) if path.endswith(targets)]
+    return [name for name in adapter.modules_to_save if _is_end(_pattern(name, shape), tuple(adapted))]
+
+
 def last_names(shape: ModelShape) -> list[str]:
     """The last names of what an adapter can lie on: `q_proj`."""
     modules = MODULES[shape.architecture]

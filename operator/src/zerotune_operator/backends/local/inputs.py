@@ -8,10 +8,12 @@ from glob import iglob
 from pathlib import Path
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.backends.local.layout import resolve
+from zerotune_operator.backends.local.first_record import first_record_problem
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.layout import checkpoint_uri, output_uri, resolve
 from zerotune_operator.backends.local.python_file import python_problem
 from zerotune_operator.backends.python_source import Function, functions_of
-from zerotune_trainer.config.data import no_match
+from zerotune_trainer.config.data import Records, no_match
 from zerotune_trainer.config.training import all_records
 from zerotune_trainer.errors import InputMissingError, ZerotuneError
 
@@ -26,9 +28,10 @@ def check_inputs(job: Job, planned: Collection[str] = ()) -> None:
 
     Raises:
         InputMissingError: a file is not there, or does not define what the job uses of it.
+        DataError: a file of records holds none, as its first line shows.
         ConfigurationError: a file is not what the job takes it for.
     """
-    problems = [*_records_problems(job, planned), *_code_problems(job)]
+    problems = [*_records_problems(job, planned), *_code_problems(job), *_checkpoint_problems(job)]
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -38,19 +41,35 @@ def check_inputs(job: Job, planned: Collection[str] = ()) -> None:
 
 def _records_problems(job: Job, planned: Collection[str]) -> Iterator[ZerotuneError]:
     outputs = [f"{_path(uri)}/" for uri in planned if uri.startswith("file://")]
-    for field, uri in _record_uris(job):
+    for place, records, uri in _record_uris(job):
         path = _path(uri) if uri.startswith("file://") else ""
         if path and not f"{path}/".startswith(tuple(outputs)) and (problem := _problem(path)):
             yield InputMissingError(
-                f"{field}: {path} {problem}", "give a file, a folder, or a pattern such as file:///data/*.jsonl"
+                f"{place}.uris: {path} {problem}", "give a file, a folder, or a pattern such as file:///data/*.jsonl"
             )
+        elif path and os.path.isfile(path) and (found := first_record_problem(job, place, records, Path(path))):  # noqa: PTH113
+            yield found
 
 
-def _record_uris(job: Job) -> Iterator[tuple[str, str]]:
-    records = (
-        all_records(job.spec.data, job.spec.evaluation) if isinstance(job, FineTuneJob) else {"data": job.spec.data}
-    )
-    return ((f"{place}.uris", uri) for place, part in records.items() for uri in part.uris)
+def _record_uris(job: Job) -> Iterator[tuple[str, Records, str]]:
+    parts = all_records(job.spec.data, job.spec.evaluation) if isinstance(job, FineTuneJob) else {"data": job.spec.data}
+    return ((place, part, uri) for place, part in parts.items() for uri in part.uris)
+
+
+def _checkpoint_problems(job: Job) -> Iterator[ZerotuneError]:
+    """The checkpoint that a job is to go on from is there, where its folder is on this machine."""
+    if not isinstance(job, FineTuneJob) or job.spec.checkpoint.resume in ("auto", "never"):
+        return
+    home, resume = Home.of_environment(), job.spec.checkpoint.resume
+    uri = checkpoint_uri(job, output_uri(job, home.job(job.kind, job.metadata.name)))
+    if not uri.startswith("file://"):
+        return
+    there = sorted(path.parent.name for path in Path(_path(uri)).glob("checkpoint-*/manifest.json"))
+    if resume not in there and (resume.startswith("checkpoint-") or not there):
+        yield InputMissingError(
+            f"checkpoint.resume: {_path(uri)} has no checkpoint that {resume!r} stands for",
+            f"there are: {', '.join(there) or 'none'}; `resume: auto` begins at the beginning where there is none",
+        )
 
 
 def _path(uri: str) -> str:
