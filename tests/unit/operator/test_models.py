@@ -13,6 +13,7 @@ from zerotune_operator.backends.hub import Hub
 from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.model_source import Source, find_model, find_records, source_keys
 from zerotune_operator.lifecycle.pending import Awaited
+from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
@@ -132,6 +133,18 @@ async def test_the_output_of_a_script_is_read_and_taken_for_nothing() -> None:
     output = {"uri": "s3://models/base", "files": 3, "bytes": 9}
     origin["status"] |= {"phase": "Succeeded", "modelUri": URI, "output": output}
     assert await found(asking, JobStatus(), origin) == Source("s3://models/base", None)
+
+
+def test_a_model_that_another_job_did_not_write_is_named_as_its() -> None:
+    asking, missing = resource("asks", 2), InputMissingError("s3://models/base/config.json is not there")
+    with pytest.raises(InputMissingError) as caught, reading_output(parse_job(asking), URI):
+        raise missing
+    assert caught.value is missing, "the job names the model itself"
+    asking["spec"]["model"] = {"fromFineTuneJob": "base"}
+    with pytest.raises(InputMissingError) as caught, reading_output(parse_job(asking), "s3://models/base"):
+        raise missing
+    assert caught.value.message.startswith("FineTuneJob base wrote no model (no config.json in s3://models/base): s3:")
+    assert "model.fromFineTuneJob" in caught.value.hint
 
 
 def distilling(**train: Any) -> dict[str, Any]:

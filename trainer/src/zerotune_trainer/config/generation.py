@@ -139,11 +139,11 @@ class Generation(Settings):
     do_sample: bool = False
     """Sample instead of taking the likeliest token."""
     temperature: Number | None = Field(default=None, gt=0)
-    """Sampling temperature. Without randomness: `doSample: false`. Default: 1."""
+    """Sampling temperature. Without randomness: `doSample: false`. Default: 1.0."""
     top_k: int | None = Field(default=None, ge=0)
     """Sample among the k likeliest tokens; 0: among all. Default: 50."""
     top_p: Number | None = Field(default=None, gt=0, le=1)
-    """Sample among the likeliest tokens whose probabilities add up to this. Default: 1."""
+    """Sample among the likeliest tokens whose probabilities add up to this. Default: 1.0."""
     num_beams: int = Field(default=1, ge=1)
     """Beams of beam search."""
     num_beam_groups: int = Field(default=1, ge=1)

@@ -59,19 +59,10 @@ OPTIM_ARGS: dict[str, tuple[str, ...]] = {
 """What optimizers read of `optim_args`; all that is not here reads none of it, but for the RMSprop of bitsandbytes,
 which gets all of it."""
 _ANY_ARGS = ("rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit")
-_WITH_TARGETS = tuple(name for name in OPTIM_ARGS if name.startswith(("galore", "apollo")))
+WITH_TARGETS = tuple(name for name in OPTIM_ARGS if name.startswith(("galore", "apollo")))
+"""Those that read `optim_target_modules`."""
 
-_OPTIM = f"(has(self.arguments.optim) ? self.arguments.optim : '{DEFAULT_OPTIMIZER}')"
-
-
-def _for_some(argument: str, optimizers: tuple[str, ...]) -> Rule:
-    return Rule(
-        f"!has(self.arguments.{argument}) || {_OPTIM} in {list(optimizers)}",
-        f"{argument} has no effect with this optimizer, {DEFAULT_OPTIMIZER} where arguments.optim names none: choose "
-        f"one that reads it, such as {optimizers[0]}, or leave {argument} out",
-        f"arguments.{argument}",
-    )
-
+_READS_ARGS = (*OPTIM_ARGS, *_ANY_ARGS)
 
 OPTIMIZER_RULES = (
     *(
@@ -83,7 +74,12 @@ OPTIMIZER_RULES = (
         )
         for field, optimizers in READERS.items()
     ),
-    _for_some("optim_args", (*OPTIM_ARGS, *_ANY_ARGS)),
-    _for_some("optim_target_modules", _WITH_TARGETS),
+    Rule(
+        "!has(self.arguments.optim_args) "
+        f"|| (has(self.arguments.optim) ? self.arguments.optim : '{DEFAULT_OPTIMIZER}') in {list(_READS_ARGS)}",
+        f"optim_args has no effect with this optimizer, {DEFAULT_OPTIMIZER} where arguments.optim names none: choose "
+        f"one that reads it, such as {_READS_ARGS[0]}, or leave optim_args out",
+        "arguments.optim_args",
+    ),
 )
 """Of `training`."""

@@ -52,14 +52,6 @@ class Training(Settings):
                 "dataloader_multiprocessing_context",
             )
         ),
-        *(
-            Rule(
-                f"!has(self.arguments.{name}) || has(self.arguments.report_to)",
-                f"{name} is for a tracker, and report_to names none: name one there, or leave {name} out",
-                f"arguments.{name}",
-            )
-            for name in ("run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id")
-        ),
         *SCHEDULE_RULES,
         *OPTIMIZER_RULES,
     )
