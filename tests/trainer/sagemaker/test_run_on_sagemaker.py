@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,34 @@ def test_a_job_gives_the_same_output_as_on_this_machine(
     assert [name for name in sorted(others) if local[name] != remote[name]] == []
     assert _losses(remote) == _losses(local)
     assert len(aws.created) == 1
+
+
+def test_a_job_trains_from_channels_of_s3_and_of_a_file_system(
+    aws: SageMakerStandIn, bucket: Any, material: Path, workplace: Workplace, tmp_path: Path
+) -> None:
+    folder, channels = "file:///opt/ml/input/data", tmp_path / "fs" / "fsx" / "corpus"
+    channels.mkdir(parents=True)
+    shutil.copyfile(material / "train.jsonl", channels / "train.jsonl")
+    aws.file_systems["fs-0123456789abcdef0"] = tmp_path / "fs"
+    corpus = {"fileSystemId": "fs-0123456789abcdef0", "fileSystemType": "FSxLustre", "directoryPath": "/fsx/corpus"}
+    used = {
+        "channels": [
+            {"channelName": "base", "s3Uri": "s3://cwe/model", "inputMode": "FastFile"},
+            {"channelName": "corpus", "fileSystemDataSource": corpus},
+        ],
+        "subnets": ["subnet-1"],
+        "securityGroupIds": ["sg-1"],
+    }
+    file = manifest(tmp_path, sagemaker=SAGEMAKER | used)
+    job = yaml.safe_load(file.read_text())
+    job["spec"]["model"]["uri"] = f"{folder}/base"
+    job["spec"]["data"]["train"]["uris"] = [f"{folder}/corpus/*.jsonl"]
+    file.write_text(yaml.safe_dump(job))
+
+    code, said = workplace.zerotune("run", str(file))
+
+    assert code == 0, said
+    assert [step for step, _ in _losses(output_of(bucket))] == [1, 2, 3, 4]
 
 
 def test_a_run_outlives_the_process_that_started_it_and_spot_instances(

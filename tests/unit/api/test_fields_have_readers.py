@@ -68,6 +68,8 @@ CALLED = {
     "kubernetes": ("backend", "backend_of"),
     "metadata": ("users",),
     "credentials": ("each",),
+    "channels": ("channel",),
+    "fileSystemDataSource": ("file_system", "source"),
 }
 """What code calls a part of a spec, beside its own name."""
 BY_NAME = {"training": TRAINER / "training" / "arguments.py"}

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import boto3
+from zerotune_devtools.sagemaker.channels import FileSystems, download, in_container
+from zerotune_trainer.launching.instance import CHANNEL
 
 _KEPT = ("PATH", "HOME", "LANG", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")
 _SETTINGS = {"DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -26,10 +28,19 @@ class Host:
         address: Its loopback address, which is its name.
         name: Its name as SageMaker's logs have it: `algo-1`.
         command: What it runs instead of the container's entry point.
+        file_systems: What it can mount.
     """
 
-    def __init__(self, root: Path, address: str, name: str, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        address: str,
+        name: str,
+        command: Sequence[str] = (),
+        file_systems: FileSystems = MappingProxyType({}),
+    ) -> None:
         self.root, self.address, self.name, self._command = root, address, name, command
+        self._file_systems = file_systems
         self.log = root.parent / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -44,7 +55,10 @@ class Host:
             "hosts": hosts,
             "network_interface_name": "lo",
         }
-        channels = {channel["ChannelName"]: {"TrainingInputMode": "File"} for channel in request["InputDataConfig"]}
+        channels = {
+            channel["ChannelName"]: {"TrainingInputMode": channel.get("InputMode", "File")}
+            for channel in request["InputDataConfig"]
+        }
         files = {
             "resourceconfig": resources,
             "inputdataconfig": channels,
@@ -53,12 +67,15 @@ class Host:
         for name, content in files.items():
             (config / f"{name}.json").write_text(json.dumps(content))
         for channel in request["InputDataConfig"]:
-            uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
-            self._download(uri, self.root / "input" / "data" / channel["ChannelName"])
+            folder = self.root / "input" / "data" / channel["ChannelName"]
+            folder.mkdir(parents=True, exist_ok=True)
+            if "S3DataSource" in channel["DataSource"]:
+                download(channel, folder)
+        self._give_own_cache()
 
     def start(self, request: dict[str, Any]) -> None:
         """Start the entry point. What it prints is added to the log."""
-        command = self._command or _entrypoint(request)
+        command = in_container([*(self._command or _entrypoint(request))], request, self.root, self._file_systems)
         own = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("AWS_")}
         place = {"ZEROTUNE_OPT_ML": str(self.root), "TMPDIR": str(self.root / "tmp")}
         with self.log.open("ab") as log:
@@ -90,18 +107,9 @@ class Host:
         path = self.root / "output" / "failure"
         return path.read_text()[:1024] if path.is_file() else ""
 
-    def _download(self, uri: str, target: Path) -> None:
-        target.mkdir(parents=True, exist_ok=True)
-        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-        for item in boto3.resource("s3").Bucket(bucket).objects.filter(Prefix=prefix):
-            path = target / item.key.removeprefix(prefix)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(item.get()["Body"].read())
-        self._give_own_cache(target)
-
-    def _give_own_cache(self, channel: Path) -> None:
+    def _give_own_cache(self) -> None:
         """A container has a `/tmp` of its own: hosts of one machine must not share the folder of cached files."""
-        for path in channel.rglob("config.json"):
+        for path in (self.root / "input" / "data" / CHANNEL).rglob("config.json"):
             config = json.loads(path.read_text())
             config["launch"]["cacheDir"] = str(self.root / "tmp" / "cache")
             path.write_text(json.dumps(config))

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from zerotune_devtools.sagemaker.channels import missing_file_system
 from zerotune_devtools.sagemaker.faults import AwsError, Faults, NoAnswerError
 from zerotune_devtools.sagemaker.service_model import problems_of
 from zerotune_devtools.sagemaker.training_job import TrainingJob, preferred
@@ -46,6 +47,8 @@ class SageMakerStandIn:
         self.faults = Faults()
         self.failure_reasons: list[str] = []
         """`FailureReason` of the next training jobs, which fail before they start."""
+        self.file_systems: dict[str, Path] = {}
+        """By id: the folder that stands for a file system."""
         self._folder, self.visible_after, self.command, self._address = folder, visible_after, command, address
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer((address, 0), _handler_of(self))
@@ -108,8 +111,9 @@ class SageMakerStandIn:
         selected = next((each for each in preferred(request) if each not in self.faults.without_capacity), None)
         if selected is None:
             reason = _NO_CAPACITY
-        folder = self._folder / name
-        self.jobs[name] = TrainingJob(request, folder, number, _ARN + name, selected, reason, self.command)
+        reason = reason or missing_file_system(request, self.file_systems)
+        folder, systems = self._folder / name, self.file_systems
+        self.jobs[name] = TrainingJob(request, folder, number, _ARN + name, selected, reason, self.command, systems)
         self.created.append(name)
         return {"TrainingJobArn": _ARN + name}
 

@@ -25,7 +25,7 @@ def service_model() -> Any:
 def problems_of(operation: str, request: dict[str, Any]) -> list[str]:
     """What is wrong with a request."""
     found = list(_problems(service_model().operation_model(operation).input_shape, request, operation))
-    return found or list(_exclusions(request))
+    return found or [*_exclusions(request), *_channels(request)]
 
 
 def _exclusions(request: dict[str, Any]) -> Iterator[str]:
@@ -40,6 +40,22 @@ def _exclusions(request: dict[str, Any]) -> Iterator[str]:
     names = [each["InstanceType"] for each in resources["InstancePreferences"]]
     if len(set(names)) < len(names):
         yield f"an instance type appears once in InstancePreferences: {names}"
+
+
+def _channels(request: dict[str, Any]) -> Iterator[str]:
+    """What the model says of channels in words alone."""
+    channels = request.get("InputDataConfig", [])
+    names = [channel["ChannelName"] for channel in channels]
+    if len(set(names)) < len(names):
+        yield f"each channel has a name of its own: {names}"
+    for channel in channels:
+        name, sources = channel["ChannelName"], channel["DataSource"].keys()
+        if len(sources) != 1:
+            yield f"channel {name} has exactly one data source: {sorted(sources)}"
+        if "FileSystemDataSource" in sources and channel.get("InputMode", "File") != "File":
+            yield f"channel {name}: a file system has input mode File"
+        if "FileSystemDataSource" in sources and "VpcConfig" not in request:
+            yield f"channel {name}: a file system needs VpcConfig"
 
 
 def _problems(shape: Any, value: Any, place: str) -> Iterator[str]:

@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from zerotune_devtools.sagemaker.channels import FileSystems
 from zerotune_devtools.sagemaker.hosts import Host
 
 _POLL_SECONDS = 0.05
@@ -40,6 +42,7 @@ class TrainingJob:
         instance_type: What its instances are; None: there are none for it.
         failure_reason: Fails with this reason before it has started; None: it runs.
         command: What its hosts run instead of the container's entry point.
+        file_systems: What they can mount.
     """
 
     def __init__(
@@ -51,12 +54,14 @@ class TrainingJob:
         instance_type: str | None,
         failure_reason: str | None = None,
         command: Sequence[str] = (),
+        file_systems: FileSystems = MappingProxyType({}),
     ) -> None:
         self.request, self.arn, self.created = request, arn, time.time()
         self.status, self.secondary, self.reason, self.ended = "InProgress", "Starting", failure_reason, 0.0
         self.transitions: list[dict[str, Any]] = []
         self._instance_type, self._is_selected = instance_type, False
         self._folder, self._number, self._command, self._lives = folder, number, command, 0
+        self._file_systems = file_systems
         self._stop, self._interrupt = threading.Event(), threading.Event()
         self.hosts: list[Host] = []
         self._enter("Starting")
@@ -126,14 +131,15 @@ class TrainingJob:
         self._is_selected = True
         count = self.request["ResourceConfig"]["InstanceCount"]
         addresses = [f"127.0.{self._number}.{index}" for index in range(1, count + 1)]
-        self.hosts = [
-            Host(self._folder / f"life-{self._lives}" / f"algo-{index}" / "ml", address, f"algo-{index}", self._command)
-            for index, address in enumerate(addresses, start=1)
-        ]
+        self.hosts = [self._host(f"algo-{index}", address) for index, address in enumerate(addresses, start=1)]
         for host in self.hosts:
             host.prepare(self.request, addresses, self._instance_type)
             host.start(self.request)
         self._enter("Training")
+
+    def _host(self, name: str, address: str) -> Host:
+        root = self._folder / f"life-{self._lives}" / name / "ml"
+        return Host(root, address, name, self._command, self._file_systems)
 
     def _wait(self) -> bool:
         """Wait for the end of the hosts; answers whether they were interrupted, and others are to start."""

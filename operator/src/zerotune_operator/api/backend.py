@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from zerotune_operator.api.quantity import Quantity
+from zerotune_operator.api.sagemaker_channel import Channel
 from zerotune_trainer.config.base import ObjectName, PodOverlay, Rule, Settings
 
 LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
@@ -110,6 +111,16 @@ class SageMakerSpec(Settings):
             "a warm pool (keepAliveSeconds) cannot be of spot instances: leave one of the two out",
             "keepAliveSeconds",
         ),
+        Rule(
+            "self.channels.all(channel, self.channels.exists_one(other, other.channelName == channel.channelName))",
+            "each channel is a folder of its own: give each another channelName",
+            "channels",
+        ),
+        Rule(
+            "self.subnets.size() > 0 || self.channels.all(channel, !has(channel.fileSystemDataSource))",
+            "the instances reach a file system in its VPC alone: set subnets and securityGroupIds, or use s3Uri",
+            "channels",
+        ),
     )
 
     instance_type: InstanceTypeName | None = None
@@ -151,6 +162,8 @@ class SageMakerSpec(Settings):
     """KMS key that encrypts the files that zerotune hands to the job. The result is encrypted as its bucket says."""
     encrypt_traffic: bool = False
     """Encrypt what the instances send each other, which costs time."""
+    channels: list[Channel] = Field(default=[], max_length=19)
+    """Folders that SageMaker gives the container: the job's URIs name them as `file:///opt/ml/input/data/CHANNEL/...`."""
     environment: dict[str, AwsValue] = Field(default={}, max_length=64)
     """Variables of the ranks' environment. They are visible to whoever may describe the job: no secrets."""
     tags: dict[str, AwsTagValue] = Field(default={}, max_length=40)

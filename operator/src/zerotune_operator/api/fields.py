@@ -47,6 +47,8 @@ def all_fields(model: type[Settings], path: Path = ()) -> Iterator[Path]:
 
 def without_empty(model: type[Settings], value: Any) -> Any:
     """`value` less the fields of `model` that are there without a value: so does the API server."""
+    if isinstance(value, list):
+        return [without_empty(model, item) for item in value]
     if not isinstance(value, dict):
         return value
     fields = fields_of(model)

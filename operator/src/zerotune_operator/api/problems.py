@@ -76,6 +76,9 @@ def _plain(part: Settings) -> dict[str, Any]:
 
 
 def _broken_rules(model: type[Settings], value: Any, path: Path, bad: list[Path]) -> Iterator[Problem]:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _broken_rules(model, item, (*path, index), bad)
     if not isinstance(value, dict):
         return
     for name, info in fields_of(model).items():
@@ -97,7 +100,8 @@ def _broken(rule: Rule, value: dict[str, Any], path: Path) -> Problem:
     found: Any = value
     for name in rule.field.split(".") if rule.field else ():
         found = found.get(name) if isinstance(found, Mapping) else None
-    shown = isinstance(found, str | int | float | list) and not isinstance(found, bool)
+    is_plain = not isinstance(found, list) or not any(isinstance(item, dict) for item in found)
+    shown = isinstance(found, str | int | float | list) and not isinstance(found, bool) and is_plain
     place = (*path, *rule.field.split(".")) if rule.field else path
     return Problem(place, f"is {_cut(repr(found))}: {rule.message}" if shown else f"is rejected: {rule.message}")
 

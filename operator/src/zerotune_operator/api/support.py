@@ -77,6 +77,7 @@ _URIS = {
     "InferenceJob": ("data.uris",),
 }
 _URIS_OF_BOTH = ("model.uri", "plugin.file", "output.uri")
+_WRITTEN = ("output.uri", "checkpoint.uri")
 _CREDENTIALS = {
     "FineTuneJob": ("model", "data", "output", "checkpoint"),
     "InferenceJob": ("model", "data", "output"),
@@ -177,7 +178,9 @@ def _about_uris(kind: str) -> Iterator[Unsupported]:
         )
         from_hub = field in ("model.uri", _REFERENCE) or field.endswith("uris")
         remedy = "use hf:// or s3://" if from_hub else "use s3://"
-        yield Unsupported(field, "SageMaker has no such volume", remedy, ("sagemaker",), schemes=("pvc", "file"))
+        # What is read may lie on a channel: backends/sagemaker/channels.py looks for it.
+        schemes = ("pvc", "file") if field in _WRITTEN else ("pvc",)
+        yield Unsupported(field, "SageMaker has no such volume", remedy, ("sagemaker",), schemes=schemes)
 
 
 def _about_credentials(kind: str) -> Iterator[Unsupported]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, Job
+from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import require_none
 from zerotune_operator.api.manifest_yaml import Problem
 from zerotune_operator.api.problems import find_unsupported
@@ -14,7 +14,7 @@ from zerotune_operator.backends.kubernetes.layout import claim_of
 from zerotune_operator.backends.kubernetes.pod_template import CONTAINER, backend_of
 from zerotune_operator.backends.kubernetes.user_metadata import metadata_problems
 from zerotune_operator.backends.packages import in_image, package_problems
-from zerotune_trainer.config.training import all_records
+from zerotune_operator.backends.uris import uris_of
 
 
 def require_kubernetes(job: Job) -> None:
@@ -37,7 +37,7 @@ def _unreachable(job: Job) -> Iterator[Problem]:
     """
     mounted = list(_mounted(job))
     own_image = backend_of(job).image is not None
-    for field, uri, written in _uris(job):
+    for field, uri, written in uris_of(job):
         if not uri.startswith("file://") or claim_of(uri):
             continue
         path = PurePosixPath(uri.removeprefix("file://"))
@@ -68,30 +68,3 @@ def _part(value: dict[str, Any], name: str) -> dict[str, Any]:
 def _items(value: dict[str, Any], name: str) -> list[dict[str, Any]]:
     items = value.get(name)
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _uris(job: Job) -> Iterator[tuple[str, str, bool]]:
-    """Every URI of the spec: its field, itself, and whether it is written to."""
-    spec = job.spec
-    if spec.model.uri is not None:
-        yield "model.uri", spec.model.uri, False
-    if isinstance(job, FineTuneJob):
-        yield from _uris_of_training(job.spec)
-    else:
-        yield from (("data.uris", uri, False) for uri in job.spec.data.uris)
-    if spec.plugin is not None and spec.plugin.file is not None:
-        yield "plugin.file", spec.plugin.file, False
-    if spec.output.uri is not None:
-        yield "output.uri", spec.output.uri, True
-
-
-def _uris_of_training(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, bool]]:
-    """Those that a FineTuneJob alone has."""
-    records = all_records(spec.data, spec.evaluation)
-    yield from ((f"{place}.uris", uri, False) for place, part in records.items() for uri in part.uris)
-    if spec.preference is not None and spec.preference.reference_model is not None:
-        yield "preference.referenceModel.uri", spec.preference.reference_model.uri, False
-    if spec.script is not None:
-        yield "script.file", spec.script.file, False
-    if spec.checkpoint.uri is not None:
-        yield "checkpoint.uri", spec.checkpoint.uri, True

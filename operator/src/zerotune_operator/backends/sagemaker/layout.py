@@ -7,6 +7,7 @@ from dataclasses import replace
 from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.backends.names import ATTEMPT_LETTERS, stem
+from zerotune_operator.backends.sagemaker.channels import channel_facts, source_uri
 from zerotune_operator.backends.sagemaker.gpus import require_gpus, require_one_with, unsuitable
 from zerotune_operator.backends.sagemaker.instances import describe, instance_type
 from zerotune_operator.plan import RuntimeLayout
@@ -24,7 +25,7 @@ def place(job: Job, model_uri: str) -> RuntimeLayout:
 
     Args:
         job: The job.
-        model_uri: The model as the spec names it, or the output of the FineTuneJob that it names.
+        model_uri: The model as `model_source` says, or the output of the FineTuneJob that the spec names.
 
     Raises:
         ConfigurationError: `output.uri` is missing, or no instance type has the GPUs that the topology asks for.
@@ -41,13 +42,16 @@ def place(job: Job, model_uri: str) -> RuntimeLayout:
 
 def _place_on(name: str, job: Job, model_uri: str) -> RuntimeLayout:
     output, known, topology = _output_uri(job), instance_type(name), job.spec.topology
+    written = job.spec.model.uri
+    on_channel = written is not None and written != model_source(job, written)
     gpus = known.gpus if known else topology.gpus_per_node
     ranks = gpus or topology.processes_per_node or 1
     checkpoints = job.spec.checkpoint.uri if isinstance(job, FineTuneJob) else None
     return RuntimeLayout(
         hosts=hosts_of(job),
         resolve=lambda uri: uri,
-        model_uri=model_uri,
+        model_uri=str(written) if on_channel else model_uri,
+        model_source=model_source(job, str(written)) if on_channel else None,
         output_uri=output,
         checkpoint_uri=checkpoints or f"{output}/checkpoints",
         cache_dir=_CACHE_DIR,
@@ -80,15 +84,21 @@ def sagemaker_of(job: Job) -> SageMakerSpec:
     return job.spec.backend.sagemaker
 
 
+def model_source(job: Job, uri: str) -> str:
+    """Where a model that the spec names lies outside of the container: on S3, where it is on a channel."""
+    return source_uri(sagemaker_of(job), uri)
+
+
 def facts(job: Job) -> list[tuple[str, str]]:
     """What `zerotune plan` prints of the job's instances."""
     sagemaker, nodes = sagemaker_of(job), job.spec.topology.nodes
     region = sagemaker.region or "the operator's region"
     if sagemaker.instance_type is None:
         names = ", else ".join(sagemaker.instance_types)
-        return [("instances", f"{nodes} in {region}, of the first type that there is capacity of: {names}")]
-    described = describe(sagemaker.instance_type)
-    return [("instances", f"{nodes} x {sagemaker.instance_type} in {region}: {described}")]
+        instances = f"{nodes} in {region}, of the first type that there is capacity of: {names}"
+    else:
+        instances = f"{nodes} x {sagemaker.instance_type} in {region}: {describe(sagemaker.instance_type)}"
+    return [("instances", instances), *channel_facts(sagemaker)]
 
 
 def job_name(job: Job, attempt: int) -> str:

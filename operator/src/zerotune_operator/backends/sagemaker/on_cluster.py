@@ -12,7 +12,7 @@ from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.model_source import find_model, find_records
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
-from zerotune_operator.backends.sagemaker.layout import sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import model_source, sagemaker_of
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan.outputs import reading_output
@@ -35,11 +35,11 @@ def backend_on_cluster(job: Job, cluster: Cluster) -> SageMakerBackend:
         records = find_records(job, status, cluster.cache)
         if isinstance(records, Awaited):
             return records
-        shape, read = source.shape, training_jobs.client.read_now
+        uri, shape, read = model_source(job, source.uri), source.shape, training_jobs.client.read_now
         if shape is None:
-            with reading_output(job, source.uri):
-                shape = await asyncio.to_thread(model_shape, source.uri, job.spec.model.revision, read)
-        return Inputs(source.uri, shape, records)
+            with reading_output(job, uri):
+                shape = await asyncio.to_thread(model_shape, uri, job.spec.model.revision, read)
+        return Inputs(uri, shape, records)
 
     return SageMakerBackend(job, training_jobs, settings, find_inputs)
 

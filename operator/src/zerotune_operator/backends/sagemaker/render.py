@@ -12,6 +12,7 @@ from typing import Any
 
 from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.sagemaker.channels import channel_requests, s3_channel
 from zerotune_operator.backends.sagemaker.layout import attempt_uri, job_name, sagemaker_of
 from zerotune_operator.backends.sagemaker.requirements import OWN_PREFIX
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
@@ -58,7 +59,7 @@ def render(plan: Plan, job: Job, settings: SageMakerSettings) -> TrainingJob:
         "TrainingJobName": name,
         "AlgorithmSpecification": _algorithm(sagemaker, settings),
         "RoleArn": settings.role(sagemaker.role_arn),
-        "InputDataConfig": [_channel(folder)],
+        "InputDataConfig": [s3_channel(CHANNEL, folder), *channel_requests(sagemaker)],
         "OutputDataConfig": _given({"S3OutputPath": base, "KmsKeyId": sagemaker.output_kms_key_id}),
         "ResourceConfig": _resources(sagemaker, plan),
         "StoppingCondition": _stopping(sagemaker),
@@ -81,11 +82,6 @@ def _algorithm(sagemaker: SageMakerSpec, settings: SageMakerSettings) -> Request
             "MetricDefinitions": metrics or None,
         }
     )
-
-
-def _channel(folder: str) -> Request:
-    source = {"S3DataType": "S3Prefix", "S3Uri": f"{folder}/", "S3DataDistributionType": "FullyReplicated"}
-    return {"ChannelName": CHANNEL, "DataSource": {"S3DataSource": source}}
 
 
 def _resources(sagemaker: SageMakerSpec, plan: Plan) -> Request:

@@ -10,6 +10,7 @@ from zerotune_operator.api.load import require_none
 from zerotune_operator.api.manifest_yaml import Problem
 from zerotune_operator.api.problems import find_unsupported
 from zerotune_operator.backends.packages import in_image, package_problems
+from zerotune_operator.backends.sagemaker.channels import channel_problems
 from zerotune_operator.backends.sagemaker.layout import sagemaker_of
 
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
@@ -27,9 +28,12 @@ def require_sagemaker(job: Job) -> None:
         InvalidManifestError: they do not.
         ConfigurationError: `backend.sagemaker` is missing.
     """
-    image = sagemaker_of(job).image
-    packages = package_problems(job, in_image(image), "name an image that has {module} in backend.sagemaker.image")
-    require_none((*find_unsupported(job.kind, job.spec, "sagemaker"), *_names(job), *packages), job)
+    sagemaker = sagemaker_of(job)
+    packages = package_problems(
+        job, in_image(sagemaker.image), "name an image that has {module} in backend.sagemaker.image"
+    )
+    channels = channel_problems(job, sagemaker)
+    require_none((*find_unsupported(job.kind, job.spec, "sagemaker"), *_names(job), *channels, *packages), job)
 
 
 def _names(job: Job) -> Iterator[Problem]:

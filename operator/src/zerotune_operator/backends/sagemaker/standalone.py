@@ -18,7 +18,7 @@ from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.layout import output_of
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
-from zerotune_operator.backends.sagemaker.layout import sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import model_source, sagemaker_of
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
@@ -87,7 +87,7 @@ def _find_inputs(job: Job, home: Home, client: SageMakerClient) -> Inputs:
         TemporaryError: its store does not answer, or the job that makes it still runs.
     """
     origin = model_origin(job)
-    uri = output_of(origin, home) if origin else str(job.spec.model.uri)
+    uri = output_of(origin, home) if origin else model_source(job, str(job.spec.model.uri))
     records = {each.part: output_of(each, home) for each in record_origins(job)}
     with reading_output(job, uri):
         return Inputs(uri, model_shape(uri, job.spec.model.revision, client.read_now), records)
