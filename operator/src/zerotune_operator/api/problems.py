@@ -76,7 +76,7 @@ def _plain(part: Settings) -> dict[str, Any]:
 
 
 def _broken_rules(model: type[Settings], value: Any, path: Path, bad: list[Path]) -> Iterator[Problem]:
-    if isinstance(value, list):
+    if isinstance(value, list) and path not in bad:
         for index, item in enumerate(value):
             yield from _broken_rules(model, item, (*path, index), bad)
     if not isinstance(value, dict):
