@@ -215,6 +215,25 @@ def test_a_change_that_may_be_is_stored_and_reads_as_one(namespace: str, tmp_pat
     check_update(parse_job(suspend.base), parse_job(stored))
 
 
+@pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
+def test_only_what_sagemaker_can_change_may_change_of_its_backend(namespace: str, tmp_path: Path, kind: str) -> None:
+    base = next(case.base for case in read_cases("changes.yaml") if case.base["kind"] == kind)
+    backend = {"sagemaker": {"instanceType": "ml.m5.xlarge", "channels": [{"channelName": "a", "s3Uri": "s3://b/a"}]}}
+    (tmp_path / "job.json").write_text(json.dumps(base | {"spec": base["spec"] | {"backend": backend}}))
+    _kubectl("apply", "--namespace", namespace, "-f", tmp_path / "job.json")
+    name = f"{kind.lower()}s.zerotune.dev/{base['metadata']['name']}"
+
+    def patch(sagemaker: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        change = json.dumps({"spec": {"backend": {"sagemaker": sagemaker}}})
+        command = ("kubectl", "patch", "--namespace", namespace, name, "--type=merge", "--patch", change)
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert patch({"keepAliveSeconds": 600, "remoteDebug": True}).returncode == 0
+    for change in ({"spot": True}, {"channels": []}, {"keepAliveSeconds": 0, "instanceType": "ml.m5.large"}):
+        rejected = patch(change)
+        assert rejected.returncode == 1 and "cannot change, but for sagemaker.keepAliveSeconds" in rejected.stderr
+
+
 def test_explain_reports_what_a_field_is_and_its_default() -> None:
     printed = " ".join(_kubectl("explain", "ftj.spec.training").split())
     assert "learningRate <number> Peak learning rate. Default: 2e-05." in printed

@@ -21,6 +21,7 @@ RIGHTS = {
     "CreateTrainingJob": {"sagemaker:CreateTrainingJob", "sagemaker:AddTags", "iam:PassRole"},
     "DescribeTrainingJob": {"sagemaker:DescribeTrainingJob"},
     "StopTrainingJob": {"sagemaker:StopTrainingJob"},
+    "UpdateTrainingJob": {"sagemaker:UpdateTrainingJob"},
     "GetObject": {"s3:GetObject", "s3:ListBucket"},
     "PutObject": {"s3:PutObject"},
     "DescribeLogStreams": {"logs:DescribeLogStreams"},
@@ -45,7 +46,8 @@ def test_every_call_made_is_allowed_and_every_right_is_used(account: Account, mo
     job = sagemaker_job()
 
     async def run() -> None:
-        await account.drive(job, lambda status: status.phase == "Running")
+        running = await account.drive(job, lambda status: status.phase == "Running")
+        await account.drive(sagemaker_job(keepAliveSeconds=60), lambda _: "UpdateTrainingJob" in made, running)
         await account.backend(job).finalize(JobStatus())
 
     asyncio.run(run())

@@ -91,6 +91,8 @@ class SageMakerStandIn:
                 return self._create(request)
             case "DescribeTrainingJob":
                 return self._visible(request["TrainingJobName"]).description()
+            case "UpdateTrainingJob":
+                return self._update(request)
             case "StopTrainingJob":
                 return self._stop(request["TrainingJobName"])
             case "DeleteTrainingJob":
@@ -116,6 +118,16 @@ class SageMakerStandIn:
         self.jobs[name] = TrainingJob(request, folder, number, _ARN + name, selected, reason, self.command, systems)
         self.created.append(name)
         return {"TrainingJobArn": _ARN + name}
+
+    def _update(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = request["TrainingJobName"]
+        job = self._visible(name)
+        if job.status != "InProgress":
+            raise AwsError("ValidationException", f"The request was rejected: the job is {job.status}")
+        if "RemoteDebugConfig" in request and job.secondary not in ("Downloading", "Training"):
+            raise AwsError("ValidationException", f"RemoteDebugConfig cannot change while the job is {job.secondary}")
+        job.update(request)
+        return {"TrainingJobArn": job.arn}
 
     def _stop(self, name: str) -> dict[str, Any]:
         job = self._visible(name)

@@ -95,6 +95,12 @@ class TrainingJob:
         """Whether its status changes no more."""
         return self.status in ("Completed", "Failed", "Stopped")
 
+    def update(self, changes: dict[str, Any]) -> None:
+        """`UpdateTrainingJob`."""
+        for name in ("ResourceConfig", "RemoteDebugConfig"):
+            if name in changes:
+                self.request[name] = self.request.get(name, {}) | changes[name]
+
     def stop(self) -> None:
         """`StopTrainingJob`."""
         self.status = "Stopping"

@@ -140,8 +140,9 @@ class SageMakerSpec(Settings):
     """Storage of an instance that has none of its own."""
     job_name_prefix: str | None = Field(default=None, max_length=40, pattern=_AWS_NAME)
     """What job names begin with. Default: the resource's name."""
-    keep_alive_seconds: int | None = Field(default=None, ge=1, le=21600)
-    """Warm pool: how long instances are kept, and paid for, after the job."""
+    keep_alive_seconds: int | None = Field(default=None, ge=0, le=21600)
+    """Warm pool: how long instances are kept, and paid for, after the job. It may change while the job runs: 0 keeps
+    none."""
     max_runtime_seconds: int = Field(default=86400, ge=1, le=2419200)
     """Longest run of an attempt."""
     max_pending_seconds: int | None = Field(default=None, ge=1800, le=2419200)
@@ -178,9 +179,13 @@ class SageMakerSpec(Settings):
     infrastructure_check: bool = False
     """Have SageMaker check the GPUs and their network before the ranks start."""
     remote_debug: bool = False
-    """Let AWS Systems Manager open a shell in the container."""
+    """Let AWS Systems Manager open a shell in the container. It may change while the job runs."""
     experiment: SageMakerExperiment | None = None
     """Where SageMaker Experiments lists the jobs."""
+
+
+CHANGEABLE = frozenset({"keepAliveSeconds", "remoteDebug"})
+"""Fields of a SageMakerSpec that may change while the job runs: those that `UpdateTrainingJob` takes."""
 
 
 class LocalSpec(Settings):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from zerotune_operator.api.backend import CHANGEABLE, SageMakerSpec
 from zerotune_operator.api.evaluation_rules import EVALUATION_RULES
+from zerotune_operator.api.fields import fields_of
 from zerotune_operator.api.method_rules import METHOD_RULES
 from zerotune_operator.api.plugin_rules import PLUGIN_RULES
 from zerotune_operator.api.support import rules
@@ -14,11 +16,17 @@ _STAGE = "string(self.zero.stage)"
 _ARGUMENTS = "self.training.arguments"
 
 
+def _same(name: str, *, optional: bool) -> str:
+    """That a field is what it was."""
+    if not optional:
+        return f"self.{name} == oldSelf.{name}"
+    return f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
+
+
 def unchanging(kind: str, always: tuple[str, ...], optional: tuple[str, ...] = ()) -> tuple[Rule, ...]:
     """Rules that keep fields of a spec as they were created; `optional` ones may be absent."""
-    same = {name: f"self.{name} == oldSelf.{name}" for name in always} | {
-        name: f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})"
-        for name in optional
+    same = {name: _same(name, optional=False) for name in always} | {
+        name: _same(name, optional=True) for name in optional
     }
     return tuple(
         Rule(
@@ -27,6 +35,24 @@ def unchanging(kind: str, always: tuple[str, ...], optional: tuple[str, ...] = (
             name,
         )
         for name, cel in same.items()
+    )
+
+
+def unchanging_backend(kind: str) -> Rule:
+    """The rule that keeps the backend as it was created, but for what may change while a job runs."""
+    place = "backend.sagemaker"
+    fields = (
+        _same(f"{place}.{name}", optional=info.default is None)
+        for name, info in fields_of(SageMakerSpec).items()
+        if name not in CHANGEABLE
+    )
+    others = " && ".join(_same(f"backend.{name}", optional=True) for name in ("kubernetes", "local"))
+    kept = " && ".join(f"({each})" for each in fields)
+    changeable = " and ".join(f"sagemaker.{name}" for name in sorted(CHANGEABLE))
+    return Rule(
+        f"{others} && has(self.{place}) == has(oldSelf.{place}) && (!has(self.{place}) || {kept})",
+        f"backend of {kind} cannot change, but for {changeable}: delete the job and create it anew",
+        "backend",
     )
 
 
@@ -174,10 +200,10 @@ FINE_TUNE_RULES = (
             "checkpoint",
             "evaluation",
             "output",
-            "backend",
         ),
         ("adapter", "preference", "script", "plugin"),
     ),
+    unchanging_backend("a FineTuneJob"),
 )
 """Of a FineTuneJob's spec."""
 
@@ -228,9 +254,9 @@ INFERENCE_RULES = (
             "topology",
             "output",
             "outputFormat",
-            "backend",
         ),
         ("globalBatchSize", "perDeviceBatchSize", "plugin"),
     ),
+    unchanging_backend("an InferenceJob"),
 )
 """Of an InferenceJob's spec."""

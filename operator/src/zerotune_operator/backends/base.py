@@ -94,7 +94,8 @@ class Backend(Protocol[RenderedT]):
         """See to it that nothing starts another node in the place of those of the attempt, which have all ended."""
 
     async def restore(self, attempt: AttemptRef, seen: Observation, plan: Callable[[], Plan]) -> None:
-        """Make again what the nodes of the attempt need and somebody has deleted.
+        """Make again what the nodes of the attempt need and somebody has deleted, and take over what may change in the
+        spec of a job that runs.
 
         Args:
             attempt: The attempt.

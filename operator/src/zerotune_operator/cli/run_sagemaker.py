@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 import typer
 
+from zerotune_operator.api.backend import CHANGEABLE
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.problems import find_changes
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.local.home import Home
@@ -19,7 +21,7 @@ from zerotune_operator.backends.sagemaker.standalone import standalone_backend
 from zerotune_operator.cli.live import view_for
 from zerotune_operator.lifecycle.attempts import next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import planned, rejected
-from zerotune_trainer.errors import ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, ZerotuneError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -36,7 +38,9 @@ def run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> JobStatus:
 
 async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend) -> JobStatus:
     status = folder.read_status()
-    if not under_way(status):
+    if under_way(status):
+        take_over(job, folder)
+    else:
         status = await _plan(job, folder, backend, status)
     view = view_for(job.metadata.name)
     follower = Follower(job, folder, backend, view)
@@ -64,6 +68,23 @@ async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: 
     status = planned(status, plan.summary(), datetime.now(UTC))
     folder.write_status(status)
     return status
+
+
+def take_over(job: Job, folder: JobFolder) -> None:
+    """Keep the spec of a job that runs, as far as its backend may change meanwhile.
+
+    Raises:
+        ConfigurationError: more than that changed.
+    """
+    known = folder.read_job()
+    changes = list(find_changes(type(job.spec), job.spec, known.spec, ("spec",)))
+    if any(problem.path == ("spec", "backend") for problem in changes):
+        changeable = " and ".join(sorted(CHANGEABLE))
+        raise ConfigurationError(
+            f"{folder.name} runs on SageMaker, and more of its backend has changed than {changeable}",
+            f"stop it first, `zerotune stop {folder.name}`, or run it as it was",
+        )
+    folder.write_job(job)
 
 
 def say_left(folder: JobFolder) -> None:

@@ -18,12 +18,13 @@ from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.reports import read_report
 from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.errors import NameInUseError
-from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, place
+from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, place, sagemaker_of
 from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, observe, waiting
 from zerotune_operator.backends.sagemaker.render import TrainingJob, render
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
+from zerotune_operator.backends.sagemaker.update import changes_of
 from zerotune_operator.lifecycle.attempts import current_attempt, next_attempt
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
@@ -154,8 +155,19 @@ class SageMakerBackend:
     async def close(self, _: AttemptRef, __: Observation) -> None:
         """Do nothing: a training job that has ended does not start again."""
 
-    async def restore(self, _: AttemptRef, __: Observation, ___: Callable[[], Plan]) -> None:
-        """Do nothing: the instances have copied what they need."""
+    async def restore(self, attempt: AttemptRef, _: Observation, __: Callable[[], Plan]) -> None:
+        """Have the training job be as the spec is now, as far as that may change while it runs. What its instances need
+        they have copied.
+
+        Raises:
+            TemporaryError: AWS does not answer.
+        """
+        name = job_name(self._job, attempt.number)
+        description = await self._training_jobs.describe(name)
+        if description is None or not self._is_ours(description):
+            return
+        if changes := changes_of(sagemaker_of(self._job), description):
+            await self._training_jobs.update(name, changes)
 
     async def clean_up(self, newest: int) -> None:
         """Forget what was observed of earlier attempts. Their files stay for a person to read.

@@ -85,6 +85,19 @@ class SageMakerClient:
 
         await self._off_loop(call)
 
+    async def update(self, name: str, changes: dict[str, Any]) -> None:
+        """Change a training job that runs.
+
+        Raises:
+            ConfigurationError, TemporaryError: it is rejected, or AWS does not answer.
+        """
+
+        def call() -> None:
+            with aws_errors(f"training job {name} was not changed"):
+                self._sagemaker.update_training_job(TrainingJobName=name, **changes)
+
+        await self._off_loop(call)
+
     async def stop(self, name: str) -> None:
         """Stop a training job: its containers get SIGTERM, and two minutes. One that has ended, or was deleted, is no
         error.

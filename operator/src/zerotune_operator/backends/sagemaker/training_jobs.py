@@ -1,13 +1,20 @@
-"""What is known of training jobs: each is described once a minute at most, however often its attempt is observed."""
+"""What is known of training jobs: each is described once a minute at most, however often its attempt is observed, and
+asked for a change that AWS rejects once.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from zerotune_operator.backends.sagemaker.client import SageMakerClient, TrainingJobDescription
 from zerotune_operator.backends.sagemaker.observe import ENDED
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,6 +47,7 @@ class TrainingJobs:
         self.client = client
         self._max_age, self._visible_within, self._clock = max_age, visible_within, clock
         self._known: dict[str, _Known] = {}
+        self._rejected: dict[str, dict[str, Any]] = {}
 
     async def describe(self, name: str) -> TrainingJobDescription | None:
         """A training job as it was within the last minute; None where SageMaker knows none of that name.
@@ -68,9 +76,25 @@ class TrainingJobs:
         if known is not None:
             self._known[name] = _Known(None, float("-inf"), None)
 
+    async def update(self, name: str, changes: dict[str, Any]) -> None:
+        """Change a training job that runs. What AWS rejects is logged: the job goes on as it is.
+
+        Raises:
+            TemporaryError: AWS does not answer.
+        """
+        if self._rejected.get(name) == changes:
+            return
+        try:
+            await self.client.update(name, changes)
+        except (ConfigurationError, InputMissingError) as error:
+            self._rejected[name] = changes
+            _logger.warning("%s", error)
+        self.expire(name)
+
     def forget(self, name: str) -> None:
         """Keep nothing of a training job: its attempt is over."""
         self._known.pop(name, None)
+        self._rejected.pop(name, None)
 
 
 def _has_ended(known: _Known) -> bool:
