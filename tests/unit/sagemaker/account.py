@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from tests.unit.sagemaker.jobs import MODELS, SETTINGS
+from tests.unit.sagemaker.jobs import MODELS, SETTINGS, plan
 from zerotune_devtools.sagemaker.faults import Fault
 from zerotune_devtools.sagemaker.server import SageMakerStandIn
 from zerotune_operator.api.jobs import Job
@@ -46,18 +46,7 @@ class Account:
 
     async def leave_result(self, job: Job, attempt: int = 0) -> None:
         """What the first host of an attempt that succeeds writes."""
-        plan = self.backend(job).plan(_inputs(job), attempt)
-        completion = Completion(
-            job_uid=job.metadata.uid,
-            config_digest=plan.config.digest(),
-            uri="s3://results/r",
-            files=1,
-            bytes=1,
-            progress=Progress(step=1, total=1),
-        )
-        report = NodeReport(host="algo-1", exit_code=0, message=completion.termination_message())
-        uri = f"{attempt_uri(job, attempt)}/status/algo-1.json"
-        await self._client.write(uri, report.model_dump_json(by_alias=True).encode(), None)
+        await self._client.write(*result_of(job, attempt), None)
 
     def fail(self, operation: str, code: str | None = None, times: int = 1, *, after_effect: bool = False) -> None:
         """Have the next calls of an operation fail; without a code the connection breaks."""
@@ -93,6 +82,28 @@ class Account:
             status = step.status
             await asyncio.sleep(min(step.again or 0.0, 0.05))
         return status
+
+
+class Result(NamedTuple):
+    """An object on S3."""
+
+    uri: str
+    content: bytes
+
+
+def result_of(job: Job, attempt: int = 0) -> Result:
+    """What the first host of an attempt that succeeds writes."""
+    completion = Completion(
+        job_uid=job.metadata.uid,
+        config_digest=plan(job, attempt).config.digest(),
+        uri="s3://results/r",
+        files=1,
+        bytes=1,
+        progress=Progress(step=1, total=1),
+    )
+    report = NodeReport(host="algo-1", exit_code=0, message=completion.termination_message())
+    uri = f"{attempt_uri(job, attempt)}/status/algo-1.json"
+    return Result(uri, report.model_dump_json(by_alias=True).encode())
 
 
 def _inputs(job: Job) -> Inputs:

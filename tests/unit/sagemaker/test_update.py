@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
@@ -40,6 +40,7 @@ def description(keep: int | None, debug: bool, secondary: str) -> dict[str, Any]
     }
 
 
+@settings(max_examples=50)
 @given(RETENTION, RETENTION, st.booleans(), st.booleans(), st.sampled_from(["Starting", "Downloading", "Training"]))
 def test_a_change_is_made_once_and_leaves_nothing_to_change(
     wanted: int | None, found: int | None, debug: bool, had: bool, secondary: str

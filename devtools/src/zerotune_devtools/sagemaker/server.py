@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -35,10 +35,16 @@ class SageMakerStandIn:
         visible_after: Seconds after which a training job that was created is described.
         command: What hosts run instead of the container's entry point.
         address: Where it listens.
+        make_job: Makes a training job.
     """
 
     def __init__(
-        self, folder: Path, visible_after: float = 0.0, command: Sequence[str] = (), address: str = "127.0.0.1"
+        self,
+        folder: Path,
+        visible_after: float = 0.0,
+        command: Sequence[str] = (),
+        address: str = "127.0.0.1",
+        make_job: Callable[..., TrainingJob] = TrainingJob,
     ) -> None:
         self.jobs: dict[str, TrainingJob] = {}
         self.created: list[str] = []
@@ -50,7 +56,7 @@ class SageMakerStandIn:
         self.file_systems: dict[str, Path] = {}
         """By id: the folder that stands for a file system."""
         self._folder, self.visible_after, self.command, self._address = folder, visible_after, command, address
-        self._lock = threading.Lock()
+        self._lock, self._make_job = threading.Lock(), make_job
         self._server = ThreadingHTTPServer((address, 0), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -115,7 +121,7 @@ class SageMakerStandIn:
             reason = _NO_CAPACITY
         reason = reason or missing_file_system(request, self.file_systems)
         folder, systems = self._folder / name, self.file_systems
-        self.jobs[name] = TrainingJob(request, folder, number, _ARN + name, selected, reason, self.command, systems)
+        self.jobs[name] = self._make_job(request, folder, number, _ARN + name, selected, reason, self.command, systems)
         self.created.append(name)
         return {"TrainingJobArn": _ARN + name}
 

@@ -66,6 +66,10 @@ class TrainingJob:
         self.hosts: list[Host] = []
         self._enter("Starting")
         self._thread = threading.Thread(target=self._run, name=request["TrainingJobName"], daemon=True)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin its life."""
         self._thread.start()
 
     def description(self) -> dict[str, Any]:

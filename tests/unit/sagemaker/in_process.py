@@ -1,0 +1,196 @@
+"""SageMaker and S3 in this process, whose training jobs take a step of their life with each description: a job's whole
+life takes milliseconds, and any of its calls can be the one that goes wrong.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
+
+from zerotune_devtools.sagemaker.faults import AwsError
+from zerotune_devtools.sagemaker.server import SageMakerStandIn
+from zerotune_devtools.sagemaker.training_job import TrainingJob
+from zerotune_operator.backends.sagemaker.client import SageMakerClient
+
+Effect = Callable[[], dict[str, Any]]
+LIFE = ("Starting", "Downloading", "Training", "Training", "Uploading", "Completed")
+_CALLS_UNTIL_LATE = 3
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with a call."""
+
+    error: Callable[[], BaseException]
+    takes_effect: bool = False
+    late: bool = False
+    """Whether it takes effect when other calls have been answered already."""
+
+
+def _answer(code: str, message: str, status: int) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "Call")
+
+
+FAULTS = {
+    "killed before": Fault(Killed),
+    "killed after": Fault(Killed, takes_effect=True),
+    "throttled": Fault(lambda: _answer("ThrottlingException", "Rate exceeded", 400)),
+    "failed": Fault(lambda: _answer("InternalFailure", "of AWS", 500)),
+    "timed out before": Fault(lambda: ConnectTimeoutError(endpoint_url="aws")),
+    "timed out after": Fault(lambda: ReadTimeoutError(endpoint_url="aws"), takes_effect=True),
+    "answered late": Fault(lambda: ReadTimeoutError(endpoint_url="aws"), late=True),
+}
+
+
+def _name(request: dict[str, Any]) -> str:
+    return f"{request['Bucket']}/{request['Key']}"
+
+
+class SteppedTrainingJob(TrainingJob):
+    """A training job whose life goes on when it is described."""
+
+    left: list[str]
+    """What it goes through, unless it is stopped."""
+    hidden: int
+    """How many descriptions still find nothing."""
+
+    def begin(self) -> None:
+        """It has no hosts."""
+
+    def description(self) -> dict[str, Any]:
+        """What it is now; the next one finds it a step further."""
+        if self.hidden:
+            self.hidden -= 1
+            raise AwsError("ValidationException", "Requested resource not found.")
+        found = super().description()
+        if self.status == "Stopping":
+            self._end("Stopped", "Stopped")
+        elif not self.has_ended:
+            self._go_on(self.left.pop(0))
+        return found
+
+    def kill(self) -> None:
+        """There is nothing to end."""
+
+    def _go_on(self, secondary: str) -> None:
+        if secondary == "Completed":
+            self._end("Completed", "Completed")
+        else:
+            self._enter(secondary)
+
+
+@dataclass
+class Aws:
+    """An account in this process."""
+
+    folder: Path
+    states: Sequence[str] = LIFE
+    """What training jobs go through, unless they are stopped."""
+    hidden: int = 0
+    """How many descriptions of a new training job find nothing."""
+    faults: dict[int, Fault] = field(default_factory=dict)
+    """By the number of the call that it is for."""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    """What lies on S3, by `BUCKET/KEY`."""
+    made: list[str] = field(default_factory=list)
+    """The operations of all calls, in order."""
+
+    def __post_init__(self) -> None:
+        self.service = SageMakerStandIn(self.folder, make_job=self._make_job)
+        self._lock, self._late = threading.Lock(), list[tuple[int, Effect]]()
+
+    def _make_job(self, *arguments: Any) -> TrainingJob:
+        job = SteppedTrainingJob(*arguments)
+        job.left, job.hidden = list(self.states), self.hidden
+        return job
+
+    @property
+    def jobs(self) -> list[TrainingJob]:
+        """All training jobs."""
+        return list(self.service.jobs.values())
+
+    def close(self) -> None:
+        """Close the socket of the stand-in, at which nobody asks."""
+        self.service._server.server_close()
+
+    def call(self, operation: str, effect: Effect) -> dict[str, Any]:
+        """The answer of a call, or what goes wrong with it."""
+        with self._lock:
+            number = len(self.made)
+            self.made.append(operation)
+            self._let_late_ones_arrive(number)
+            fault = self.faults.pop(number, None)
+            if fault is None:
+                return effect()
+            if fault.takes_effect:
+                self._ignoring_its_answer(effect)
+            if fault.late:
+                self._late.append((number + _CALLS_UNTIL_LATE, effect))
+            raise fault.error()
+
+    def _let_late_ones_arrive(self, number: int) -> None:
+        due = [effect for at, effect in self._late if at <= number]
+        self._late = [(at, effect) for at, effect in self._late if at > number]
+        for effect in due:
+            self._ignoring_its_answer(effect)
+
+    def _ignoring_its_answer(self, effect: Effect) -> None:
+        with suppress(ClientError):
+            effect()
+
+    def sagemaker(self, operation: str) -> Callable[..., dict[str, Any]]:
+        """A method of boto3's client."""
+
+        def ask(request: dict[str, Any]) -> dict[str, Any]:
+            try:
+                return self.service.call(f"SageMaker.{operation}", request)
+            except AwsError as error:
+                raise _answer(error.code, error.message, 400) from error
+
+        return lambda **request: self.call(operation, lambda: ask(request))
+
+    def put_object(self, **request: Any) -> dict[str, Any]:
+        """As boto3's client has it."""
+
+        def put() -> dict[str, Any]:
+            if "IfNoneMatch" in request and _name(request) in self.objects:
+                raise _answer("PreconditionFailed", "it is there", 412)
+            self.objects[_name(request)] = request["Body"]
+            return {}
+
+        return self.call("PutObject", put)
+
+    def get_object(self, **request: str) -> dict[str, Any]:
+        """As boto3's client has it."""
+
+        def get() -> dict[str, Any]:
+            if _name(request) not in self.objects:
+                raise _answer("NoSuchKey", "it is not there", 404)
+            return {"Body": io.BytesIO(self.objects[_name(request)])}
+
+        return self.call("GetObject", get)
+
+    def client(self) -> SageMakerClient:
+        """What zerotune asks, with these in the place of boto3's clients."""
+        client = SageMakerClient.__new__(SageMakerClient)
+        exceptions = SimpleNamespace(ClientError=ClientError)
+        operations = {"create": "Create", "describe": "Describe", "stop": "Stop", "update": "Update"}
+        methods = {f"{name}_training_job": self.sagemaker(f"{word}TrainingJob") for name, word in operations.items()}
+        client._sagemaker = SimpleNamespace(exceptions=exceptions, **methods)
+        client._s3 = SimpleNamespace(exceptions=exceptions, put_object=self.put_object, get_object=self.get_object)
+        client._threads = ThreadPoolExecutor(1)
+        return client
