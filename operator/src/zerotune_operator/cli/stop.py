@@ -7,11 +7,17 @@ from typing import Annotated
 
 import typer
 
+from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.standalone import standalone_backend
-from zerotune_operator.lifecycle.attempts import FINAL, current_attempt, under_way
+from zerotune_operator.lifecycle.attempts import FINAL, current_attempt, next_attempt, under_way
 from zerotune_trainer.errors import ConfigurationError
+
+_SAID = {"InProgress": "SageMaker stops it within two minutes", "Stopping": "SageMaker is stopping it already"}
+"""By the state that its training job was in."""
+_NOTHING_RUNS = "no training job of it runs at SageMaker"
 
 
 def command(name: Annotated[str, typer.Argument(help="Name of the job.")]) -> None:
@@ -30,5 +36,13 @@ def _stop(folder: JobFolder, home: Home) -> None:
     if status.phase in FINAL and not under_way(status):
         typer.echo(f"{folder.name}: has ended already, its phase is {status.phase}")
         return
-    asyncio.run(standalone_backend(job, home).stop_attempt(current_attempt(status)))
-    typer.echo(f"{folder.name}: SageMaker stops it within two minutes; `zerotune status {folder.name}` shows when")
+    found = asyncio.run(_stop_newest(standalone_backend(job, home), status))
+    said = next((text for state, text in _SAID.items() if state in found), _NOTHING_RUNS)
+    typer.echo(f"{folder.name}: {said}; `zerotune status {folder.name}` shows what becomes of it")
+    if said is _NOTHING_RUNS and folder.is_running():
+        typer.echo(f"{folder.name}: a `zerotune run` follows it, and starts the next attempt: press Ctrl-C there")
+
+
+async def _stop_newest(backend: SageMakerBackend, status: JobStatus) -> list[str | None]:
+    """Stop the newest training job, recorded or not: the states that it, and the one before it, had."""
+    return [await backend.stop_attempt(attempt) for attempt in sorted({current_attempt(status), next_attempt(status)})]

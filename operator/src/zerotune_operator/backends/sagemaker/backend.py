@@ -187,18 +187,24 @@ class SageMakerBackend:
             await self.stop_attempt(attempt)
             self._training_jobs.forget(job_name(self._job, attempt))
 
-    async def stop_attempt(self, attempt: int) -> None:
+    async def stop_attempt(self, attempt: int) -> str | None:
         """Have SageMaker stop the training job of an attempt, where there is one that runs.
+
+        Returns:
+            The `TrainingJobStatus` that it had; None where the attempt has no training job.
 
         Raises:
             ConfigurationError, TemporaryError: AWS does not answer.
         """
         name = job_name(self._job, attempt)
         description = await self._training_jobs.describe(name)
-        if description is None or not self._is_ours(description) or description["TrainingJobStatus"] != "InProgress":
-            return
-        await self._client.stop(name)
-        self._training_jobs.expire(name)
+        if description is None or not self._is_ours(description):
+            return None
+        found = str(description["TrainingJobStatus"])
+        if found == "InProgress":
+            await self._client.stop(name)
+            self._training_jobs.expire(name)
+        return found
 
     async def _require_own(self, name: str) -> None:
         description = await self._client.describe(name)

@@ -1,0 +1,114 @@
+"""`zerotune stop` of a job on SageMaker: its training job is stopped, whatever becomes of it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed
+from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.backends.sagemaker import follower, standalone
+from zerotune_operator.backends.sagemaker.layout import job_name
+from zerotune_operator.cli import stop
+from zerotune_operator.cli.run_sagemaker import run_on_sagemaker
+from zerotune_trainer.errors import ConfigurationError
+
+JOB = sagemaker_job()
+NAME = job_name(JOB, 0)
+CREATED, RUNNING = 10, 22
+"""Calls that `zerotune run` has made when the training job is there, and when its status says so."""
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """An account whose training jobs run until they are stopped."""
+    made = Aws(tmp_path, (*LIFE[:2], *["Training"] * 99))
+    made.objects["models/m/config.json"] = (MODELS / "tiny-llama.json").read_bytes()
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(standalone, "SageMakerClient", lambda _: made.client())
+    monkeypatch.setattr(standalone, "OWN_ACCOUNT", SETTINGS)
+    monkeypatch.setattr(standalone, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(follower, "_FIRST_PAUSE_SECONDS", 0.0)
+    yield made
+    made.close()
+
+
+def start(aws: Aws, calls: int) -> JobFolder:
+    """Run the job; its process ends with a call."""
+    aws.faults[calls] = FAULTS["killed before"]
+    home = Home.of_environment()
+    folder = home.create(JOB.kind, JOB.metadata.name)
+    with pytest.raises(Killed):
+        run_on_sagemaker(JOB, folder, home)
+    assert aws.service.created == [NAME]
+    return folder
+
+
+def status_of(folder: JobFolder) -> JobStatus:
+    return asyncio.run(standalone.refresh(folder, Home.of_environment()))
+
+
+def test_a_stop_stops_the_training_job_and_the_status_says_so(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = start(aws, RUNNING)
+    assert folder.read_status().phase == "Running"
+
+    stop.command("tune")
+    assert "tune: SageMaker stops it within two minutes; `zerotune status tune` shows" in capsys.readouterr().out
+    status_of(folder)
+    status = status_of(folder)
+    assert (status.phase, status.attempts[0].outcome, aws.jobs[0].status) == ("Suspended", "Stopped", "Stopped")
+
+
+def test_a_second_stop_is_harmless(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = start(aws, RUNNING)
+    stop.command("tune")
+    stop.command("tune")
+    assert "tune: SageMaker is stopping it already" in capsys.readouterr().out
+    stop.command("tune")
+    assert "tune: no training job of it runs at SageMaker" in capsys.readouterr().out
+    assert status_of(folder).phase == "Suspended"
+    stop.command("tune")
+    assert aws.made.count("StopTrainingJob") == 1
+
+
+def test_a_stop_finds_a_training_job_that_the_status_does_not_record(aws: Aws) -> None:
+    folder = start(aws, CREATED)
+    assert not folder.read_status().attempts
+    stop.command("tune")
+    assert aws.jobs[0].status == "Stopping"
+
+
+def test_a_stop_of_a_training_job_that_is_gone_says_that_nothing_runs(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = start(aws, RUNNING)
+    aws.service.call("SageMaker.DeleteTrainingJob", {"TrainingJobName": NAME})
+    with folder.locked():
+        stop.command("tune")
+    said = capsys.readouterr().out
+    assert "tune: no training job of it runs at SageMaker" in said
+    assert "a `zerotune run` follows it, and starts the next attempt: press Ctrl-C there" in said
+    assert "StopTrainingJob" not in aws.made
+
+
+def test_a_training_job_that_ends_while_it_is_stopped_is_no_error(aws: Aws) -> None:
+    start(aws, RUNNING)
+    found = asyncio.run(aws.client().describe(NAME))
+    assert found is not None and found["TrainingJobStatus"] == "InProgress"
+    aws.jobs[0].status = "Completed"
+    asyncio.run(aws.client().stop(NAME))
+    assert aws.made[-1] == "StopTrainingJob"
+
+
+def test_a_job_of_this_machine_is_not_stopped_so(aws: Aws) -> None:
+    folder = start(aws, RUNNING)
+    backend = JOB.spec.backend.model_copy(update={"sagemaker": None})
+    folder.write_job(JOB.model_copy(update={"spec": JOB.spec.model_copy(update={"backend": backend})}))
+    with pytest.raises(ConfigurationError, match="runs on this machine"):
+        stop.command("tune")
