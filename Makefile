@@ -156,7 +156,8 @@ images: ## Build the images: with docker, or where it does not run or root has n
 	$(IN_DEVTOOLS) -m zerotune_devtools.images.build --torch-backend $(TORCH_BACKEND) $(if $(TRACKERS),--trackers) $(if $(BASE),--base $(BASE))
 
 .PHONY: push
-push: ## Push the images that `make images` built to REGISTRY
+push: $(if $(ECR),$(STAMP)) ## Push the images that `make images` built to REGISTRY; ECR=1 makes its repositories
+	$(if $(ECR),$(BIN)/python -m zerotune_devtools.ecr $(REGISTRY))
 	$(IN_DEVTOOLS) -m zerotune_devtools.images.push $(or $(REGISTRY),$(error REGISTRY is not set: make push REGISTRY=registry.example.com/team))
 
 .PHONY: load

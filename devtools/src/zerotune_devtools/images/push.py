@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Protocol
 
 from zerotune_devtools.checkout import cache_folder
@@ -57,15 +58,27 @@ def main() -> None:
     """Push all; prints each name that they have in the registry."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("registry", metavar="REGISTRY", help="registry and path, as in registry.example.com/team")
-    registry = parser.parse_args().registry.rstrip("/")
-    pusher: Pusher = FromDocker() if Docker.is_used() else FromBuildah(cache_folder() / "images")
-    references = pusher.references()
-    if not references:
-        sys.exit(f"error: {NONE_BUILT}")
-    for reference in references:
-        target = f"{registry}/{reference.removeprefix(f'{REGISTRY}/')}"
+    registry = parser.parse_args().registry
+    pusher = make_pusher()
+    for reference, target in targets(registry, pusher.references()).items():
         pusher.push(reference, target)
         sys.stdout.write(f"{target}\n")
+
+
+def make_pusher() -> Pusher:
+    """What has the images of this machine."""
+    return FromDocker() if Docker.is_used() else FromBuildah(cache_folder() / "images")
+
+
+def targets(registry: str, references: Sequence[str]) -> dict[str, str]:
+    """The name of each image in a registry.
+
+    Raises:
+        SystemExit: there are no images.
+    """
+    if not references:
+        sys.exit(f"error: {NONE_BUILT}")
+    return {each: f"{registry.rstrip('/')}/{each.removeprefix(f'{REGISTRY}/')}" for each in references}
 
 
 if __name__ == "__main__":
