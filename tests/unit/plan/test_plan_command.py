@@ -141,6 +141,28 @@ def test_a_price_that_is_none_is_an_error(zerotune: Path, tmp_path: Path, price:
     assert "is not TYPE=USD, such as ml.g5.12xlarge=7.09" in " ".join(done.stderr.split())
 
 
+def test_a_price_of_a_type_that_no_job_names_is_an_error_with_those_named(zerotune: Path, tmp_path: Path) -> None:
+    done = run(zerotune, several_types(tmp_path, "ml.p4d.24xlarge", "ml.p5.48xlarge"), "--price=ml.g5.xlarge=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    said = "ml.g5.xlarge is no instance type of a job of this file, which has ml.p4d.24xlarge, ml.p5.48xlarge"
+    assert said in _unwrapped(done.stderr)
+    done = run(zerotune, GOLDEN / "cpt-one-cpu-node" / "job.yaml", "--price=ml.g5.xlarge=1")
+    assert done.returncode == 2
+    assert "which names none: leave --price out" in _unwrapped(done.stderr)
+
+
+def _unwrapped(text: str) -> str:
+    """The text of an error without the frame around it."""
+    return " ".join(text.replace("│", " ").split())
+
+
+def test_a_price_of_the_only_type_is_shown_for_all_nodes(zerotune: Path) -> None:
+    model = ("--model-config", MODELS / "llama-3.1-8b.json")
+    done = run(zerotune, EXAMPLES / "sagemaker.yaml", *model, "--price=ml.p4d.24xlarge=37.5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cost 75.00 USD an hour for all nodes" in [" ".join(line.split()) for line in done.stdout.splitlines()]
+
+
 def test_a_narrow_terminal_shows_the_parts_below(zerotune: Path) -> None:
     case = GOLDEN / "cpt-two-nodes-zero-2"
     command = f"{zerotune} plan {case / 'job.yaml'} --model-config {MODELS / 'tiny-llama.json'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -69,7 +69,9 @@ def command(
     plans: list[Planned] = []
     prices = _prices(price or [])
     documents = load_documents(file)
-    for job in (each for each in documents if not isinstance(each, dict)):
+    jobs = [each for each in documents if not isinstance(each, dict)]
+    _require_used(prices, jobs)
+    for job in jobs:
         target = backend or target_of(job)
         check(job, target)
         check_config_map(job, documents)
@@ -126,6 +128,21 @@ def _prices(given: Sequence[str]) -> dict[str, float]:
     if wrong is not None:
         raise typer.BadParameter(f"{wrong!r} is not TYPE=USD, such as ml.g5.12xlarge=7.09")
     return {match[1]: float(match[2]) for match in matches if match}
+
+
+def _require_used(prices: Collection[str], jobs: Sequence[Job]) -> None:
+    """See that each price is one of an instance type that a job of the file names.
+
+    Raises:
+        typer.BadParameter: one is not.
+    """
+    backends = [job.spec.backend.sagemaker for job in jobs]
+    lists = [[each.instance_type, *each.instance_types] for each in backends if each is not None]
+    named = list(dict.fromkeys(name for names in lists for name in names if name is not None))
+    unknown = next((name for name in prices if name not in named), None)
+    if unknown is not None:
+        there_are = f"has {', '.join(named)}" if named else "names none: leave --price out"
+        raise typer.BadParameter(f"{unknown} is no instance type of a job of this file, which {there_are}")
 
 
 def _plan_of(origin: Origin, earlier: list[Planned]) -> Plan | None:

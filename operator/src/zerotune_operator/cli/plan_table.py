@@ -43,7 +43,7 @@ def _print(plan: Plan, facts: Sequence[tuple[str, str]], prices: Mapping[str, fl
     job = plan.config.job
     first = f", as it is on {plan.instance_type}" if plan.alternatives else ""
     console.print(f"[bold]{job.kind} {job.name}[/bold] on {plan.backend}{first}", soft_wrap=True)
-    console.print(_facts([*_lines(plan), *facts]))
+    console.print(_facts([*_lines(plan), *facts, *_cost(plan, prices)]))
     if plan.alternatives or plan.left_out:
         console.print(instance_table(plan, prices))
     if plan.workload is not None:
@@ -63,6 +63,14 @@ def _facts(lines: Sequence[tuple[str, str]]) -> Table:
     for name, text in lines:
         table.add_row(name, text)
     return table
+
+
+def _cost(plan: Plan, prices: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Of a job on one instance type: the table of several has theirs."""
+    price = prices.get(plan.instance_type or "")
+    if plan.alternatives or price is None:
+        return []
+    return [("cost", f"{plan.topology.nodes * price:.2f} USD an hour for all nodes")]
 
 
 def _adapter(plan: Plan) -> list[tuple[str, str]]:
