@@ -18,7 +18,8 @@ from zerotune_operator.api.load import InvalidManifestError, load_jobs, parse_jo
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.check import check
 from zerotune_operator.backends.registry import BACKENDS, Target
-from zerotune_operator.backends.sagemaker.layout import job_name
+from zerotune_operator.backends.sagemaker.channels import source_uri
+from zerotune_operator.backends.sagemaker.layout import job_name, sagemaker_of
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_trainer.config import TrainConfig
 
@@ -106,10 +107,26 @@ def test_a_model_on_a_channel_is_read_there_and_known_by_its_name_on_s3() -> Non
     uri = BACKENDS[Target.SAGEMAKER].model_uri(job)
     config = plan(job).config
 
-    assert uri == "s3://base-models/org/llama/"
+    assert uri == "s3://base-models/org/llama"
     assert BACKENDS[Target.SAGEMAKER].layout(job, uri).model_uri == f"file://{DATA}/base/org/llama/"
     assert isinstance(config, TrainConfig)
     assert (config.model_uri, config.model_source) == (f"file://{DATA}/base/org/llama/", uri)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("base", "s3://base-models"),
+        ("base/", "s3://base-models"),
+        ("base//org/./llama", "s3://base-models/org/llama"),
+        ("corpus/m", "s3://corpus/all/m"),
+        ("shared/m", f"file://{DATA}/shared/m"),
+    ],
+)
+def test_what_a_uri_on_a_channel_names_on_s3(path: str, source: str) -> None:
+    sagemaker = sagemaker_of(job_with(BASE, CORPUS, SHARED))
+    assert source_uri(sagemaker, f"file://{DATA}/{path}") == source
+    assert source_uri(sagemaker, "s3://models/m/") == "s3://models/m/"
 
 
 def test_the_plan_says_what_each_channel_is() -> None:

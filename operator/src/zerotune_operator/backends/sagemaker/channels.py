@@ -39,8 +39,8 @@ def source_uri(sagemaker: SageMakerSpec, uri: str) -> str:
     channel = _channel_of(sagemaker, uri)
     if channel is None or channel.s3_uri is None:
         return uri
-    path = uri.removeprefix("file://").removeprefix(_folder(channel))
-    return f"{channel.s3_uri.rstrip('/')}{path}"
+    below = _path(uri).relative_to(_folder(channel)).as_posix()
+    return channel.s3_uri if below == "." else f"{channel.s3_uri.rstrip('/')}/{below}"
 
 
 def channel_problems(job: Job, sagemaker: SageMakerSpec) -> Iterator[Problem]:
@@ -89,9 +89,13 @@ def _overlap(one: str, other: str) -> bool:
 
 def _channel_of(sagemaker: SageMakerSpec, uri: str) -> Channel | None:
     """The channel that a URI names a part of; None where it names none."""
-    path = PurePosixPath(posixpath.normpath(uri.removeprefix("file://")))
-    is_file = uri.startswith("file://")
-    return next((each for each in sagemaker.channels if is_file and path.is_relative_to(_folder(each))), None)
+    if not uri.startswith("file://"):
+        return None
+    return next((each for each in sagemaker.channels if _path(uri).is_relative_to(_folder(each))), None)
+
+
+def _path(uri: str) -> PurePosixPath:
+    return PurePosixPath(posixpath.normpath(uri.removeprefix("file://")))
 
 
 def _folder(channel: Channel) -> str:
