@@ -225,8 +225,7 @@ def test_only_what_sagemaker_can_change_may_change_of_its_backend(namespace: str
 
     def patch(sagemaker: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         change = json.dumps({"spec": {"backend": {"sagemaker": sagemaker}}})
-        command = ("kubectl", "patch", "--namespace", namespace, name, "--type=merge", "--patch", change)
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return _run("patch", "--namespace", namespace, name, "--type=merge", "--patch", change)
 
     assert patch({"keepAliveSeconds": 600, "remoteDebug": True}).returncode == 0
     for change in ({"spot": True}, {"channels": []}, {"keepAliveSeconds": 0, "instanceType": "ml.m5.large"}):
