@@ -41,7 +41,8 @@ class ApiServer:
 
     def __init__(self) -> None:
         given = JOB.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        metadata = given["metadata"] | {"namespace": "default", "resourceVersion": "1", "generation": 1}
+        stored = {"resourceVersion": "1", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
+        metadata = given["metadata"] | stored | {"namespace": "default"}
         self.resource: dict[str, Any] = given | {"metadata": metadata}
         self.cache = Cache()
         self._report()
