@@ -11,6 +11,15 @@ import boto3
 FileSystems = Mapping[str, Path]
 """By the id of a file system: the folder of this machine that stands for it."""
 _OPT_ML = "/opt/ml"
+_OWN_OPT = (
+    'mkdir -p "$1/tmp/opt"',
+    'mount --rbind /opt "$1/tmp/opt"',
+    "mount -t tmpfs none /opt",
+    'for each in "$1/tmp/opt"/*/; do at="/opt/$(basename "$each")"; mkdir "$at" && mount --rbind "$each" "$at"; done',
+    f"mkdir -p {_OPT_ML}",
+)
+"""Commands that give the namespace an `/opt` of its own with the folders of this machine's, which gets no `/opt/ml`.
+`$1` is a host's root."""
 
 
 def missing_file_system(request: dict[str, Any], file_systems: FileSystems) -> str | None:
@@ -39,7 +48,7 @@ def in_container(command: list[str], request: dict[str, Any], root: Path, file_s
     """
     if len(request["InputDataConfig"]) == 1:
         return command
-    steps, arguments = [f"mkdir -p {_OPT_ML}"], [str(root)]
+    steps, arguments = [*_OWN_OPT], [str(root)]
     for name, source in _file_system_sources(request):
         arguments += [str(_folder_of(source, file_systems)), str(root / "input" / "data" / name)]
         target = f'"${{{len(arguments)}}}"'
