@@ -43,6 +43,14 @@ def test_column_that_no_record_has(tmp_path: Path, write_jsonl: Any, rejected: A
     assert not list((tmp_path / "output").glob("part-*"))
 
 
+def test_more_error_records_than_there_may_be(write_jsonl: Any, job: Any, run_job: Any, rejected: Any) -> None:
+    records = [{"prompt": "What is XSS?"}, {"prompt": None}, {"prompt": "What is CSRF?"}, {"prompt": None}]
+    data = {"uris": [write_jsonl(records).as_uri()]}
+    reported = rejected(65, data=data, maxErrorRate=0.4)
+    assert reported.startswith("2 of 4 records have an error, and maxErrorRate is 0.4; one of them: ")
+    assert run_job(job(data=data, ranks=1, maxErrorRate=0.5)).exit_codes == [0], "what was begun goes on"
+
+
 def test_template_with_an_unknown_variable(question: dict[str, Any], rejected: Any) -> None:
     assert "'descripton' is undefined" in rejected(66, data=question | {"template": "Explain {{ descripton }}"})
 

@@ -13,7 +13,7 @@ from zerotune_operator.api.rules import FINE_TUNE_RULES, INFERENCE_RULES
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.topology import Topology
 from zerotune_trainer.config.adapter import Adapter
-from zerotune_trainer.config.base import JsonObject, Rule, Settings
+from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings
 from zerotune_trainer.config.data import Data
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat, Task
 from zerotune_trainer.config.methods import Method
@@ -129,6 +129,8 @@ class InferenceJobSpec(Settings):
     """Offload for the engine `zero`."""
     topology: Topology = Topology()
     """Nodes and ranks."""
+    max_error_rate: Number | None = Field(default=None, ge=0, le=1)
+    """Share of all records that may become error records. The job fails as soon as there are more. Left out: any."""
     output: Output = Output()
     """Where the results go."""
     output_format: InferenceOutputFormat = InferenceOutputFormat()

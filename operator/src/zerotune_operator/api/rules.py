@@ -255,7 +255,7 @@ INFERENCE_RULES = (
             "output",
             "outputFormat",
         ),
-        ("globalBatchSize", "perDeviceBatchSize", "plugin"),
+        ("globalBatchSize", "perDeviceBatchSize", "plugin", "maxErrorRate"),
     ),
     unchanging_backend("an InferenceJob"),
 )

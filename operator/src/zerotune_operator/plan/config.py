@@ -92,6 +92,7 @@ def infer_config(
         output=_output(spec.output, layout),
         output_format=spec.output_format,
         per_device_batch_size=batch.micro,
+        max_error_rate=spec.max_error_rate,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from zerotune_trainer.config.adapter import Adapter
-from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.base import Number, Settings
 from zerotune_trainer.config.data import Data, Packing
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat, Task
 from zerotune_trainer.config.methods import METHODS, Method, MethodTraits, packing_of
@@ -86,6 +86,7 @@ class _Config(Settings):
             exclude={
                 "launch": True,
                 "same_result_as": True,
+                "max_error_rate": True,
                 "job": {"attempt", "created"},
                 "checkpoint": {"resume"},
             },
@@ -160,6 +161,8 @@ class InferConfig(_Config):
     """Ranks over which engine `deepspeed` splits each layer."""
     per_device_batch_size: int = Field(default=8, ge=1)
     """Records a rank generates for at once."""
+    max_error_rate: Number | None = Field(default=None, ge=0, le=1)
+    """Share of all records that may become error records; with more the job fails."""
 
 
 def _given(name: str, uri: str | None) -> str:

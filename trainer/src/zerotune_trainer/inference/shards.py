@@ -48,6 +48,7 @@ class ShardGenerator:
         """Generate what is missing of a shard, and write it.
 
         Raises:
+            DataError: more records have an error than may have.
             StoppedError: the rank was asked to stop; whole batches are kept.
             SupersededError: a later attempt has the output folder.
         """
@@ -55,9 +56,19 @@ class ShardGenerator:
         partial = self.files.partial(shard)
         requests, errors = self._requests(entries)
         tracker.count(records=len(errors), failed=len(errors), tokens=0)
+        if errors:
+            self._require_few_errors(tracker.failed(), next(iter(errors.values())))
         self._generate([each for each in requests if each.record not in partial.texts], partial, tracker, channel)
         rows = [self._row(entry, partial.texts, errors) for entry in entries]
         self.files.write(shard, rows, partial)
+
+    def _require_few_errors(self, failed: int, example: str) -> None:
+        rate, records = self.config.max_error_rate, self.files.plan.records
+        if rate is not None and failed > rate * records:
+            raise DataError(
+                f"{failed} of {records} records have an error, and maxErrorRate is {rate:g}; one of them: {example}",
+                "correct the records, the template or the plug-in, or allow for more",
+            )
 
     def _requests(self, entries: Sequence[Entry]) -> tuple[list[Request], _Errors]:
         texts, errors = self._texts(entries)

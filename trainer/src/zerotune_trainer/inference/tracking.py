@@ -107,6 +107,10 @@ class ProgressTracker:
         self.counters.add(records, failed, tokens)
         self.heartbeat()
 
+    def failed(self) -> int:
+        """Records that became error records, on all ranks and in earlier attempts."""
+        return self.work.failed_records + self.counters.count().failed
+
     def next_task(self) -> int:
         """As `Counters.next_task`.
 
