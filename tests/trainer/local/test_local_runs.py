@@ -197,7 +197,8 @@ def test_bad_data_ends_with_its_exit_code_and_says_where(workplace: Workplace, m
     }
     header = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "broken"}}
     manifest = tmp_path / "job.yaml"
-    manifest.write_text(yaml.safe_dump(header | {"spec": spec}))
+    jobs = [header | {"metadata": {"name": name}, "spec": spec} for name in ("broken", "next")]
+    manifest.write_text(yaml.safe_dump_all(jobs))
 
     done = workplace.finished("run", str(manifest))
     folder = workplace.home.job("FineTuneJob", "broken")
@@ -206,6 +207,7 @@ def test_bad_data_ends_with_its_exit_code_and_says_where(workplace: Workplace, m
     assert failed.startswith("error: broken failed") and "(Data): " in failed and "train.jsonl:3" in failed
     assert hint.startswith("  hint: ") and len(hint) > len("  hint: ")
     assert logs == f"  logs: {folder.attempt(0).path}"
+    assert done.stdout.splitlines()[-1] == "next: not begun, since broken did not succeed"
     assert "train.jsonl:3" in folder.attempt(0).log(0).read_text()
 
     status = folder.read_status()

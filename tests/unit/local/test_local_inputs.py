@@ -89,12 +89,23 @@ def test_a_first_record_that_tells_no_preference_is_named(
         ("dpo", '{"other": 1}', {"plugin": {"file": "s3://code/mine.py", "processing": "clean"}}),
         ("dpo", "no JSON", {}),
         ("sft", '{"other": 1}', {}),
-        ("dpo", "", {}),
+        ("dpo", " ", {}),
     ],
 )
 def test_a_first_record_that_may_do_passes(tmp_path: Path, method: str, content: str, spec: dict[str, Any]) -> None:
     (tmp_path / "a.jsonl").write_text(content)
     check_inputs(fine_tune_job(method=method, data=data(f"file://{tmp_path}/a.jsonl"), **spec))
+
+
+def test_files_of_no_byte_alone_hold_no_records(tmp_path: Path) -> None:
+    empty, other = tmp_path / "empty.jsonl", tmp_path / "other.jsonl"
+    empty.touch()
+    other.write_text('{"text": "a"}')
+    for records in ({"train": {"uris": [f"file://{empty}"]}}, {"uris": [f"file://{empty}"]}):
+        job = fine_tune_job(data=records) if "train" in records else inference_job(data=records)
+        with pytest.raises(DataError, match=r"uris: .*/empty.jsonl is empty"):
+            check_inputs(job)
+    check_inputs(fine_tune_job(data=data(f"file://{empty}", f"file://{other}")))
 
 
 def test_a_json_array_is_no_jsonl(tmp_path: Path) -> None:

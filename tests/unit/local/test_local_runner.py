@@ -30,6 +30,8 @@ class Log:
     runner: Runner | None = None
     interrupts: int = 0
     """How often the user presses Ctrl-C, from when the first attempt runs."""
+    again_kills: bool = True
+    """Whether it is Ctrl-C that the user presses, and no SIGTERM."""
     lines: list[str] = field(default_factory=list)
 
     def planned(self, plan: Plan, attempt: int) -> None:
@@ -41,7 +43,7 @@ class Log:
         if self.interrupts and status.phase == "Running":
             assert self.runner is not None
             self.interrupts -= 1
-            self.runner.ask_to_stop()
+            self.runner.ask_to_stop(again_kills=self.again_kills)
 
     def restarting(self, cause: RootCause, seconds: float) -> None:
         self.lines.append(f"{cause.failure_class}, again in {seconds:.0f} s")
@@ -72,6 +74,12 @@ def test_ctrl_c_stops_after_a_checkpoint_and_says_so_once(home: Home, job: Calla
     status, log = _run(home, job(), tmp_path, "trap 'sleep 1; exit 143' TERM; sleep 60 & wait", Log(interrupts=1))
     assert log.lines == ["attempt 0 of 1 nodes", "stopping", "Suspended"]
     assert [attempt.outcome for attempt in status.attempts] == ["Stopped"]
+
+
+def test_sigterm_that_comes_twice_lets_the_ranks_save(home: Home, job: Callable[..., Job], tmp_path: Path) -> None:
+    asked_twice = Log(interrupts=2, again_kills=False)
+    status, _ = _run(home, job(), tmp_path, "trap 'sleep 1; exit 143' TERM; sleep 60 & wait", asked_twice)
+    assert [(attempt.outcome, attempt.exit_code) for attempt in status.attempts] == [("Stopped", 143)]
 
 
 def test_a_second_ctrl_c_kills_what_does_not_stop(home: Home, job: Callable[..., Job], tmp_path: Path) -> None:

@@ -227,6 +227,13 @@ def test_a_job_may_learn_from_the_answers_of_one_before_it(zerotune: Path, tmp_p
     assert learn["data"]["train"]["fromInferenceJob"] is None
 
 
+def test_an_error_in_a_file_of_several_jobs_names_the_job(zerotune: Path, tmp_path: Path) -> None:
+    model = model_folder(tmp_path)
+    wrong = training(model, training={"globalBatchSize": 7}, topology={"nodes": 2}) | {"metadata": {"name": "second"}}
+    done = run(zerotune, manifest(tmp_path, training(model), wrong))
+    assert done.stderr.startswith("error: FineTuneJob second: training.globalBatchSize 7 is not micro batch")
+
+
 def test_a_batch_that_contradicts_itself_ends_with_64_and_the_nearest_sizes(zerotune: Path, tmp_path: Path) -> None:
     spec = training(model_folder(tmp_path), training={"globalBatchSize": 7}, topology={"nodes": 2})
     done = run(zerotune, manifest(tmp_path, spec))

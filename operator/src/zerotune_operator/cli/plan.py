@@ -25,7 +25,7 @@ from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
 from zerotune_operator.plan.outputs import reading_output, shape_of_output
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.base import JsonObject
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.sizing.shape import ModelShape
 
 _PRICE = re.compile(r"([^=]+)=(\d+(?:\.\d+)?)")
@@ -73,12 +73,16 @@ def command(
     _require_used(prices, jobs)
     for job in jobs:
         target = backend or target_of(job)
-        check(job, target)
-        check_config_map(job, documents)
         try:
+            check(job, target)
+            check_config_map(job, documents)
             plans.append(_plan(job, target, model_config, plans))
         except DoesNotFitError as error:
             _write([*plans, Planned(error.plan, BACKENDS[target].facts(job))], output, prices, error)
+            raise
+        except ZerotuneError as error:
+            if len(jobs) > 1:
+                error.message = f"{job.kind} {job.metadata.name}: {error.message}"
             raise
     _write(plans, output, prices)
 

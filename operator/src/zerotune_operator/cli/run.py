@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,9 +38,12 @@ def command(
     run of it stopped.
     """
     home = Home.of_environment()
-    for job in _named(load_jobs(file), name):
+    jobs = _named(load_jobs(file), name)
+    for number, job in enumerate(jobs, start=1):
         exit_code = run_job(job, home, fresh)
         if exit_code:
+            for other in jobs[number:]:
+                typer.echo(f"{other.metadata.name}: not begun, since {job.metadata.name} did not succeed")
             raise typer.Exit(exit_code)
 
 
@@ -129,7 +133,9 @@ def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) 
 async def _interruptible(runner: Runner, status: JobStatus) -> JobStatus:
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
-        loop.add_signal_handler(number, runner.ask_to_stop)
+        # SIGTERM may come twice at once: timeout(1) sends it to its process and to the group.
+        ask = partial(runner.ask_to_stop, again_kills=number == signal.SIGINT)
+        loop.add_signal_handler(number, ask)
     return await runner.run(status)
 
 

@@ -207,9 +207,15 @@ def longest_prompt(data: InferenceData, context_length: int | None, max_new_toke
     if context_length is None:
         return data.max_length
     room = context_length - max_new_tokens
-    if room < 1 or (data.max_length or 0) > room:
+    if room < 1:
         raise ConfigurationError(
-            f"prompts of {data.max_length or 1} tokens and generation.maxNewTokens {max_new_tokens} do not fit into "
+            f"generation.maxNewTokens {max_new_tokens} leaves no token for a prompt: they do not fit into the model's "
+            f"context of {context_length} tokens",
+            f"set generation.maxNewTokens to less than {context_length}",
+        )
+    if (data.max_length or 0) > room:
+        raise ConfigurationError(
+            f"prompts of {data.max_length} tokens and generation.maxNewTokens {max_new_tokens} do not fit into "
             f"the model's context of {context_length} tokens",
             f"lower data.maxLength or generation.maxNewTokens: together at most {context_length}",
         )

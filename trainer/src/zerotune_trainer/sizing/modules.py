@@ -140,9 +140,8 @@ def saved_and_adapted(shape: ModelShape, adapter: Adapter) -> list[str]:
 
 
 def last_names(shape: ModelShape) -> list[str]:
-    """The last names of what an adapter can lie on: `q_proj`."""
-    modules = MODULES[shape.architecture]
-    return list(dict.fromkeys(path.rpartition(".")[2] for path in modules.adaptable()))
+    """The last names of a decoder layer's linear layers: `q_proj`. Embeddings and head are none; they may be tied."""
+    return list(dict.fromkeys(path.rpartition(".")[2] for path in MODULES[shape.architecture].linear))
 
 
 def _is_end(name: str, paths: tuple[str, ...]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from glob import iglob
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from zerotune_operator.backends.local.python_file import python_problem
 from zerotune_operator.backends.python_source import Function, functions_of
 from zerotune_trainer.config.data import Records, no_match
 from zerotune_trainer.config.training import all_records
-from zerotune_trainer.errors import InputMissingError, ZerotuneError
+from zerotune_trainer.errors import DataError, InputMissingError, ZerotuneError
 
 
 def check_inputs(job: Job, planned: Collection[str] = ()) -> None:
@@ -40,6 +40,7 @@ def check_inputs(job: Job, planned: Collection[str] = ()) -> None:
 
 
 def _records_problems(job: Job, planned: Collection[str]) -> Iterator[ZerotuneError]:
+    yield from _empty_problems(job)
     outputs = [f"{_path(uri)}/" for uri in planned if uri.startswith("file://")]
     for place, records, uri in _record_uris(job):
         path = _path(uri) if uri.startswith("file://") else ""
@@ -51,9 +52,24 @@ def _records_problems(job: Job, planned: Collection[str]) -> Iterator[ZerotuneEr
             yield found
 
 
+def _empty_problems(job: Job) -> Iterator[ZerotuneError]:
+    """Records are in none of the files of a part, which are all named and have no byte."""
+    for place, part in _record_parts(job).items():
+        paths = [Path(_path(uri)) for uri in part.uris if uri.startswith("file://")]
+        if paths and len(paths) == len(part.uris) and all(_is_empty(path) for path in paths):
+            yield DataError(f"{place}.uris: {paths[0]} is empty", "give files that hold records")
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 0
+
+
 def _record_uris(job: Job) -> Iterator[tuple[str, Records, str]]:
-    parts = all_records(job.spec.data, job.spec.evaluation) if isinstance(job, FineTuneJob) else {"data": job.spec.data}
-    return ((place, part, uri) for place, part in parts.items() for uri in part.uris)
+    return ((place, part, uri) for place, part in _record_parts(job).items() for uri in part.uris)
+
+
+def _record_parts(job: Job) -> Mapping[str, Records]:
+    return all_records(job.spec.data, job.spec.evaluation) if isinstance(job, FineTuneJob) else {"data": job.spec.data}
 
 
 def _checkpoint_problems(job: Job) -> Iterator[ZerotuneError]:

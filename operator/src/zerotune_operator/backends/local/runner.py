@@ -57,9 +57,9 @@ class Runner:
         self._stop, self._kill = asyncio.Event(), asyncio.Event()
         self._shows_stop = False
 
-    def ask_to_stop(self) -> None:
-        """What Ctrl-C does: the first asks for a stop after a checkpoint, the second kills."""
-        (self._kill if self._stop.is_set() else self._stop).set()
+    def ask_to_stop(self, *, again_kills: bool) -> None:
+        """Stop after a checkpoint; with `again_kills`, as Ctrl-C has it, kill where that was asked for before."""
+        (self._kill if again_kills and self._stop.is_set() else self._stop).set()
 
     async def run(self, status: JobStatus) -> JobStatus:
         """Run to the end, from a status that says Planned.
