@@ -221,6 +221,14 @@ def test_a_split_where_there_are_none_is_rejected(
     assert caught.value.hint.startswith("leave `split` out")
 
 
+def test_a_name_in_capitals_is_not_left_out_of_a_folder(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.JSONL"):
+        (tmp_path / name).write_text('{"text": "a"}\n')
+    with pytest.raises(ConfigurationError, match=r"b.JSONL: the name does not show the format"):
+        read(str(tmp_path))
+    assert len(read(str(tmp_path), format="jsonl")) == 2
+
+
 @pytest.mark.parametrize(
     ("pattern", "error", "message"),
     [

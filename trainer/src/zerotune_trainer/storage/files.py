@@ -21,7 +21,8 @@ _BUFFER = {"file": 1 << 20, "s3": 8 << 20}
 def list_files(uri: str, suffixes: Sequence[str]) -> list[StoredFile]:
     """The files that a file, glob (`*`, `?`, `[]`, `**`) or folder stands for, sorted by path, each real file once.
 
-    A folder stands for the files below it whose names end in one of `suffixes` and do not begin with `.` or `_`.
+    A folder stands for the files below it whose names end in one of `suffixes`, in small letters or in capitals, and do
+    not begin with `.` or `_`.
 
     Raises:
         InputMissingError: there is none.
@@ -86,7 +87,7 @@ def _expand(location: Location, suffixes: Sequence[str]) -> list[StoredFile]:
 
 def _belongs(relative: str, suffixes: Sequence[str]) -> bool:
     hidden = any(part.startswith((".", "_")) for part in relative.strip("/").split("/"))
-    return not hidden and relative.endswith(tuple(suffixes))
+    return not hidden and relative.lower().endswith(tuple(suffixes))
 
 
 def _glob(location: Location) -> list[StoredFile]:
