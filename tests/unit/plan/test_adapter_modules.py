@@ -21,7 +21,7 @@ def lora(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "names",
     [
-        {"targetModules": ["q_proj", "self_attn.v_proj", "model.layers.1.mlp.up_proj", "lm_head"]},
+        {"targetModules": ["q_proj", "self_attn.v_proj", "model.layers.1.mlp.up_proj"]},
         {"modulesToSave": ["embed_tokens", "lm_head", "norm", "layers.0", "self_attn"]},
         {"targetModules": ["all-linear"]},
     ],
@@ -47,6 +47,16 @@ def test_modules_of_an_architecture_that_is_not_known_are_not_judged(plan_traini
     assert plan_training(read_shape(config), adapter=lora(targetModules=["wqkv"])).workload is not None
 
 
+@pytest.mark.parametrize("name", ["lm_head", "model.embed_tokens"])
+def test_no_adapter_lies_on_embeddings_that_are_the_head(plan_training: PlanOf, name: str) -> None:
+    config = json.loads((GOLDEN / "models" / "tiny-llama.json").read_text()) | {"tie_word_embeddings": True}
+    with pytest.raises(ConfigurationError, match=f"targetModules names '{name}', and the embeddings .* are its head"):
+        plan_training(read_shape(config), adapter=lora(targetModules=["q_proj", name]))
+    assert plan_training(read_shape(config), adapter=lora(modulesToSave=[name])).workload is not None
+    untied = read_shape(config | {"tie_word_embeddings": False})
+    assert plan_training(untied, adapter=lora(targetModules=["q_proj", name])).workload is not None
+
+
 @pytest.mark.slow
 def test_names_are_those_of_the_models_in_transformers() -> None:
     import torch
@@ -63,6 +73,7 @@ def test_names_are_those_of_the_models_in_transformers() -> None:
         config = CONFIG_MAPPING[model_type](**(options if model_type in OF_ITS_OWN_SIZES else SMALL | options))
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
+        assert read_shape(config.to_dict()).tied == config.tie_word_embeddings
         named = {re.sub(r"\.\d+(?=\.|$)", ".*", name): module for name, module in model.named_modules() if name}
         adaptable = {
             name for name, part in named.items() if isinstance(part, torch.nn.Linear | torch.nn.Embedding | Conv1D)

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PreTrainedModel, set_seed
 
 from zerotune_trainer.config import InferConfig, TrainConfig
-from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
+from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.model_checks import some
@@ -218,10 +218,7 @@ def _check_untied(model: PeftModel) -> None:
     """
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     if ends[0].weight is ends[1].weight and any(isinstance(each, LoraLayer) for each in ends):
-        raise ConfigurationError(
-            "the adapter changes the embeddings, which this model shares with its head (tie_word_embeddings)",
-            "leave embeddings and head out of adapter.targetModules, and name them in adapter.modulesToSave instead",
-        )
+        raise changes_tied("the adapter lies on the embeddings")
 
 
 def _linear_names(model: nn.Module) -> list[str]:

@@ -6,10 +6,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from zerotune_operator.api.jobs import FineTuneJobSpec
-from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
+from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import highest_rank
-from zerotune_trainer.sizing.modules import last_names, saved_and_adapted, unknown_modules, unknown_targets
+from zerotune_trainer.sizing.modules import (
+    last_names,
+    saved_and_adapted,
+    tied_targets,
+    unknown_modules,
+    unknown_targets,
+)
 from zerotune_trainer.sizing.shape import ModelShape
 
 
@@ -55,6 +61,8 @@ def _check_modules(shape: ModelShape, adapter: Adapter) -> None:
     if unknown := unknown_modules(shape, adapter):
         raise _no_such_module("modulesToSave", unknown[0], shape, "")
     _reject_both(saved_and_adapted(shape, adapter))
+    for name in tied_targets(shape, adapter):
+        raise changes_tied(f"adapter.targetModules names {name!r}")
 
 
 def _reject_both(names: Iterable[str]) -> None:

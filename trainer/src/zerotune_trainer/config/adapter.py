@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 
 from zerotune_trainer.config.base import Number, Rule, Settings
+from zerotune_trainer.errors import ConfigurationError
 
 ALL_LINEAR = "all-linear"
 
@@ -51,3 +52,15 @@ class Adapter(Settings):
     """Scale by alpha / sqrt(r) (rank-stabilized LoRA, arXiv 2312.03732), which suits a high rank."""
     merge: bool = False
     """The output is the whole model with the adapter merged into it; the adapter is saved in its folder `adapter`."""
+
+
+def changes_tied(where: str) -> ConfigurationError:
+    """The error that an adapter lies on embeddings which are the head, too: merged into the one, it changes the other.
+
+    Args:
+        where: What says so: the beginning of a sentence.
+    """
+    return ConfigurationError(
+        f"{where}, and the embeddings of this model are its head, too (tie_word_embeddings)",
+        "leave embeddings and head out of adapter.targetModules, and name them in adapter.modulesToSave instead",
+    )

@@ -126,6 +126,17 @@ def unknown_modules(shape: ModelShape, adapter: Adapter) -> list[str]:
     return [name for name in adapter.modules_to_save if not _is_end(_pattern(name, shape), paths)]
 
 
+def tied_targets(shape: ModelShape, adapter: Adapter) -> list[str]:
+    """The names of `targetModules` that stand for embeddings which are the head, too; none where modules are not
+    known.
+    """
+    modules = MODULES.get(shape.architecture)
+    if modules is None or not shape.tied or adapter.target_modules == [ALL_LINEAR]:
+        return []
+    ends = tuple(f".{path}" for path in (modules.outside[0], "lm_head"))
+    return [name for name in adapter.target_modules if _is_end(f".{name}", ends)]
+
+
 def saved_and_adapted(shape: ModelShape, adapter: Adapter) -> list[str]:
     """The names of `modulesToSave` that stand for layers which get an adapter; none where its modules are not known."""
     modules = MODULES.get(shape.architecture)

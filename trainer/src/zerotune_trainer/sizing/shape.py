@@ -45,6 +45,8 @@ class ModelShape(Settings):
     """Experts that a token goes through in a layer; 0 where there are none."""
     context: int | None = None
     """Longest sequence in tokens the model was made for."""
+    tied: bool = False
+    """Whether the embeddings are the head, too (`tie_word_embeddings`)."""
     learned_positions: bool = False
     """Whether positions are a table of `context` rows, so that a longer sequence cannot be computed at all."""
     stored_dtype: str | None = None
@@ -109,6 +111,7 @@ def read_shape(config: dict[str, Any], where: str = "config.json") -> ModelShape
         experts_per_token=experts,
         vocab_size=sizes.vocab,
         context=sizes.context,
+        tied=sizes.flag("tie_word_embeddings", family.tied),
         learned_positions=family.learned_positions,
         stored_dtype=_stored_dtype(config, text),
         exact=known is not None and text is config,
