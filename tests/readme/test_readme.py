@@ -140,4 +140,9 @@ def test_what_is_not_run_is_in_the_readme() -> None:
 
 @pytest.mark.parametrize(("path", "link"), LINKS)
 def test_every_link_leads_somewhere(path: Path, link: str) -> None:
-    assert (path.parent / link).exists()
+    name, _, heading = link.partition("#")
+    found = path.parent / name if name else path
+    assert found.exists()
+    if heading:
+        headings = re.findall(r"^#+ (.+)$", found.read_text(), flags=re.MULTILINE)
+        assert heading in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
