@@ -136,7 +136,7 @@ def test_model_folder_without_tokenizer(
 
 def test_prompt_and_generation_longer_than_the_context(question: dict[str, Any], rejected: Any) -> None:
     message = rejected(64, data=question, generation={"maxNewTokens": 256})
-    assert "maxNewTokens 256 do not fit into the model's context of 256 tokens" in message
+    assert "maxNewTokens 256 leaves no token for a prompt in the model's context of 256 tokens" in message
 
 
 def test_a_record_with_a_column_that_the_output_needs_is_an_error(

@@ -75,7 +75,12 @@ def test_the_function_of_the_plug_in_comes_first(prompts_of: Any, tmp_path: Path
         ({"messages": [ASKED]}, {"metrics": ["rouge"]}, DataError, "the record has no answer"),
         ({"text": "why"}, {}, InputMissingError, "the records have no column 'messages' or 'prompt'"),
         ({"prompt": "why " * 80}, {}, DataError, "prompts.jsonl:1: the prompt has .* tokens, at most 56 fit"),
-        ({"prompt": "why"}, {"maxNewTokens": 64}, ConfigurationError, "do not fit into the model's context of 64"),
+        (
+            {"prompt": "why"},
+            {"maxNewTokens": 64},
+            ConfigurationError,
+            "leaves no token for a prompt in the model's context of 64",
+        ),
     ],
 )
 def test_a_record_that_gives_no_prompt_is_named_before_training(

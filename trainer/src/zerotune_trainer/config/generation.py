@@ -209,8 +209,8 @@ def longest_prompt(data: InferenceData, context_length: int | None, max_new_toke
     room = context_length - max_new_tokens
     if room < 1:
         raise ConfigurationError(
-            f"generation.maxNewTokens {max_new_tokens} leaves no token for a prompt: they do not fit into the model's "
-            f"context of {context_length} tokens",
+            f"generation.maxNewTokens {max_new_tokens} leaves no token for a prompt in the model's context of "
+            f"{context_length} tokens",
             f"set generation.maxNewTokens to less than {context_length}",
         )
     if (data.max_length or 0) > room:
