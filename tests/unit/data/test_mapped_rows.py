@@ -63,11 +63,21 @@ def test_another_process_maps_the_file_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("job", ["train", "infer", "script"])
-def test_ranks_import_no_datasets_no_pandas_and_no_mlflow(tmp_path: Path, job: str) -> None:
+@pytest.mark.parametrize("payload", ["infer", "script"])
+def test_ranks_that_do_not_train_import_no_datasets_no_pandas_and_no_mlflow(payload: str) -> None:
+    program = (
+        f"import sys, zerotune_trainer.{payload}\n"
+        "print([name for name in ('datasets', 'pandas', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_ranks_import_no_datasets_no_pandas_and_no_mlflow(tmp_path: Path) -> None:
     mapped(tmp_path, [[[1, 2]]])
     program = (
-        f"import sys, zerotune_trainer.{job}\n"
+        "import sys, zerotune_trainer.train\n"
         "from accelerate.data_loader import prepare_data_loader\n"
         "from torch.utils.data import DataLoader\n"
         "from zerotune_trainer.data.mapped import MappedRows\n"
