@@ -42,7 +42,7 @@ test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) 
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	# Much of their time is waiting. A file stays in one process: its tests share what they look at. By default xdist
 	# starts files of a single test last, and those are the long ones.
-	$(BIN)/pytest -m slow -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 	# One process has the tests of tests/e2e, which share a release. The READMEs' other commands install and delete what
 	# those use, and the tests of tests/bed stop the cluster: they come after them.
 	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator tests/cluster $(BESIDE) -m cluster -n 3 --dist loadfile --no-loadscope-reorder; \
