@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 FOLDER = cache_folder() / "images" / "layout"
 PACKAGES = "opt/zerotune/lib/python3.11/site-packages/"
 OPERATOR_BYTES = 250_000_000
-CODE_BYTES = 5_000_000
+CODE_BYTES = 6_000_000
 
 
 @dataclass(frozen=True)
