@@ -26,7 +26,7 @@ def test_while_names_are_waited_for(make_job: Callable) -> None:
     assert node.failure.message == "stopped on request before the ranks ran: there was nothing to save"
 
 
-def test_a_stop_that_came_before_the_launcher_was_ready_is_told(
+def test_a_stop_that_came_before_the_launcher_was_ready_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It would take a folder of this process along, whose launcher it is not.
@@ -34,8 +34,8 @@ def test_a_stop_that_came_before_the_launcher_was_ready_is_told(
     stop = StopRequest()
     stop.event.set()
     assert run_node(tmp_path, "127.0.0.1", tmp_path / "message", stop=stop) == StoppedError.exit_code
-    told = Failure.model_validate_json((tmp_path / "message").read_text())
-    assert told.message == "stopped on request before the ranks ran: there was nothing to save"
+    failure = Failure.model_validate_json((tmp_path / "message").read_text())
+    assert failure.message == "stopped on request before the ranks ran: there was nothing to save"
 
 
 def test_while_torch_is_imported(make_job: Callable) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,12 @@ def plan_inference() -> PlanOf:
 def shape() -> Callable[[str], ModelShape]:
     """The shape of a model in tests/golden/plan/models."""
     return shape_of
+
+
+@pytest.fixture
+def zerotune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command, without a home of the user's and without a network."""
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    return Path(sys.executable).with_name("zerotune")

@@ -56,7 +56,7 @@ def _check_optim_args(training: Training) -> None:
 
 
 def _check_companions(arguments: JsonObject) -> None:
-    """See that arguments which tell more of another one are given beside that. Of any type, they are no rules."""
+    """See that options of another argument are given together with it. Those of any type can be held by no rule."""
     if arguments.get("optim_target_modules") and arguments.get("optim") not in WITH_TARGETS:
         raise ConfigurationError(
             f"training.arguments.optim_target_modules has no effect with optim {arguments.get('optim')}",

@@ -1,4 +1,4 @@
-"""The first record of a file of this machine, as far as it tells that no job can read the others. A line is read."""
+"""The first record of a file of this machine, where it shows that no job can read the others. A line is read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_BYTES = 1 << 20
 
 
 def first_record_problem(job: Job, place: str, records: Records, path: Path) -> ZerotuneError | None:
-    """Why a job cannot use the records of a file; None where it may, or the first line does not tell.
+    """Why a job cannot use the records of a file; None where it may, or the first line does not show it.
 
     Args:
         job: The job.
@@ -63,7 +63,7 @@ def _columns_of_json(line: str) -> list[str]:
 
 
 def _preference_problem(spec: FineTuneJobSpec, where: str, columns: list[str]) -> ZerotuneError | None:
-    """Why a record tells nothing of what is preferred. What a plug-in makes of it is not known."""
+    """Why a record does not say what is preferred. What a plug-in makes of it is not known."""
     kind = METHODS[spec.method].preference
     if kind is None or (spec.plugin is not None and spec.plugin.processing is not None):
         return None
