@@ -15,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from tests.unit.kubernetes.rendering import inference_job
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.admit import admit
@@ -65,6 +66,13 @@ def test_a_changed_spec_is_rejected_once_there_is_something_to_lose(home: Home, 
     )
     assert "--name" in rejected.value.hint and "--fresh" in rejected.value.hint
     assert admit(job(runPolicy={"maxRestarts": 0}), folder, NOW), "the run policy may change at any time"
+
+
+def test_an_inference_that_had_too_many_errors_goes_on_with_more_of_them_allowed(home: Home) -> None:
+    folder = home.create("InferenceJob", "tune")
+    folder.write_job(admit(inference_job(maxErrorRate=0.1), folder, NOW))
+    folder.write_status(JobStatus(phase="Failed", progress=Progress(step=1, total=9)))
+    assert admit(inference_job(maxErrorRate=0.5), folder, NOW).spec.model_dump()["max_error_rate"] == 0.5
 
 
 def test_a_status_is_read_back_whole(home: Home) -> None:

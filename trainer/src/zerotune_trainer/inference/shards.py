@@ -67,7 +67,7 @@ class ShardGenerator:
         if rate is not None and failed > rate * records:
             raise DataError(
                 f"{failed} of {records} records have an error, and maxErrorRate is {rate:g}; one of them: {example}",
-                "correct the records, the template or the plug-in, or allow for more",
+                "correct the records, the template or the plug-in, or raise maxErrorRate",
             )
 
     def _requests(self, entries: Sequence[Entry]) -> tuple[list[Request], _Errors]:

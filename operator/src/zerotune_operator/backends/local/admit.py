@@ -12,7 +12,7 @@ from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.lifecycle.attempts import has_made_steps
 from zerotune_trainer.errors import ConfigurationError
 
-_FREE = ("runPolicy", "backend")
+_FREE = ("runPolicy", "backend", "maxErrorRate")
 """Parts of the spec that may change between runs: they do not touch the result."""
 
 
