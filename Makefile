@@ -40,15 +40,14 @@ quickstart: $(STAMP) ## Train and ask a small model on the CWE catalogue: cpt, s
 .PHONY: test
 test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) ## All checks and all tests (Linux, root, Go, apt-get)
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
-	# Much of their time is waiting. A file stays in one process: its tests share what they look at. By default xdist
-	# starts files of a single test last, and those are the long ones.
-	$(BIN)/pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
-	# One process has the tests of tests/e2e, which share a release. The READMEs' other commands install and delete what
-	# those use, and the tests of tests/bed stop the cluster: they come after them.
-	$(WITH_CLUSTER); $(BIN)/pytest tests/e2e tests/operator tests/cluster $(BESIDE) -m cluster -n 3 --dist loadfile --no-loadscope-reorder; \
-		$(BIN)/pytest tests/readme tests/bed -m cluster --deselect $(BESIDE)
+	# Much of their time is waiting, so that they are more than the cores of a small machine. A file stays in one process:
+	# its tests share what they look at. By default xdist starts files of a single test last, and those are the long ones.
+	# Tests that need the cluster for themselves take turns beside those that need none, then come those that share it.
+	$(WITH_CLUSTER); $(BIN)/pytest -m "slow or cluster" $(IN_PROCESSES) $(addprefix --ignore=,$(SHARE_CLUSTER))
+	$(WITH_CLUSTER); $(BIN)/pytest -m "slow or cluster" $(IN_PROCESSES) $(SHARE_CLUSTER)
 
-BESIDE := tests/readme/test_cluster_benchmarks.py
+SHARE_CLUSTER := tests/e2e tests/operator tests/cluster
+IN_PROCESSES := -n 3 --dist loadfile --no-loadscope-reorder
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is
 # there, with its images, before the first test: to build it for the first time takes longer than a test may.

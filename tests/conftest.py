@@ -15,22 +15,28 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
-_ONE_PROCESS = "tests/e2e"
-"""The folder whose tests share a release of the chart, and the jobs that run there."""
+_ONE_PROCESS = (
+    # They share a release of the chart, and the jobs that run there.
+    ("tests/e2e/",),
+    # They install and delete what others on the cluster need, or stop it.
+    ("tests/readme/test_cluster_commands.py", "tests/bed/"),
+)
+"""Tests that run one after the other."""
 
 _FIRST = "tests/readme/"
 """What takes longest of all: begun last, it would run beside an idle process."""
 
 
 class FileScheduling(LoadFileScheduling):
-    """Gives a process whole files, as `--dist loadfile` does, and the files of one folder to the same process.
+    """Gives a process whole files, as `--dist loadfile` does, and files that share something to the same process.
 
     `--dist loadgroup` would do the same by marks, but does not group under pytest 9.2:
     https://github.com/pytest-dev/pytest-xdist/issues/1386.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return _ONE_PROCESS if nodeid.startswith(f"{_ONE_PROCESS}/") else super()._split_scope(nodeid)
+        shared = [paths[0] for paths in _ONE_PROCESS if nodeid.startswith(paths)]
+        return shared[0] if shared else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.load import read_job
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.driver import REJECTIONS, Driver, Step
 from zerotune_operator.backends.kubernetes.cache import Key
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.objects import Object
-from zerotune_operator.backends.off_loop import off_loop
-from zerotune_operator.backends.registry import operator_backend
 from zerotune_operator.backends.reports import text
+from zerotune_operator.controller.accepted import AcceptedJobs
 from zerotune_operator.controller.finalizers import Finalizers
 from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status, write_event
 from zerotune_operator.lifecycle.attempts import FINAL, under_way
@@ -44,7 +41,7 @@ class Reconciler:
     ) -> None:
         self._cluster, self._interval, self._count_rejection = cluster, interval, count_rejection
         self._writer = StatusWriter(cluster.client, cluster.cache, interval)
-        self._finalizers = Finalizers(cluster)
+        self._finalizers, self._jobs = Finalizers(cluster), AcceptedJobs(cluster)
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring a resource one step further; answers in how many seconds the next step is due at the latest.
@@ -56,6 +53,7 @@ class Reconciler:
         if resource is None:
             self._cluster.cache.delete_resource(key)  # An event of one of its pods came after its own last one.
             self._writer.forget(key)
+            self._jobs.forget(key)
             return None
         if "deletionTimestamp" in resource["metadata"]:
             await self._finalizers.finalize(resource)
@@ -64,7 +62,7 @@ class Reconciler:
             return wait  # A status that is not written yet need not be made either.
         before = read_status(resource)
         try:
-            step = await self._step(resource, before)
+            step = await self._step(key, resource, before)
         except ZerotuneError:
             raise
         except Exception as error:
@@ -75,10 +73,10 @@ class Reconciler:
         written = await self._writer.write(key, resource, before, step.status, self._cluster.clock())
         return step.again if written else None
 
-    async def _step(self, resource: Object, before: JobStatus) -> Step:
+    async def _step(self, key: Key, resource: Object, before: JobStatus) -> Step:
         """A step of the driver. What is wrong with a job of which nothing runs goes into its status."""
         try:
-            step = await self._drive(resource, before)
+            step = await self._drive(key, resource, before)
         except REJECTIONS as error:
             if under_way(before):
                 raise  # It was accepted once, by an operator of another version, and its pods run on.
@@ -106,17 +104,17 @@ class Reconciler:
             status = pending(before, bug.failure_class, bug.message, bug, now)
             await self._writer.write(key, resource, before, status, now)
 
-    async def _drive(self, resource: Object, before: JobStatus) -> Step:
-        job = self._with_defaults(await off_loop(read_job, resource))
-        policy = job.spec.run_policy
+    async def _drive(self, key: Key, resource: Object, before: JobStatus) -> Step:
+        accepted = await self._jobs.read(key, resource)
+        policy = accepted.job.spec.run_policy
         if ends_by_clock(before, policy, self._cluster.clock()):
             await self._cluster.confirm_time()
-        backend = operator_backend(job, self._cluster)
         if before.phase in FINAL:
+            self._jobs.forget(key)  # Those that are over are many.
             await self._finalizers.release(resource)
-        elif await self._finalizers.add(resource, job):
+        elif await self._finalizers.add(resource, accepted.job):
             return Step(before, self._interval)  # The watch reports the resource with it.
-        step = await Driver(job, backend, self._interval, self._cluster.clock).step(before)
+        step = await Driver(accepted.job, accepted.backend, self._interval, self._cluster.clock).step(before)
         if step.again is not None or step.status.phase not in FINAL:
             return step
         left = expires_in(step.status, policy, self._cluster.clock())
@@ -124,11 +122,3 @@ class Reconciler:
             return step._replace(again=left)
         await self._cluster.client.delete(resource)
         return step
-
-    def _with_defaults(self, job: Job) -> Job:
-        """The job with what the operator was installed with, where it sets nothing itself."""
-        ttl = self._cluster.installation.ttl_seconds_after_finished
-        if ttl is None or job.spec.run_policy.ttl_seconds_after_finished is not None:
-            return job
-        policy = job.spec.run_policy.model_copy(update={"ttl_seconds_after_finished": ttl})
-        return job.model_copy(update={"spec": job.spec.model_copy(update={"run_policy": policy})})
