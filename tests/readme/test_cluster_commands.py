@@ -1,4 +1,4 @@
-"""The READMEs' commands about a cluster are run in their order, as a newcomer would, on one that has nothing of ours."""
+"""The READMEs' commands about a cluster are run in order, as a newcomer would, on one that has nothing of ours."""
 
 from __future__ import annotations
 

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.readme.commands import (
     BENCHMARKS,
-    CHART_README,
-    EXAMPLE_REGISTRY,
     HERE,
     IN_THE_TEXT,
-    INSTALL_NOTHING,
     LINKS,
-    MAKES_CLUSTER,
     NEED_A_CLUSTER,
-    NEW_CLUSTER,
     NOT_RUN,
-    OWN_CLUSTER,
     README,
     ROOT,
     RUNS_THIS_TEST,
-    TAKE_AWAY,
-    TRIAL,
-    blocks,
-    on_a_cluster_of_ours,
     run,
 )
-from tests.readme.registry import serve
-from zerotune_devtools import cluster
-from zerotune_devtools.bed.bed import Bed
-from zerotune_devtools.images.build import Docker
 
 
 @pytest.mark.slow

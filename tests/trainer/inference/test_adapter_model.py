@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from tests.trainer.inference.adapters import loaded, write_adapter
 from zerotune_trainer.adapters import merge
 from zerotune_trainer.errors import ConfigurationError
 
@@ -20,22 +21,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dora": {"use_dora": True},
     "head": {"modules_to_save": ["lm_head"]},
 }
-
-
-def loaded(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-
-
-def write_adapter(base: Path, folder: Path, **options: Any) -> Path:
-    """An adapter with random weights, as training leaves them."""
-    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "init_lora_weights": False, **options}
-    torch.manual_seed(1)
-    model = get_peft_model(loaded(base), LoraConfig(**settings, base_model_name_or_path=str(base)))
-    for name, parameter in model.named_parameters():
-        if "modules_to_save" in name:
-            parameter.data += torch.randn_like(parameter)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return folder
 
 
 @pytest.mark.parametrize("kind", OPTIONS)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.trainer.inference.adapters import write_adapter
+
 pytestmark = pytest.mark.slow
 SETTINGS: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -39,6 +41,32 @@ def test_ranks_with_a_part_of_the_model_generate_what_a_whole_copy_does(
         (tmp_path / "output").rename(tmp_path / engine)
     assert len(rows["zero"]) == 9
     assert rows["zero"] == rows["deepspeed"] == rows["transformers"]
+
+
+@pytest.mark.parametrize("engine", [{"engine": "zero"}, {"engine": "deepspeed", "tensorParallel": 2}], ids=str)
+def test_ranks_with_a_part_of_the_model_have_the_adapter_merged(
+    engine: dict[str, Any],
+    job: Callable[..., Path],
+    run_job: Callable[[Path], Any],
+    write_jsonl: Callable[..., Path],
+    model_folder: Path,
+    weaknesses: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    adapter = write_adapter(model_folder, tmp_path / "adapter")
+    data = {"uris": [write_jsonl(weaknesses[:4]).as_uri()], "columns": {"prompt": "name"}}
+    generated = {}
+    for name, folder, parts in (
+        ("copy", adapter, {}),
+        ("parts", adapter, engine),
+        ("base", model_folder, {}),
+    ):
+        output = tmp_path / "output" / name
+        job_parts = {"data": data, "generation": {"maxNewTokens": 12}, "model": {"uri": folder.as_uri()}} | parts
+        outcome = run_job(job(**job_parts, name=name, output={"uri": output.as_uri()}))
+        assert outcome.exit_codes == [0, 0], outcome.failure
+        generated[name] = b"".join(part.read_bytes() for part in sorted(output.glob("part-*.jsonl")))
+    assert generated["parts"] == generated["copy"] != generated["base"]
 
 
 @pytest.mark.parametrize("engine", [{"engine": "zero"}, {"engine": "deepspeed", "tensorParallel": 2}], ids=str)

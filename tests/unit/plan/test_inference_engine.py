@@ -10,6 +10,7 @@ import pytest
 from zerotune_operator.plan import Plan
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.sizing.shape import ModelShape
 
 PlanOf = Callable[..., Plan]
 BILLIONS_70 = 2 * 70_553_706_496
@@ -63,6 +64,35 @@ def test_ranks_of_engine_deepspeed_take_their_shard_and_the_embeddings(plan_infe
 def test_engine_deepspeed_splits_no_further_than_the_weights_ask_for(plan_inference: PlanOf) -> None:
     plan = plan_inference(on="llama-3.1-8b", engine="deepspeed", topology=gpus(8, "12Gi"))
     assert plan.config.tensor_parallel == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("topology", "taken"),
+    [
+        (gpus(4, "80Gi"), ("deepspeed", "none")),
+        (gpus(1, "80Gi") | {"nodes": 2}, ("zero", "none")),
+        (gpus(1, "80Gi"), ("zero", "cpu")),
+    ],
+    ids=str,
+)
+def test_an_adapter_runs_with_the_engine_that_its_base_would_get(
+    topology: dict[str, Any], taken: tuple[str, str], plan_inference: PlanOf, shape: Callable[[str], ModelShape]
+) -> None:
+    adapted = shape("llama-3.1-70b").model_copy(update={"base_uri": "s3://models/base"})
+    assert engine_of(plan_inference(on=adapted, topology=topology)) == taken
+
+
+def test_ranks_that_split_a_model_merge_its_adapter_in_host_memory(
+    plan_inference: PlanOf, shape: Callable[[str], ModelShape]
+) -> None:
+    base = shape("llama-3.1-8b")
+    nodes = []
+    for model in (base, base.model_copy(update={"base_uri": "s3://models/base"})):
+        asked = {"engine": "deepspeed", "parallelism": {"tensor": 2}, "topology": gpus(2, "80Gi")}
+        generation = plan_inference(on=model, **asked).generation
+        assert generation is not None
+        nodes.append(generation.node_bytes)
+    assert nodes[1] - nodes[0] == 2 * 2 * base.parameters  # A copy in bf16 of each of two ranks.
 
 
 def test_ranks_of_engine_zero_take_their_part_and_two_layers(plan_inference: PlanOf) -> None:

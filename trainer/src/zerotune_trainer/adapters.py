@@ -49,22 +49,6 @@ class ModelFolders(NamedTuple):
         return self.adapter if brings_one and self.adapter is not None else self.base
 
 
-def whole_model_folders(config: InferConfig) -> ModelFolders:
-    """Fetch the model of a job whose engine shares one model out among ranks.
-
-    Raises:
-        ConfigurationError: it is an adapter, which takes a copy to be merged into.
-        ZerotuneError: as `model_folders`.
-    """
-    folders = model_folders(config)
-    if folders.adapter is not None:
-        raise ConfigurationError(
-            f"{folders.adapter} holds an adapter, and engine {config.engine} runs whole models",
-            "have the FineTuneJob write the merged model (adapter.merge: true), or use engine: transformers",
-        )
-    return folders
-
-
 def model_folders(config: TrainConfig | InferConfig) -> ModelFolders:
     """Fetch the model of a job, and where it is an adapter also its base; a training checkpoint becomes a model.
 

@@ -62,7 +62,6 @@ def plan_engine(
         on_cpu=topology.accelerator == "cpu",
     )
     if spec.engine in ("zero", "deepspeed") or spec.parallelism.tensor > 1:
-        _check_whole(spec.engine, shape)
         check_tensor_parallel(shape, spec.parallelism.tensor)
     candidates = list(_candidates(spec, what))
     fitting = next((each for each in candidates if not _excess(each, what, topology)), None)
@@ -92,25 +91,16 @@ def check_options(spec: InferenceJobSpec) -> None:
         )
 
 
-def _check_whole(engine: Engine, shape: ModelShape) -> None:
-    if shape.base_uri is not None:
-        raise ConfigurationError(
-            f"engine {engine} runs whole models, and this is an adapter of {shape.base_uri}",
-            "use engine: transformers, or have the FineTuneJob write the merged model with adapter.merge: true",
-        )
-
-
 def _candidates(spec: InferenceJobSpec, what: Generating) -> Iterator[PlannedEngine]:
     asked_size = spec.parallelism.tensor
     if spec.engine == "transformers" or (spec.engine == "auto" and asked_size == 1):
         yield PlannedEngine("transformers", memory_of_copies(what))
-    is_whole = what.shape.base_uri is None
-    if spec.engine == "deepspeed" or (spec.engine == "auto" and is_whole):
+    if spec.engine in ("deepspeed", "auto"):
         sizes = [asked_size] if asked_size > 1 else _tensor_sizes(what, smallest=1 if spec.engine == "deepspeed" else 2)
         for size in sizes:
             yield PlannedEngine("deepspeed", memory_of_shards(what, size), tensor_parallel=size)
     is_alone = what.ranks == 1 and what.on_cpu
-    if spec.engine == "zero" or (spec.engine == "auto" and is_whole and asked_size == 1 and not is_alone):
+    if spec.engine == "zero" or (spec.engine == "auto" and asked_size == 1 and not is_alone):
         asked = spec.zero.offload_param
         if asked != "cpu":
             yield PlannedEngine("zero", memory_of_parts(what, "none"))

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from zerotune_trainer import model as models
-from zerotune_trainer.adapters import whole_model_folders
+from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation, Task
@@ -57,7 +57,7 @@ class DeepSpeedEngine(TransformersEngine):
     @classmethod
     def load(cls, config: InferConfig, replica: Replica) -> Self:
         """See Engine."""
-        folders = whole_model_folders(config)
+        folders = model_folders(config)
         shape = shape_of_file(folders.base / "config.json")
         check_tensor_parallel(shape, len(replica.ranks))
         accelerator = config.launch.accelerator
@@ -65,6 +65,8 @@ class DeepSpeedEngine(TransformersEngine):
         group, _ = dist.new_subgroups(len(replica.ranks))
         # As it is stored, the model is a view of its files: a rank copies its shards alone, and converts those.
         loaded = _load(config, folders.base, _STORED.get(shape.stored_dtype or "", precision))
+        if folders.adapter is not None:  # Each rank merges all of it, into memory of its own, before it is split.
+            loaded = merge(loaded, folders.adapter)
         shards = split(loaded, group, models.DTYPES[precision])
         check_causality(shards)
         tokenizer = load_tokenizer(config.model, folders.tokenizer)

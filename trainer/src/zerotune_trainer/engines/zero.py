@@ -16,7 +16,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
 from zerotune_trainer import collectives
 from zerotune_trainer import model as models
-from zerotune_trainer.adapters import whole_model_folders
+from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation, Task
@@ -57,13 +57,15 @@ class ZeroEngine(TransformersEngine):
     @classmethod
     def load(cls, config: InferConfig, replica: Replica) -> Self:
         """See Engine."""
-        folders = whole_model_folders(config)
+        folders = model_folders(config)
         accelerator = config.launch.accelerator
         precision = models.resolve_precision(config.precision, accelerator)
         settings = zero_settings(config, shape_of_file(folders.base / "config.json"), precision, len(replica.ranks))
         # While this is referenced, transformers loads weights partitioned.
         partitioned = HfDeepSpeedConfig(settings)  # type: ignore[no-untyped-call]
         loaded = models.load_model(config.model, folders.base, precision, accelerator)
+        if folders.adapter is not None:
+            loaded = merge(loaded, folders.adapter)
         runtime, *_ = deepspeed.initialize(model=loaded, config=settings)
         del partitioned
         check_causality(loaded)

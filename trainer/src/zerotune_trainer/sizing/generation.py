@@ -21,7 +21,8 @@ class GenerationMemory(Settings):
     weights: int
     """Bytes of the weights that the rank keeps, as are the others: all, or its part of them."""
     gathered: int = 0
-    """Weights that are there while they are needed, where ranks keep parts of them."""
+    """Weights that are there while they are needed, where ranks keep parts of them: to compute, or to merge an adapter
+    into them."""
     kv_cache: int
     """Keys and values of a batch of the longest prompts with the longest answers."""
     device_bytes: int
@@ -70,13 +71,21 @@ def memory_of_shards(what: Generating, size: int) -> GenerationMemory:
     """Memory of engine `deepspeed`: each layer is split over `size` ranks, which generate for `size` times as many
     records together, each with its part of their keys and values.
 
-    Each rank takes its shard out of the files of the weights, which it maps into memory and does not read whole.
+    Each rank takes its shard out of the files of the weights, which it maps into memory and does not read whole. Where
+    the model is an adapter each merges it first, into a copy of the weights in host memory, which is gone before the
+    keys and values come.
     """
     shard = bytes_per_number(what.precision) * shard_parameters(what.shape, size)
-    device = shard + what.kv_cache + RUNTIME
-    host = device if what.on_cpu else shard + RUNTIME
+    merged = what.weights if what.shape.base_uri else 0
+    on_device = max(merged, what.kv_cache) if what.on_cpu else what.kv_cache
+    device = shard + on_device + RUNTIME
+    host = device if what.on_cpu else shard + merged + RUNTIME
     return GenerationMemory(
-        weights=shard, kv_cache=what.kv_cache, device_bytes=device, node_bytes=host * what.ranks_per_node
+        weights=shard,
+        gathered=merged if what.on_cpu else 0,
+        kv_cache=what.kv_cache,
+        device_bytes=device,
+        node_bytes=host * what.ranks_per_node,
     )
 
 
