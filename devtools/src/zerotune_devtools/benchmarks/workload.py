@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from zerotune_devtools.checkout import ROOT
+from zerotune_devtools.checkout import ROOT, cache_folder
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.plan import RuntimeLayout, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
@@ -67,17 +68,23 @@ def prepare_work(work: Path) -> Path:
 
 
 def environment(work: Path) -> dict[str, str]:
-    """What both sides run under: one thread a rank, nothing fetched, compiled DeepSpeed operations kept in `work`."""
+    """What both sides run under: one thread a rank, nothing fetched, DeepSpeed's operations compiled once."""
     settings = {
         "DS_ACCELERATOR": "cpu",
         "HF_DATASETS_CACHE": str(work.absolute() / "datasets"),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "TORCH_EXTENSIONS_DIR": str(work.absolute() / "torch_extensions"),
+        "TORCH_EXTENSIONS_DIR": str(_extensions()),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
     return os.environ | settings
+
+
+def _extensions() -> Path:
+    """Where compiled operations are kept: it takes minutes, and what they are compiled from is pinned."""
+    pinned = (ROOT / "requirements" / "dev.txt").read_bytes()
+    return cache_folder() / "torch_extensions" / hashlib.sha256(pinned).hexdigest()[:16]
 
 
 def ours(workload: Workload, number: int) -> Run:
