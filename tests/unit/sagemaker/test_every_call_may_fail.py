@@ -33,8 +33,7 @@ pytestmark = pytest.mark.slow
 
 MOST_STEPS = 200
 UNTIL_STOPPED = (*LIFE[:2], *["Training"] * 2 * MOST_STEPS)
-JOB = sagemaker_job()
-RESULT = result_of(JOB)
+JOB, INFERENCE = sagemaker_job(), sagemaker_job("InferenceJob")
 End = tuple[Any, ...]
 
 
@@ -90,6 +89,14 @@ def _end(status: JobStatus, aws: Aws) -> End:
 def succeeds(aws: Aws, _: Path) -> End:
     life = Life(aws, JobStatus())
     life.drive(JOB, _ended)
+    assert life.status.phase == "Succeeded"
+    return _end(life.status, aws)
+
+
+def infers(aws: Aws, _: Path) -> End:
+    life = Life(aws, JobStatus())
+    life.drive(INFERENCE, _ended)
+    assert life.status.phase == "Succeeded"
     return _end(life.status, aws)
 
 
@@ -124,6 +131,7 @@ def is_run_by_the_command_line(aws: Aws, folder: Path) -> End:
 
 LIVES = {
     succeeds: LIFE,
+    infers: LIFE,
     is_edited_then_suspended: UNTIL_STOPPED,
     is_deleted: UNTIL_STOPPED,
     is_run_by_the_command_line: LIFE,
@@ -132,11 +140,12 @@ LIVES = {
 
 
 @contextmanager
-def account(folder: Path, states: Sequence[str]) -> Iterator[Aws]:
-    """An account with the model, and with the result that the first host will have left."""
+def account(folder: Path, states: Sequence[str], job: Job = JOB) -> Iterator[Aws]:
+    """An account with the model, and with the result that the first host of a job will have left."""
     aws = Aws(folder, states, objects={"models/m/config.json": (MODELS / "tiny-llama.json").read_bytes()})
     if states[-1] == "Completed":
-        aws.objects[RESULT.uri.removeprefix("s3://")] = RESULT.content
+        result = result_of(job)
+        aws.objects[result.uri.removeprefix("s3://")] = result.content
     yield aws
     aws.close()
 
@@ -159,11 +168,12 @@ def live(life: Callable[[Aws, Path], End], aws: Aws, folder: Path, monkeypatch: 
 def test_a_fault_at_any_call_changes_nothing(
     life: Callable[[Aws, Path], End], fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with account(tmp_path, LIVES[life]) as aws:
+    job = INFERENCE if life is infers else JOB
+    with account(tmp_path, LIVES[life], job) as aws:
         expected = live(life, aws, tmp_path / "none", monkeypatch)
     assert {"CreateTrainingJob", "DescribeTrainingJob", "PutObject", "GetObject"} <= set(aws.made)
     for number in range(len(aws.made)):
-        with account(tmp_path, LIVES[life]) as other:
+        with account(tmp_path, LIVES[life], job) as other:
             other.faults[number] = FAULTS[fault]
             assert live(life, other, tmp_path / str(number), monkeypatch) == expected, (number, other.made)
 
