@@ -20,6 +20,7 @@ ACCEPTED = {
     "sagemaker.yaml": "log-analyst-spot",
     "sagemaker-instance-types.yaml": "log-analyst-capacity",
     "sagemaker-channels.yaml": "log-analyst-channels",
+    "sagemaker-infer.yaml": "alert-triage-spot",
     "distill.yaml": "alert-student",
     "dpo.yaml": "cve-preferences",
     "orpo.yaml": "remediation-preferences",
@@ -29,7 +30,7 @@ ACCEPTED = {
 }
 
 
-def test_there_is_one_for_each_method_and_engine_and_three_for_sagemaker() -> None:
+def test_there_is_one_for_each_method_and_engine_and_four_for_sagemaker() -> None:
     assert {path.name for path in EXAMPLES.iterdir()} == ACCEPTED.keys()
 
 
