@@ -17,6 +17,7 @@ def fine_tune_job(name: str, method: str = "cpt", **sections: Any) -> Object:
     columns: dict[str, Object] = {
         "cpt": {"columns": {"text": "text"}},
         "sft": {"columns": {"messages": "messages"}, "packing": "none", "overflow": "truncate"},
+        "script": {},
     }
     spec: Object = {
         "method": method,

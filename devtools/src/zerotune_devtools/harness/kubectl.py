@@ -34,7 +34,7 @@ class Namespace:
         """`kubectl apply` of all of them at once; a warning, of Pod Security for one, is a failure."""
         listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         ended = chart.kubectl("--namespace", self.name, "apply", "-f", "-", stdin=listed)
-        assert (ended.returncode, ended.stderr) == (0, "")
+        assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
 
     def patch(self, resource: str, change: Object) -> None:
         """`kubectl patch` as a merge patch; `resource` as kubectl names it: `ftj/cpt`."""
