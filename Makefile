@@ -90,7 +90,7 @@ generate: $(STAMP) ## Write the generated files anew: crds/, the tables of Train
 .PHONY: support-matrix
 support-matrix: $(STAMP) ## Run a job for every cell of docs/support-matrix.md, and write it anew
 	ZEROTUNE_EVERY_CELL=1 $(BIN)/pytest -x $(addprefix tests/trainer/,inference/test_shared_models.py \
-	  inference/test_scoring.py training/test_support_matrix.py)
+	  inference/test_scoring.py inference/test_offload_nvme.py training/test_support_matrix.py)
 
 .PHONY: format
 format: $(STAMP) ## Format the code
@@ -112,6 +112,10 @@ bench-preference: $(STAMP) ## CPU, wall and memory of a step of dpo, orpo and kt
 .PHONY: bench-loss
 bench-loss: $(STAMP) ## Memory and CPU of the losses, against those from all logits
 	$(BIN)/python benchmarks/bench_loss_memory.py $(BENCH_ARGUMENTS)
+
+.PHONY: bench-offload
+bench-offload: $(STAMP) ## A model of twice a cgroup's memory, from disk, against accelerate's offloading (Linux, root)
+	$(BIN)/python benchmarks/bench_larger_than_memory.py $(BENCH_ARGUMENTS)
 
 .PHONY: bench-apply
 bench-apply: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## kubectl apply to the first training step, against a hand-written Job

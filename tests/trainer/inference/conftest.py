@@ -171,7 +171,7 @@ def job(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
             port = server.getsockname()[1]
         config = {
             "job": {"kind": "InferenceJob", "name": name, "uid": f"uid-of-{name}"},
-            "launch": {"masterPort": port, "cacheDir": str(tmp_path / "cache")},
+            "launch": {"masterPort": port, "cacheDir": str(tmp_path / "cache"), "offloadDir": str(tmp_path / "disk")},
             "model": {"uri": model_folder.as_uri()},
             "output": {"uri": (tmp_path / "output").as_uri()},
             "engine": "transformers",

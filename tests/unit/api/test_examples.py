@@ -16,6 +16,7 @@ ACCEPTED = {
     "infer-transformers.yaml": "alert-triage",
     "infer-deepspeed.yaml": "malware-reports",
     "infer-zero.yaml": "firewall-logs",
+    "infer-zero-nvme.yaml": "firewall-logs-overnight",
     "score.yaml": "phishing-scores",
     "sagemaker.yaml": "log-analyst-spot",
     "sagemaker-instance-types.yaml": "log-analyst-capacity",

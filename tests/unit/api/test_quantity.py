@@ -82,7 +82,7 @@ def test_every_accepted_quantity_is_planned_in_time(cpu: str, memory: str) -> No
         topology = Topology(cpu=cpu, memory=memory)
     except ValidationError:
         return
-    layout = RuntimeLayout(("a",), str, "", "", "", "")
+    layout = RuntimeLayout(("a",), str, "", "", "", "", "")
     started = time.process_time()
     planned = plan_topology(topology, Parallelism(), layout)
     cores = parse_quantity(cpu)

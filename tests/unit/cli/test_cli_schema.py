@@ -38,7 +38,7 @@ def test_one_bad_file_hides_no_other(
     bad = tmp_path / "bad.yaml"
     bad.write_text((EXAMPLES / "cpt.yaml").read_text().replace("learningRate:", "learningRat:"))
     nvme = tmp_path / "nvme.yaml"
-    nvme.write_text((EXAMPLES / "infer-zero.yaml").read_text().replace("offloadParam: cpu", "offloadParam: nvme"))
+    nvme.write_text((EXAMPLES / "cpt.yaml").read_text().replace("stage: auto", "offloadParam: nvme"))
     assert _zerotune(monkeypatch, "validate", bad, nvme, EXAMPLES / "sft.yaml") == 64
     out, err = capsys.readouterr()
     assert out == f"{EXAMPLES / 'sft.yaml'}: ok, FineTuneJob log-analyst on kubernetes\n"
@@ -48,7 +48,7 @@ def test_one_bad_file_hides_no_other(
         r"did you mean learningRate\?",
         first,
     )
-    assert "zero.offloadParam: nvme is not supported by this version of zerotune" in second
+    assert "zero.offloadParam: nvme in training is not supported by this version of zerotune" in second
 
 
 def test_jobs_of_several_files_that_wait_for_each_other_are_a_ring(

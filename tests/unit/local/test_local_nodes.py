@@ -82,6 +82,21 @@ def test_an_attempt_that_was_applied_is_not_started_again(home: Home, job: Calla
     assert asyncio.run(run()) == "up\n"
 
 
+def test_parameters_on_disk_go_with_the_nodes_that_left_them(home: Home, job: Callable[..., Job]) -> None:
+    folder = home.create("FineTuneJob", "cwe").offloaded
+    write = f"import os, sys; os.mkdir('{folder}'); print('up', flush=True); sys.stdin.read()"
+
+    async def run() -> None:
+        (folder / "of-an-attempt-before").mkdir(parents=True)
+        backend, attempt = await _started(home, job, write)
+        assert list(folder.iterdir()) == []
+        backend.kill()
+        await _until(backend, attempt, lambda seen: seen.all_ended)
+
+    asyncio.run(run())
+    assert not folder.exists()
+
+
 async def _started(home: Home, job: Callable[..., Job], *programs: str) -> tuple[LocalBackend, AttemptRef]:
     """A backend that has started a node for every program, each of which runs."""
     folder = home.create("FineTuneJob", "cwe")

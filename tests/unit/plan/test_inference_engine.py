@@ -11,6 +11,7 @@ from zerotune_operator.plan import Plan
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.sizing.workload import GIB
 
 PlanOf = Callable[..., Plan]
 BILLIONS_70 = 2 * 70_553_706_496
@@ -110,6 +111,41 @@ def test_weights_in_host_memory_leave_the_device_to_the_cache(plan_inference: Pl
     part = on_device.generation.weights
     assert on_device.generation.device_bytes - on_host.generation.device_bytes == part
     assert on_host.generation.node_bytes - on_device.generation.node_bytes == 2 * part
+
+
+def test_weights_on_disk_leave_memory_to_a_few_buffers(plan_inference: PlanOf) -> None:
+    options = {"engine": "zero", "zero": {"offloadParam": "nvme"}, "precision": "bf16", "perDeviceBatchSize": 1}
+    whole = plan_inference(on="llama-3.1-8b", **options, topology={"memory": "8Gi"}).generation
+    halves = plan_inference(on="llama-3.1-8b", **options, topology={"memory": "8Gi", "nodes": 2}).generation
+    on_gpu = plan_inference(on="llama-3.1-8b", **options, topology=gpus(1, "8Gi", host="8Gi")).generation
+    assert whole is not None
+    assert halves is not None
+    assert on_gpu is not None
+    embedding = 2 * 128_256 * 4096
+    assert whole.disk_bytes == whole.weights == 2 * 8_030_261_248
+    assert (whole.buffers, whole.gathered) == (2 * embedding, 0)
+    assert whole.node_bytes == whole.buffers + whole.kv_cache + GIB
+    assert (halves.buffers, halves.disk_bytes) == (embedding, whole.disk_bytes // 2)
+    assert halves.gathered == on_gpu.gathered == embedding
+    assert on_gpu.device_bytes == embedding + on_gpu.kv_cache + GIB
+    assert on_gpu.node_bytes == 2 * embedding + GIB
+
+
+def test_a_model_above_the_memory_of_a_node_runs_from_its_disk_alone(plan_inference: PlanOf) -> None:
+    options: dict[str, Any] = {"topology": {"memory": "8Gi"}, "globalBatchSize": 1}
+    for engine in ("auto", "transformers", "zero"):
+        with pytest.raises(ConfigurationError, match=r"^the weights take 29.9 GiB in fp32") as caught:
+            plan_inference(on="llama-3.1-8b", engine=engine, **options)
+        assert "with engine: zero and zero.offloadParam: nvme" in caught.value.hint
+    on_disk = plan_inference(on="llama-3.1-8b", engine="zero", zero={"offloadParam": "nvme"}, **options)
+    assert engine_of(on_disk) == ("zero", "nvme")
+
+
+def test_buffers_that_do_not_fit_are_rejected(plan_inference: PlanOf) -> None:
+    options = {"engine": "zero", "zero": {"offloadParam": "nvme"}, "topology": {"memory": "4Gi"}}
+    with pytest.raises(ConfigurationError, match=r"^buffers for the weights take 3.9 GiB in fp32") as caught:
+        plan_inference(on="llama-3.1-8b", **options)
+    assert "nvme" not in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def layout(**known: Any) -> RuntimeLayout:
         output_uri="file:///o",
         checkpoint_uri="file:///o/checkpoints",
         cache_dir="/cache",
+        offload_dir="/offloaded",
         **known,
     )
 

@@ -19,6 +19,7 @@ from torch.distributed.distributed_c10d import Store
 
 from zerotune_trainer import collectives, distributed, model_checks
 from zerotune_trainer.adapters import model_folders
+from zerotune_trainer.async_io import load_async_io
 from zerotune_trainer.collectives import Collectives
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import longest_prompt
@@ -56,6 +57,8 @@ def infer(config: InferConfig, context: RankContext) -> None:
         ZerotuneError: whatever else keeps the job from finishing, as its class says.
     """
     engine_class(config)
+    if config.offload_param == "nvme":
+        load_async_io()
     context.report.phase("rendezvous")
     store = rendezvous(context, config.launch)
     distributed.init_process_group(context, config.launch, store)

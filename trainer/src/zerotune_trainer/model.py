@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
+from deepspeed.runtime.swap_tensor.partitioned_param_swapper import PartitionedParamStatus
 from peft import PeftModel
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -84,19 +88,33 @@ def check_finite(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         ConfigurationError: some are NaN or infinite.
     """
-    # By the extremes, of which there are two: a mask of all elements would take half as much memory as the weights.
-    broken = [
-        name
-        for name, parameter in model.named_parameters()
-        if (held := getattr(parameter, "ds_tensor", parameter)).numel()
-        and not all(each.isfinite() for each in held.detach().aminmax())
-    ]
+    broken = [name for name, parameter in model.named_parameters() if not _is_finite(parameter)]
     if broken:
         raise ConfigurationError(
             f"{folder} holds weights that are not finite in {model.dtype}: {some(broken)}",
             "give the model as it was before they became NaN or infinite, or use bf16 or fp32 where fp16 cannot hold "
             "them",
         )
+
+
+def _is_finite(parameter: nn.Parameter) -> bool:
+    """Whether what this rank holds of a parameter is finite."""
+    with _held(parameter) as held:
+        # By the extremes, of which there are two: a mask of all elements would take half as much memory as the weights.
+        return held.numel() == 0 or all(bool(each.isfinite()) for each in held.detach().aminmax())
+
+
+@contextmanager
+def _held(parameter: nn.Parameter) -> Iterator[torch.Tensor]:
+    """What this rank holds of a parameter: its partition under ZeRO-3, read back where it is on disk."""
+    held: Any = getattr(parameter, "ds_tensor", parameter)
+    swapper: Any = getattr(parameter, "nvme_swapper", None)
+    if swapper is None or held.status is not PartitionedParamStatus.NOT_AVAILABLE:
+        yield held
+        return
+    swapper.swap_in([parameter], async_op=False)
+    yield held
+    swapper.remove_partition_and_release_buffers([parameter])
 
 
 def _config(model: Model, folder: Path) -> PretrainedConfig:

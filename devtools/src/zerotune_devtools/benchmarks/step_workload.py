@@ -141,6 +141,7 @@ def _layout(work: Path, output: Path) -> RuntimeLayout:
         output_uri=output.as_uri(),
         checkpoint_uri=f"{output.as_uri()}/checkpoints",
         cache_dir=str(work / "cache"),
+        offload_dir=str(work / "offloaded"),
         master_port=PORT,
         progress_port=PROGRESS_PORT,
     )

@@ -191,6 +191,7 @@ def _layout(workload: Workload, output: Path) -> RuntimeLayout:
         output_uri=output.as_uri(),
         checkpoint_uri=f"{output.as_uri()}/checkpoints",
         cache_dir=str(workload.work / "cache"),
+        offload_dir=str(workload.work / "offloaded"),
         master_port=PORT,
         progress_port=PROGRESS_PORT,
     )

@@ -82,7 +82,6 @@ _CREDENTIALS = {
     "FineTuneJob": ("model", "data", "output", "checkpoint"),
     "InferenceJob": ("model", "data", "output"),
 }
-_NO_NVME = _not_yet("zero.offloadParam: nvme", "use cpu or auto", "zero.offloadParam", values=("nvme",))
 _KIND_ONLY = {
     "FineTuneJob": (
         Unsupported(
@@ -98,9 +97,9 @@ _KIND_ONLY = {
         ),
         _not_yet("parallelism.tensor above 1", "leave it out, or set it to 1", "parallelism.tensor", above=1),
         _not_yet("zero.offloadOptimizer: nvme", "use cpu or auto", "zero.offloadOptimizer", values=("nvme",)),
-        _NO_NVME,
+        _not_yet("zero.offloadParam: nvme in training", "use cpu or auto", "zero.offloadParam", values=("nvme",)),
     ),
-    "InferenceJob": (_NO_NVME,),
+    "InferenceJob": (),
 }
 _PLUGIN_URIS: tuple[tuple[BackendName, str], ...] = (("sagemaker", "s3://BUCKET/KEY"), ("local", "file:///PATH"))
 _BOTH_KINDS = (

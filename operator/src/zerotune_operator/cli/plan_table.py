@@ -103,7 +103,8 @@ def _lines(plan: Plan) -> list[tuple[str, str]]:
     if plan.generation:
         needs = plan.generation
         gathered = f", gathered {gib(needs.gathered)}" if needs.gathered else ""
-        cache = f"weights {gib(needs.weights)}{gathered}, keys and values up to {gib(needs.kv_cache)}"
+        on_disk = f" on disk, buffers {gib(needs.buffers)}" if needs.disk_bytes else ""
+        cache = f"weights {gib(needs.weights)}{on_disk}{gathered}, keys and values up to {gib(needs.kv_cache)}"
         lines.append(("needs", f"{gib(needs.device_bytes)} a rank ({cache}), {gib(needs.node_bytes)} a node's host"))
     return lines
 

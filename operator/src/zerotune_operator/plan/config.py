@@ -75,7 +75,9 @@ def infer_config(
     """An InferenceJob as its ranks read it."""
     return InferConfig(
         job=identity,
-        launch=_launch(spec.run_policy, topology, layout),
+        launch=_launch(spec.run_policy, topology, layout).model_copy(
+            update={"offload_dir": layout.offload_dir if engine.offload_param == "nvme" else None}
+        ),
         model=_model(spec.model, layout),
         model_shape=_certain(shape, spec.model),
         model_source=layout.model_source,

@@ -25,6 +25,7 @@ from zerotune_trainer.sizing.workload import GIB, Precision, gib
 
 _USABLE = 0.9
 """Share of a memory that inference is planned with: its weights are exact, its cache is known."""
+_PLACES: dict[OffloadParam, str] = {"none": "on their devices", "cpu": "in host memory", "nvme": "on the nodes' disks"}
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,12 @@ def _candidates(spec: InferenceJobSpec, what: Generating) -> Iterator[PlannedEng
     is_alone = what.ranks == 1 and what.on_cpu
     if spec.engine == "zero" or (spec.engine == "auto" and asked_size == 1 and not is_alone):
         asked = spec.zero.offload_param
-        if asked != "cpu":
+        if asked in ("auto", "none"):
             yield PlannedEngine("zero", memory_of_parts(what, "none"))
         if asked == "cpu" or (asked == "auto" and not what.on_cpu):
             yield PlannedEngine("zero", memory_of_parts(what, "cpu"), "cpu")
+        if asked == "nvme":
+            yield PlannedEngine("zero", memory_of_parts(what, "nvme"), "nvme")
 
 
 def _tensor_sizes(what: Generating, smallest: int) -> list[int]:
@@ -118,8 +121,9 @@ def _tensor_sizes(what: Generating, smallest: int) -> list[int]:
 def _excess(engine: PlannedEngine, what: Generating, topology: PlannedTopology) -> tuple[int, int] | None:
     """Bytes of weights that do not fit where they are kept or used, and the memory that there is; None: they fit."""
     memory, ranks = engine.memory, what.ranks_per_node
-    on_node = memory.weights + memory.gathered if what.on_cpu else memory.weights
-    offloads = engine.offload_param == "cpu"
+    offloads = engine.offload_param != "none"
+    kept = memory.buffers if engine.offload_param == "nvme" else memory.weights
+    on_node = kept + memory.gathered if what.on_cpu else kept
     places = [(on_node * ranks, topology.node_bytes)] if what.on_cpu or offloads else []
     if not what.on_cpu:
         places.append(((0 if offloads else memory.weights) + memory.gathered, topology.device_bytes))
@@ -148,7 +152,7 @@ def _notes(engine: PlannedEngine, first: PlannedEngine, what: Generating, topolo
 def _way(engine: PlannedEngine, what: Generating) -> str:
     if engine.name == "deepspeed":
         return f"each layer is split over {engine.tensor_parallel} ranks of a node"
-    place = "in host memory" if engine.offload_param == "cpu" else "on their devices"
+    place = _PLACES[engine.offload_param]
     return f"{what.ranks} ranks hold parts of one model {place}"
 
 
@@ -157,9 +161,11 @@ def _rejection(engine: PlannedEngine, what: Generating, topology: PlannedTopolog
     excess = _excess(engine, what, topology)
     assert excess is not None
     needed, there = excess
-    how = f"with engine {engine.name}" + (" and offloadParam: cpu" if engine.offload_param == "cpu" else "")
+    offload = "" if engine.offload_param == "none" else f" and offloadParam: {engine.offload_param}"
+    how = f"with engine {engine.name}{offload}"
+    of_them = "buffers for the weights" if engine.offload_param == "nvme" else "the weights"
     return ConfigurationError(
-        f"the weights take {gib(needed)} in {what.precision} {how}, usable are {gib(_USABLE * there)} of {gib(there)}",
+        f"{of_them} take {gib(needed)} in {what.precision} {how}, usable are {gib(_USABLE * there)} of {gib(there)}",
         _remedy(engine, what, needed, there),
     )
 
@@ -167,7 +173,7 @@ def _rejection(engine: PlannedEngine, what: Generating, topology: PlannedTopolog
 def _remedy(engine: PlannedEngine, what: Generating, needed: int, there: int) -> str:
     """What to change where the weights of an InferenceJob do not fit."""
     remedies = []
-    if what.on_cpu or engine.offload_param == "cpu":
+    if what.on_cpu or engine.offload_param != "none":
         total = engine.memory.device_bytes * what.ranks_per_node if what.on_cpu else needed
         remedies.append(f"raise topology.memory to {math.ceil(total / _USABLE / GIB)}Gi")
     else:
@@ -179,6 +185,8 @@ def _remedy(engine: PlannedEngine, what: Generating, needed: int, there: int) ->
         remedies.append("use engine: zero, which partitions the weights")
     if engine.name == "zero":
         remedies.append("use more nodes")
+    if engine.offload_param != "nvme" and what.shape.base_uri is None:
+        remedies.append("keep the weights on disk with engine: zero and zero.offloadParam: nvme, which is far slower")
     if what.precision == "fp32" and needed // 2 <= _USABLE * there:
         remedies.append("set precision: bf16")
     return ", or ".join([*remedies, "use a smaller model"])

@@ -23,6 +23,8 @@ class RuntimeLayout:
     """Folder of the checkpoints."""
     cache_dir: str
     """Folder for tokenized data and fetched models, on every node."""
+    offload_dir: str
+    """Folder on a disk of every node for parameters that are offloaded to it, of no other job."""
     model_source: str | None = None
     """The model as a user writes it, where ranks read it by another URI: what an adapter records as its base."""
     config_maps_uri: str = ""

@@ -58,6 +58,9 @@ class Launch(Settings):
     """CPU threads a rank computes with (`OMP_NUM_THREADS`)."""
     cache_dir: str
     """Folder for tokenized data and fetched models; survives an attempt where the node keeps it."""
+    offload_dir: str | None = None
+    """Folder on a disk of every node for parameters that are offloaded to it; nothing in it outlives an attempt. None:
+    nothing is offloaded to disk."""
 
 
 class _Config(Settings):
@@ -155,8 +158,8 @@ class InferConfig(_Config):
     data: InferenceData
     generation: Generation
     output_format: InferenceOutputFormat
-    offload_param: Literal["none", "cpu"] = "none"
-    """Where engine `zero` holds the parameters: on the devices, or in host memory."""
+    offload_param: Literal["none", "cpu", "nvme"] = "none"
+    """Where engine `zero` holds the parameters: on the devices, in host memory, or on the nodes' disks."""
     tensor_parallel: int = Field(default=1, ge=1)
     """Ranks over which engine `deepspeed` splits each layer."""
     per_device_batch_size: int = Field(default=8, ge=1)

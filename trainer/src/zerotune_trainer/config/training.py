@@ -168,7 +168,8 @@ class Zero(Settings):
     offload_optimizer: Literal["auto", "none", "cpu", "nvme"] = "auto"
     """Where optimizer state lives when not on the device. `auto`: on the device if it fits."""
     offload_param: Literal["auto", "none", "cpu", "nvme"] = "auto"
-    """Where parameters live when not on the device (stage 3 only). `auto`: on the device if they fit."""
+    """Where parameters live when not on the device (stage 3 only). `auto`: on the device if they fit. `nvme`: on a disk
+    of every node, for InferenceJobs of engine `zero` alone."""
 
 
 class Checkpoint(Settings):

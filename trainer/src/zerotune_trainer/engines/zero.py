@@ -6,8 +6,10 @@ costs is the same for any batch: large ones pay. See https://www.deepspeed.ai/20
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -23,8 +25,10 @@ from zerotune_trainer.config.generation import Generation, Task
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.batches import completions, longest_first
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
+from zerotune_trainer.engines.offload import AIO, OffloadFolder
 from zerotune_trainer.engines.transformers import TransformersEngine
 from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request, Results
+from zerotune_trainer.model_checks import empty_model
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import default_settings
@@ -47,6 +51,7 @@ class ZeroEngine(TransformersEngine):
         super().__init__(model, tokenizer, generation, batch_size, task)
         self.device = device  # Its parameters are not on any while they are partitioned.
         self.replica = replica
+        self.offloaded: OffloadFolder | None = None
         self._lockstep = Lockstep(model, device, self.pad, mode=self.mode)
 
     @classmethod
@@ -60,7 +65,13 @@ class ZeroEngine(TransformersEngine):
         folders = model_folders(config)
         accelerator = config.launch.accelerator
         precision = models.resolve_precision(config.precision, accelerator)
-        settings = zero_settings(config, shape_of_file(folders.base / "config.json"), precision, len(replica.ranks))
+        ranks = len(replica.ranks)
+        settings = zero_settings(config, shape_of_file(folders.base / "config.json"), precision, ranks)
+        offloaded = _offload_folder(config, replica)
+        if offloaded:
+            empty, dtype = empty_model(config.model, folders.base), models.DTYPES[precision]
+            on_disk = offloaded.prepare(empty, dtype, ranks, int(os.environ["LOCAL_WORLD_SIZE"]))
+            settings["zero_optimization"]["offload_param"] |= on_disk
         # While this is referenced, transformers loads weights partitioned.
         partitioned = HfDeepSpeedConfig(settings)  # type: ignore[no-untyped-call]
         loaded = models.load_model(config.model, folders.base, precision, accelerator)
@@ -72,7 +83,9 @@ class ZeroEngine(TransformersEngine):
         tokenizer = load_tokenizer(config.model, folders.tokenizer)
         device = torch.device(f"cuda:{replica.local_rank}" if accelerator == "cuda" else "cpu")
         batch_size = config.per_device_batch_size
-        return cls(runtime.module, tokenizer, config.generation, batch_size, config.task, replica, device)
+        engine = cls(runtime.module, tokenizer, config.generation, batch_size, config.task, replica, device)
+        engine.offloaded = offloaded
+        return engine
 
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
         """See Engine. A round is a batch for every rank, of prompts of like length."""
@@ -84,6 +97,8 @@ class ZeroEngine(TransformersEngine):
     def close(self) -> None:
         """See Engine."""
         self._lockstep.close()
+        if self.offloaded:
+            self.offloaded.close(self.model)
         super().close()
 
     def _round(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
@@ -98,9 +113,18 @@ class ZeroEngine(TransformersEngine):
         yield from completions(requests, [each for part in gathered for each in part], time.monotonic() - began)
 
 
+def _offload_folder(config: InferConfig, replica: Replica) -> OffloadFolder | None:
+    """The rank's folder for parameters on disk, where they are to be there."""
+    if config.offload_param != "nvme":
+        return None
+    assert config.launch.offload_dir is not None, "the plan names a folder where parameters are offloaded to disk"
+    return OffloadFolder(Path(config.launch.offload_dir) / f"rank-{replica.rank}")
+
+
 def zero_settings(config: InferConfig, shape: ModelShape, precision: str, ranks: int) -> dict[str, Any]:
     """The DeepSpeed settings of ZeRO-Inference: stage 3 without an optimizer."""
     on_cpu = config.launch.accelerator == "cpu"
+    on_disk = config.offload_param == "nvme"
     defaults = default_settings(shape, on_cpu=on_cpu)
     return {
         "train_batch_size": ranks,  # DeepSpeed wants a batch size, of which nothing is made.
@@ -113,7 +137,9 @@ def zero_settings(config: InferConfig, shape: ModelShape, precision: str, ranks:
             "stage3_prefetch_bucket_size": defaults.prefetch_bucket_size,
             "stage3_param_persistence_threshold": 10 * shape.hidden_size,
             "stage3_max_live_parameters": defaults.max_live_parameters,
-            "stage3_max_reuse_distance": defaults.max_live_parameters,
+            # What is kept for its next use keeps its buffer, and there are no more than a module needs.
+            "stage3_max_reuse_distance": 0 if on_disk else defaults.max_live_parameters,
             "offload_param": {"device": config.offload_param, "pin_memory": not on_cpu},
         },
+        "aio": AIO,
     }

@@ -6,11 +6,12 @@ from typing import Literal, NamedTuple
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.sizing.memory import RUNTIME
+from zerotune_trainer.sizing.offload import planned_buffers
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.tensor_parallel import shard_parameters
 from zerotune_trainer.sizing.workload import Precision, bytes_per_number, default_settings
 
-OffloadParam = Literal["none", "cpu"]
+OffloadParam = Literal["none", "cpu", "nvme"]
 
 
 class GenerationMemory(Settings):
@@ -23,10 +24,14 @@ class GenerationMemory(Settings):
     gathered: int = 0
     """Weights that are there while they are needed, where ranks keep parts of them: to compute, or to merge an adapter
     into them."""
+    buffers: int = 0
+    """Host memory through which weights pass that lie on disk."""
     kv_cache: int
     """Keys and values of a batch of the longest prompts with the longest answers."""
     device_bytes: int
     node_bytes: int
+    disk_bytes: int = 0
+    """Weights on a disk of the node, of all its ranks."""
 
 
 class Generating(NamedTuple):
@@ -91,6 +96,8 @@ def memory_of_shards(what: Generating, size: int) -> GenerationMemory:
 
 def memory_of_parts(what: Generating, offload_param: OffloadParam) -> GenerationMemory:
     """Memory of engine `zero`: the weights are partitioned over all ranks, and gathered a few layers at a time."""
+    if offload_param == "nvme":
+        return _memory_of_parts_on_disk(what)
     part = -(-what.weights // what.ranks)
     settings = default_settings(what.shape, on_cpu=what.on_cpu)
     at_once = settings.max_live_parameters + settings.prefetch_bucket_size
@@ -106,4 +113,25 @@ def memory_of_parts(what: Generating, offload_param: OffloadParam) -> Generation
         kv_cache=what.kv_cache,
         device_bytes=device,
         node_bytes=host * what.ranks_per_node,
+    )
+
+
+def _memory_of_parts_on_disk(what: Generating) -> GenerationMemory:
+    """The same with the parts on the disks of the nodes: of them, memory holds the buffers that they are read into."""
+    part, width = -(-what.weights // what.ranks), bytes_per_number(what.precision)
+    pool = planned_buffers(what.shape, what.ranks)
+    buffers = width * pool.count * pool.size
+    # A module is released when it has run. One rank on CPU computes with the buffers themselves.
+    gathers = what.ranks > 1 or not what.on_cpu
+    gathered = width * what.shape.largest_layer if gathers else 0
+    device = gathered + what.kv_cache + RUNTIME + (buffers if what.on_cpu else 0)
+    host = device if what.on_cpu else RUNTIME + buffers
+    return GenerationMemory(
+        weights=part,
+        gathered=gathered,
+        buffers=buffers,
+        kv_cache=what.kv_cache,
+        device_bytes=device,
+        node_bytes=host * what.ranks_per_node,
+        disk_bytes=part * what.ranks_per_node,
     )

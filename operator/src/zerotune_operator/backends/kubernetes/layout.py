@@ -14,6 +14,9 @@ from zerotune_trainer.errors import ConfigurationError
 CACHE_DIR = "/zerotune/cache"
 """Where a pod keeps fetched models and tokenized data."""
 
+OFFLOAD_DIR = "/zerotune/offloaded"
+"""Where a pod keeps parameters on its node's disk."""
+
 CLAIMS_DIR = "/mnt/pvc"
 """Where the claims that `pvc://CLAIM/PATH` names are mounted."""
 
@@ -52,6 +55,7 @@ def place(job: Job, attempt: int, model_uri: str) -> RuntimeLayout:
         output_uri=output,
         checkpoint_uri=resolve(checkpoints) if checkpoints else f"{output.rstrip('/')}/checkpoints",
         cache_dir=CACHE_DIR,
+        offload_dir=OFFLOAD_DIR,
         config_maps_uri=f"file://{CONFIG_MAPS_DIR}",
         backend="kubernetes",
         threads_per_rank=_threads(job.spec.topology),

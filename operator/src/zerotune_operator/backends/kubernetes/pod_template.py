@@ -29,7 +29,9 @@ from zerotune_operator.backends.kubernetes.volumes import (
     Mount,
     claims,
     claims_of,
+    disk_bytes,
     job_folder,
+    offloaded,
     plugin_folder,
     scratch,
     shared_memory,
@@ -88,14 +90,14 @@ def trainer_template(plan: Plan, job: Job, installation: Installation) -> Object
     backend, topology, attempt = backend_of(job), job.spec.topology, plan.config.job.attempt
     folder = job_folder(attempt_name(job, attempt))
     inputs = [*plugin_folder(job.spec.plugin), *claims_of(plan.config)]
-    mounts = [folder, *scratch(), shared_memory(backend, topology), *inputs]
+    mounts = [folder, *scratch(), *offloaded(plan), shared_memory(backend, topology), *inputs]
     common = _container(job, installation, mounts, credentials_of(job, plan.config))
     container = {
         **common,
         "env": [*common["env"], *(_field(name, path) for name, path in _IDENTITY.items())],
         "command": [*_INIT, "zerotune-launch", JOB_DIR],
         "ports": [{"name": PROGRESS_PORT_NAME, "containerPort": plan.config.launch.progress_port, "protocol": "TCP"}],
-        "resources": _resources(topology),
+        "resources": _resources(topology, disk_bytes(plan)),
     }
     template = {
         "metadata": template_metadata(
@@ -194,11 +196,12 @@ def _field(variable: str, path: str) -> Object:
     return {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def _resources(topology: Topology) -> Object:
-    """What was asked for and no more. CPU is not limited: ranks that are throttled hold up all others."""
+def _resources(topology: Topology, disk: int) -> Object:
+    """What was asked for and no more, and disk for the parameters that are offloaded to it: the scheduler takes a node
+    that has it. CPU is not limited: ranks that are throttled hold up all others."""
     gpus = str(topology.gpus_per_node) if topology.gpus_per_node else None
     limits = given({"memory": topology.memory, topology.accelerator.resource: gpus})
-    requests = given({"cpu": topology.cpu}) | limits
+    requests = given({"cpu": topology.cpu, "ephemeral-storage": str(disk) if disk else None}) | limits
     return given({"requests": requests or None, "limits": limits or None})
 
 

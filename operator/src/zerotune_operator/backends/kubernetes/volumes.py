@@ -10,6 +10,7 @@ from zerotune_operator.api.quantity import parse_quantity
 from zerotune_operator.api.topology import Topology
 from zerotune_operator.backends.kubernetes.layout import CACHE_DIR, CLAIMS_DIR, CONFIG_MAPS_DIR, claim_of
 from zerotune_operator.backends.kubernetes.objects import Object, given
+from zerotune_operator.plan import Plan
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.plugin import PluginFile
 from zerotune_trainer.config.training import all_records
@@ -40,6 +41,20 @@ class Mount:
 def scratch() -> list[Mount]:
     """What takes the place of a root file system that can be written to. /tmp also holds the launcher's sockets."""
     return [Mount("tmp", "/tmp", {"emptyDir": {}}), Mount("cache", CACHE_DIR, {"emptyDir": {}})]  # noqa: S108
+
+
+def offloaded(plan: Plan) -> list[Mount]:
+    """The node's disk for parameters that are offloaded to it, where they are. A pod that fills more is evicted."""
+    if plan.config.launch.offload_dir is None:
+        return []
+    return [Mount("offloaded", plan.config.launch.offload_dir, {"emptyDir": {"sizeLimit": str(disk_bytes(plan))}})]
+
+
+def disk_bytes(plan: Plan) -> int:
+    """Bytes that a pod writes to its node's disk for parameters that are offloaded to it, and a twentieth more, as the
+    last block of each file is filled up; 0 where none are."""
+    planned = plan.generation.disk_bytes if plan.generation else 0
+    return planned * 21 // 20
 
 
 def job_folder(attempt: str) -> Mount:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import signal
 import sys
 import time
@@ -98,6 +99,7 @@ class LocalBackend:
         """
         if await self.has_started(rendered.number):
             return
+        await self._remove_offloaded()
         try:
             _write(rendered)
         except OSError as error:
@@ -127,6 +129,7 @@ class LocalBackend:
         self._has_failed = has_failed(seen)
         if not seen.all_ended:
             return seen
+        await self._remove_offloaded()
         whose = (attempt.output_uri, attempt.job_uid, attempt.config_digest)
         output = await asyncio.to_thread(complete_output, *whose)
         final = await asyncio.to_thread(final_progress, output) if output else None
@@ -160,6 +163,10 @@ class LocalBackend:
         """Have the nodes that still run save and end."""
         for node in self._running.values():
             node.release()
+
+    async def _remove_offloaded(self) -> None:
+        """Delete the parameters that nodes have left on disk: one that was killed, with its runner or not, left all."""
+        await asyncio.to_thread(shutil.rmtree, self._folder.offloaded, ignore_errors=True)
 
 
 def _known_checkpoint(job: Job, status: JobStatus) -> tuple[str, ModelShape] | None:

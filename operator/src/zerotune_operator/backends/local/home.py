@@ -10,6 +10,7 @@ $ZEROTUNE_HOME (default ~/.zerotune)
     attempt-0/                  what a pod would get: config.json, hostfile, deepspeed.json
     attempt-0/node-0.log        what the node printed
     attempt-0/node-0.termination.json
+    offloaded/                  parameters on disk while the job runs (`zero.offloadParam: nvme`)
     output/                     the result, unless `spec.output.uri` says otherwise
 """
 

@@ -59,6 +59,11 @@ class JobFolder:
         """Where the result goes unless the spec says otherwise."""
         return self.path / "output"
 
+    @property
+    def offloaded(self) -> Path:
+        """Where nodes keep parameters on disk (`zero.offloadParam: nvme`) until they have ended."""
+        return self.path / "offloaded"
+
     def attempt(self, number: int) -> AttemptFolder:
         """The folder of one attempt."""
         return AttemptFolder(self.path / f"attempt-{number}")

@@ -88,6 +88,7 @@ def outline(job: Job, folder: JobFolder, home: Home, model: str) -> RuntimeLayou
         output_uri=output,
         checkpoint_uri=checkpoint_uri(job, output),
         cache_dir=str(home.cache),
+        offload_dir=str(folder.offloaded),
     )
 
 

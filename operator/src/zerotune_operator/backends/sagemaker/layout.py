@@ -14,6 +14,7 @@ from zerotune_operator.plan import RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError
 
 _CACHE_DIR = "/tmp/zerotune/cache"  # noqa: S108 the container is the job's alone
+_OFFLOAD_DIR = "/tmp/zerotune/offloaded"  # noqa: S108 on the instance's volume, as all of /tmp
 _STARTING_SECONDS = 1800
 """Instances start within minutes of each other, once SageMaker has all of them."""
 _FOLDER = ".sagemaker"
@@ -55,6 +56,7 @@ def _place_on(name: str, job: Job, model_uri: str) -> RuntimeLayout:
         output_uri=output,
         checkpoint_uri=checkpoints or f"{output}/checkpoints",
         cache_dir=_CACHE_DIR,
+        offload_dir=_OFFLOAD_DIR,
         backend="sagemaker",
         threads_per_rank=max(1, known.vcpus // 2 // ranks) if known else 1,  # Two vCPUs are a core.
         device_bytes=known.gpu_bytes if known else None,

@@ -1,0 +1,111 @@
+"""Engine zero with its parameters on disk: a job gives what plain transformers does, and leaves nothing there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("async_io")]
+
+
+@pytest.fixture(scope="session")
+def large_parameters(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model some of whose parameters are a mebibyte for each of two ranks: smaller ones stay in memory."""
+    folder = tmp_path_factory.mktemp("large-parameters")
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=2048,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.1,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("task", ["generate", "score"])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_parameters_on_disk_give_what_a_whole_copy_does(
+    ranks: int,
+    task: str,
+    large_parameters: Path,
+    job: Callable[..., Path],
+    run_job: Callable[[Path], Any],
+    write_jsonl: Callable[..., Path],
+    output_rows: Callable[[], list[dict[str, Any]]],
+    weaknesses: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    columns = {"prompt": "name"} if task == "generate" else {"prompt": "name", "completion": "description"}
+    data = {"uris": [write_jsonl(weaknesses[:5]).as_uri()], "columns": columns}
+    disk = tmp_path / "disk"
+    rows = {}
+    for engine, offload in (("transformers", "none"), ("zero", "nvme")):
+        folder = job(
+            ranks=ranks,
+            data=data,
+            task=task,
+            engine=engine,
+            offloadParam=offload,
+            generation={"maxNewTokens": 12} if task == "generate" else {},
+            model={"uri": large_parameters.as_uri()},
+            perDeviceBatchSize=2,
+            name=engine,
+        )
+        outcome = run_job(folder)
+        assert outcome.exit_codes == [0] * ranks, outcome.failure
+        rows[engine] = output_rows()
+        (tmp_path / "output").rename(tmp_path / engine)
+    assert rows["zero"] == rows["transformers"]
+    assert list(disk.iterdir()) == []
+
+
+def test_what_a_killed_rank_has_left_on_disk_is_gone_after_the_next_attempt(
+    large_parameters: Path,
+    job: Callable[..., Path],
+    start_ranks: Callable[[Path], Any],
+    write_jsonl: Callable[..., Path],
+    weaknesses: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    data = {"uris": [write_jsonl(weaknesses[:2]).as_uri()], "columns": {"prompt": "name"}}
+    parts = {"data": data, "engine": "zero", "offloadParam": "nvme", "model": {"uri": large_parameters.as_uri()}}
+    folder, disk = job(ranks=1, **parts), tmp_path / "disk"
+    killed = start_ranks(folder)
+    killed.wait_until(lambda: any(disk.rglob("*.swp")))
+    killed.kill()
+    assert list(disk.rglob("*.swp"))
+    assert start_ranks(folder).end().exit_codes == [0]
+    assert list(disk.iterdir()) == []
+
+
+def test_a_folder_that_takes_no_parameters_is_rejected_before_the_model_is_loaded(
+    large_parameters: Path,
+    job: Callable[..., Path],
+    run_job: Callable[[Path], Any],
+    write_jsonl: Callable[..., Path],
+    weaknesses: list[dict[str, Any]],
+) -> None:
+    data = {"uris": [write_jsonl(weaknesses[:1]).as_uri()], "columns": {"prompt": "name"}}
+    parts = {"data": data, "engine": "zero", "offloadParam": "nvme", "model": {"uri": large_parameters.as_uri()}}
+    folder = job(ranks=1, **parts)
+    config = json.loads((folder / "config.json").read_text())
+    config["launch"]["offloadDir"] = "/proc/nowhere"
+    (folder / "config.json").write_text(json.dumps(config))
+    outcome = run_job(folder)
+    assert outcome.exit_codes == [64]
+    assert "/proc/nowhere/rank-0 cannot be written" in outcome.failure.message
