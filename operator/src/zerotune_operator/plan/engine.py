@@ -185,7 +185,7 @@ def _remedy(engine: PlannedEngine, what: Generating, needed: int, there: int) ->
         remedies.append("use engine: zero, which partitions the weights")
     if engine.name == "zero":
         remedies.append("use more nodes")
-    if engine.offload_param != "nvme" and what.shape.base_uri is None:
+    if engine.offload_param != "nvme":
         remedies.append("keep the weights on disk with engine: zero and zero.offloadParam: nvme, which is far slower")
     if what.precision == "fp32" and needed // 2 <= _USABLE * there:
         remedies.append("set precision: bf16")
