@@ -11,6 +11,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from tests.trainer.inference.adapters import write_adapter
+
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("async_io")]
 
 
@@ -72,6 +74,32 @@ def test_parameters_on_disk_give_what_a_whole_copy_does(
         (tmp_path / "output").rename(tmp_path / engine)
     assert rows["zero"] == rows["transformers"]
     assert list(disk.iterdir()) == []
+
+
+def test_an_adapter_is_merged_into_parameters_on_disk(
+    large_parameters: Path,
+    job: Callable[..., Path],
+    run_job: Callable[[Path], Any],
+    write_jsonl: Callable[..., Path],
+    output_rows: Callable[[], list[dict[str, Any]]],
+    weaknesses: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    data = {"uris": [write_jsonl(weaknesses[:3]).as_uri()], "columns": {"prompt": "name"}}
+    adapter = write_adapter(large_parameters, tmp_path / "adapter").as_uri()
+    on_disk = {"engine": "zero", "offloadParam": "nvme"}
+    runs: dict[str, dict[str, Any]] = {
+        "copy": {"model": {"uri": adapter}},
+        "disk": {"model": {"uri": adapter}, **on_disk},
+        "base": {"model": {"uri": large_parameters.as_uri()}, **on_disk},
+    }
+    rows = {}
+    for name, parts in runs.items():
+        outcome = run_job(job(ranks=2, data=data, name=name, generation={"maxNewTokens": 12}, **parts))
+        assert outcome.exit_codes == [0, 0], outcome.failure
+        rows[name] = output_rows()
+        (tmp_path / "output").rename(tmp_path / name)
+    assert rows["disk"] == rows["copy"] != rows["base"]
 
 
 def test_what_a_killed_rank_has_left_on_disk_is_gone_after_the_next_attempt(
