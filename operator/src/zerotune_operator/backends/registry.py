@@ -5,7 +5,7 @@ A new backend is a package beside `kubernetes`, `sagemaker` and `local`, and an 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from zerotune_operator.backends.local.requirements import require_local
 from zerotune_operator.backends.sagemaker import layout as sagemaker_layout
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.render import render as render_training_job
-from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
+from zerotune_operator.backends.sagemaker.requirements import require_readable, require_sagemaker
 from zerotune_operator.plan import Plan, RuntimeLayout
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.shape import ModelShape
@@ -73,6 +73,8 @@ class RegisteredBackend:
     """Where this machine reads the shape of the model."""
     output_of: Callable[[Origin], str]
     """Output of another job that is not in the same file."""
+    check_outputs: Callable[[Job, Mapping[str, str]], object]
+    """Sees that a job can read the outputs of other jobs, by the part of the spec that each is for."""
     check_probe: Callable[[Job, str, Installation], object]
     """Sees that what reads the shape of a model, at a URI, can be made."""
     check_plan: Callable[[Plan, Job, Installation], object]
@@ -152,6 +154,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         layout=_kubernetes_layout,
         model_uri=_written_model_uri,
         output_of=_unknown_output,
+        check_outputs=_nothing,
         check_probe=render_inspection,
         check_plan=render,
         check_inputs=_nothing,
@@ -164,6 +167,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         layout=sagemaker_layout.place,
         model_uri=lambda job: sagemaker_layout.model_source(job, _written_model_uri(job)),
         output_of=_unknown_output,
+        check_outputs=require_readable,
         check_probe=lambda job, _, installation: installation.sagemaker.require_namespace(job.metadata.namespace),
         check_plan=_sagemaker_job,
         check_inputs=_nothing,
@@ -178,6 +182,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         layout=_local_layout,
         model_uri=lambda job: local_layout.model_uri(job, Home.of_environment()),
         output_of=lambda origin: local_layout.output_of(origin, Home.of_environment()),
+        check_outputs=_nothing,
         check_probe=_nothing,
         check_plan=_nothing,
         check_inputs=check_inputs,

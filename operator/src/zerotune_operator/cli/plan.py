@@ -15,6 +15,7 @@ import yaml
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_documents
 from zerotune_operator.api.origins import Origin, model_origin, record_origins, starting_from
+from zerotune_operator.backends.chain import Placed, check_chain
 from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
 from zerotune_operator.backends.model_shape import model_shape, reference_shape, shape_of_file
@@ -71,8 +72,10 @@ def command(
     documents = load_documents(file)
     jobs = [each for each in documents if not isinstance(each, dict)]
     _require_used(prices, jobs)
-    for job in jobs:
-        target = backend or target_of(job)
+    placed = [Placed(job, backend or target_of(job)) for job in jobs]
+    for each in placed:
+        check_chain(each, placed)
+    for job, target in placed:
         try:
             check(job, target)
             check_config_map(job, documents)

@@ -14,6 +14,7 @@ import typer
 from zerotune_operator.api.jobs import Job, Metadata
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
+from zerotune_operator.backends.chain import Placed, check_chain
 from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.inputs import check_inputs
@@ -39,6 +40,9 @@ def command(
     """
     home = Home.of_environment()
     jobs = _named(load_jobs(file), name)
+    placed = [Placed(job, _target(job)) for job in jobs]
+    for each in placed:
+        check_chain(each, placed)
     for number, job in enumerate(jobs, start=1):
         exit_code = run_job(job, home, fresh)
         if exit_code:
@@ -53,7 +57,7 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
     Raises:
         ZerotuneError: it cannot be started.
     """
-    target = Target.LOCAL if job.spec.backend.sagemaker is None else Target.SAGEMAKER
+    target = _target(job)
     BACKENDS[target].require(job)
     if job.spec.run_policy.suspend:
         raise ConfigurationError(f"{job.metadata.name}: runPolicy.suspend is true", "set it to false to run the job")
@@ -70,6 +74,10 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
         if _finished(job, status):
             return 0
         return _run(job, folder, home, status, lock)
+
+
+def _target(job: Job) -> Target:
+    return Target.LOCAL if job.spec.backend.sagemaker is None else Target.SAGEMAKER
 
 
 def _run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_documents
 from zerotune_operator.api.origins import require_no_ring
+from zerotune_operator.backends.chain import Placed, check_chain
 from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.registry import Target
 from zerotune_operator.cli.plugin_file import check_config_map
@@ -22,18 +24,25 @@ def command(
     backend: Annotated[Target | None, typer.Option(help="Check for this backend instead of the spec's.")] = None,
 ) -> None:
     """Check manifests against the schema and its rules, and what a backend supports; nothing is started."""
-    valid: list[Job] = []
+    valid: list[Placed] = []
     errors = [error for file in files for error in _errors(file, backend, valid)]
-    try:
-        require_no_ring(valid)
-    except ConfigurationError as error:
-        typer.echo(f"error: {error}", err=True)
-        errors.append(error)
+    errors += _errors_between(valid)
     if errors:
         raise typer.Exit(max(error.exit_code for error in errors))
 
 
-def _errors(file: Path, backend: Target | None, valid: list[Job]) -> Iterator[ZerotuneError]:
+def _errors_between(jobs: list[Placed]) -> Iterator[ZerotuneError]:
+    """Print what is wrong with jobs that start from each other."""
+    ring: Callable[[], None] = partial(require_no_ring, [each.job for each in jobs])
+    for check_between in (ring, *(partial(check_chain, each, jobs) for each in jobs)):
+        try:
+            check_between()
+        except ConfigurationError as error:
+            typer.echo(f"error: {error}", err=True)
+            yield error
+
+
+def _errors(file: Path, backend: Target | None, valid: list[Placed]) -> Iterator[ZerotuneError]:
     """Print what one file holds, or what is wrong with it: one bad file does not hide the next, nor one bad job. Jobs
     with which nothing is wrong by themselves are added to `valid`.
     """
@@ -56,7 +65,7 @@ def _show_other(file: Path, document: dict[str, Any]) -> None:
 
 
 def _errors_of_job(
-    file: Path, job: Job, documents: list[Job | dict[str, Any]], backend: Target, valid: list[Job]
+    file: Path, job: Job, documents: list[Job | dict[str, Any]], backend: Target, valid: list[Placed]
 ) -> Iterator[ZerotuneError]:
     try:
         check(job, backend)
@@ -65,5 +74,5 @@ def _errors_of_job(
         typer.echo(f"error: {file}: {error}", err=True)
         yield error
         return
-    valid.append(job)
+    valid.append(Placed(job, backend))
     typer.echo(f"{file}: ok, {job.kind} {job.metadata.name} on {backend.value}")

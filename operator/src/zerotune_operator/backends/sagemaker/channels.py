@@ -51,7 +51,7 @@ def channel_problems(job: Job, sagemaker: SageMakerSpec) -> Iterator[Problem]:
         channel = _channel_of(sagemaker, uri)
         place = ("spec", *field.split("."))
         if channel is None:
-            yield Problem(place, f"is {uri!r}: {_no_channel(sagemaker)}")
+            yield Problem(place, f"is {uri!r}: {no_channel(sagemaker)}: add a channel, or use s3://")
         elif field == "model.uri" and channel.s3_uri is None:
             yield Problem(
                 place,
@@ -61,11 +61,12 @@ def channel_problems(job: Job, sagemaker: SageMakerSpec) -> Iterator[Problem]:
     yield from _written_channels(job, sagemaker)
 
 
-def _no_channel(sagemaker: SageMakerSpec) -> str:
+def no_channel(sagemaker: SageMakerSpec) -> str:
+    """Why a file of another machine cannot be read."""
     names = ", ".join(channel.channel_name for channel in sagemaker.channels) or "none"
     return (
         f"the container has files of channels alone, at file://{_FOLDER}/CHANNEL, and backend.sagemaker.channels has "
-        f"{names}: add a channel, or use s3://"
+        f"{names}"
     )
 
 

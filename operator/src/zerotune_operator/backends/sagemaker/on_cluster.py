@@ -13,6 +13,7 @@ from zerotune_operator.backends.kubernetes.model_source import find_model, find_
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.layout import model_source, sagemaker_of
+from zerotune_operator.backends.sagemaker.requirements import require_readable
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan.outputs import reading_output
@@ -35,6 +36,7 @@ def backend_on_cluster(job: Job, cluster: Cluster) -> SageMakerBackend:
         records = find_records(job, status, cluster.cache)
         if isinstance(records, Awaited):
             return records
+        require_readable(job, records | {"model": source.uri})
         uri, shape, read = model_source(job, source.uri), source.shape, training_jobs.client.read_now
         if shape is None:
             with reading_output(job, uri):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import require_none
 from zerotune_operator.api.manifest_yaml import Problem
+from zerotune_operator.api.origins import origins
 from zerotune_operator.api.problems import find_unsupported
 from zerotune_operator.backends.packages import in_image, package_problems
-from zerotune_operator.backends.sagemaker.channels import channel_problems
+from zerotune_operator.backends.sagemaker.channels import channel_problems, no_channel
 from zerotune_operator.backends.sagemaker.layout import sagemaker_of
 
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
@@ -34,6 +35,32 @@ def require_sagemaker(job: Job) -> None:
     )
     channels = channel_problems(job, sagemaker)
     require_none((*find_unsupported(job.kind, job.spec, "sagemaker"), *_names(job), *channels, *packages), job)
+
+
+def require_readable(job: Job, outputs: Mapping[str, str]) -> None:
+    """See that the instances can read what other jobs write.
+
+    Args:
+        job: The job.
+        outputs: URI of the output of another job, by the part of the spec that it is for.
+
+    Raises:
+        InvalidManifestError: they cannot.
+    """
+    require_none(_unreadable_outputs(job, outputs), job)
+
+
+def _unreadable_outputs(job: Job, outputs: Mapping[str, str]) -> Iterator[Problem]:
+    for origin in origins(job):
+        uri = outputs.get(origin.part, "s3://")
+        if not uri.startswith("s3://"):
+            is_file = uri.startswith("file://")
+            reason = no_channel(sagemaker_of(job)) if is_file else "SageMaker has no such volume"
+            yield Problem(
+                ("spec", *origin.path.split(".")),
+                f"is {origin.name!r}, a {origin.kind} that writes to {uri!r}: {reason}: give that job an output.uri on "
+                "s3://",
+            )
 
 
 def _names(job: Job) -> Iterator[Problem]:

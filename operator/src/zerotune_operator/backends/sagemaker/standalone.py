@@ -20,6 +20,7 @@ from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.layout import model_source, sagemaker_of
 from zerotune_operator.backends.sagemaker.render import TrainingJob
+from zerotune_operator.backends.sagemaker.requirements import require_readable
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
@@ -83,11 +84,12 @@ def _find_inputs(job: Job, home: Home, client: SageMakerClient) -> Inputs:
     """The model to start from with its shape, and the outputs of other jobs of this machine's home.
 
     Raises:
-        InputMissingError, ConfigurationError: there is no such input.
+        InputMissingError, ConfigurationError: there is no such input, or no instance can read it.
         TemporaryError: its store does not answer, or the job that makes it still runs.
     """
     origin = model_origin(job)
     uri = output_of(origin, home) if origin else model_source(job, str(job.spec.model.uri))
     records = {each.part: output_of(each, home) for each in record_origins(job)}
+    require_readable(job, records | ({"model": uri} if origin else {}))
     with reading_output(job, uri):
         return Inputs(uri, model_shape(uri, job.spec.model.revision, client.read_now), records)
