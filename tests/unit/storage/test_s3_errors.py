@@ -103,19 +103,53 @@ def denying_store(monkeypatch: pytest.MonkeyPatch, s3_environment: str) -> Itera
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/a.jsonl", "s3://bucket/*.jsonl"])
-def test_access_denied_names_the_secret_and_its_keys(denying_store: None, uri: str) -> None:
+def test_access_denied_in_a_pod_names_the_secret_and_its_keys(
+    denying_store: None, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     with pytest.raises(ConfigurationError, match="access denied") as caught:
         storage.list_files(uri, [])
     assert uri in caught.value.message
     assert "AWS_ACCESS_KEY_ID" in caught.value.hint and "Secret" in caught.value.hint
 
 
-def test_writing_where_it_is_denied_names_the_folder_and_the_secret(denying_store: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [
+        ("TRAINING_JOB_NAME", "let the execution role, backend.sagemaker.roleArn, use it"),
+        ("ANY", "let the identity that asks use it, or give this machine credentials of another one"),
+    ],
+)
+def test_access_denied_elsewhere_names_no_secret(
+    denying_store: None, monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
+) -> None:
+    monkeypatch.setenv(variable, "a")
+    with pytest.raises(ConfigurationError, match="access denied") as caught:
+        storage.list_files("s3://bucket/a.jsonl", [])
+    assert remedy in caught.value.hint
+    assert "Secret" not in caught.value.hint
+
+
+def test_no_credentials_on_this_machine_name_where_they_were_looked_for(
+    s3_environment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigurationError, match="Unable to locate credentials") as caught:
+        read_remote("s3://bucket/config.json")
+    assert caught.value.hint.startswith("give this machine credentials that may use it: they were looked for in")
+    assert "AWS_PROFILE" in caught.value.hint
+    assert "Secret" not in caught.value.hint
+
+
+def test_writing_where_it_is_denied_names_the_folder_and_the_remedy(denying_store: None, tmp_path: Path) -> None:
     folder = storage.open_folder("s3://bucket/out", tmp_path)
     (folder.local / "a").write_text("")
     with pytest.raises(ConfigurationError, match="s3://bucket/out: access denied") as caught:
         folder.push(["a"])
-    assert "AWS_SECRET_ACCESS_KEY" in caught.value.hint and "Secret" in caught.value.hint
+    assert "AWS_SECRET_ACCESS_KEY" in caught.value.hint
 
 
 def test_the_operator_says_of_a_store_what_the_trainer_says(

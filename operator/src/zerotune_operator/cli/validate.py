@@ -33,8 +33,9 @@ def command(
 
 def _errors_between(jobs: list[Placed]) -> Iterator[ZerotuneError]:
     """Print what is wrong with jobs that start from each other."""
-    ring: Callable[[], None] = partial(require_no_ring, [each.job for each in jobs])
-    for check_between in (ring, *(partial(check_chain, each, jobs) for each in jobs)):
+    checks: list[Callable[[], None]] = [partial(require_no_ring, [each.job for each in jobs])]
+    checks += [partial(check_chain, each, jobs) for each in jobs]
+    for check_between in checks:
         try:
             check_between()
         except ConfigurationError as error:

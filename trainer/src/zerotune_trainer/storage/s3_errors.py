@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,11 @@ _DENIED = {401, 403}
 _NO_NAMES = {"InvalidBucketName", "InvalidURI", "KeyTooLongError"}
 
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, ProfileNotFound)
+
+_CHAIN = (
+    "the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), the profile (AWS_PROFILE, ~/.aws), a web identity "
+    "(AWS_WEB_IDENTITY_TOKEN_FILE) and the role of the instance"
+)
 
 _NO_REQUEST = (ConfigParseError, InvalidRegionError, ParamValidationError)
 """Raised before anything is asked: a name that no bucket may have, a region or file of AWS that cannot be read."""
@@ -50,16 +56,30 @@ def _meaning(uri: str, error: ClientError | BotoCoreError) -> ZerotuneError:
     if status == MISSING:
         return InputMissingError(f"{uri} is not there: {error}", "check the bucket, the key and the region")
     if status in _DENIED or isinstance(error, _NO_CREDENTIALS):
-        return ConfigurationError(
-            f"{uri}: access denied: {error}",
-            "give keys that may use it: a Secret named by `credentials` that holds AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or an IAM role of the pod",
-        )
+        return ConfigurationError(f"{uri}: access denied: {error}", _remedy_for_access(no_keys=status is None))
     if isinstance(error, _NO_REQUEST) or code_of(error) in _NO_NAMES:
         return ConfigurationError(f"{uri} cannot be asked for: {error}", "check the URI and the AWS variables")
     return TemporaryError(
         f"{uri}: the store did not do it: {error}", "check AWS_ENDPOINT_URL and the network, then try again"
     )
+
+
+def _remedy_for_access(*, no_keys: bool) -> str:
+    """What gives this process the right: a pod, an instance of SageMaker and a machine get theirs in different ways.
+
+    Args:
+        no_keys: Whether no credentials were found, or not those of the profile that is named.
+    """
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return (
+            "give keys that may use it: a Secret named by `credentials` that holds AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or an IAM role of the pod"
+        )
+    if "TRAINING_JOB_NAME" in os.environ:  # SageMaker sets it.
+        return "let the execution role, backend.sagemaker.roleArn, use it: s3:GetObject, s3:PutObject, s3:ListBucket"
+    if no_keys:
+        return f"give this machine credentials that may use it: they were looked for in {_CHAIN}"
+    return f"let the identity that asks use it, or give this machine credentials of another one: in {_CHAIN}"
 
 
 def status_of(error: ClientError) -> int:
