@@ -131,12 +131,13 @@ def test_access_denied_elsewhere_names_no_secret(
 
 
 def test_no_credentials_on_this_machine_name_where_they_were_looked_for(
-    s3_environment: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    denying_store: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="Unable to locate credentials") as caught:
         read_remote("s3://bucket/config.json")
     assert caught.value.hint.startswith("give this machine credentials that may use it: they were looked for in")

@@ -26,6 +26,11 @@ def client() -> Any:
         return _create_client()
 
 
+def is_anonymous() -> bool:
+    """Whether no keys were found, so that requests are not signed."""
+    return client().meta.config.signature_version is UNSIGNED
+
+
 def forget_client() -> None:
     """Make another client next time: the environment has changed."""
     _create_client.cache_clear()

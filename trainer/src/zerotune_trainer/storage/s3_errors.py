@@ -18,6 +18,7 @@ from botocore.exceptions import (
 )
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
+from zerotune_trainer.storage.s3_client import is_anonymous
 
 MISSING = 404
 
@@ -56,7 +57,10 @@ def _meaning(uri: str, error: ClientError | BotoCoreError) -> ZerotuneError:
     if status == MISSING:
         return InputMissingError(f"{uri} is not there: {error}", "check the bucket, the key and the region")
     if status in _DENIED or isinstance(error, _NO_CREDENTIALS):
-        return ConfigurationError(f"{uri}: access denied: {error}", _remedy_for_access(no_keys=status is None))
+        anonymous = status is not None and is_anonymous()
+        reason = f"Unable to locate credentials, and it is not public: {error}" if anonymous else str(error)
+        remedy = _remedy_for_access(no_keys=anonymous or status is None)
+        return ConfigurationError(f"{uri}: access denied: {reason}", remedy)
     if isinstance(error, _NO_REQUEST) or code_of(error) in _NO_NAMES:
         return ConfigurationError(f"{uri} cannot be asked for: {error}", "check the URI and the AWS variables")
     return TemporaryError(
