@@ -34,6 +34,7 @@ def test_says_what_is_wrong_and_only_that(invalid_case: Case, tmp_path: Path) ->
     for place, piece in invalid_case.complaints:
         assert any(place == there and piece in message for there, message in found), found
     assert len(found) == len(invalid_case.complaints), found
+    assert not any("hunter2" in message or "ter2@" in message for _, message in found), "a password is not repeated"
 
 
 def test_what_may_change(changed_case: Case) -> None:

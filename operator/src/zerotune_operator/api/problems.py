@@ -13,7 +13,13 @@ from zerotune_operator.api.fields import field_at, fields_of, part_of
 from zerotune_operator.api.manifest_yaml import Path, Problem, path_text
 from zerotune_operator.api.quantity import PATTERN as QUANTITY_PATTERN
 from zerotune_operator.api.quantity import RULE as QUANTITY_RULE
-from zerotune_operator.api.remedies import remedy_for_choice, remedy_for_name, remedy_for_pattern, remedy_for_type
+from zerotune_operator.api.remedies import (
+    remedy_for_choice,
+    remedy_for_name,
+    remedy_for_pattern,
+    remedy_for_type,
+    without_keys,
+)
 from zerotune_operator.api.suggestions import fields_at, suggest_field
 from zerotune_operator.api.support import BackendName, unsupported
 from zerotune_trainer.config.base import URI_FORMS, Rule, Settings
@@ -187,6 +193,7 @@ def _shown(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
+    text = without_keys(text)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

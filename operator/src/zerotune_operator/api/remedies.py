@@ -9,6 +9,8 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
+from zerotune_trainer.config.base import BUCKET
+
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION_PART = r"(\d{1,9})\s*([smhdw])(?:ec|in|our|ay|eek)?(?:ond|ute)?s?\s*"
 _SIZE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE])i?B?$", re.IGNORECASE)
@@ -22,7 +24,14 @@ _ONLINE = ("grpo", "ppo", "rloo", "online_dpo", "reinforce", "rlhf")
 """Trainers of TRL that generate completions during training."""
 _HUB = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)/?(?:tree/main/?)?$")
 _SCHEMES = ("s3", "pvc", "file", "hf")
+_USER = re.compile(r"://(?:[^/\s@:]*:\S*|[^/\s@]*)@")
+"""A password may hold a slash; so may a path hold an `@`."""
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
+
+
+def without_keys(text: str) -> str:
+    """A text in which no URI has user, keys or password before the host: they are repeated nowhere."""
+    return _USER.sub("://...@", text)
 
 
 def remedy_for_type(kind: str, field: str, found: Any, fields: Collection[str]) -> str:
@@ -114,8 +123,8 @@ def remedy_for_pattern(field: str, found: str) -> str:
     if size := _SIZE.match(found):
         unit = size[2].upper()
         return f"write {size[1]}{'k' if unit == 'K' else unit} (units of 1000) or {size[1]}{unit}i (units of 1024)"
-    if field in ("uri", "uris", "file"):
-        return _remedy_for_uri(field, found)
+    if field in ("uri", "uris", "file", "s3Uri"):
+        return _remedy_for_uri(field, without_keys(found))
     if field.lower().endswith("name") or field in ("fromFineTuneJob", "fromInferenceJob", "priorityClass", "queue"):
         return remedy_for_name(found)
     return ""
@@ -135,12 +144,25 @@ def _remedy_for_uri(field: str, found: str) -> str:
         return (
             f"{meant}a data set of the Hugging Face Hub is hf://datasets/ORG/NAME, with @REVISION where it is not main"
         )
+    if remedy := _remedy_for_bucket(scheme, path, field):
+        return remedy
     if separator and scheme.lower() in _SCHEMES and scheme not in _SCHEMES:
         return f"did you mean {scheme.lower()}://{path}?"
     if separator and scheme not in _SCHEMES:
         return "copy it to where the job can read it, and name it as s3://, pvc:// or file://"
     path = re.sub("^file:/*", "/", found)
     return "" if separator else f"a path of this machine is file://{path}"
+
+
+def _remedy_for_bucket(scheme: str, path: str, field: str) -> str:
+    """What is wrong with what stands before the first slash; empty where nothing is."""
+    if path.startswith("...@"):
+        return "leave out the keys before the @: a URI is written into logs and requests"
+    if scheme != "s3":
+        return ""
+    if not re.fullmatch(BUCKET, path.partition("/")[0]):
+        return "the name of a bucket has lower-case letters, digits, '.' and '-' alone, at most 63"
+    return "leave out *, ?, [ and ]: a channel has all files of a folder" if field == "s3Uri" else ""
 
 
 def remedy_for_name(found: str) -> str:

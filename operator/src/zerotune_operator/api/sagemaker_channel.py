@@ -6,14 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from zerotune_trainer.config.base import Rule, Settings
+from zerotune_trainer.config.base import Rule, S3Folder, Settings
 
 OWN_CHANNEL = "zerotune"
 """The channel of the job's own folder."""
 ChannelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=64)]
 """As the service model of botocore has it, but for names that are no folder's, as `..`."""
-FolderUri = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+(/.*)?$", max_length=1023)]
-"""A folder on S3: SageMaker takes URIs of 1024 characters, and it gets this one with a slash at its end."""
 
 
 class FileSystemDataSource(Settings):
@@ -57,8 +55,8 @@ class Channel(Settings):
 
     channel_name: ChannelName
     """Name of the channel, and of its folder in /opt/ml/input/data."""
-    s3_uri: FolderUri | None = None
-    """The folder on S3 that every instance gets whole."""
+    s3_uri: S3Folder | None = None
+    """The folder on S3 that every instance gets whole, with all that lies below it; neither a file nor a pattern."""
     file_system_data_source: FileSystemDataSource | None = None
     """The folder of a file system in the VPC."""
     input_mode: Literal["File", "FastFile", "Pipe"] = "File"

@@ -57,7 +57,12 @@ _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _HUB_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _CONTROLS = r"\p{Cc}\p{Cf}"
 """Control characters, and those that are not seen or turn the direction of writing (Unicode's category Format)."""
-_FILES = rf"s3://[^/{_CONTROLS}]+[^{_CONTROLS}]*|pvc://{_SUBDOMAIN}(/[^{_CONTROLS}]*)?|file://[^{_CONTROLS}]+"
+BUCKET = "[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"
+"""Name of a bucket, by its characters: what has keys or a password before an `@` is none.
+
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+"""
+_FILES = rf"s3://{BUCKET}(/[^{_CONTROLS}]*)?|pvc://{_SUBDOMAIN}(/[^{_CONTROLS}]*)?|file://[^{_CONTROLS}]+"
 
 ObjectName = Annotated[str, StringConstraints(pattern=f"^{_SUBDOMAIN}$", max_length=253)]
 """Name of a Kubernetes object: a DNS subdomain."""
@@ -65,16 +70,21 @@ ObjectName = Annotated[str, StringConstraints(pattern=f"^{_SUBDOMAIN}$", max_len
 _URI = f"^(hf://[^{_CONTROLS}]+|{_FILES})$"
 _MODEL_URI = f"^(hf://{_HUB_NAME}(/{_HUB_NAME})?/?|{_FILES})$"
 _RECORDS_URI = f"^(hf://datasets/{_HUB_NAME}/{_HUB_NAME}(@[A-Za-z0-9_][A-Za-z0-9._/-]*)?|{_FILES})$"
+_S3_FOLDER = rf"^s3://{BUCKET}(/[^*?\[\]{_CONTROLS}]*)?$"
 
 URI_FORMS = {
     _URI: "s3://BUCKET/KEY, pvc://CLAIM/PATH or file:///PATH",
     _MODEL_URI: "hf://ORG/NAME, s3://BUCKET/PREFIX, pvc://CLAIM/PATH or file:///PATH",
     _RECORDS_URI: "hf://datasets/ORG/NAME[@REVISION], s3://BUCKET/KEY, pvc://CLAIM/PATH or file:///PATH",
+    _S3_FOLDER: "s3://BUCKET/PREFIX, which is no pattern",
 }
 """What the patterns of URIs match, for people."""
 
 Uri = Annotated[str, StringConstraints(pattern=_URI, max_length=1024)]
 """Of files: `hf://` is for models and data sets."""
+
+S3Folder = Annotated[str, StringConstraints(pattern=_S3_FOLDER, max_length=1023)]
+"""A folder on S3: SageMaker takes URIs of 1024 characters, and it gets this one with a slash at its end."""
 
 ModelUri = Annotated[str, StringConstraints(pattern=_MODEL_URI, max_length=1024)]
 """Of a model's folder."""
