@@ -14,7 +14,7 @@ import yaml
 from kubernetes.aio.client import Configuration
 
 from tests.unit.sagemaker.account import SHAPE, Account
-from tests.unit.sagemaker.jobs import SETTINGS
+from tests.unit.sagemaker.jobs import MODELS, SETTINGS
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.status import JobStatus, OutputSummary
 from zerotune_operator.backends.kubernetes.cache import Cache, Key
@@ -61,6 +61,13 @@ READERS = {
     "InferenceJob": (data_reader, "data.validation.fromInferenceJob"),
 }
 """A job that starts from one of a kind, and the field that names it there."""
+
+
+def keep(home: Home, kind: str, output: str) -> None:
+    """A job of a home that has succeeded."""
+    folder = home.create(kind, "c1")
+    folder.write_job(parse_job(writer(kind)))
+    folder.write_status(JobStatus(phase="Succeeded", output=OutputSummary(uri=output, files=1, bytes=1)))
 
 
 @pytest.fixture
@@ -115,18 +122,35 @@ def test_a_chain_over_s3_is_accepted(tmp_path: Path) -> None:
     assert not build().main(["validate", str(file)], prog_name="zerotune", standalone_mode=False)
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
 @pytest.mark.parametrize("kind", READERS)
 def test_an_output_that_a_former_run_left_on_this_machine_is_rejected(
-    account: Account, home: Home, refused: Callable[..., str], kind: str
+    account: Account, home: Home, refused: Callable[..., str], kind: str, command: str
 ) -> None:
     reader, field = READERS[kind]
-    folder = home.create(kind, "c1")
-    job = parse_job(writer(kind))
-    folder.write_job(job)
-    folder.write_status(JobStatus(phase="Succeeded", output=OutputSummary(uri="file:///data/c1", files=1, bytes=1)))
-    said = refused("run", reader())
+    keep(home, kind, "file:///data/c1")
+    said = refused(command, reader())
     assert f"spec.{field} is 'c1', a {kind} that writes to 'file:///data/c1': {NO_CHANNEL}" in said
     assert account.stand_in.created == []
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_the_plan_finds_the_output_of_a_former_run(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    reader, _ = READERS[kind]
+    keep(home, kind, "s3://r/c1")
+    file, config = tmp_path / "job.yaml", str(MODELS / "tiny-llama.json")
+    file.write_text(yaml.safe_dump(reader()))
+    arguments = ["plan", str(file), "--model-config", config, "-o", "yaml"]
+    assert not build().main(arguments, prog_name="zerotune", standalone_mode=False)
+    assert "s3://r/c1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_an_origin_that_is_nowhere_is_named_with_the_home(home: Home, refused: Callable[..., str], kind: str) -> None:
+    reader, field = READERS[kind]
+    assert f"{field}: 'c1' is no job of this file, and no {kind} in {home.path}" in refused("plan", reader())
 
 
 @pytest.mark.parametrize("kind", READERS)

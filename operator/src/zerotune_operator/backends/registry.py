@@ -132,6 +132,22 @@ def _unknown_output(origin: Origin) -> str:
     )
 
 
+def _output_for_sagemaker(origin: Origin) -> str:
+    """`zerotune run` finds the jobs that have run in the same home; those of a cluster are not known here."""
+    home = Home.of_environment()
+    if (home.job(origin.kind, origin.name).path / "job.yaml").is_file():
+        return local_layout.output_of(origin, home)
+    raise ConfigurationError(
+        f"{origin} is no job of this file, and no {origin.kind} in {home.path}",
+        f"put that {origin.kind} into the file, before this one, or run it first",
+    )
+
+
+def _model_for_sagemaker(job: Job) -> str:
+    origin = model_origin(job)
+    return _output_for_sagemaker(origin) if origin else sagemaker_layout.model_source(job, str(job.spec.model.uri))
+
+
 def _local_outline(job: Job, model_uri: str) -> RuntimeLayout:
     home = Home.of_environment()
     return local_layout.outline(job, home.job(job.kind, job.metadata.name), home, model_uri)
@@ -165,8 +181,8 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         require=require_sagemaker,
         outline=sagemaker_layout.place,
         layout=sagemaker_layout.place,
-        model_uri=lambda job: sagemaker_layout.model_source(job, _written_model_uri(job)),
-        output_of=_unknown_output,
+        model_uri=_model_for_sagemaker,
+        output_of=_output_for_sagemaker,
         check_outputs=require_readable,
         check_probe=lambda job, _, installation: installation.sagemaker.require_namespace(job.metadata.namespace),
         check_plan=_sagemaker_job,

@@ -117,6 +117,7 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
         outputs[records.part] = writer.config.output_uri if writer else runs_on.output_of(records)
     started = starting_from(job, outputs)
     uri = runs_on.model_uri(started)
+    runs_on.check_outputs(job, outputs | ({"model": uri} if origin else {}))
     layout = runs_on.layout(started, uri)
     with reading_output(job, uri):
         shape = _shape(uri, job.spec.model.revision, config, source)
