@@ -131,7 +131,7 @@ def test_what_a_uri_on_a_channel_names_on_s3(path: str, source: str) -> None:
 
 def test_the_plan_says_what_each_channel_is() -> None:
     check(job := job_with(BASE, CORPUS, SHARED), Target.SAGEMAKER)
-    assert BACKENDS[Target.SAGEMAKER].facts(job)[1:] == [
+    assert BACKENDS[Target.SAGEMAKER].facts(job)[1:4] == [
         ("channel base", f"s3://base-models (File: copied before the ranks start), at {DATA}/base"),
         ("channel corpus", f"s3://corpus/all (FastFile: read as ranks need it), at {DATA}/corpus"),
         ("channel shared", f"/fsx/corpus of fs-0123456789abcdef0 (FSxLustre, ro), at {DATA}/shared"),

@@ -13,8 +13,10 @@ from tests.unit.kubernetes.rendering import EXAMPLES
 from tests.unit.sagemaker.jobs import ROLE, SETTINGS, sagemaker_job, training_job
 from zerotune_devtools.sagemaker.service_model import problems_of
 from zerotune_operator.api.load import InvalidManifestError, load_jobs, parse_job
+from zerotune_operator.backends.registry import BACKENDS, Target
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.backends.sagemaker.standalone import OWN_ACCOUNT
 from zerotune_trainer.errors import ConfigurationError
 
 NAMES = st.from_regex(r"[a-zA-Z0-9](-{0,2}[a-zA-Z0-9]){0,39}", fullmatch=True).filter(lambda name: len(name) <= 40)
@@ -138,6 +140,22 @@ def test_roles_and_images_are_those_of_the_installation(
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         training_job(sagemaker_job(**sagemaker), settings=installed)
+
+
+def test_the_plan_says_what_zerotune_run_needs_besides() -> None:
+    facts = BACKENDS[Target.SAGEMAKER].facts
+    both = "backend.sagemaker.roleArn and backend.sagemaker.image: `zerotune run` needs both; the operator has defaults"
+    assert facts(sagemaker_job())[1:] == [("not set", both)]
+    image = "backend.sagemaker.image: `zerotune run` needs it; the operator has defaults"
+    assert facts(sagemaker_job(roleArn=ROLE))[1:] == [("not set", image)]
+    assert facts(sagemaker_job(roleArn=ROLE, image=SETTINGS.image))[1:] == []
+
+
+def test_what_is_missing_without_a_cluster_is_named_by_its_field_of_the_spec() -> None:
+    for spec, field in (({"image": SETTINGS.image}, "roleArn"), ({"roleArn": ROLE}, "image")):
+        with pytest.raises(ConfigurationError, match=rf"backend\.sagemaker\.{field} is not set") as caught:
+            training_job(sagemaker_job(**spec), settings=OWN_ACCOUNT)
+        assert caught.value.hint.startswith("set it to the ")
 
 
 def test_other_namespaces_and_switched_off_installations_run_nothing() -> None:

@@ -129,13 +129,15 @@ class SageMakerSpec(Settings):
     """Instance types in order of preference: SageMaker takes the first that it has capacity of. Each is planned with
     the GPUs that it has, for the same global batch; those that the job does not fit on are left out."""
     image: str | None = Field(default=None, max_length=255)
-    """Trainer image in ECR. Default: the operator's."""
+    """Trainer image in ECR, ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG. Default: the operator's; `zerotune run` needs
+    it."""
     role_arn: str | None = Field(
         default=None, max_length=2048, pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@/-]+$"
     )
-    """Execution role: it reads the model and the data and writes the output. Default: the operator's."""
+    """Execution role: it reads the model and the data and writes the output. Default: the operator's; `zerotune run`
+    needs it."""
     region: str | None = Field(default=None, pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]$")
-    """AWS region. Default: the operator's."""
+    """AWS region. Default: that of the environment of the operator or of `zerotune run`."""
     volume_size_gb: int = Field(default=300, ge=1, le=16384)
     """Storage of an instance that has none of its own."""
     job_name_prefix: str | None = Field(default=None, max_length=40, pattern=_AWS_NAME)

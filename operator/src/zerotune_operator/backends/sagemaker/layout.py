@@ -94,13 +94,22 @@ def model_source(job: Job, uri: str) -> str:
 def facts(job: Job) -> list[tuple[str, str]]:
     """What `zerotune plan` prints of the job's instances."""
     sagemaker, nodes = sagemaker_of(job), job.spec.topology.nodes
-    region = sagemaker.region or "the operator's region"
+    region = sagemaker.region or "the region of the environment"
     if sagemaker.instance_type is None:
         names = ", else ".join(sagemaker.instance_types)
         instances = f"{nodes} in {region}, of the first type that there is capacity of: {names}"
     else:
         instances = f"{nodes} x {sagemaker.instance_type} in {region}: {describe(sagemaker.instance_type)}"
-    return [("instances", instances), *channel_facts(sagemaker)]
+    return [("instances", instances), *channel_facts(sagemaker), *_missing(sagemaker)]
+
+
+def _missing(sagemaker: SageMakerSpec) -> list[tuple[str, str]]:
+    """What only an installation on a cluster has defaults for."""
+    fields = {"roleArn": sagemaker.role_arn, "image": sagemaker.image}
+    names = [f"backend.sagemaker.{name}" for name, value in fields.items() if value is None]
+    needed = "both" if len(names) > 1 else "it"
+    text = f"{' and '.join(names)}: `zerotune run` needs {needed}; the operator has defaults"
+    return [("not set", text)] if names else []
 
 
 def job_name(job: Job, attempt: int) -> str:

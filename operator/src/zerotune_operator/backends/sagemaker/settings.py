@@ -60,8 +60,9 @@ class SageMakerSettings(Settings):
         """
         if named is None and self.role_arn is None:
             raise ConfigurationError(
-                "no execution role: backend.sagemaker.roleArn is not set, nor is `sagemaker.roleArn` of the chart",
-                "set one of the two to the role that reads the data and writes the output",
+                "no execution role: backend.sagemaker.roleArn is not set",
+                "set it to the role that reads the data and writes the output, arn:aws:iam::ACCOUNT:role/ROLE; on a "
+                "cluster `sagemaker.roleArn` of the chart is that of jobs that name none",
             )
         if named is not None and named != self.role_arn and not _allows(self.roles, named):
             raise ConfigurationError(
@@ -79,8 +80,9 @@ class SageMakerSettings(Settings):
         image = named or self.image
         if image is None:
             raise ConfigurationError(
-                "no trainer image: backend.sagemaker.image is not set, nor is `sagemaker.image` of the chart",
-                "set one of the two to the trainer image in ECR: SageMaker takes images from there",
+                "no trainer image: backend.sagemaker.image is not set",
+                "set it to the trainer image in ECR, ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG; on a cluster "
+                "`sagemaker.image` of the chart is that of jobs that name none",
             )
         return image
 
@@ -89,8 +91,8 @@ UNKNOWN_SETTINGS = SageMakerSettings(
     enabled=True,
     namespaces=("*",),
     roles=("*",),
-    role_arn="(sagemaker.roleArn of the chart)",
-    image="(sagemaker.image of the chart)",
+    role_arn="(backend.sagemaker.roleArn, which is not set)",
+    image="(backend.sagemaker.image, which is not set)",
 )
 """For requests that are made to see whether they can be made."""
 
