@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ NAMES = st.from_regex(r"[a-zA-Z0-9](-{0,2}[a-zA-Z0-9]){0,39}", fullmatch=True).f
 JOB_NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", fullmatch=True)
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=512)
 LINE = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+EXPRESSIONS = st.text(LINE, max_size=240).map(lambda text: f"{re.escape(text)}([0-9.]+)")
 SPECS = st.fixed_dictionaries(
     {},
     optional={
@@ -45,9 +47,7 @@ SPECS = st.fixed_dictionaries(
             st.from_regex(r"[a-zA-Z0-9 _.:/=+@-]{0,256}", fullmatch=True),
             max_size=40,
         ),
-        "metricDefinitions": st.dictionaries(
-            st.text(LINE, min_size=1, max_size=255), st.text(LINE, min_size=1, max_size=500), max_size=40
-        ),
+        "metricDefinitions": st.dictionaries(st.text(LINE, min_size=1, max_size=255), EXPRESSIONS, max_size=40),
         "experiment": st.fixed_dictionaries({}, optional={"experimentName": NAMES, "runName": NAMES}),
     },
 )

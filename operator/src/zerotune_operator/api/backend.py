@@ -128,9 +128,9 @@ class SageMakerSpec(Settings):
     instance_types: list[InstanceTypeName] = Field(default=[], max_length=5)
     """Instance types in order of preference: SageMaker takes the first that it has capacity of. Each is planned with
     the GPUs that it has, for the same global batch; those that the job does not fit on are left out."""
-    image: str | None = Field(default=None, max_length=255)
-    """Trainer image in ECR, ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG. Default: the operator's; `zerotune run` needs
-    it."""
+    image: str | None = Field(default=None, min_length=1, max_length=255)
+    """Trainer image in ECR, ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG, of the region. Default: the operator's;
+    `zerotune run` needs it."""
     role_arn: str | None = Field(
         default=None, max_length=2048, pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@/-]+$"
     )

@@ -27,6 +27,7 @@ from zerotune_operator.backends.local.inputs import check_inputs
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.requirements import require_local
 from zerotune_operator.backends.sagemaker import layout as sagemaker_layout
+from zerotune_operator.backends.sagemaker.known_types import require_known_types
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.render import render as render_training_job
 from zerotune_operator.backends.sagemaker.requirements import require_readable, require_sagemaker
@@ -96,6 +97,11 @@ class RegisteredBackend:
     """What `zerotune plan` prints of where the job runs: title and text of each line."""
     request: Callable[[Plan, Job, Installation], dict[str, Any]] = _no_request
     """What is asked of a service for a plan, where that is one request."""
+
+
+def _require_sagemaker(job: Job) -> None:
+    require_sagemaker(job)
+    require_known_types(job)
 
 
 def _sagemaker_job(plan: Plan, job: Job, installation: Installation) -> TrainingJob:
@@ -178,7 +184,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         known_shape=known_shape,
     ),
     Target.SAGEMAKER: RegisteredBackend(
-        require=require_sagemaker,
+        require=_require_sagemaker,
         outline=sagemaker_layout.place,
         layout=sagemaker_layout.place,
         model_uri=_model_for_sagemaker,

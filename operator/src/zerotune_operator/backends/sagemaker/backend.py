@@ -18,6 +18,7 @@ from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.reports import read_report
 from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.errors import NameInUseError
+from zerotune_operator.backends.sagemaker.known_types import require_known_types
 from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, place, sagemaker_of
 from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, observe, waiting
 from zerotune_operator.backends.sagemaker.render import TrainingJob, render
@@ -55,6 +56,7 @@ class SageMakerBackend:
         self, job: Job, training_jobs: TrainingJobs, settings: SageMakerSettings, find_inputs: FindInputs
     ) -> None:
         require_sagemaker(job)
+        require_known_types(job)
         settings.require_namespace(job.metadata.namespace)
         self._job, self._training_jobs, self._settings = job, training_jobs, settings
         self._client, self._find_inputs = training_jobs.client, find_inputs

@@ -17,7 +17,6 @@ from zerotune_operator.backends.sagemaker.layout import attempt_uri, job_name, s
 from zerotune_operator.backends.sagemaker.requirements import OWN_PREFIX
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.plan import Plan
-from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.launching.identity import ATTEMPT_VARIABLE, DIGEST_VARIABLE, UID_VARIABLE
 from zerotune_trainer.launching.instance import CHANNEL, STATUS_URI_FILE
 
@@ -27,7 +26,6 @@ Request = dict[str, Any]
 UID_TAG, ATTEMPT_TAG = f"{OWN_PREFIX}job-uid", f"{OWN_PREFIX}attempt"
 DIGEST_TAG = f"{OWN_PREFIX}config-digest"
 _ENTRYPOINT = ["tini", "--", "zerotune-sagemaker"]
-_LONGEST_URI = 1024
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,11 @@ def render(plan: Plan, job: Job, settings: SageMakerSettings) -> TrainingJob:
     """The training job of the attempt that `plan` is for.
 
     Raises:
-        ConfigurationError: the installation has no role or image for it, or does not allow what it names, or a URI is
-            too long.
+        ConfigurationError: the installation has no role or image for it, or does not allow what it names.
     """
     sagemaker, attempt = sagemaker_of(job), plan.config.job.attempt
     base = attempt_uri(job, attempt)
-    folder, name = _short_enough(f"{base}/job"), job_name(job, attempt)
+    folder, name = f"{base}/job", job_name(job, attempt)
     request = {
         "TrainingJobName": name,
         "AlgorithmSpecification": _algorithm(sagemaker, settings),
@@ -163,11 +160,3 @@ def _experiment(sagemaker: SageMakerSpec) -> Request | None:
 
 def _given(fields: Request) -> Request:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _short_enough(uri: str) -> str:
-    if len(uri) >= _LONGEST_URI:
-        raise ConfigurationError(
-            f"{uri} has {len(uri)} characters, and SageMaker takes URIs below {_LONGEST_URI}", "shorten output.uri"
-        )
-    return uri

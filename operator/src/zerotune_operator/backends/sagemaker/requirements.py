@@ -12,14 +12,15 @@ from zerotune_operator.api.origins import origins
 from zerotune_operator.api.problems import find_unsupported
 from zerotune_operator.backends.packages import in_image, package_problems
 from zerotune_operator.backends.sagemaker.channels import channel_problems, no_channel
+from zerotune_operator.backends.sagemaker.environment import environment_problems
 from zerotune_operator.backends.sagemaker.layout import sagemaker_of
+from zerotune_operator.backends.sagemaker.values import value_problems
 
-_VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
 _METRIC = re.compile(r".{1,255}")
 _TAG = re.compile(r"[a-zA-Z0-9 _.:/=+@-]{1,128}")
 OWN_PREFIX = "zerotune.dev/"
 """What the keys of zerotune's own tags begin with."""
-_OWN_VARIABLES, _AWS_TAGS = "ZEROTUNE_", "aws:"
+_AWS_TAGS = "aws:"
 
 
 def require_sagemaker(job: Job) -> None:
@@ -34,7 +35,10 @@ def require_sagemaker(job: Job) -> None:
         job, in_image(sagemaker.image), "name an image that has {module} in backend.sagemaker.image"
     )
     channels = channel_problems(job, sagemaker)
-    require_none((*find_unsupported(job.kind, job.spec, "sagemaker"), *_names(job), *channels, *packages), job)
+    require_none(
+        (*find_unsupported(job.kind, job.spec, "sagemaker"), *_names(job), *channels, *packages, *value_problems(job)),
+        job,
+    )
 
 
 def require_readable(job: Job, outputs: Mapping[str, str]) -> None:
@@ -66,13 +70,7 @@ def _unreadable_outputs(job: Job, outputs: Mapping[str, str]) -> Iterator[Proble
 def _names(job: Job) -> Iterator[Problem]:
     """Names of variables, metrics and tags that AWS does not take, or that are zerotune's own."""
     sagemaker, place = sagemaker_of(job), ("spec", "backend", "sagemaker")
-    for name in sagemaker.environment:
-        if not _VARIABLE.fullmatch(name) or name.startswith(_OWN_VARIABLES):
-            yield Problem(
-                (*place, "environment", name),
-                f"is no name that a variable may have here: write letters, digits and _, at most 512, and nothing that "
-                f"begins with {_OWN_VARIABLES}",
-            )
+    yield from environment_problems(sagemaker.environment, (*place, "environment"))
     for name in sagemaker.metric_definitions:
         if not _METRIC.fullmatch(name):
             yield Problem(

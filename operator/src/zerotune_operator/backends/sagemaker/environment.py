@@ -1,0 +1,50 @@
+"""`backend.sagemaker.environment`: variables that a job may not set. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from zerotune_operator.api.manifest_yaml import Path, Problem
+
+_VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
+_OWN_PREFIX = "ZEROTUNE_"
+_OWN = frozenset(
+    {
+        *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "CROSS_RANK", "CROSS_SIZE"),
+        *("MASTER_ADDR", "MASTER_PORT", "DS_ACCELERATOR", "CUDA_VISIBLE_DEVICES"),
+    }
+)
+"""What a rank finds its place by: the launcher sets it, from the plan."""
+_SECRET = re.compile(r".*(TOKEN|SECRET.*|PASSWORD.*|_API_KEY)|AWS_SECRET_ACCESS_KEY", re.IGNORECASE)
+_OF_FILES = re.compile(r".*_FILE", re.IGNORECASE)
+"""Such a variable names a file that holds the secret: AWS_WEB_IDENTITY_TOKEN_FILE."""
+
+
+def environment_problems(names: Iterable[str], place: Path) -> Iterator[Problem]:
+    """Variables that are none, that are zerotune's own, or that would show a secret.
+
+    Args:
+        names: Their names.
+        place: Where the spec has them.
+    """
+    for name in names:
+        if problem := _problem(name):
+            yield Problem((*place, name), problem)
+
+
+def _problem(name: str) -> str:
+    if not _VARIABLE.fullmatch(name) or name.startswith(_OWN_PREFIX):
+        return (
+            "is no name that a variable may have here: write letters, digits and _, at most 512, and nothing that "
+            f"begins with {_OWN_PREFIX}"
+        )
+    if name in _OWN:
+        return "is set by the launcher, from the plan of the job: leave it out; nodes and ranks follow from topology"
+    if _SECRET.fullmatch(name) and not _OF_FILES.fullmatch(name):
+        return (
+            "is the name of a secret, and everyone who may describe the training job reads its environment: leave it "
+            "out; S3 is read with the rights of the execution role, and a model of the Hub that needs a token is to be "
+            "copied to S3. A script of yours can ask AWS Secrets Manager with that role"
+        )
+    return ""
