@@ -141,7 +141,7 @@ def test_logs_are_those_of_the_nodes_of_an_attempt(
         zerotune("logs", "cwe", "--node", "2")
     with pytest.raises(InputMissingError, match="has no attempt 7"):
         zerotune("logs", "cwe", "--attempt", "7")
-    with pytest.raises(InputMissingError, match="there is no local job 'nothing'"):
+    with pytest.raises(InputMissingError, match="there is no job 'nothing'"):
         zerotune("logs", "nothing")
 
 

@@ -148,7 +148,7 @@ def test_a_job_is_found_by_name_or_the_others_are_named(home: Home, job: Callabl
     assert home.find("cwe") == [folder]
     with pytest.raises(InputMissingError) as missing:
         home.find("cve")
-    assert missing.value.message == f"there is no local job 'cve' in {home.path} (there are: cwe)"
+    assert missing.value.message == f"there is no job 'cve' in {home.path} (there are: cwe)"
 
 
 @pytest.mark.parametrize(("file", "content"), [("status.json", '{"phase": "Runn'), ("job.yaml", "kind: [")])

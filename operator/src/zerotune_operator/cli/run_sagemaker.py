@@ -64,6 +64,7 @@ async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: 
     assert isinstance(inputs, Inputs), "without a cluster nothing is waited for"
     plan = backend.plan(inputs, next_attempt(status))
     backend.render(plan)
+    await backend.require_own_output()
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))
     folder.write_status(status)

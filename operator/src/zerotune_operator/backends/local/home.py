@@ -90,8 +90,9 @@ class Home:
         if not found:
             names = ", ".join(sorted({folder.name for folder in self.jobs()})) or "none"
             raise InputMissingError(
-                f"there is no local job {name!r} in {self.path} (there are: {names})",
-                "give one of these names, or set ZEROTUNE_HOME to the folder that holds the job",
+                f"there is no job {name!r} in {self.path} (there are: {names})",
+                "give one of these names, or set ZEROTUNE_HOME to the folder that the job was run with: a job is known "
+                "in one, wherever it runs",
             )
         return found
 

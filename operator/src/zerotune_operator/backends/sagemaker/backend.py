@@ -10,6 +10,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from pydantic import ValidationError
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.origins import starting_from
@@ -30,9 +33,10 @@ from zerotune_operator.lifecycle.attempts import current_attempt, next_attempt
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan import Plan, identity_of, plan_job
-from zerotune_trainer.config import RENDEZVOUS_FILE, Launch
+from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity, Launch
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
 from zerotune_trainer.launching.identity import UID_VARIABLE
+from zerotune_trainer.manifest import OWNER_NAME
 from zerotune_trainer.progress import NodeReport
 
 FindInputs = Callable[[JobStatus], Awaitable[Inputs | Awaited]]
@@ -77,6 +81,24 @@ class SageMakerBackend:
     def render(self, plan: Plan) -> TrainingJob:
         """The training job of the attempt that `plan` is for."""
         return render(plan, self._job, self._settings)
+
+    async def require_own_output(self) -> None:
+        """See that the output is not another job's: its instances would be paid for until they find that.
+
+        Raises:
+            ConfigurationError: it is, or S3 rejects the question.
+            TemporaryError: S3 does not answer.
+        """
+        output = (self._job.spec.output.uri or "").rstrip("/")
+        content = await self._client.read(f"{output}/{OWNER_NAME}")
+        with suppress(ValidationError):  # What is no owner file, the instances reject in their own way.
+            owner = JobIdentity.model_validate_json(content or b"")
+            if owner.uid != self._job.metadata.uid:
+                raise ConfigurationError(
+                    f"{output} belongs to {owner.kind} {owner.name} ({owner.uid}), which is another job than this "
+                    f"{self._job.kind} {self._job.metadata.name}",
+                    "name another output.uri, or set ZEROTUNE_HOME to the folder that the first one was run with",
+                )
 
     async def has_started(self, attempt: int) -> bool:
         """Whether there is a training job of an attempt.
