@@ -87,8 +87,9 @@ class SteppedTrainingJob(TrainingJob):
         """There is nothing to end."""
 
     def _go_on(self, secondary: str) -> None:
-        if secondary == "Completed":
-            self._end("Completed", "Completed")
+        if secondary in ("Completed", "Failed"):
+            self.reason = "InternalServerError: of AWS" if secondary == "Failed" else None
+            self._end(secondary, secondary)
         else:
             self._enter(secondary)
 

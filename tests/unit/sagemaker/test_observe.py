@@ -146,6 +146,7 @@ def test_spot_instances_that_were_taken_back_are_reported_and_waited_for() -> No
     [
         ("AlgorithmError: OutOfMemory (exit code 71): too large, exit code: 71", "OutOfMemory", 71),
         ("AlgorithmError: , exit code: 1", "Internal", 1),
+        ("AlgorithmError: , exit code: 137", "Killed", 137),
         ("AlgorithmError: Please check the log", "Internal", 70),
         ("CapacityError: Unable to provision requested ML compute capacity.", "InsufficientCapacity", 75),
         ("InternalServerError: We encountered an internal error.", "Temporary", 75),
@@ -158,4 +159,6 @@ def test_spot_instances_that_were_taken_back_are_reported_and_waited_for() -> No
 def test_failure_reasons(reason: str, name: str, code: int) -> None:
     found = failure_of(reason)
     assert isinstance(found, Failure)
-    assert (found.failure_class, found.exit_code, found.message) == (name, code, reason)
+    no_reason = f"the container ended with exit code {code} and gave no reason"
+    expected = no_reason if ": , exit" in reason else reason
+    assert (found.failure_class, found.exit_code, found.message) == (name, code, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -82,3 +83,6 @@ def main() -> None:
     except ZerotuneError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    finally:
+        # The interpreter waits for threads that ask a service: once more Ctrl-C ends that, and prints no traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -25,6 +25,7 @@ from zerotune_trainer.errors import (
 )
 
 _EXIT_CODE = re.compile(r"exit code:? (\d{1,3})", re.IGNORECASE)
+_EMPTY = re.compile(r"AlgorithmError: *,? *exit code:? \d{1,3}", re.IGNORECASE)
 _CODES = {error.exit_code: error.failure_class for error in ZerotuneError.__subclasses__()}
 _CONSOLE = "see the training job in the console of SageMaker, and its log: `zerotune logs`"
 
@@ -54,7 +55,8 @@ def _algorithm_error(reason: str) -> Failure:
     hint = _CONSOLE
     if code == KilledError.exit_code:
         hint = "an instance that is out of memory kills its processes: lower the batch, or take a larger instance type"
-    return _failure(_CODES.get(code, InternalError.failure_class), code, reason, hint)
+    message = f"the container ended with exit code {code} and gave no reason" if _EMPTY.fullmatch(reason) else reason
+    return _failure(_CODES.get(code, InternalError.failure_class), code, message, hint)
 
 
 def _failure(name: str, code: int, reason: str, hint: str) -> Failure:

@@ -78,7 +78,8 @@ class Follower:
             self._view.planned(step.plan, status.attempts[-1].number)
         if step.seen is not None:
             self._view.observed(status, step.seen)
-        if status.phase == "Restarting" and not under_way(status) and status.root_cause is not None:
+        has_ended = under_way(before) and not under_way(status)
+        if status.phase == "Restarting" and has_ended and status.root_cause is not None:
             self._view.restarting(status.root_cause, pause(status, datetime.now(UTC)))
 
     async def _wait_after(self, error: TemporaryError) -> None:
