@@ -43,6 +43,26 @@ def rejection(path: str, value: Any) -> str:
         ("spec.runPolicy.activeDeadlineSeconds", "1h30m", "write it in seconds: 5400"),
         ("spec.runPolicy.ttlSecondsAfterFinished", "7 days", "write it in seconds: 604800"),
         ("spec.runPolicy.suspend", "yes", "write true"),
+        (
+            "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "experiment": {"experimentName": "My_run"}},
+            "write My-run: letters, digits and '-'. Experiment, which is there",
+        ),
+        (
+            "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "instanceCount": 2},
+            "did you mean spec.topology.nodes?",
+        ),
+        (
+            "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "tags": {"team": "a;b"}},
+            "Tags of the training jobs, besides those of zerotune.",
+        ),
+        (
+            "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "environment": {"A": "a" * 513}},
+            "Variables of the ranks' environment.",
+        ),
         ("spec.zero.stage", "3", "write it without quotes"),
         ("spec.topology.nodes", 2.5, "write 2 or 3"),
         ("spec.topology.nodes", "two", "write it in digits"),

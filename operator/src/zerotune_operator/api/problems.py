@@ -207,5 +207,5 @@ _VALUES: tuple[tuple[type | tuple[type, ...], str], ...] = (
 
 
 def _description(model: type[Settings], place: Path) -> str:
-    info = field_at(model, place)
+    info = field_at(model, place) or field_at(model, place[:-1])  # The entry of a map is described with the map.
     return " ".join((info.description if info and info.description else "see `zerotune explain`").split())

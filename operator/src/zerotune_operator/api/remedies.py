@@ -26,6 +26,8 @@ _HUB = re.compile(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+
 _SCHEMES = ("s3", "pvc", "file", "hf")
 _USER = re.compile(r"://(?:[^/\s@:]*:\S*|[^/\s@]*)@")
 """A password may hold a slash; so may a path hold an `@`."""
+_AWS_NAMES = frozenset({"experimentName", "trialName", "runName", "jobNamePrefix", "channelName"})
+"""Fields whose values are names at AWS, not of objects of Kubernetes."""
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
@@ -125,6 +127,9 @@ def remedy_for_pattern(field: str, found: str) -> str:
         return f"write {size[1]}{'k' if unit == 'K' else unit} (units of 1000) or {size[1]}{unit}i (units of 1024)"
     if field in ("uri", "uris", "file", "s3Uri"):
         return _remedy_for_uri(field, without_keys(found))
+    if field in _AWS_NAMES:
+        name = re.sub("[^a-zA-Z0-9]+", "-", found).strip("-")
+        return f"write {name}: letters, digits and '-'" if name else ""
     if field.lower().endswith("name") or field in ("fromFineTuneJob", "fromInferenceJob", "priorityClass", "queue"):
         return remedy_for_name(found)
     return ""

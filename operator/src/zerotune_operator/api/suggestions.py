@@ -13,6 +13,7 @@ from zerotune_trainer.config.base import Settings
 _ELSEWHERE = {
     "replicas": "nodes",
     "workers": "nodes",
+    "instancecount": "nodes",
     "numworkers": "nodes",
     "parallelism": "nodes",
     "gpusperworker": "gpusPerNode",
@@ -53,7 +54,8 @@ def suggest_field(model: type[Settings], place: Path) -> str:
     """
     names, name = list(fields_at(model, place[:-1])), str(place[-1])
     found = _same(names, name) or _longer(names, name) or _called_elsewhere(names, name) or _of_a_pod(name)
-    found = found or _in_another_part(model, name) or _argument(name) or _close(names, name)
+    found = found or _in_another_part(model, name) or _argument(name) or _elsewhere(model, name)
+    found = found or _close(names, name)
     return f"did you mean {found}?" if found else f"it has {', '.join(sorted(names))}"
 
 
@@ -85,6 +87,13 @@ def _of_a_pod(name: str) -> str | None:
 
 def _in_another_part(model: type[Settings], name: str) -> str | None:
     return next((path_text(path) for path in all_fields(model) if path[-1] == name), None)
+
+
+def _elsewhere(model: type[Settings], name: str) -> str | None:
+    """The one field of another part that neighbouring projects call so."""
+    meant = _ELSEWHERE.get(_bare(name))
+    paths = [path for path in all_fields(model) if path[-1] == meant]
+    return path_text(paths[0]) if len(paths) == 1 else None
 
 
 def _argument(name: str) -> str | None:
