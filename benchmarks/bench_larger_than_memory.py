@@ -59,6 +59,7 @@ def run_ours(model: LargeModel, limit: int) -> float:
     plan = model.plan(limit)
     assert plan.generation is not None
     print_line(f"planned: {gib(plan.generation.node_bytes)} of memory, {gib(plan.generation.disk_bytes)} on disk")
+    model.forget()
     command = [BIN / "zerotune-launch", model.write_job(plan), "--host", "127.0.0.1"]
     with memory_cgroup("zero", limit) as cgroup:
         usage = cgroup.run(command, model.work / "ours.log", variables())
@@ -81,11 +82,12 @@ def run_accelerate(model: LargeModel, limit: int) -> float:
         "new-tokens": model.new_tokens,
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    model.forget()
     with memory_cgroup("accelerate", limit) as cgroup:
         printed, usage = output_of([ROOT / "benchmarks" / "baseline" / "disk_offload.py", *flags], cgroup, model.work)
     figures = json.loads(printed)
     print_side("accelerate", figures["tokensPerSecond"], usage)
-    if figures["texts"] != model.texts():
+    if not all(figures["texts"]) or figures["texts"] != model.texts():
         sys.exit("accelerate generates other texts than the job")
     return float(figures["tokensPerSecond"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
 from zerotune_trainer.sizing.shape import read_shape
 
 PORT, PROGRESS_PORT = 29613, 29614
-PROMPT = "a b c d e f g h"
+PROMPT = "w10 w11 w12 w13 w14 w15 w16 w17"
 _HIDDEN, _MLP, _HEADS, _VOCABULARY, _CONTEXT = 2048, 5504, 16, 8192, 256
 _OF_LAYER = 4 * _HIDDEN**2 + 3 * _HIDDEN * _MLP
 
@@ -45,7 +46,7 @@ class LargeModel:
         from tokenizers import Tokenizer, models, pre_tokenizers
         from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-        words = {"<s>": 0, "</s>": 1, "<unk>": 2} | {word: 3 + place for place, word in enumerate(PROMPT.split())}
+        words = {"<s>": 0, "</s>": 1, "<unk>": 2} | {f"w{number}": number for number in range(3, _VOCABULARY)}
         special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
         tokenizer = Tokenizer(models.WordLevel(words, unk_token=special["unk_token"]))
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -65,6 +66,13 @@ class LargeModel:
         )
         LlamaForCausalLM(config).save_pretrained(self.folder, max_shard_size="500MB")
         (self.work / "prompts.jsonl").write_text(f"{json.dumps({'prompt': PROMPT})}\n" * self.batch)
+
+    def forget(self) -> None:
+        """Drop the model's files from the page cache: pages that another cgroup has read are in no way bounded."""
+        os.sync()
+        for file in self.folder.glob("*.safetensors"):
+            with file.open("rb") as opened:
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def plan(self, limit: int) -> Plan:
         """The plan of the job on a node of `limit` bytes."""
