@@ -13,8 +13,8 @@ import torch
 from zerotune_trainer.async_io import load_async_io
 from zerotune_trainer.engines.offload import AIO
 
-_FILE, _FILES = 43 << 20, 24
-"""Bytes of a file, those of a matrix of the benchmark's MLP; and files."""
+_FILE, _FILES = 43 << 20, 72
+"""Bytes of a file, those of a matrix of the benchmark's MLP; and files, together as large as its model by default."""
 
 
 def main() -> None:
