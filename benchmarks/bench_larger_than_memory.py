@@ -21,7 +21,7 @@ from pathlib import Path
 from zerotune_devtools import libaio
 from zerotune_devtools.benchmarks.larger_than_memory import PROMPT, LargeModel
 from zerotune_devtools.benchmarks.memory_cgroup import MemoryCgroup, Usage, memory_cgroup
-from zerotune_devtools.checkout import ROOT
+from zerotune_devtools.checkout import ROOT, extensions_folder
 from zerotune_trainer.sizing.workload import GIB, gib
 
 BIN = Path(sys.executable).parent
@@ -108,7 +108,8 @@ def output_of(arguments: list[str | Path], cgroup: MemoryCgroup, work: Path) -> 
 
 def variables() -> dict[str, str]:
     """Of all sides alike."""
-    return os.environ | libaio.compiler_variables() | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    settings = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(extensions_folder())}
+    return os.environ | libaio.compiler_variables() | settings
 
 
 def print_side(name: str, speed: float, usage: Usage) -> None:

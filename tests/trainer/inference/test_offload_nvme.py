@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from tests.trainer.inference.adapters import write_adapter
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("async_io")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("async_io")]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from zerotune_devtools.checkout import ROOT, cache_folder
+from zerotune_devtools.checkout import ROOT, extensions_folder
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.plan import RuntimeLayout, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
@@ -75,16 +74,10 @@ def environment(work: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "TORCH_EXTENSIONS_DIR": str(_extensions()),
+        "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
     return os.environ | settings
-
-
-def _extensions() -> Path:
-    """Where compiled operations are kept: it takes minutes, and what they are compiled from is pinned."""
-    pinned = (ROOT / "requirements" / "dev.txt").read_bytes()
-    return cache_folder() / "torch_extensions" / hashlib.sha256(pinned).hexdigest()[:16]
 
 
 def ours(workload: Workload, number: int) -> Run:
