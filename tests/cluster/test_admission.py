@@ -28,11 +28,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "admission"
 MESSAGES = (
+    # The description of a map may follow, which says what of it cannot be set.
+    (r"must match|control character", r"should match '"),
     (r"\(a group of fields\), must be text", r"unknown field"),
     (r"is not a field of|has its own place|cannot be set", r"unknown field"),
     (r"is missing", r"Required value"),
     (r"must be one of .*|which transformers does not have", r"supported values: "),
-    (r"must match|control character", r"should match '"),
     (r"at least (\d+) characters", r"should be at least \1 chars long"),
     (r"at most (\d+) characters", r"Too long: may not be more than \1 bytes"),
     (r"at least (\d+) entries", r"should have at least \1 items"),

@@ -132,7 +132,7 @@ def test_a_bug_of_the_operator_is_reported_by_the_job(
         events = await scene.cluster.items(f"/api/v1/namespaces/{scene.namespace}/events")
         assert [each["type"] for each in events if said in each["message"]] == ["Warning" if phase else "Normal"]
 
-    monkeypatch.setattr("zerotune_operator.controller.reconcile.read_job", fail)
+    monkeypatch.setattr("zerotune_operator.controller.accepted.read_job", fail)
     asyncio.run(on_scene(kubeconfig, act))
 
 
