@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from zerotune_devtools.checkout import ROOT, extensions_folder
 from zerotune_trainer.sizing.workload import GIB, gib
 
 BIN = Path(sys.executable).parent
+_COMPILE = "from zerotune_trainer.async_io import load_async_io as load; load()"
 
 
 def main() -> None:
@@ -39,6 +41,8 @@ def main() -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     libaio.unpack()
+    # Compiled in the cgroup, it would take all of its memory.
+    subprocess.run([sys.executable, "-c", _COMPILE], check=True, env=variables())
     model = LargeModel(work, 2 * limit, options.batch, options.new_tokens)
     model.make()
     print_line(f"limit {gib(limit)}, weights {gib(model.weights)}, batch {model.batch}, {model.new_tokens} tokens each")

@@ -19,6 +19,7 @@ RUNS_THIS_TEST = "make test"
 NOT_RUN = {
     RUNS_THIS_TEST: "it runs this test",
     "make check": "its parts are parts of `make test`",
+    "make bench-offload": "minutes, gigabytes on a disk: tests/trainer/inference/test_offload_nvme.py runs such jobs",
     "make images TORCH_BACKEND=cuda": "gigabytes for GPUs that are not here; the README says that it has not been seen",
 }
 SHORT = {
