@@ -58,7 +58,7 @@ def infer(config: InferConfig, context: RankContext) -> None:
     """
     engine_class(config)
     if config.offload_param == "nvme":
-        load_async_io()
+        load_async_io()  # Before ranks wait for each other: it may be compiled, for minutes.
     context.report.phase("rendezvous")
     store = rendezvous(context, config.launch)
     distributed.init_process_group(context, config.launch, store)

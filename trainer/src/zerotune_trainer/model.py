@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from deepspeed.runtime.swap_tensor.partitioned_param_swapper import PartitionedParamStatus
 from peft import PeftModel
 from torch import nn
 from transformers import (
@@ -29,6 +28,10 @@ from zerotune_trainer.config.training import Precision
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.model_checks import MEND, embedding_count, some, token_count
+from zerotune_trainer.without_mlflow import deepspeed  # noqa: F401 - before its parts
+
+# isort: split
+from deepspeed.runtime.swap_tensor.partitioned_param_swapper import PartitionedParamStatus
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger(__name__)
