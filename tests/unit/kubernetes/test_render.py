@@ -277,19 +277,6 @@ def test_the_folders_that_ranks_write_to_are_volumes() -> None:
     assert all(value.startswith((cache, "/tmp")) for value in variables.values())
 
 
-def test_parameters_on_disk_get_a_volume_of_their_size_and_a_node_that_has_it() -> None:
-    job = inference_job(engine="zero", zero={"offloadParam": "nvme"}, topology={"nodes": 2, "gpusPerNode": 2})
-    attempt = attempt_of(job, "s3://m/m", shape="llama-3.1-8b")
-    folder = json.loads(attempt.shared[2]["data"]["config.json"])["launch"]["offloadDir"]
-    (mount,) = (each for each in trainer(attempt.job)["volumeMounts"] if each["mountPath"] == folder)
-    (volume,) = (each for each in pod_spec(attempt.job)["volumes"] if each["name"] == mount["name"])
-    half_of_it_in_bf16 = 8_030_261_248
-    asked = trainer(attempt.job)["resources"]["requests"]["ephemeral-storage"]
-    assert volume["emptyDir"]["sizeLimit"] == asked
-    assert 1.04 < int(asked) / half_of_it_in_bf16 < 1.06
-    assert "ephemeral-storage" not in trainer(attempt.job)["resources"]["limits"]
-
-
 def test_only_the_operator_and_monitoring_may_ask_the_pods_of_a_job() -> None:
     def askers(**settings: Any) -> list[str]:
         policy = network_policy(fine_tune_job(), 9400, replace(INSTALLATION, **settings))
