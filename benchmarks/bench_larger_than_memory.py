@@ -15,18 +15,16 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from zerotune_devtools import libaio
 from zerotune_devtools.benchmarks.larger_than_memory import PROMPT, LargeModel
 from zerotune_devtools.benchmarks.memory_cgroup import MemoryCgroup, Usage, memory_cgroup
-from zerotune_devtools.checkout import ROOT, extensions_folder
+from zerotune_devtools.checkout import ROOT
 from zerotune_trainer.sizing.workload import GIB, gib
 
 BIN = Path(sys.executable).parent
-_COMPILE = "from zerotune_trainer.async_io import load_async_io as load; load()"
 
 
 def main() -> None:
@@ -40,9 +38,7 @@ def main() -> None:
     limit, work = int(options.limit * GIB), options.work.absolute()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    libaio.unpack()
-    # Compiled in the cgroup, it would take all of its memory.
-    subprocess.run([sys.executable, "-c", _COMPILE], check=True, env=variables())
+    libaio.compile_async_io()  # In the cgroup it would take all of the memory.
     model = LargeModel(work, 2 * limit, options.batch, options.new_tokens)
     model.make()
     print_line(f"limit {gib(limit)}, weights {gib(model.weights)}, batch {model.batch}, {model.new_tokens} tokens each")
@@ -112,8 +108,7 @@ def output_of(arguments: list[str | Path], cgroup: MemoryCgroup, work: Path) -> 
 
 def variables() -> dict[str, str]:
     """Of all sides alike."""
-    settings = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(extensions_folder())}
-    return os.environ | libaio.compiler_variables() | settings
+    return os.environ | libaio.compiler_variables() | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
 
 def print_side(name: str, speed: float, usage: Usage) -> None:

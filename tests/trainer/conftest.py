@@ -17,7 +17,7 @@ os.environ.update(libaio.compiler_variables())
 @pytest.fixture(scope="session")
 def async_io() -> None:
     """DeepSpeed's operator async_io, compiled before ranks are forked: the first time that takes minutes."""
-    compiled_operators.compile_async_io()
+    compiled_operators.keep_async_io()
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,8 @@ Imported in a process that ranks are forked from, this gives them the operator.
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
+import shutil
+import tempfile
 from pathlib import Path
 
 from zerotune_devtools import libaio
@@ -22,38 +21,40 @@ from deepspeed.ops.op_builder.builder import OpBuilder
 
 _NAMES = ("pin_memory", "async_io")
 """In the order in which they are loaded: the second takes symbols of the first."""
-_COMPILE = "from zerotune_trainer.async_io import load_async_io as load; load()"
 
 
-def compile_async_io() -> None:
-    """Compile the operator unless it is there, in minutes; then give it to this process.
+def keep_async_io() -> None:
+    """Compile the operator unless it is kept, in minutes; then give it to this process.
 
     Raises:
         subprocess.CalledProcessError: it does not compile.
     """
-    if not _is_complete().is_file():
-        libaio.unpack()
-        variables = os.environ | libaio.compiler_variables() | {"TORCH_EXTENSIONS_DIR": str(extensions_folder())}
-        subprocess.run([sys.executable, "-c", _COMPILE], check=True, env=variables)
-        _is_complete().touch()
+    if not _kept().is_dir():
+        libaio.compile_async_io()
+        with tempfile.TemporaryDirectory(dir=extensions_folder()) as scratch:
+            whole = Path(scratch) / "kept"
+            whole.mkdir()
+            for name in _NAMES:
+                shutil.copy(extensions_folder() / name / f"{name}.so", whole)
+            whole.rename(_kept())
     load()
 
 
 def load() -> None:
-    """Give the operator to this process, and to those forked from it, where it has been compiled."""
-    if not _is_complete().is_file():
+    """Give the operator to this process, and to those forked from it, where it is kept."""
+    if not _kept().is_dir():
         return
     for name in _NAMES:
-        (library,) = extensions_folder().rglob(f"{name}.so")
-        spec = importlib.util.spec_from_file_location(name, library)
+        spec = importlib.util.spec_from_file_location(name, _kept() / f"{name}.so")
         assert spec is not None and spec.loader is not None
         OpBuilder._loaded_ops[name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         PinMemoryBuilder().load()  # Makes its symbols known to what is loaded next.
 
 
-def _is_complete() -> Path:
-    return extensions_folder() / "async_io-is-complete"
+def _kept() -> Path:
+    """Apart from torch's own folders, which change while it compiles."""
+    return extensions_folder() / "kept"
 
 
 load()

@@ -3,13 +3,16 @@ which `zerotune` keeps parameters on a disk (`zero.offloadParam: nvme`), is comp
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from zerotune_devtools.checkout import cache_folder
+from zerotune_devtools.checkout import cache_folder, extensions_folder
 
 _PACKAGES = ("libaio-dev", "libaio1")
+_COMPILE = "from zerotune_trainer.async_io import load_async_io as load; load()"
 
 
 def folder() -> Path:
@@ -18,11 +21,12 @@ def folder() -> Path:
 
 
 def compiler_variables() -> dict[str, str]:
-    """Variables by which compilers find them, and what is compiled with them finds the library."""
+    """Variables by which compilers find them, what is compiled with them finds the library, and torch keeps it."""
     include, library = str(folder() / "include"), str(folder() / "lib" / "x86_64-linux-gnu")
     # DeepSpeed looks for the library with the first two; torch compiles and links with neither, but GCC reads the rest.
     paths = {"CPATH": include, "LIBRARY_PATH": library, "LD_RUN_PATH": library}
-    return {"CFLAGS": f"-I{include}", "LDFLAGS": f"-L{library}", **paths}
+    kept = {"TORCH_EXTENSIONS_DIR": str(extensions_folder())}
+    return {"CFLAGS": f"-I{include}", "LDFLAGS": f"-L{library}", **paths, **kept}
 
 
 def unpack() -> None:
@@ -40,3 +44,13 @@ def unpack() -> None:
         for file in Path(scratch).glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", file, "root"], cwd=scratch, check=True)
         (Path(scratch) / "root").replace(folder().parent)
+
+
+def compile_async_io() -> None:
+    """Have torch compile DeepSpeed's operator async_io for this checkout, in minutes, unless it has.
+
+    Raises:
+        subprocess.CalledProcessError: it does not compile.
+    """
+    unpack()
+    subprocess.run([sys.executable, "-c", _COMPILE], check=True, env=os.environ | compiler_variables())
