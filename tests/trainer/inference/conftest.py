@@ -237,6 +237,25 @@ def output_rows(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
 
 
 @pytest.fixture
+def rows_of(
+    job: Callable[..., Path],
+    run_job: Callable[[Path], Any],
+    output_rows: Callable[[], list[dict[str, Any]]],
+    tmp_path: Path,
+) -> Callable[..., list[dict[str, Any]]]:
+    """Runs a job that succeeds, `rows_of("zero", engine="zero")`: its rows, its output out of the next one's way."""
+
+    def run(name: str, ranks: int = 2, **parts: Any) -> list[dict[str, Any]]:
+        outcome = run_job(job(name=name, ranks=ranks, **parts))
+        assert outcome.exit_codes == [0] * ranks, outcome.failure
+        rows = output_rows()
+        (tmp_path / "output").rename(tmp_path / f"output-of-{name}")
+        return rows
+
+    return run
+
+
+@pytest.fixture
 def watch_ranks() -> Iterator[Callable[[list[tuple[BaseProcess, Connection]]], Ranks]]:
     """Watches ranks that a test has started itself; kills what is left of them at the end."""
     watched: list[Ranks] = []

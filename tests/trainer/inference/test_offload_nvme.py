@@ -14,6 +14,8 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from tests.trainer.inference.adapters import write_adapter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.usefixtures("async_io")]
+ENGINES = (("transformers", "none"), ("zero", "nvme"))
+"""Each with where it keeps the parameters."""
 
 
 @pytest.fixture(scope="session")
@@ -45,43 +47,30 @@ def test_parameters_on_disk_give_what_a_whole_copy_does(
     ranks: int,
     task: str,
     large_parameters: Path,
-    job: Callable[..., Path],
-    run_job: Callable[[Path], Any],
+    rows_of: Callable[..., list[dict[str, Any]]],
     write_jsonl: Callable[..., Path],
-    output_rows: Callable[[], list[dict[str, Any]]],
     weaknesses: list[dict[str, Any]],
     tmp_path: Path,
 ) -> None:
     columns = {"prompt": "name"} if task == "generate" else {"prompt": "name", "completion": "description"}
     data = {"uris": [write_jsonl(weaknesses[:5]).as_uri()], "columns": columns}
-    disk = tmp_path / "disk"
-    rows = {}
-    for engine, offload in (("transformers", "none"), ("zero", "nvme")):
-        folder = job(
-            ranks=ranks,
-            data=data,
-            task=task,
-            engine=engine,
-            offloadParam=offload,
-            generation={"maxNewTokens": 12} if task == "generate" else {},
-            model={"uri": large_parameters.as_uri()},
-            perDeviceBatchSize=2,
-            name=engine,
-        )
-        outcome = run_job(folder)
-        assert outcome.exit_codes == [0] * ranks, outcome.failure
-        rows[engine] = output_rows()
-        (tmp_path / "output").rename(tmp_path / engine)
+    parts = {
+        "ranks": ranks,
+        "data": data,
+        "task": task,
+        "generation": {"maxNewTokens": 12} if task == "generate" else {},
+        "model": {"uri": large_parameters.as_uri()},
+        "perDeviceBatchSize": 2,
+    }
+    rows = {engine: rows_of(engine, engine=engine, offloadParam=offload, **parts) for engine, offload in ENGINES}
     assert rows["zero"] == rows["transformers"]
-    assert list(disk.iterdir()) == []
+    assert list((tmp_path / "disk").iterdir()) == []
 
 
 def test_an_adapter_is_merged_into_parameters_on_disk(
     large_parameters: Path,
-    job: Callable[..., Path],
-    run_job: Callable[[Path], Any],
+    rows_of: Callable[..., list[dict[str, Any]]],
     write_jsonl: Callable[..., Path],
-    output_rows: Callable[[], list[dict[str, Any]]],
     weaknesses: list[dict[str, Any]],
     tmp_path: Path,
 ) -> None:
@@ -93,12 +82,8 @@ def test_an_adapter_is_merged_into_parameters_on_disk(
         "disk": {"model": {"uri": adapter}, **on_disk},
         "base": {"model": {"uri": large_parameters.as_uri()}, **on_disk},
     }
-    rows = {}
-    for name, parts in runs.items():
-        outcome = run_job(job(ranks=2, data=data, name=name, generation={"maxNewTokens": 12}, **parts))
-        assert outcome.exit_codes == [0, 0], outcome.failure
-        rows[name] = output_rows()
-        (tmp_path / "output").rename(tmp_path / name)
+    shared = {"data": data, "generation": {"maxNewTokens": 12}}
+    rows = {name: rows_of(name, **shared, **parts) for name, parts in runs.items()}
     assert rows["disk"] == rows["copy"] != rows["base"]
 
 

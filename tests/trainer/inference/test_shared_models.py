@@ -21,12 +21,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_ranks_with_a_part_of_the_model_generate_what_a_whole_copy_does(
     name: str,
-    job: Callable[..., Path],
-    run_job: Callable[[Path], Any],
+    rows_of: Callable[..., list[dict[str, Any]]],
     write_jsonl: Callable[..., Path],
-    output_rows: Callable[[], list[dict[str, Any]]],
     weaknesses: list[dict[str, Any]],
-    tmp_path: Path,
 ) -> None:
     """Nine records for two ranks of two: the last round has one, and texts end at different tokens."""
     data = {"uris": [write_jsonl(weaknesses[:9]).as_uri()], "columns": {"prompt": "name"}}
@@ -35,10 +32,7 @@ def test_ranks_with_a_part_of_the_model_generate_what_a_whole_copy_does(
     for engine in ("transformers", "zero", "deepspeed"):
         parts = {"data": data, "generation": generation, "engine": engine, "perDeviceBatchSize": 2}
         parts["tensorParallel"] = 2 if engine == "deepspeed" else 1
-        outcome = run_job(job(**parts, name=engine, output={"uri": (tmp_path / "output").as_uri()}))
-        assert outcome.exit_codes == [0, 0], outcome.failure
-        rows[engine] = output_rows()
-        (tmp_path / "output").rename(tmp_path / engine)
+        rows[engine] = rows_of(engine, **parts)
     assert len(rows["zero"]) == 9
     assert rows["zero"] == rows["deepspeed"] == rows["transformers"]
 
@@ -46,27 +40,17 @@ def test_ranks_with_a_part_of_the_model_generate_what_a_whole_copy_does(
 @pytest.mark.parametrize("engine", [{"engine": "zero"}, {"engine": "deepspeed", "tensorParallel": 2}], ids=str)
 def test_ranks_with_a_part_of_the_model_have_the_adapter_merged(
     engine: dict[str, Any],
-    job: Callable[..., Path],
-    run_job: Callable[[Path], Any],
+    rows_of: Callable[..., list[dict[str, Any]]],
     write_jsonl: Callable[..., Path],
     model_folder: Path,
     weaknesses: list[dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    adapter = write_adapter(model_folder, tmp_path / "adapter")
+    adapter = {"uri": write_adapter(model_folder, tmp_path / "adapter").as_uri()}
     data = {"uris": [write_jsonl(weaknesses[:4]).as_uri()], "columns": {"prompt": "name"}}
-    generated = {}
-    for name, folder, parts in (
-        ("copy", adapter, {}),
-        ("parts", adapter, engine),
-        ("base", model_folder, {}),
-    ):
-        output = tmp_path / "output" / name
-        job_parts = {"data": data, "generation": {"maxNewTokens": 12}, "model": {"uri": folder.as_uri()}} | parts
-        outcome = run_job(job(**job_parts, name=name, output={"uri": output.as_uri()}))
-        assert outcome.exit_codes == [0, 0], outcome.failure
-        generated[name] = b"".join(part.read_bytes() for part in sorted(output.glob("part-*.jsonl")))
-    assert generated["parts"] == generated["copy"] != generated["base"]
+    shared = {"data": data, "generation": {"maxNewTokens": 12}}
+    copy = rows_of("copy", model=adapter, **shared)
+    assert rows_of("parts", model=adapter, **shared, **engine) == copy != rows_of("base", **shared)
 
 
 @pytest.mark.parametrize("engine", [{"engine": "zero"}, {"engine": "deepspeed", "tensorParallel": 2}], ids=str)
