@@ -8,12 +8,13 @@ from zerotune_operator.plan.engine_settings import engine_settings
 from zerotune_operator.plan.memory_remedy import memory_remedy
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.methods import METHODS, packing_of
+from zerotune_trainer.config.text_evaluation import TextEvaluation
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import adapter_parameters
 from zerotune_trainer.sizing.candidates import drawback
 from zerotune_trainer.sizing.memory import ZeroCandidate
 from zerotune_trainer.sizing.shape import ModelShape
-from zerotune_trainer.sizing.workload import Precision, Workload
+from zerotune_trainer.sizing.workload import GeneratedTexts, Precision, Workload
 
 
 def training_workload(
@@ -21,7 +22,6 @@ def training_workload(
 ) -> Workload:
     """What a FineTuneJob trains, as its memory is estimated."""
     on_cpu, traits = topology.accelerator == "cpu", METHODS[spec.method]
-    evaluates = spec.data.validation is not None and spec.evaluation.eval_strategy != "no"
     return Workload(
         shape=shape,
         precision=precision,
@@ -33,7 +33,8 @@ def training_workload(
         ranks_per_node=topology.ranks_per_node,
         on_cpu=on_cpu,
         settings=engine_settings(spec, shape, on_cpu=on_cpu),
-        evaluation_batch=(spec.training.per_device_eval_batch_size or batch.micro) if evaluates else 0,
+        evaluation_batch=_rows_evaluated_at_once(spec, batch),
+        generated=_generated(spec.evaluation.generation, batch),
         gradient_checkpointing=spec.training.gradient_checkpointing,
         attention=spec.model.attn_implementation,
         masked=_is_masked(spec),
@@ -43,6 +44,22 @@ def training_workload(
         device_bytes=topology.device_bytes,
         node_bytes=topology.node_bytes,
     )
+
+
+def _rows_evaluated_at_once(spec: FineTuneJobSpec, batch: Batch) -> int:
+    """0 where nothing is evaluated."""
+    has_records = spec.data.validation is not None or spec.data.validation_fraction > 0
+    if spec.evaluation.eval_strategy == "no" or not has_records:
+        return 0
+    return spec.training.per_device_eval_batch_size or batch.micro
+
+
+def _generated(texts: TextEvaluation | None, batch: Batch) -> GeneratedTexts | None:
+    """The share of a rank."""
+    if texts is None:
+        return None
+    prompts = -(-texts.max_samples // batch.data_parallel)
+    return GeneratedTexts(prompts=prompts, beams=texts.num_beams, tokens=texts.max_new_tokens)
 
 
 def _is_tiled(spec: FineTuneJobSpec) -> bool:

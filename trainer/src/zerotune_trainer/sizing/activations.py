@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from zerotune_trainer.sizing.families import EAGER_ONLY, Coefficients, layer_coefficients
+from zerotune_trainer.sizing.kv_cache import kv_cache_bytes
 from zerotune_trainer.sizing.workload import Workload
 
 _LIGER = Coefficients(8, 6, 4, 4, 4)
@@ -47,11 +48,22 @@ def activations(workload: Workload) -> Activations:
 
 
 def evaluation_bytes(workload: Workload) -> int:
-    """What the forward pass of an evaluation takes, which keeps nothing: one layer at work, or a tile of the logits."""
+    """What the forward pass of an evaluation takes, which keeps nothing: one layer at work, or a tile of the logits.
+
+    Where texts are generated, keys and values are kept: prompts are taken to be as long as the rows of training.
+    """
     if not workload.evaluation_batch:
         return 0
     of_evaluation = workload.model_copy(update={"micro_batch": workload.evaluation_batch})
-    return max(layer_bytes(of_evaluation), _tile_bytes(of_evaluation))
+    return max(layer_bytes(of_evaluation), _tile_bytes(of_evaluation)) + _kv_cache(workload)
+
+
+def _kv_cache(workload: Workload) -> int:
+    texts = workload.generated
+    if texts is None:
+        return 0
+    sequences = min(workload.evaluation_batch, texts.prompts) * texts.beams
+    return kv_cache_bytes(workload.shape, workload.precision, sequences, workload.sequence_length + texts.tokens)
 
 
 def layer_bytes(workload: Workload) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.sizing.kv_cache import kv_cache_bytes
 from zerotune_trainer.sizing.memory import RUNTIME
 from zerotune_trainer.sizing.offload import planned_buffers
 from zerotune_trainer.sizing.shape import ModelShape
@@ -56,10 +57,8 @@ class Generating(NamedTuple):
 
     @property
     def kv_cache(self) -> int:
-        """Bytes of keys and values: 2 x layers x kv width numbers a token."""
-        shape = self.shape
-        width = bytes_per_number(self.precision)
-        return 2 * width * shape.layers * shape.kv_size * self.sequences * self.length
+        """Bytes of keys and values."""
+        return kv_cache_bytes(self.shape, self.precision, self.sequences, self.length)
 
 
 def memory_of_copies(what: Generating) -> GenerationMemory:

@@ -35,6 +35,19 @@ class EngineSettings(Settings):
     """Whether a step updates the weights in place; `foreach` optimizers make a list of intermediate results."""
 
 
+class GeneratedTexts(Settings):
+    """Texts that a model in training generates."""
+
+    model_config = Settings.model_config | {"frozen": True}
+
+    prompts: int
+    """How many there are."""
+    beams: int
+    """Sequences a prompt."""
+    tokens: int
+    """Tokens of the longest text."""
+
+
 class Workload(Settings):
     """What is to be trained on what."""
 
@@ -55,6 +68,8 @@ class Workload(Settings):
     settings: EngineSettings
     evaluation_batch: int = 0
     """Rows a rank evaluates at once; 0 where nothing is evaluated."""
+    generated: GeneratedTexts | None = None
+    """What is generated with each evaluation."""
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     masked: bool = False
