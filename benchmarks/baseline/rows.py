@@ -7,9 +7,12 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
+from zerotune_devtools.shm_comm import load_shm_comm
+
 
 def read_options() -> argparse.Namespace:
-    """The command line."""
+    """The command line; then DeepSpeed can compute."""
+    load_shm_comm()
     parser = argparse.ArgumentParser()
     for name in ("method", "model", "rows", "output", "deepspeed"):
         parser.add_argument(f"--{name}", required=True)

@@ -19,6 +19,8 @@ from transformers import (
     default_data_collator,
 )
 
+from zerotune_devtools.shm_comm import load_shm_comm
+
 
 class FirstStep(TrainerCallback):
     """Leaves a file when the first optimizer step is done."""
@@ -40,7 +42,7 @@ def main() -> None:
     for name in ("steps", "logging-steps", "batch", "length"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
-
+    load_shm_comm()
     arguments = TrainingArguments(
         output_dir=options.output,
         deepspeed=options.deepspeed,

@@ -46,11 +46,17 @@ def unpack() -> None:
         (Path(scratch) / "root").replace(folder().parent)
 
 
-def compile_async_io() -> None:
-    """Have torch compile DeepSpeed's operator async_io for this checkout, in minutes, unless it has.
+def compile_async_io(folder: Path | None = None) -> None:
+    """Have torch compile DeepSpeed's operator async_io, in minutes, unless it has.
+
+    Args:
+        folder: Where torch keeps it. Default: where ranks look for it that have `compiler_variables()`.
 
     Raises:
         subprocess.CalledProcessError: it does not compile.
     """
     unpack()
-    subprocess.run([sys.executable, "-c", _COMPILE], check=True, env=os.environ | compiler_variables())
+    variables = os.environ | compiler_variables()
+    if folder is not None:
+        variables["TORCH_EXTENSIONS_DIR"] = str(folder)
+    subprocess.run([sys.executable, "-c", _COMPILE], check=True, env=variables)

@@ -80,10 +80,10 @@ def test_a_bomb_is_rejected() -> None:
 
 @pytest.mark.slow
 def test_a_document_of_too_many_values_is_not_read_to_its_end() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     document = _read("a: [" + "1," * 1_500_000 + "1]")
     assert f"has more than {MOST_NODES:,} values, those that aliases stand for included" in str(document.problems[0])
-    assert time.monotonic() - begun < 45, "all of it takes several times as long"
+    assert time.process_time() - begun < 45, "all of it takes several times as long"
 
 
 def test_a_value_that_holds_itself_is_rejected() -> None:

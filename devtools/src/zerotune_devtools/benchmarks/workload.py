@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from zerotune_devtools.checkout import ROOT, extensions_folder
+from zerotune_devtools.checkout import ROOT
+from zerotune_devtools.shm_comm import keep_shm_comm
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.plan import RuntimeLayout, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
@@ -60,21 +61,21 @@ class Run:
 
 
 def prepare_work(work: Path) -> Path:
-    """Make data and model in `work` unless they are there; returns its absolute path."""
+    """Make data and model in `work`, and what baselines compute with, unless they are there; its absolute path."""
     script = ROOT / "examples" / "quickstart" / "prepare.py"
     subprocess.run([sys.executable, script, work], check=True, env=environment(work))
+    keep_shm_comm()
     return work.absolute()
 
 
 def environment(work: Path) -> dict[str, str]:
-    """What both sides run under: one thread a rank, nothing fetched, DeepSpeed's operations compiled once."""
+    """What both sides run under: one thread a rank, nothing fetched."""
     settings = {
         "DS_ACCELERATOR": "cpu",
         "HF_DATASETS_CACHE": str(work.absolute() / "datasets"),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     }
     return os.environ | settings
