@@ -30,7 +30,8 @@ class MemoryWatch:
         self._peaks: dict[int, int] = {}
         self._together = 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        # It keeps no process alive whose benchmark has failed.
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def stop(self) -> Peaks:
