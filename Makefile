@@ -42,12 +42,8 @@ test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) 
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	# Much of their time is waiting, so that they are more than the cores of a small machine. A file stays in one process:
 	# its tests share what they look at. By default xdist starts files of a single test last, and those are the long ones.
-	# Tests that need the cluster for themselves take turns beside those that need none, then come those that share it.
-	$(WITH_CLUSTER); $(BIN)/pytest -m "slow or cluster" $(IN_PROCESSES) $(addprefix --ignore=,$(SHARE_CLUSTER))
-	$(WITH_CLUSTER); $(BIN)/pytest -m "slow or cluster" $(IN_PROCESSES) $(SHARE_CLUSTER)
-
-SHARE_CLUSTER := tests/e2e tests/operator tests/cluster
-IN_PROCESSES := -n 3 --dist loadfile --no-loadscope-reorder
+	# Those that need the cluster for themselves are first, and take turns (tests/cluster_turns.py).
+	$(WITH_CLUSTER); $(BIN)/pytest -m "slow or cluster" -n 3 --dist loadfile --no-loadscope-reorder
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is
 # there, with its images, before the first test: to build it for the first time takes longer than a test may.

@@ -9,22 +9,21 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling, Scheduling
 from xdist.workermanage import Producer
 
+from tests.cluster_turns import ALONE, ClusterTurns
+
 # A run says the same of the same code: the examples are fixed, and how long one takes on a busy machine is no failure.
 # New ones are looked for by `pytest --hypothesis-profile=explore`.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
-_ONE_PROCESS = (
-    # They share a release of the chart, and the jobs that run there.
-    ("tests/e2e/",),
-    # They install and delete what others on the cluster need, or stop it.
-    ("tests/readme/test_cluster_commands.py", "tests/bed/"),
-)
-"""Tests that run one after the other."""
+_ONE_PROCESS = (*ALONE, "tests/e2e/")
+"""Tests that run one after the other: those that need the cluster for themselves, then those that share a release of
+the chart, and the jobs that run there."""
 
-_FIRST = "tests/readme/"
-"""What takes longest of all: begun last, it would run beside an idle process."""
+_ORDER = ("tests/readme/test_cluster_commands.py", "tests/readme/", "tests/bed/", "tests/trainer/", "tests/unit/")
+"""What takes longest of all comes first: begun last, it would run beside idle processes. What shares the cluster comes
+last: until then it belongs to the tests that need it for themselves."""
 
 
 class FileScheduling(LoadFileScheduling):
@@ -35,8 +34,12 @@ class FileScheduling(LoadFileScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        shared = [paths[0] for paths in _ONE_PROCESS if nodeid.startswith(paths)]
-        return shared[0] if shared else super()._split_scope(nodeid)
+        return "one process" if nodeid.startswith(_ONE_PROCESS) else super()._split_scope(nodeid)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let files of tests take turns on the cluster."""
+    config.pluginmanager.register(ClusterTurns())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
@@ -45,8 +48,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_FIRST))
+    """Put the longest tests first, and what shares the cluster last."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    return next((place for place, path in enumerate(_ORDER) if item.nodeid.startswith(path)), len(_ORDER))
 
 
 @pytest.fixture
