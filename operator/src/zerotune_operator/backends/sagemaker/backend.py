@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.origins import starting_from
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
@@ -29,10 +29,10 @@ from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.backends.sagemaker.update import changes_of
-from zerotune_operator.lifecycle.attempts import current_attempt, next_attempt
+from zerotune_operator.lifecycle.attempts import current_attempt, has_made_steps, next_attempt
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
-from zerotune_operator.plan import Plan, identity_of, plan_job
+from zerotune_operator.plan import Partition, Plan, identity_of, loading, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity, Launch
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
 from zerotune_trainer.launching.identity import UID_VARIABLE
@@ -67,7 +67,8 @@ class SageMakerBackend:
 
     async def find_inputs(self, status: JobStatus) -> Inputs | Awaited:
         """See Backend."""
-        return await self._find_inputs(status)
+        inputs = await self._find_inputs(status)
+        return inputs if isinstance(inputs, Awaited) else inputs._replace(partition=_written(self._job, status))
 
     def plan(self, inputs: Inputs, attempt: int) -> Plan:
         """The plan of an attempt.
@@ -76,7 +77,8 @@ class SageMakerBackend:
             ConfigurationError: the job cannot run here.
         """
         job = starting_from(self._job, inputs.data_uris)
-        return plan_job(job, inputs.shape, place(job, inputs.model_uri), identity_of(job, attempt))
+        plan = plan_job(job, inputs.shape, place(job, inputs.model_uri), identity_of(job, attempt))
+        return loading(plan, inputs.partition)
 
     def render(self, plan: Plan) -> TrainingJob:
         """The training job of the attempt that `plan` is for."""
@@ -247,6 +249,15 @@ class SageMakerBackend:
         contents = await asyncio.gather(*(self._client.read(f"{folder}/{host}.json") for host in hosts))
         found = {host: read_report(content) for host, content in zip(hosts, contents, strict=True) if content}
         return {host: report for host, report in found.items() if report is not None}
+
+
+def _written(job: Job, status: JobStatus) -> Partition | None:
+    """The partition of the checkpoints that earlier attempts may have left. What an InferenceJob has made, any ranks go
+    on with.
+    """
+    if not isinstance(job, FineTuneJob) or job.spec.checkpoint.resume == "never":
+        return None
+    return Partition.of(status.plan) if status.plan and has_made_steps(status) else None
 
 
 def _taken(name: str) -> ConfigurationError:
