@@ -166,8 +166,9 @@ class SageMakerBackend:
         if description["TrainingJobStatus"] in ENDED:
             return observe(attempt, description, await self._reports(attempt, attempt.hosts))
         reports = await self._reports(attempt, attempt.hosts[:1])
-        if any(report.exit_code is not None for report in reports.values()):
-            self._training_jobs.expire(name)
+        for report in reports.values():
+            if report.ended_at is not None:
+                self._training_jobs.expire_once(name, report.ended_at)
         return observe(attempt, description, reports)
 
     async def stop(self, attempt: AttemptRef) -> None:
