@@ -67,7 +67,7 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
         folder = home.create(job.kind, job.metadata.name)
     with folder.locked() as lock:
         now = datetime.now(UTC)
-        job = admit(job, folder, now)
+        job = admit(job, folder, now, None if fresh else BACKENDS[target].uid(job))
         if target is Target.SAGEMAKER:
             return _run_on_sagemaker(job, folder, home)
         status = abandoned(folder.read_status(), now)

@@ -75,6 +75,7 @@ async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: 
     plan = backend.plan(inputs, next_attempt(status))
     backend.render(plan)
     await backend.require_own_output()
+    await backend.require_same_spec(plan)
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))
     folder.write_status(status)

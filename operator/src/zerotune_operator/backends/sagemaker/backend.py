@@ -35,7 +35,7 @@ from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan import Partition, Plan, identity_of, loading, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity, Launch
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
-from zerotune_trainer.launching.identity import UID_VARIABLE
+from zerotune_trainer.launching.identity import DIGEST_VARIABLE, UID_VARIABLE
 from zerotune_trainer.manifest import OWNER_NAME
 from zerotune_trainer.progress import NodeReport
 
@@ -101,6 +101,24 @@ class SageMakerBackend:
                     f"{self._job.kind} {self._job.metadata.name}",
                     "name another output.uri, or set ZEROTUNE_HOME to the folder that the first one was run with",
                 )
+
+    async def require_same_spec(self, plan: Plan) -> None:
+        """See that an attempt that runs already, started from another machine, has the spec that `plan` is made of.
+
+        Raises:
+            ConfigurationError: it has another, or its name is somebody else's.
+            TemporaryError: AWS does not answer.
+        """
+        attempt = plan.config.job.attempt
+        if not await self.has_started(attempt):
+            return
+        name = job_name(self._job, attempt)
+        description = await self._training_jobs.describe(name)
+        if description is not None and description["Environment"].get(DIGEST_VARIABLE) != plan.config.digest():
+            raise ConfigurationError(
+                f"there is a training job {name} of this job already, and it was started with another spec",
+                "run it from the file that it was started from, or give this job another name or output.uri",
+            )
 
     async def has_started(self, attempt: int) -> bool:
         """Whether there is a training job of an attempt.
