@@ -23,7 +23,8 @@ from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.errors import NameInUseError
 from zerotune_operator.backends.sagemaker.known_types import require_known_types
 from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, place, sagemaker_of
-from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, observe, waiting
+from zerotune_operator.backends.sagemaker.logs import last_words
+from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, is_unexplained, observe, waiting
 from zerotune_operator.backends.sagemaker.render import TrainingJob, render
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
@@ -182,7 +183,10 @@ class SageMakerBackend:
         if not self._is_ours(description):
             return deleted(attempt, f"the training job {name} was deleted, and its name taken by another one")
         if description["TrainingJobStatus"] in ENDED:
-            return observe(attempt, description, await self._reports(attempt, attempt.hosts))
+            reports = await self._reports(attempt, attempt.hosts)
+            unexplained = is_unexplained(description) and not any(each.exit_code for each in reports.values())
+            log = await asyncio.to_thread(last_words, self._client, name, attempt.hosts) if unexplained else ""
+            return observe(attempt, description, reports, log)
         reports = await self._reports(attempt, attempt.hosts[:1])
         for report in reports.values():
             if report.ended_at is not None:
