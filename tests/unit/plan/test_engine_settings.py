@@ -49,7 +49,7 @@ def test_an_optimizer_with_less_state_takes_less(plan_training: PlanOf) -> None:
 
 
 def test_the_evaluation_batch_is_counted(plan_training: PlanOf) -> None:
-    data = {"train": {"uris": ["s3://d/t"]}, "validation": {"uris": ["s3://d/v"]}, "maxLength": 1024}
+    data = {"train": {"uris": ["s3://ddd/t"]}, "validation": {"uris": ["s3://ddd/v"]}, "maxLength": 1024}
     training = {"gradientCheckpointing": True, "perDeviceEvalBatchSize": 64}
     plan = plan_training(on="llama-3.1-8b", topology=GPUS, data=data, training=training)
     assert bytes_of(plan, "peak") == "evaluation"
