@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -28,8 +28,10 @@ from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.sagemaker import on_cluster
+from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.layout import job_name
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.controller.finalizers import FINALIZER
 from zerotune_operator.controller.reconcile import Reconciler
 from zerotune_trainer.errors import TemporaryError
@@ -118,14 +120,13 @@ async def reconcile_until(reconciler: Reconciler, reached: Callable[[], bool], k
 
 
 @pytest.fixture
-def model(account: Account) -> Iterator[None]:
-    """The model's configuration on S3."""
+def model(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's configuration on S3, and an operator that describes training jobs as often as it likes."""
     bucket = boto3.resource("s3").Bucket("models")
     bucket.create()
     bucket.upload_file(str(MODELS / "tiny-llama.json"), "m/config.json")
-    on_cluster._training_jobs.cache_clear()
-    yield
-    on_cluster._training_jobs.cache_clear()
+    known = TrainingJobs(SageMakerClient(), max_age=0.0)
+    monkeypatch.setattr(on_cluster, "_training_jobs", lambda _: known)
 
 
 @pytest.mark.slow

@@ -190,7 +190,7 @@ class SageMakerBackend:
         reports = await self._reports(attempt, attempt.hosts[:1])
         for report in reports.values():
             if report.ended_at is not None:
-                self._training_jobs.expire_once(name, report.ended_at)
+                self._training_jobs.expire_after_end(name, report.ended_at)
         return observe(attempt, description, reports)
 
     async def stop(self, attempt: AttemptRef) -> None:

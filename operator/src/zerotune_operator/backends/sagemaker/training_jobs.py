@@ -15,6 +15,7 @@ from zerotune_operator.backends.sagemaker.client import SageMakerClient, Trainin
 from zerotune_operator.backends.sagemaker.observe import ENDED
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
+_TIMES_AFTER_END = 3
 _logger = logging.getLogger(__name__)
 
 
@@ -49,7 +50,7 @@ class TrainingJobs:
         self._max_age, self._visible_within, self._clock = max_age, visible_within, clock
         self._known: dict[str, _Known] = {}
         self._rejected: dict[str, dict[str, Any]] = {}
-        self._ends: dict[str, datetime] = {}
+        self._ends: dict[str, tuple[datetime, int]] = {}
 
     async def describe(self, name: str) -> TrainingJobDescription | None:
         """A training job as it was within the last minute; None where SageMaker knows none of that name.
@@ -78,12 +79,15 @@ class TrainingJobs:
         if known is not None:
             self._known[name] = _Known(None, float("-inf"), None)
 
-    def expire_once(self, name: str, ended_at: datetime) -> None:
-        """Describe a training job again next time, as a host of it has ended: once for each end. What a container has
-        reported stays until the next one starts, and that may take hours where spot instances were taken back.
+    def expire_after_end(self, name: str, ended_at: datetime) -> None:
+        """Describe a training job again next time, as a host of it has ended: some times for each end, as SageMaker
+        takes a while to conclude. What a container has reported stays until the next one starts, and that may take
+        hours where spot instances were taken back.
         """
-        if self._ends.get(name) != ended_at:
-            self._ends[name] = ended_at
+        known_end, times = self._ends.get(name, (None, 0))
+        times = times + 1 if known_end == ended_at else 1
+        if times <= _TIMES_AFTER_END:
+            self._ends[name] = (ended_at, times)
             self.expire(name)
 
     async def update(self, name: str, changes: dict[str, Any]) -> None:
