@@ -219,7 +219,7 @@ def test_a_change_that_may_be_is_stored_and_reads_as_one(namespace: str, tmp_pat
 @pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
 def test_only_what_sagemaker_can_change_may_change_of_its_backend(namespace: str, tmp_path: Path, kind: str) -> None:
     base = next(case.base for case in read_cases("changes.yaml") if case.base["kind"] == kind)
-    backend = {"sagemaker": {"instanceType": "ml.m5.xlarge", "channels": [{"channelName": "a", "s3Uri": "s3://b/a"}]}}
+    backend = {"sagemaker": {"instanceType": "ml.m5.xlarge", "channels": [{"channelName": "a", "s3Uri": "s3://bbb/a"}]}}
     (tmp_path / "job.json").write_text(json.dumps(base | {"spec": base["spec"] | {"backend": backend}}))
     _kubectl("apply", "--namespace", namespace, "-f", tmp_path / "job.json")
     name = f"{kind.lower()}s.zerotune.dev/{base['metadata']['name']}"

@@ -67,13 +67,13 @@ class Cell(NamedTuple):
 @cache
 def rejection(cell: Cell) -> str:
     """Why a job that asks for a cell is rejected; empty where it is not."""
-    return _reason("FineTuneJob", {"data": {"train": {"uris": ["s3://d/d.jsonl"]}}, **cell.spec()})
+    return _reason("FineTuneJob", {"data": {"train": {"uris": ["s3://ddd/d.jsonl"]}}, **cell.spec()})
 
 
 def _reason(kind: str, spec: dict[str, Any]) -> str:
     head = {"apiVersion": "zerotune.dev/v1alpha1", "kind": kind, "metadata": {"name": "cell"}}
     try:
-        parse_job({**head, "spec": {"model": {"uri": "s3://m/m"}, **spec}})
+        parse_job({**head, "spec": {"model": {"uri": "s3://mmm/m"}, **spec}})
     except InvalidManifestError as error:
         return error.problems[0].message.partition(": ")[2]
     return ""
@@ -119,7 +119,7 @@ def _inference(reasons: list[str]) -> Iterator[str]:
         asked = {"engine": engine, "task": task, "labels": [" yes", " no"] if task == "score" else []}
         row = []
         for offload in OFFLOADS.values():
-            reason = _reason("InferenceJob", {"data": {"uris": ["s3://d/d.jsonl"]}, **asked, **offload})
+            reason = _reason("InferenceJob", {"data": {"uris": ["s3://ddd/d.jsonl"]}, **asked, **offload})
             if reason and reason not in reasons:
                 reasons.append(reason)
             runs_here = not offload or offload["zero"]["offloadParam"] == "nvme"

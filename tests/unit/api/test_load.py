@@ -172,7 +172,7 @@ def test_a_resource_as_the_api_server_hands_it_out() -> None:
             "apiVersion": "zerotune.dev/v1alpha1",
             "kind": "InferenceJob",
             "metadata": {"name": "triage", "namespace": "soc", "uid": "1-2", "generation": 3, "managedFields": []},
-            "spec": {"model": {"uri": "hf://a/b"}, "data": {"uris": ["s3://a/b"]}},
+            "spec": {"model": {"uri": "hf://a/b"}, "data": {"uris": ["s3://aaa/b"]}},
             "status": {"phase": "Running"},
         }
     )

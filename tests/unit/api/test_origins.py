@@ -17,7 +17,7 @@ def student(**spec: Any) -> Any:
     data = {"train": {"fromInferenceJob": "teacher"}, "validation": {"fromInferenceJob": "examiner"}}
     data |= {"replay": {"fromInferenceJob": "writer", "share": 0.1}}
     spec = {"evaluation": {"control": {"fromInferenceJob": "critic"}}} | spec
-    parts = {"method": "sft", "model": {"fromFineTuneJob": "base"}, "data": data, "output": {"uri": "s3://m/o"}}
+    parts = {"method": "sft", "model": {"fromFineTuneJob": "base"}, "data": data, "output": {"uri": "s3://mmm/o"}}
     header = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "student"}}
     return parse_job(header | {"spec": parts | spec})
 
@@ -34,11 +34,11 @@ def test_every_job_that_a_spec_names_is_listed_with_its_field() -> None:
 
 def test_outputs_take_the_place_of_the_jobs_and_the_rest_stays() -> None:
     job = student()
-    outputs = {"data.train": "s3://a/teacher", "model": "s3://m/base", "evaluation.control": "s3://a/critic"}
+    outputs = {"data.train": "s3://aaa/teacher", "model": "s3://mmm/base", "evaluation.control": "s3://aaa/critic"}
     resolved = starting_from(job, outputs)
     assert [origin.part for origin in origins(resolved)] == ["data.validation", "data.replay"]
-    assert resolved.spec.evaluation.control.uris == ["s3://a/critic"]
-    assert (resolved.spec.data.train.uris, resolved.spec.model.uri) == (["s3://a/teacher"], "s3://m/base")
+    assert resolved.spec.evaluation.control.uris == ["s3://aaa/critic"]
+    assert (resolved.spec.data.train.uris, resolved.spec.model.uri) == (["s3://aaa/teacher"], "s3://mmm/base")
     assert origins(job) != origins(resolved), "the job itself is as it was"
 
 

@@ -16,7 +16,7 @@ TRAINING: dict[str, Any] = {
     "apiVersion": "zerotune.dev/v1alpha1",
     "kind": "FineTuneJob",
     "metadata": {"name": "job"},
-    "spec": {"method": "sft", "model": {"uri": "hf://a/b"}, "data": {"train": {"uris": ["s3://a/b.jsonl"]}}},
+    "spec": {"method": "sft", "model": {"uri": "hf://a/b"}, "data": {"train": {"uris": ["s3://aaa/b.jsonl"]}}},
 }
 
 

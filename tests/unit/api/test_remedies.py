@@ -18,7 +18,7 @@ TRAINING: dict[str, Any] = {
     "apiVersion": "zerotune.dev/v1alpha1",
     "kind": "FineTuneJob",
     "metadata": {"name": "job"},
-    "spec": {"method": "sft", "model": {"uri": "hf://a/b"}, "data": {"train": {"uris": ["s3://a/b.jsonl"]}}},
+    "spec": {"method": "sft", "model": {"uri": "hf://a/b"}, "data": {"train": {"uris": ["s3://aaa/b.jsonl"]}}},
 }
 
 
@@ -84,14 +84,14 @@ def rejection(path: str, value: Any) -> str:
         ("spec.model.uri", "https://huggingface.co/org/base", "a model of the Hugging Face Hub is hf://org/base"),
         ("spec.model.uri", "/models/base", "a path of this machine is file:///models/base"),
         ("spec.model.credentials", "keys", "write secretName: keys below it"),
-        ("spec.output", "s3://a/out", "write uri: s3://a/out below it"),
+        ("spec.output", "s3://aaa/out", "write uri: s3://aaa/out below it"),
         ("spec.data.train.uris", ["hf://org/set@v1"], "did you mean hf://datasets/org/set@v1?"),
         ("spec.training.arguments.report_to", "nonsense", "does not report: use one of none, all, kubeflow, azure_ml"),
         ("spec.training.arguments.report_to", ["wandbb"], "did you mean wandb? use one of"),
-        ("spec.data.train", "s3://a/b", "write uris: [s3://a/b] below it"),
-        ("spec.data.train", ["s3://a/b", {"uri": "s3://c"}], "write uris: [s3://a/b, s3://c] below it"),
-        ("spec.data.train.uris", {"a": "s3://a/b"}, "each of its items begins with a dash"),
-        ("spec.output.uri", " s3://a/out", "leave out the space around it"),
+        ("spec.data.train", "s3://aaa/b", "write uris: [s3://aaa/b] below it"),
+        ("spec.data.train", ["s3://aaa/b", {"uri": "s3://ccc"}], "write uris: [s3://aaa/b, s3://ccc] below it"),
+        ("spec.data.train.uris", {"a": "s3://aaa/b"}, "each of its items begins with a dash"),
+        ("spec.output.uri", " s3://aaa/out", "leave out the space around it"),
         ("spec.data.train.uris", ["gs://a/b.jsonl"], "copy it to where the job can read it"),
         ("spec.data.train.uris", ["/data/a.jsonl"], "a path of this machine is file:///data/a.jsonl"),
         ("spec.data.train.uris", ["file:/data/a.jsonl"], "a path of this machine is file:///data/a.jsonl"),

@@ -71,3 +71,17 @@ async def test_the_webhook_lets_a_job_be_labelled_and_go_that_other_rules_admitt
 
     for new in (labelled, going):
         assert await answer_to(new, oldObject=old) == {"allowed": True, "warnings": []}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["cpt", "infer-transformers", "sagemaker"])
+async def test_a_change_of_a_job_that_has_ended_is_admitted_and_said_to_do_nothing(name: str) -> None:
+    old = example(name) | {"status": {"phase": "Failed"}}
+    new = copy.deepcopy(old)
+    new["spec"]["runPolicy"] = {"suspend": True}
+
+    response = await answer_to(new, oldObject=old)
+
+    assert response["allowed"] is True
+    (warning,) = response["warnings"]
+    assert "its phase is Failed: of a changed spec only runPolicy.ttlSecondsAfterFinished counts any more" in warning

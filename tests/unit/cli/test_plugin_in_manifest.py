@@ -20,8 +20,8 @@ JOB: dict[str, Any] = {
     "spec": {
         "method": "sft",
         "model": {"uri": "pvc://models/base"},
-        "data": {"train": {"uris": ["s3://a/b.jsonl"]}},
-        "output": {"uri": "s3://a/out"},
+        "data": {"train": {"uris": ["s3://aaa/b.jsonl"]}},
+        "output": {"uri": "s3://aaa/out"},
         "plugin": {"configMap": {"name": "mine"}, "processing": "clean"},
     },
 }

@@ -55,11 +55,11 @@ def tuned(name: str = "tune", attempt: int = 0, **spec: Any) -> Manifests:
 
 
 def fine_tune_job(name: str = "tune", **spec: Any) -> Job:
-    return _job("FineTuneJob", name, {"method": "sft", "data": {"train": {"uris": ["s3://d/d.jsonl"]}}, **spec})
+    return _job("FineTuneJob", name, {"method": "sft", "data": {"train": {"uris": ["s3://ddd/d.jsonl"]}}, **spec})
 
 
 def inference_job(name: str = "tune", **spec: Any) -> Job:
-    return _job("InferenceJob", name, {"data": {"uris": ["s3://d/d.jsonl"]}, **spec})
+    return _job("InferenceJob", name, {"data": {"uris": ["s3://ddd/d.jsonl"]}, **spec})
 
 
 def _job(kind: str, name: str, spec: dict[str, Any]) -> Job:
@@ -68,7 +68,7 @@ def _job(kind: str, name: str, spec: dict[str, Any]) -> Job:
             "apiVersion": "zerotune.dev/v1alpha1",
             "kind": kind,
             "metadata": {"name": name, "uid": UID},
-            "spec": {"model": {"uri": "s3://m/m"}, "output": {"uri": "s3://r/r"}, **spec},
+            "spec": {"model": {"uri": "s3://mmm/m"}, "output": {"uri": "s3://rrr/r"}, **spec},
         }
     )
 

@@ -49,7 +49,7 @@ def test_a_reference_is_reached_by_its_claim_or_with_the_keys_of_the_model() -> 
     for uri, claims, token in (("pvc://judges/one", ["judges"], None), ("hf://org/judge", [], True)):
         preference = {"referenceModel": {"uri": uri}}
         job = fine_tune_job(
-            method="dpo", model=MODEL, preference=preference, data={"train": {"uris": ["s3://d/d.jsonl"]}}
+            method="dpo", model=MODEL, preference=preference, data={"train": {"uris": ["s3://ddd/d.jsonl"]}}
         )
         plan = plan_job(job, SHAPE, place(job, 0, MODEL["uri"]), identity_of(job))
         made = render(plan, job, INSTALLATION)

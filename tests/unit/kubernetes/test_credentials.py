@@ -34,21 +34,21 @@ def of(secret: str, keys: dict[str, bool]) -> dict[str, tuple[str, bool]]:
     ("spec", "expected"),
     [
         ({"model": {"uri": "hf://a/b", **named("hub")}}, of("hub", HUB)),
-        ({"model": {"uri": "s3://m/m", **named("keys")}}, of("keys", S3)),
-        ({"data": {"train": {"uris": ["file:///d.jsonl", "s3://d/*.jsonl"]}, **named("keys")}}, of("keys", S3)),
+        ({"model": {"uri": "s3://mmm/m", **named("keys")}}, of("keys", S3)),
+        ({"data": {"train": {"uris": ["file:///d.jsonl", "s3://ddd/*.jsonl"]}, **named("keys")}}, of("keys", S3)),
         (
             {
                 "data": {"train": {"uris": ["pvc://c/d"]}, **named("keys")},
-                "plugin": {"file": "s3://f/f.py", "processing": "f"},
+                "plugin": {"file": "s3://fff/f.py", "processing": "f"},
             },
             of("keys", S3),
         ),
-        ({"checkpoint": {"uri": "s3://c/c", **named("keys")}}, of("keys", S3)),
-        ({"checkpoint": named("keys"), "output": {"uri": "s3://r/r"}}, of("keys", S3)),
-        ({"output": {"uri": "s3://r/r", **named("keys")}}, of("keys", S3)),
+        ({"checkpoint": {"uri": "s3://ccc/c", **named("keys")}}, of("keys", S3)),
+        ({"checkpoint": named("keys"), "output": {"uri": "s3://rrr/r"}}, of("keys", S3)),
+        ({"output": {"uri": "s3://rrr/r", **named("keys")}}, of("keys", S3)),
         ({"model": {"uri": "pvc://models/m", **named("keys")}}, {}),
         (
-            {"model": {"uri": "hf://a/b", **named("hub")}, "output": {"uri": "s3://r/r", **named("keys")}},
+            {"model": {"uri": "hf://a/b", **named("hub")}, "output": {"uri": "s3://rrr/r", **named("keys")}},
             of("hub", HUB) | of("keys", S3),
         ),
     ],
@@ -63,10 +63,10 @@ def test_ranks_get_the_keys_that_the_uris_take_and_no_other_ones(spec: dict[str,
 def test_of_two_secrets_for_one_scheme_the_later_counts_as_a_whole() -> None:
     """Session token and endpoint belong to the keys that they come with."""
     order = {
-        "model": {"uri": "s3://m/m", **named("model")},
-        "data": {"train": {"uris": ["s3://d/d.jsonl"]}, **named("data")},
+        "model": {"uri": "s3://mmm/m", **named("model")},
+        "data": {"train": {"uris": ["s3://ddd/d.jsonl"]}, **named("data")},
         "checkpoint": named("checkpoints"),
-        "output": {"uri": "s3://r/r", **named("output")},
+        "output": {"uri": "s3://rrr/r", **named("output")},
     }
     given: dict[str, Any] = {}
     for part, secret in zip(order, ("model", "data", "checkpoints", "output"), strict=True):
@@ -75,14 +75,14 @@ def test_of_two_secrets_for_one_scheme_the_later_counts_as_a_whole() -> None:
 
 
 def test_records_of_an_inference_job_are_read_with_their_secret() -> None:
-    job = inference_job(data={"uris": ["s3://d/d.jsonl"], **named("keys")})
+    job = inference_job(data={"uris": ["s3://ddd/d.jsonl"], **named("keys")})
     assert secret_keys(attempt_of(job, str(job.spec.model.uri)).job) == of("keys", S3)
 
 
 def test_a_users_own_variable_replaces_that_of_a_secret() -> None:
     own = {"name": "AWS_REGION", "value": "eu-central-1"}
     pod = {"spec": {"containers": [{"name": "trainer", "env": [own]}]}}
-    made = tuned(model={"uri": "s3://m/m", **named("keys")}, backend={"kubernetes": {"pod": pod}}).job
+    made = tuned(model={"uri": "s3://mmm/m", **named("keys")}, backend={"kubernetes": {"pod": pod}}).job
     (container,) = pod_spec(made)["containers"]
     assert [each for each in container["env"] if each["name"] == "AWS_REGION"] == [own]
 
@@ -91,8 +91,8 @@ def test_sidecars_of_a_user_get_no_credentials() -> None:
     context = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     sidecar = {"name": "proxy", "image": "x", "securityContext": context}
     pod = {"spec": {"containers": [sidecar], "initContainers": [sidecar | {"name": "warm"}]}}
-    job = fine_tune_job(model={"uri": "s3://m/m", **named("keys")}, backend={"kubernetes": {"pod": pod}})
-    spec = pod_spec(attempt_of(job, "s3://m/m").job)
+    job = fine_tune_job(model={"uri": "s3://mmm/m", **named("keys")}, backend={"kubernetes": {"pod": pod}})
+    spec = pod_spec(attempt_of(job, "s3://mmm/m").job)
     others = [each for each in (*spec["containers"], *spec["initContainers"]) if each["name"] != "trainer"]
     assert [each["name"] for each in others] == ["proxy", "warm"]
     assert not any(each.keys() & {"env", "envFrom"} for each in others)

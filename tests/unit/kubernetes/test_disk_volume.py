@@ -9,7 +9,7 @@ from tests.unit.kubernetes.rendering import attempt_of, inference_job, pod_spec,
 
 def test_parameters_on_disk_get_a_volume_of_their_size_and_a_node_that_has_it() -> None:
     job = inference_job(engine="zero", zero={"offloadParam": "nvme"}, topology={"nodes": 2, "gpusPerNode": 2})
-    attempt = attempt_of(job, "s3://m/m", shape="llama-3.1-8b")
+    attempt = attempt_of(job, "s3://mmm/m", shape="llama-3.1-8b")
     folder = json.loads(attempt.shared[2]["data"]["config.json"])["launch"]["offloadDir"]
     (mount,) = (each for each in trainer(attempt.job)["volumeMounts"] if each["mountPath"] == folder)
     (volume,) = (each for each in pod_spec(attempt.job)["volumes"] if each["name"] == mount["name"])

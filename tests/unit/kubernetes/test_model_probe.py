@@ -48,7 +48,7 @@ async def _reconcile_for_an_hour(scene: Scene) -> tuple[int, str]:
 async def _probe(scene: Scene) -> str:
     backend: KubernetesBackend = scene.backend
     cluster = backend._cluster  # What a reconcile would have.
-    found = await probe_model(JOB, OwnedObjects(JOB, cluster), cluster, "s3://m/m", None)
+    found = await probe_model(JOB, OwnedObjects(JOB, cluster), cluster, "s3://mmm/m", None)
     assert isinstance(found, Awaited)
     return found.message
 

@@ -117,7 +117,7 @@ def played(act: Callable[[Scene], Awaitable[None]]) -> None:
             scene: Scene
             cluster = Cluster(cache, client, WarningEvents(client), Launchers(), INSTALLATION, lambda: scene.now)
             backend = KubernetesBackend(JOB, cluster)
-            scene = Scene(objects, cache, backend, backend.plan(Inputs("s3://m/m", SHAPE, {}), 0))
+            scene = Scene(objects, cache, backend, backend.plan(Inputs("s3://mmm/m", SHAPE, {}), 0))
             await backend.apply(backend.render(scene.plan))
             await act(scene)
             await cluster.launchers.close()

@@ -181,7 +181,7 @@ def test_tolerations_of_a_job_stay_beside_those_of_another_effect() -> None:
 @pytest.mark.parametrize("own", [{"configMapRef": {"name": "proxy"}}, {"secretRef": {"name": "keys"}}])
 def test_the_keys_of_credentials_stay_beside_the_users_variables(own: Object) -> None:
     made = tuned(
-        model={"uri": "s3://m/m", "credentials": {"secretName": "keys"}},
+        model={"uri": "s3://mmm/m", "credentials": {"secretName": "keys"}},
         backend={"kubernetes": {"pod": {"spec": {"containers": [{"name": "trainer", "envFrom": [own]}]}}}},
     ).job
     assert trainer(made)["envFrom"] == [own]
@@ -292,6 +292,6 @@ def test_null_in_a_manifest_takes_a_field_of_the_pod_away(tmp_path: Path) -> Non
     (tmp_path / "job.json").write_text(json.dumps(job))
     (read,) = load_jobs(tmp_path / "job.json")
 
-    kept, taken = (pod_spec(attempt_of(each, "s3://m/m").job)["securityContext"] for each in (fine_tune_job(), read))
+    kept, taken = (pod_spec(attempt_of(each, "s3://mmm/m").job)["securityContext"] for each in (fine_tune_job(), read))
 
     assert kept.keys() - taken.keys() == {"fsGroup"}

@@ -12,12 +12,12 @@ from zerotune_operator.api.jobs import Job
 
 def job(kind: str, **plugin: Any) -> Job:
     make = fine_tune_job if kind == "FineTuneJob" else inference_job
-    return make(model={"uri": "s3://m/m"}, plugin={"processing": "clean", **plugin})
+    return make(model={"uri": "s3://mmm/m"}, plugin={"processing": "clean", **plugin})
 
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
 def test_the_key_of_a_config_map_is_a_file_of_the_pod(kind: str) -> None:
-    made = attempt_of(job(kind, configMap={"name": "mine", "key": "code.py"}), "s3://m/m")
+    made = attempt_of(job(kind, configMap={"name": "mine", "key": "code.py"}), "s3://mmm/m")
     volumes = {volume["name"]: volume for volume in pod_spec(made.job)["volumes"]}
     assert volumes["plugin"]["configMap"] == {"name": "mine", "items": [{"key": "code.py", "path": "code.py"}]}
     (mount,) = [each for each in trainer(made.job)["volumeMounts"] if each["name"] == "plugin"]
@@ -28,6 +28,6 @@ def test_the_key_of_a_config_map_is_a_file_of_the_pod(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
 def test_the_claim_of_a_plug_in_is_mounted_for_reading(kind: str) -> None:
-    made = attempt_of(job(kind, file="pvc://code/plugin.py"), "s3://m/m")
+    made = attempt_of(job(kind, file="pvc://code/plugin.py"), "s3://mmm/m")
     mounts = {mount["mountPath"]: mount for mount in trainer(made.job)["volumeMounts"]}
     assert mounts["/mnt/pvc/code"]["readOnly"] is True

@@ -178,7 +178,7 @@ def test_what_harms_nobody_is_allowed_by_default(pod: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        ({"model": {"uri": "s3://m/m", "credentials": {"secretName": "other"}}}, "spec.model.credentials.secretName"),
+        ({"model": {"uri": "s3://mmm/m", "credentials": {"secretName": "other"}}}, "spec.model.credentials.secretName"),
         ({"checkpoint": {"credentials": {"secretName": "other"}}}, "spec.checkpoint.credentials.secretName"),
         (
             {"output": {"uri": "pvc://c/o", "credentials": {"secretName": "other"}}},
@@ -287,4 +287,4 @@ def _planned() -> tuple[Plan, Job]:
     job = fine_tune_job()
     shape = shape_of_file(GOLDEN / "plan" / "models" / "tiny-llama.json")
     identity = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid, attempt=0)
-    return plan_job(job, shape, place(job, 0, "s3://m/m"), identity), job
+    return plan_job(job, shape, place(job, 0, "s3://mmm/m"), identity), job

@@ -126,7 +126,7 @@ def test_pods_of_the_hosts_network_ask_the_cluster_for_names() -> None:
     def policy(**pod: Any) -> str | None:
         allowed = replace(INSTALLATION, pod_policy=PodPolicy(host_namespaces=("hostNetwork",)))
         job = fine_tune_job(backend={"kubernetes": {"pod": {"spec": pod}}})
-        made: str | None = inspection_template(job, "s3://m/m", allowed)["spec"].get("dnsPolicy")
+        made: str | None = inspection_template(job, "s3://mmm/m", allowed)["spec"].get("dnsPolicy")
         return made
 
     assert policy() is None
@@ -142,7 +142,7 @@ def _with_nodes(job: Job, nodes: int) -> Job:
 @pytest.mark.parametrize("make", [fine_tune_job, inference_job])
 def test_pods_have_the_names_of_the_hostfile(make: Any) -> None:
     """A pod of an Indexed Job has the host name `JOB-INDEX`, and its Service's name as domain."""
-    attempt = attempt_of(make(topology={"nodes": 2}), "s3://m/m", attempt=3)
+    attempt = attempt_of(make(topology={"nodes": 2}), "s3://mmm/m", attempt=3)
     service, name = attempt.shared[0]["metadata"]["name"], attempt.job["metadata"]["name"]
     assert pod_spec(attempt.job)["subdomain"] == service
     hosts = [f"{name}-{index}.{service}.default.svc" for index in (0, 1)]
@@ -150,19 +150,19 @@ def test_pods_have_the_names_of_the_hostfile(make: Any) -> None:
 
 
 def test_selectors_find_every_pod_of_the_job_and_no_other() -> None:
-    attempt, other = tuned(attempt=3), attempt_of(inference_job("tune"), "s3://m/m")
+    attempt, other = tuned(attempt=3), attempt_of(inference_job("tune"), "s3://mmm/m")
     service, policy, _ = attempt.shared
     for selector in (service["spec"]["selector"], policy["spec"]["podSelector"]["matchLabels"]):
         assert selector.items() <= attempt.job["spec"]["template"]["metadata"]["labels"].items()
         assert not selector.items() <= other.job["spec"]["template"]["metadata"]["labels"].items()
-    inspection = render_inspection(fine_tune_job(), "s3://m/m", INSTALLATION)
+    inspection = render_inspection(fine_tune_job(), "s3://mmm/m", INSTALLATION)
     assert not service["spec"]["selector"].items() <= inspection["spec"]["template"]["metadata"]["labels"].items()
 
 
 def test_a_claim_is_mounted_once_and_read_only_unless_it_is_written_to() -> None:
     job = tuned(
         model={"uri": "pvc://models/base"},
-        data={"train": {"uris": ["pvc://data/a", "pvc://data/b", "s3://d/c.jsonl"]}},
+        data={"train": {"uris": ["pvc://data/a", "pvc://data/b", "s3://ddd/c.jsonl"]}},
         checkpoint={"uri": "pvc://scratch/c"},
         output={"uri": "pvc://models/out"},
     ).job

@@ -40,8 +40,8 @@ def test_what_a_cluster_does_not_carry_out_is_rejected(make: Any, spec: dict[str
 @pytest.mark.parametrize(
     ("part", "field"),
     [
-        ({"data": {"train": {"uris": ["s3://d/d", "file:///d"]}}}, "data.train.uris"),
-        ({"data": {"train": {"uris": ["s3://d/d"]}, "validation": {"uris": ["file:///d"]}}}, "data.validation.uris"),
+        ({"data": {"train": {"uris": ["s3://ddd/d", "file:///d"]}}}, "data.train.uris"),
+        ({"data": {"train": {"uris": ["s3://ddd/d"]}, "validation": {"uris": ["file:///d"]}}}, "data.validation.uris"),
         (
             {"plugin": {"file": "file:///d", "processing": "f"}},
             "plugin.file",

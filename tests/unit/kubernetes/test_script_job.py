@@ -20,7 +20,7 @@ def rendered(file: str, **pod: Any) -> tuple[Plan, Manifests]:
         method="script",
         script={"file": file, "arguments": ["--fast"]},
         model={"uri": "hf://org/model"},
-        data={"train": {"uris": ["s3://d/d.jsonl"]}},
+        data={"train": {"uris": ["s3://ddd/d.jsonl"]}},
         backend={"kubernetes": {"pod": {"spec": pod}}} if pod else {},
     )
     plan = plan_job(job, SHAPE, place(job, 0, "hf://org/model"), identity_of(job))

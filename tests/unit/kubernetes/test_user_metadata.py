@@ -22,8 +22,8 @@ MAKERS = [fine_tune_job, inference_job]
 
 def objects(job: Job) -> list[Object]:
     """Everything that is made for a job."""
-    attempt = attempt_of(job, "s3://m/m")
-    return [*attempt.shared, attempt.job, render_inspection(job, "s3://m/m", INSTALLATION)]
+    attempt = attempt_of(job, "s3://mmm/m")
+    return [*attempt.shared, attempt.job, render_inspection(job, "s3://mmm/m", INSTALLATION)]
 
 
 def metadata_of(job: Job) -> Iterator[Object]:

@@ -25,7 +25,7 @@ def instance(root: Path, **resources: Any) -> Instance:
     channel.mkdir(parents=True)
     found = {"current_host": "algo-2", "hosts": ["algo-2", "algo-1"], "network_interface_name": "eth0"} | resources
     (config / "resourceconfig.json").write_text(json.dumps(found))
-    files = {"hostfile": HOSTFILE, "config.json": "{}", RENDEZVOUS_FILE: "secret", "status-uri": "s3://b/status\n"}
+    files = {"hostfile": HOSTFILE, "config.json": "{}", RENDEZVOUS_FILE: "secret", "status-uri": "s3://bbb/status\n"}
     for name, text in files.items():
         (channel / name).write_text(text)
     return Instance(root)
@@ -37,7 +37,7 @@ def test_the_job_folder_is_the_channel_and_its_secret_is_for_the_owner_alone(tmp
     found = instance(tmp_path / "ml")
     assert found.write_job_folder(target).render() == HOSTFILE == (target / "hostfile").read_text()
     assert (target / RENDEZVOUS_FILE).stat().st_mode & 0o777 == 0o600
-    assert found.status_uri() == "s3://b/status"
+    assert found.status_uri() == "s3://bbb/status"
 
 
 def test_hosts_of_other_names_take_the_places_of_those_that_were_planned() -> None:

@@ -177,6 +177,8 @@ def test_a_finished_job_says_so_and_does_nothing(
         f"cwe: finished already, there is nothing to do; its output is {folder.output.as_uri()}\n"
     )
     assert sorted(home.path.rglob("*")) == before
+    changed = zerotune("run", _write(tmp_path, manifest(runPolicy={"maxRestarts": 7})))
+    assert changed.endswith(f"{folder.output.as_uri()}; what has changed in its file since has no effect\n")
     with pytest.raises(ConfigurationError, match=r"training\.maxSteps was None, is 5"):
         zerotune("run", _write(tmp_path, manifest(training={"globalBatchSize": 4, "maxSteps": 5})))
 

@@ -41,8 +41,8 @@ def test_a_file_a_folder_a_pattern_and_what_is_elsewhere_will_do(here: str) -> N
         (
             {
                 "plugin": {"file": "HERE/mine.py"},
-                "data": {"train": {"uris": ["s3://d/t"]}, "validation": {"uris": ["s3://d/v"]}},
-                "evaluation": {"generation": {"metrics": ["rouge", "bleu"], "data": {"uris": ["s3://d/p"]}}},
+                "data": {"train": {"uris": ["s3://ddd/t"]}, "validation": {"uris": ["s3://ddd/v"]}},
+                "evaluation": {"generation": {"metrics": ["rouge", "bleu"], "data": {"uris": ["s3://ddd/p"]}}},
             },
             InputMissingError,
             "plugin.file: .* defines no 'bleu'",
@@ -121,7 +121,7 @@ def test_a_json_array_is_no_jsonl(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path, resume: str) -> None:
     spec: dict[str, Any] = {
         "checkpoint": {"uri": f"file://{tmp_path}/own", "resume": resume},
-        "data": data("s3://d/t") | {"validationFraction": 0.1},
+        "data": data("s3://ddd/t") | {"validationFraction": 0.1},
     }
     with pytest.raises(InputMissingError, match=f"{tmp_path}/own has no checkpoint that '{resume}' stands for"):
         check_inputs(fine_tune_job(**spec))
@@ -139,7 +139,7 @@ def test_checkpoints_of_the_output_and_of_no_output_are_looked_for(
         with pytest.raises(InputMissingError, match=f"{folder}.*/checkpoints has no checkpoint") as caught:
             check_inputs(fine_tune_job(output=output, checkpoint={"resume": "checkpoint-5"}))
         assert caught.value.hint.startswith("there are: none")
-    check_inputs(fine_tune_job(output={"uri": "s3://o/o"}, checkpoint={"resume": "checkpoint-5"}))
+    check_inputs(fine_tune_job(output={"uri": "s3://ooo/o"}, checkpoint={"resume": "checkpoint-5"}))
 
 
 def _at(value: Any, here: str) -> Any:

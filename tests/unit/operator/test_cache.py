@@ -130,7 +130,7 @@ def test_a_finished_job_is_kept_without_its_pods_and_what_only_a_plan_reads() ->
     assert kept is not None
     assert cache.children(KEY).pods == {}
     assert len(json.dumps(kept)) < 4_000 < 1_000_000 < len(json.dumps(finished(1)))
-    assert read_job(kept).spec.output.uri == "s3://r/r"
+    assert read_job(kept).spec.output.uri == "s3://rrr/r"
     assert read_status(kept).phase == "Succeeded"
 
 
@@ -166,9 +166,9 @@ def finished(number: int, size: int = 1_000_000) -> dict[str, Any]:
         "metadata": {"name": "cpt", "uid": "u", "resourceVersion": str(number), "annotations": {"last": "x" * size}},
         "spec": {
             "method": "cpt",
-            "model": {"uri": "s3://m/m", "chatTemplate": "x"},
-            "data": {"train": {"uris": ["s3://d/d.jsonl"]}, "columns": {"text": "text"}},
-            "output": {"uri": "s3://r/r"},
+            "model": {"uri": "s3://mmm/m", "chatTemplate": "x"},
+            "data": {"train": {"uris": ["s3://ddd/d.jsonl"]}, "columns": {"text": "text"}},
+            "output": {"uri": "s3://rrr/r"},
             "deepspeed": {"x": "x" * size},
             "backend": {"kubernetes": {"image": "i", "pod": {"x": "x" * size}}},
         },

@@ -48,9 +48,9 @@ def test_an_optimizer_with_less_state_takes_less(plan_training: PlanOf) -> None:
     assert sizes == [12 * share, 8 * share, 6 * share, 4 * share]
 
 
-@pytest.mark.parametrize("validation", [{"validation": {"uris": ["s3://d/v"]}}, {"validationFraction": 0.1}])
+@pytest.mark.parametrize("validation", [{"validation": {"uris": ["s3://ddd/v"]}}, {"validationFraction": 0.1}])
 def test_the_evaluation_batch_is_counted(plan_training: PlanOf, validation: dict[str, Any]) -> None:
-    data = {"train": {"uris": ["s3://d/t"]}, **validation, "maxLength": 1024}
+    data = {"train": {"uris": ["s3://ddd/t"]}, **validation, "maxLength": 1024}
     training = {"gradientCheckpointing": True, "perDeviceEvalBatchSize": 64}
     plan = plan_training(on="llama-3.1-8b", topology=GPUS, data=data, training=training)
     assert bytes_of(plan, "peak") == "evaluation"
@@ -62,7 +62,7 @@ def test_the_evaluation_batch_is_counted(plan_training: PlanOf, validation: dict
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_keys_and_values_of_texts_that_evaluations_generate_are_counted(plan_training: PlanOf, beams: int) -> None:
-    data = {"train": {"uris": ["s3://d/t"]}, "validation": {"uris": ["s3://d/v"]}, "maxLength": 1024}
+    data = {"train": {"uris": ["s3://ddd/t"]}, "validation": {"uris": ["s3://ddd/v"]}, "maxLength": 1024}
     training = {"gradientCheckpointing": True, "perDeviceEvalBatchSize": 64}
     texts = {"maxSamples": 64, "maxNewTokens": 512, "numBeams": beams}
     without, with_texts = (

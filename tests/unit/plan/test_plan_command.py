@@ -181,8 +181,10 @@ def test_a_model_that_only_the_pods_can_read_asks_for_its_config(zerotune: Path,
 
 def test_a_job_of_another_file_cannot_be_planned_for_a_cluster(zerotune: Path, tmp_path: Path) -> None:
     output = {"uri": "s3://results/r"}
-    ask = job("InferenceJob", "ask", model={"fromFineTuneJob": "elsewhere"}, data={"uris": ["s3://d/q"]}, output=output)
-    judge = job("InferenceJob", "judge", model={"uri": "s3://m/m"}, data={"fromInferenceJob": "asked"}, output=output)
+    ask = job(
+        "InferenceJob", "ask", model={"fromFineTuneJob": "elsewhere"}, data={"uris": ["s3://ddd/q"]}, output=output
+    )
+    judge = job("InferenceJob", "judge", model={"uri": "s3://mmm/m"}, data={"fromInferenceJob": "asked"}, output=output)
     for spec, name in ((ask, "model.fromFineTuneJob: 'elsewhere'"), (judge, "data.fromInferenceJob: 'asked'")):
         done = run(zerotune, manifest(tmp_path, spec))
         assert done.returncode == 64
@@ -209,6 +211,6 @@ def test_what_a_job_before_it_is_to_write_need_not_be_there(zerotune: Path, tmp_
 
 
 def test_a_plan_for_a_cluster_does_not_look_for_files_here(zerotune: Path, tmp_path: Path) -> None:
-    spec = training("s3://m/m", "pvc://data/d.jsonl", output={"uri": "pvc://results/r"})
+    spec = training("s3://mmm/m", "pvc://data/d.jsonl", output={"uri": "pvc://results/r"})
     done = run(zerotune, manifest(tmp_path, spec), "--model-config", MODELS / "tiny-llama.json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -21,7 +21,7 @@ from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.layout import attempt_uri
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_trainer.errors import TemporaryError
-from zerotune_trainer.progress import Completion, NodeReport, Progress
+from zerotune_trainer.progress import Completion, NodeProgress, NodeReport, Progress
 
 SHAPE = shape_of_file(MODELS / "tiny-llama.json")
 PATIENCE_SECONDS = 180
@@ -47,6 +47,13 @@ class Account:
     async def leave_result(self, job: Job, attempt: int = 0) -> None:
         """What the first host of an attempt that succeeds writes."""
         await self._client.write(*result_of(job, attempt), None)
+
+    async def leave_progress(self, job: Job, step: int) -> None:
+        """What the first host of the first attempt writes while it runs."""
+        progress = NodeProgress(job="j", attempt=0, host="algo-1", ranks=[], progress=Progress(step=step, total=9))
+        report = NodeReport(host="algo-1", progress=progress)
+        uri = f"{attempt_uri(job, 0)}/status/algo-1.json"
+        await self._client.write(uri, report.model_dump_json(by_alias=True).encode(), None)
 
     def fail(self, operation: str, code: str | None = None, times: int = 1, *, after_effect: bool = False) -> None:
         """Have the next calls of an operation fail; without a code the connection breaks."""

@@ -32,7 +32,7 @@ def sagemaker_job(
 ) -> Job:
     if "instanceTypes" not in sagemaker:
         sagemaker = {"instanceType": "ml.m5.4xlarge"} | sagemaker
-    data: dict[str, Any] = {"uris": ["s3://d/d.jsonl"]}
+    data: dict[str, Any] = {"uris": ["s3://ddd/d.jsonl"]}
     spec: dict[str, Any] = {"data": data} if kind == "InferenceJob" else {"method": "sft", "data": {"train": data}}
     return parse_job(
         {

@@ -40,19 +40,19 @@ def _manifest(kind: str, name: str, **spec: Any) -> dict[str, Any]:
 
 def writer(kind: str, **spec: Any) -> dict[str, Any]:
     """A job on this machine, unless the spec says otherwise."""
-    records = {"uris": ["s3://d/d.jsonl"]}
+    records = {"uris": ["s3://ddd/d.jsonl"]}
     data = {"data": records} if kind == "InferenceJob" else {"method": "sft", "data": {"train": records}}
-    return _manifest(kind, "c1", **({"model": {"uri": "s3://m/m"}, "backend": {"local": {}}} | data | spec))
+    return _manifest(kind, "c1", **({"model": {"uri": "s3://mmm/m"}, "backend": {"local": {}}} | data | spec))
 
 
 def model_reader() -> dict[str, Any]:
-    model, output = {"fromFineTuneJob": "c1"}, {"uri": "s3://r/i1"}
-    return _manifest("InferenceJob", "i1", model=model, data={"uris": ["s3://d/q"]}, output=output, backend=SAGEMAKER)
+    model, output = {"fromFineTuneJob": "c1"}, {"uri": "s3://rrr/i1"}
+    return _manifest("InferenceJob", "i1", model=model, data={"uris": ["s3://ddd/q"]}, output=output, backend=SAGEMAKER)
 
 
 def data_reader() -> dict[str, Any]:
-    data = {"train": {"uris": ["s3://d/q"]}, "validation": {"fromInferenceJob": "c1"}}
-    model, output = {"uri": "s3://m/m"}, {"uri": "s3://r/i1"}
+    data = {"train": {"uris": ["s3://ddd/q"]}, "validation": {"fromInferenceJob": "c1"}}
+    model, output = {"uri": "s3://mmm/m"}, {"uri": "s3://rrr/i1"}
     return _manifest("FineTuneJob", "i1", method="sft", model=model, data=data, output=output, backend=SAGEMAKER)
 
 
@@ -118,7 +118,7 @@ def test_an_output_on_a_volume_of_a_cluster_is_rejected(refused: Callable[..., s
 @pytest.mark.usefixtures("home")
 def test_a_chain_over_s3_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "jobs.yaml"
-    file.write_text(yaml.safe_dump_all([writer("FineTuneJob", output={"uri": "s3://r/c1"}), model_reader()]))
+    file.write_text(yaml.safe_dump_all([writer("FineTuneJob", output={"uri": "s3://rrr/c1"}), model_reader()]))
     assert not build().main(["validate", str(file)], prog_name="zerotune", standalone_mode=False)
 
 
@@ -139,12 +139,12 @@ def test_the_plan_finds_the_output_of_a_former_run(
     home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     reader, _ = READERS[kind]
-    keep(home, kind, "s3://r/c1")
+    keep(home, kind, "s3://rrr/c1")
     file, config = tmp_path / "job.yaml", str(MODELS / "tiny-llama.json")
     file.write_text(yaml.safe_dump(reader()))
     arguments = ["plan", str(file), "--model-config", config, "-o", "yaml"]
     assert not build().main(arguments, prog_name="zerotune", standalone_mode=False)
-    assert "s3://r/c1" in capsys.readouterr().out
+    assert "s3://rrr/c1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -157,7 +157,7 @@ def test_an_origin_that_is_nowhere_is_named_with_the_home(home: Home, refused: C
 def test_the_operator_rejects_an_output_on_a_volume_claim(account: Account, kind: str) -> None:
     reader, field = READERS[kind]
     written = OutputSummary(uri="pvc://claim/c1", files=1, bytes=1)
-    status = JobStatus(phase="Succeeded", output=written, model=SHAPE, model_uri="s3://m/m")
+    status = JobStatus(phase="Succeeded", output=written, model=SHAPE, model_uri="s3://mmm/m")
     resource = writer(kind) | {"status": status.model_dump(mode="json", by_alias=True, exclude_none=True)}
     job = parse_job(reader())
 

@@ -42,7 +42,7 @@ def job_with(
     *channels: dict[str, Any],
     kind: str = "FineTuneJob",
     model: str = "s3://models/m",
-    data: str = "s3://d/d.jsonl",
+    data: str = "s3://ddd/d.jsonl",
     output: str = "s3://results/r",
 ) -> Job:
     job = sagemaker_job(kind, channels=list(channels), **VPC)

@@ -130,7 +130,7 @@ def test_gpus_that_no_type_has_are_rejected(gpus: int, message: str) -> None:
 
 def test_the_status_has_the_plan_of_the_type_that_was_selected() -> None:
     summary = plan(job_on(*GPU_TYPES, "ml.m5.xlarge", globalBatchSize=64)).summary()
-    attempt = AttemptRef(0, ("algo-1", "algo-2"), "u", str(summary.config_digest), 9400, "s3://b/out")
+    attempt = AttemptRef(0, ("algo-1", "algo-2"), "u", str(summary.config_digest), 9400, "s3://bbb/out")
     before = planned(JobStatus(), summary, NOW)
     description = {"TrainingJobStatus": "InProgress", "SecondaryStatus": "Training"}
 

@@ -21,9 +21,9 @@ from zerotune_trainer.failures import describe
 from zerotune_trainer.progress import Completion, NodeProgress, NodeReport, Progress
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-ATTEMPT = AttemptRef(0, ("algo-1", "algo-2"), "uid-1", "digest", 9400, "s3://b/out")
+ATTEMPT = AttemptRef(0, ("algo-1", "algo-2"), "uid-1", "digest", 9400, "s3://bbb/out")
 COMPLETION = Completion(
-    job_uid="uid-1", config_digest="digest", uri="s3://b/out", files=3, bytes=9, progress=Progress(step=4, total=4)
+    job_uid="uid-1", config_digest="digest", uri="s3://bbb/out", files=3, bytes=9, progress=Progress(step=4, total=4)
 )
 
 
@@ -73,7 +73,7 @@ def test_a_completed_job_with_its_completion_has_succeeded() -> None:
     status = verdict(observe(ATTEMPT, described("Completed"), {"algo-1": report}))
     assert status.phase == "Succeeded"
     assert status.output is not None
-    assert (status.output.uri, status.output.step, status.output.files) == ("s3://b/out", 4, 3)
+    assert (status.output.uri, status.output.step, status.output.files) == ("s3://bbb/out", 4, 3)
 
 
 def test_a_completed_job_of_another_configuration_has_not_succeeded() -> None:

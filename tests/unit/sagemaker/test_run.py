@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.unit.sagemaker.in_process import LIFE, Aws
 from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
@@ -78,8 +80,9 @@ def test_a_failure_is_shown_once_however_often_the_next_attempt_is_waited_for(aw
     assert len(aws.service.created) == 1
 
 
-@pytest.mark.slow
-def test_a_second_ctrl_c_ends_the_command_without_a_traceback(tmp_path: Path) -> None:
+@contextmanager
+def asking(tmp_path: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], str]]]:
+    """`zerotune`, which asks AWS about a job that runs and gets no answer, and what it has said so far."""
     home = Home(tmp_path / "home")
     folder = home.create(JOB.kind, JOB.metadata.name)
     stored = JOB.metadata.model_dump(by_alias=True, exclude_unset=True) | {"creationTimestamp": "2026-01-01T00:00:00Z"}
@@ -92,17 +95,35 @@ def test_a_second_ctrl_c_ends_the_command_without_a_traceback(tmp_path: Path) ->
             **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "test"),
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-        command = [sys.executable, "-c", "from zerotune_operator.cli import main; main()", "status", "tune"]
+        command = [sys.executable, "-c", "from zerotune_operator.cli import main; main()", *arguments]
         process = subprocess.Popen(command, env=os.environ | variables, stdout=said, stderr=said)
         silent.settimeout(PATIENCE_SECONDS)
         connection, _ = silent.accept()  # AWS is asked, and does not answer.
         with connection:
-            process.send_signal(signal.SIGINT)
-            assert _awaits_default(process), "the interpreter waits for AWS, and a Ctrl-C would interrupt that"
-            process.send_signal(signal.SIGINT)
+            yield process, (tmp_path / "said").read_text
             assert process.wait(PATIENCE_SECONDS) == -signal.SIGINT
-        said.seek(0)
-        assert "Traceback" not in said.read()
+        assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_the_command_without_a_traceback(tmp_path: Path) -> None:
+    with asking(tmp_path, "status", "tune") as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert _awaits_default(process), "the interpreter waits for AWS, and a Ctrl-C would interrupt that"
+        process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_aws_is_asked_is_answered_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(JOB.model_dump(mode="json", by_alias=True, exclude_unset=True)))
+    with asking(tmp_path, "run", str(file)) as (process, said):
+        process.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while "tune: ends as soon as AWS answers, and the job goes on there" not in said():
+            assert process.poll() is None and time.monotonic() < deadline, said()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
 
 
 def _awaits_default(process: subprocess.Popen[bytes]) -> bool:

@@ -121,7 +121,7 @@ def test_gpus_that_the_instance_type_does_not_have_are_rejected() -> None:
 
 def test_an_output_uri_that_leaves_no_room_for_the_folder_is_rejected() -> None:
     job = sagemaker_job()
-    output = job.spec.output.model_copy(update={"uri": f"s3://b/{'p' * 1000}"})
+    output = job.spec.output.model_copy(update={"uri": f"s3://bbb/{'p' * 1000}"})
     job = job.model_copy(update={"spec": job.spec.model_copy(update={"output": output})})
     with pytest.raises(ConfigurationError, match="takes URIs below 1024"):
         training_job(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,8 @@ from kubernetes.aio.client import Configuration
 
 from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
 from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.load import parse_job
 from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.client import ClusterClient
 from zerotune_operator.backends.kubernetes.cluster import Cluster
@@ -26,8 +28,10 @@ from zerotune_operator.backends.kubernetes.events import WarningEvents
 from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.sagemaker import on_cluster
+from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.layout import job_name
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.controller.finalizers import FINALIZER
 from zerotune_operator.controller.reconcile import Reconciler
 from zerotune_trainer.errors import TemporaryError
@@ -39,16 +43,20 @@ JOB = sagemaker_job()
 class ApiServer:
     """An API server that has one resource, and what the operator's watch knows of it."""
 
-    def __init__(self) -> None:
-        given = JOB.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    def __init__(self, job: Job = JOB) -> None:
+        given = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
         stored = {"resourceVersion": "1", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
         metadata = given["metadata"] | stored | {"namespace": "default"}
         self.resource: dict[str, Any] = given | {"metadata": metadata}
-        self.cache = Cache()
+        self.cache, self.key = Cache(), Key(job.kind, "default", "tune")
+        self.events: list[str] = []
+        """The reasons of all Events, in order."""
         self._report()
 
     async def answer(self, request: web.Request) -> web.Response:
-        if request.method != "PATCH" or "/finetunejobs/" not in request.path:
+        if request.method == "POST" and request.path.endswith("/events"):
+            self.events.append((await request.json())["reason"])
+        if request.method != "PATCH" or "zerotune.dev" not in request.path:
             return web.json_response({})
         patch = await request.json()
         if patch["metadata"].get("resourceVersion") != self.resource["metadata"]["resourceVersion"]:
@@ -69,7 +77,7 @@ class ApiServer:
         return phase
 
     def _report(self) -> None:
-        self.cache.upsert_resource(KEY, copy.deepcopy(self.resource))
+        self.cache.upsert_resource(self.key, copy.deepcopy(self.resource))
 
 
 def _merged(target: Any, patch: Any) -> Any:
@@ -100,26 +108,25 @@ async def reconciling(api: ApiServer, settings: SageMakerSettings = SETTINGS) ->
         await launchers.close()
 
 
-async def reconcile_until(reconciler: Reconciler, reached: Callable[[], bool]) -> None:
+async def reconcile_until(reconciler: Reconciler, reached: Callable[[], bool], key: Key = KEY) -> None:
     deadline = time.monotonic() + 60
     while not reached():
         assert time.monotonic() < deadline
         try:
-            await reconciler.reconcile(KEY)
+            await reconciler.reconcile(key)
         except TemporaryError:
             continue
         await asyncio.sleep(0.05)
 
 
 @pytest.fixture
-def model(account: Account) -> Iterator[None]:
-    """The model's configuration on S3."""
+def model(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model's configuration on S3, and an operator that describes training jobs as often as it likes."""
     bucket = boto3.resource("s3").Bucket("models")
     bucket.create()
     bucket.upload_file(str(MODELS / "tiny-llama.json"), "m/config.json")
-    on_cluster._training_jobs.cache_clear()
-    yield
-    on_cluster._training_jobs.cache_clear()
+    known = TrainingJobs(SageMakerClient(), max_age=0.0)
+    monkeypatch.setattr(on_cluster, "_training_jobs", lambda _: known)
 
 
 @pytest.mark.slow
@@ -132,7 +139,7 @@ def test_a_job_runs_to_its_end_and_then_nothing_holds_its_resource(account: Acco
         async with reconciling(api) as reconciler:
             await reconcile_until(reconciler, lambda: api.phase == "Succeeded")
             assert api.resource["metadata"]["finalizers"] == [FINALIZER]
-            await reconciler.reconcile(KEY)
+            await reconciler.reconcile(api.key)
 
     asyncio.run(run())
     assert account.stand_in.created == [job_name(JOB, 0)]
@@ -171,3 +178,30 @@ def test_a_job_of_a_namespace_that_may_not_use_sagemaker_fails_before_any_call(a
     asyncio.run(run())
     assert "jobs of the namespace 'default' may not run on SageMaker" in api.resource["status"]["rootCause"]["message"]
     assert not account.stand_in.calls
+
+
+def on(kind: str, backend: dict[str, Any]) -> Job:
+    """A job of another backend."""
+    given = sagemaker_job(kind).model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return parse_job(given | {"spec": given["spec"] | {"backend": backend}})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
+@pytest.mark.parametrize("backend", [{"sagemaker": {"instanceType": "ml.m5.4xlarge"}}, {"kubernetes": {}}], ids=str)
+def test_a_change_of_a_job_that_has_ended_is_reported_once(kind: str, backend: dict[str, Any]) -> None:
+    api = ApiServer(on(kind, backend))
+
+    async def run() -> None:
+        async with reconciling(api) as reconciler:
+            api.change({"status": {"phase": "Succeeded", "observedGeneration": 1}})
+            await reconciler.reconcile(api.key)
+            assert api.events == []
+            api.change({"metadata": {"generation": 2}, "spec": {"runPolicy": {"suspend": True}}})
+            await reconcile_until(reconciler, lambda: api.resource["status"]["observedGeneration"] == 2, api.key)
+            await reconciler.reconcile(api.key)
+
+    asyncio.run(run())
+    assert api.events == ["ChangedAfterEnd"]
+    assert api.phase == "Succeeded"

@@ -23,6 +23,7 @@ from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker.layout import job_name, sagemaker_of
 from zerotune_operator.backends.sagemaker.update import changes_of
+from zerotune_operator.cli.run import run_job
 from zerotune_operator.cli.run_sagemaker import take_over
 from zerotune_trainer.errors import ConfigurationError
 
@@ -74,6 +75,19 @@ def test_another_run_of_a_job_that_runs_takes_over_what_may_change(tmp_path: Pat
     with pytest.raises(ConfigurationError, match="more of its backend has changed"):
         take_over(sagemaker_job(keepAliveSeconds=0, jobNamePrefix="other"), folder)
     assert sagemaker_of(folder.read_job()).job_name_prefix is None
+
+
+def test_what_changes_after_the_end_has_no_effect_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Home(tmp_path).create("FineTuneJob", "tune")
+    folder.write_job(sagemaker_job(keepAliveSeconds=60))
+    folder.write_status(JobStatus(phase="Succeeded"))
+    run_job(sagemaker_job(keepAliveSeconds=60), Home(tmp_path), fresh=False)
+    run_job(sagemaker_job(keepAliveSeconds=0), Home(tmp_path), fresh=False)
+    unchanged, changed = capsys.readouterr().out.splitlines()
+    assert unchanged == "tune: finished already, there is nothing to do"
+    assert changed == f"{unchanged}; what has changed in its file since has no effect"
 
 
 @contextmanager

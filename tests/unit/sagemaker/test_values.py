@@ -91,6 +91,6 @@ def test_an_instance_type_that_is_newer_is_taken_where_the_spec_says_what_it_has
 
 
 def test_an_output_that_leaves_no_room_for_the_folder_of_an_attempt_is_rejected() -> None:
-    complaint = said(with_output(f"s3://b/{'p' * 1000}"))
+    complaint = said(with_output(f"s3://bbb/{'p' * 1000}"))
     assert "spec.output.uri is too long" in complaint
     assert "SageMaker takes URIs below 1024" in complaint

@@ -13,7 +13,7 @@ from zerotune_operator.lifecycle.attempts import next_attempt, under_way
 from zerotune_operator.lifecycle.deadlines import seconds_since_end
 from zerotune_operator.lifecycle.transitions import advance
 
-OUTPUT = OutputSummary(uri="s3://r/r", files=1, bytes=2)
+OUTPUT = OutputSummary(uri="s3://rrr/r", files=1, bytes=2)
 
 
 @pytest.mark.parametrize("kind", ["", "Stopped", "Deleted", "NodeLost", "OutOfMemory", "Data"])

@@ -58,7 +58,7 @@ def test_a_data_set_is_read_with_its_subset_and_split(hub: HubServer, cache: Pat
     assert file_format.startswith("ConfigurationError hf://datasets/org/data: format jsonl is for files")
     assert missing.startswith("InputMissingError hf://datasets/org/none is not on the hub")
     assert revision.startswith("InputMissingError hf://datasets/org/data@nowhere has no revision 'nowhere'")
-    assert "a private one needs a Secret with HF_TOKEN, named by `data.credentials`" in private
+    assert "check the name; for a private one, set HF_TOKEN in the environment" in private
     assert hub.tokens == {None}
 
 

@@ -35,7 +35,7 @@ def test_no_such_bucket(s3_environment: str, tmp_path: Path) -> None:
         folder.push(["a"])
 
 
-@pytest.mark.parametrize("uri", ["s3://", "s3://a/b.jsonl", "s3://Upper_Case/b.jsonl"])
+@pytest.mark.parametrize("uri", ["s3://", "s3://aaa/b.jsonl", "s3://Upper_Case/b.jsonl"])
 def test_a_name_that_no_bucket_may_have_is_for_a_person_to_change(s3_environment: str, uri: str) -> None:
     with pytest.raises((ConfigurationError, InputMissingError), match=uri):
         storage.list_files(uri, [])

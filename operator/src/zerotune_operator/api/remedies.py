@@ -166,7 +166,7 @@ def _remedy_for_bucket(scheme: str, path: str, field: str) -> str:
     if scheme != "s3":
         return ""
     if not re.fullmatch(BUCKET, path.partition("/")[0]):
-        return "the name of a bucket has lower-case letters, digits, '.' and '-' alone, at most 63"
+        return "the name of a bucket has lower-case letters, digits, '.' and '-' alone, 3 to 63 of them"
     return "leave out *, ?, [ and ]: a channel has all files of a folder" if field == "s3Uri" else ""
 
 

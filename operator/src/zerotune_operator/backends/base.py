@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
-from zerotune_operator.plan import Plan
+from zerotune_operator.plan import Partition, Plan
 from zerotune_trainer.sizing.shape import ModelShape
 
 RenderedT = TypeVar("RenderedT")
@@ -34,6 +34,8 @@ class Inputs(NamedTuple):
     """Outputs of the InferenceJobs that the spec names, by the part of it that they are for: `data.train`."""
     reference: ModelShape | None = None
     """Of the model that `preference.referenceModel` names, where it is known."""
+    partition: Partition | None = None
+    """Of the checkpoints that earlier attempts may have left, where the next one may have other machines."""
 
 
 class Backend(Protocol[RenderedT]):

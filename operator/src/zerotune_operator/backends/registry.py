@@ -51,6 +51,10 @@ def _no_facts(_: Job) -> list[tuple[str, str]]:
     return []
 
 
+def _no_uid(_: Job) -> None:
+    return None
+
+
 def _no_request(*_: object) -> dict[str, Any]:
     return {}
 
@@ -93,6 +97,8 @@ class RegisteredBackend:
     it."""
     known_shape: Callable[[Job, JobStatus, Hub], Awaitable[ModelShape | None]] = _recorded_shape
     """The shape of the model, where it is known without starting anything: the webhook plans with it."""
+    uid: Callable[[Job], str | None] = _no_uid
+    """The uid of a new job that `zerotune run` runs, where it is the same on every machine. None: any will do."""
     facts: Callable[[Job], list[tuple[str, str]]] = _no_facts
     """What `zerotune plan` prints of where the job runs: title and text of each line."""
     request: Callable[[Plan, Job, Installation], dict[str, Any]] = _no_request
@@ -195,6 +201,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         check_inputs=_nothing,
         under_operator=_sagemaker_backend,
         outlives_resource=True,
+        uid=sagemaker_layout.uid_of,
         facts=sagemaker_layout.facts,
         request=lambda *made: _sagemaker_job(*made).request,
     ),

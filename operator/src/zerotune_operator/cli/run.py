@@ -67,11 +67,11 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
         folder = home.create(job.kind, job.metadata.name)
     with folder.locked() as lock:
         now = datetime.now(UTC)
-        job = admit(job, folder, now)
+        job = admit(job, folder, now, None if fresh else BACKENDS[target].uid(job))
         if target is Target.SAGEMAKER:
             return _run_on_sagemaker(job, folder, home)
         status = abandoned(folder.read_status(), now)
-        if _finished(job, status):
+        if _finished(job, folder, status):
             return 0
         return _run(job, folder, home, status, lock)
 
@@ -85,7 +85,7 @@ def _run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> int:
 
     status = folder.read_status()
     if status.phase == "Succeeded":
-        typer.echo(f"{folder.name}: finished already, there is nothing to do")
+        _say_finished(job, folder)
         return 0
     status = run_on_sagemaker(job, folder, home)
     if under_way(status) or status.phase in ACTIVE:
@@ -111,13 +111,18 @@ def _require_ended(folder: JobFolder) -> None:
         )
 
 
-def _finished(job: Job, status: JobStatus) -> bool:
+def _finished(job: Job, folder: JobFolder, status: JobStatus) -> bool:
     if status.phase != "Succeeded" or status.output is None or status.plan is None:
         return False
     if complete_output(status.output.uri, job.metadata.uid, status.plan.config_digest or "") is None:
         return False
-    typer.echo(f"{job.metadata.name}: finished already, there is nothing to do; its output is {status.output.uri}")
+    _say_finished(job, folder, f"; its output is {status.output.uri}")
     return True
+
+
+def _say_finished(job: Job, folder: JobFolder, output: str = "") -> None:
+    changed = "" if job.spec == folder.read_job().spec else "; what has changed in its file since has no effect"
+    typer.echo(f"{folder.name}: finished already, there is nothing to do{output}{changed}")
 
 
 def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from datetime import UTC, datetime
+from functools import partial
 
 import typer
 
@@ -18,7 +19,7 @@ from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.follower import Follower
 from zerotune_operator.backends.sagemaker.standalone import standalone_backend
-from zerotune_operator.cli.live import view_for
+from zerotune_operator.cli.live import LiveView, PlainView, view_for
 from zerotune_operator.lifecycle.attempts import next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import planned, rejected
 from zerotune_trainer.errors import ConfigurationError, ZerotuneError
@@ -46,7 +47,7 @@ async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend) -> JobSta
     follower = Follower(job, folder, backend, view)
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
-        loop.add_signal_handler(number, follower.leave)
+        loop.add_signal_handler(number, partial(_leave, follower, view, number))
     try:
         return await follower.follow(status)
     except ZerotuneError as error:
@@ -58,6 +59,15 @@ async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend) -> JobSta
         view.close()
 
 
+def _leave(follower: Follower, view: PlainView | LiveView, number: signal.Signals) -> None:
+    """Leave; with Ctrl-C once more, at once: a process may end between any two calls, and the next one goes on."""
+    if follower.leaves and number == signal.SIGINT:  # SIGTERM may come twice: to a process and to its group.
+        view.close()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    follower.leave()
+
+
 async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: JobStatus) -> JobStatus:
     """The status of a run that begins. What cannot run is rejected before any write."""
     inputs = await backend.find_inputs(status)
@@ -65,6 +75,7 @@ async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: 
     plan = backend.plan(inputs, next_attempt(status))
     backend.render(plan)
     await backend.require_own_output()
+    await backend.require_same_spec(plan)
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))
     folder.write_status(status)

@@ -19,7 +19,7 @@ from zerotune_operator.controller.finalizers import Finalizers
 from zerotune_operator.controller.status_writer import StatusWriter, observed, read_status, write_event
 from zerotune_operator.lifecycle.attempts import FINAL, under_way
 from zerotune_operator.lifecycle.deadlines import ends_by_clock, expires_in
-from zerotune_operator.lifecycle.job_events import EventText
+from zerotune_operator.lifecycle.job_events import EventText, changed_after_end
 from zerotune_operator.lifecycle.pending import pending
 from zerotune_operator.lifecycle.transitions import rejected
 from zerotune_trainer.errors import InternalError, TemporaryError, ZerotuneError
@@ -104,6 +104,12 @@ class Reconciler:
             status = pending(before, bug.failure_class, bug.message, bug, now)
             await self._writer.write(key, resource, before, status, now)
 
+    async def _report_late_change(self, resource: Object, status: JobStatus) -> None:
+        """Say that a change of the spec of a job that is over does nothing, where it was changed since."""
+        generation, seen = resource["metadata"].get("generation"), status.observed_generation
+        if seen is not None and generation is not None and generation > seen:
+            await write_event(self._cluster.client, resource, changed_after_end(status), self._cluster.clock())
+
     async def _drive(self, key: Key, resource: Object, before: JobStatus) -> Step:
         accepted = await self._jobs.read(key, resource)
         policy = accepted.job.spec.run_policy
@@ -111,6 +117,7 @@ class Reconciler:
             await self._cluster.confirm_time()
         if before.phase in FINAL:
             self._jobs.forget(key)  # Those that are over are many.
+            await self._report_late_change(resource, before)
             await self._finalizers.release(resource)
         elif await self._finalizers.add(resource, accepted.job):
             return Step(before, self._interval)  # The watch reports the resource with it.

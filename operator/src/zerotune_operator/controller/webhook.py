@@ -20,6 +20,8 @@ from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.backends.registry import BACKENDS, operator_target
+from zerotune_operator.lifecycle.attempts import FINAL
+from zerotune_operator.lifecycle.job_events import changed_after_end
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ZerotuneError
@@ -61,6 +63,8 @@ async def _checked(resource: Object, before: Object | None, hub: Hub, installati
         return ()  # It was admitted once, maybe by other rules: it can still be labelled, and go.
     job = await off_loop(_accepted, resource, before, installation)
     status = JobStatus.model_validate(resource.get("status") or {})
+    if status.phase in FINAL:
+        return (changed_after_end(status).message,)
     shape = await BACKENDS[operator_target(job)].known_shape(job, status, hub)
     return () if shape is None else await off_loop(_planned, job, shape, installation)
 

@@ -33,6 +33,16 @@ def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
     return [*entered, EventText("Warning", waits.failure_class, _message(waits))]
 
 
+def changed_after_end(status: JobStatus) -> EventText:
+    """That the spec of a job that has ended was changed."""
+    return EventText(
+        "Normal",
+        "ChangedAfterEnd",
+        f"the job has ended, its phase is {status.phase}: of a changed spec only runPolicy.ttlSecondsAfterFinished "
+        "counts any more; to run it again, delete it and create it anew",
+    )
+
+
 def _entered(status: JobStatus) -> EventText:
     """That the job is in its phase now."""
     cause = status.root_cause

@@ -1,8 +1,8 @@
 """No folder of a job lies in another one of it: what a job writes would be read as its data, or overwritten.
 
-Folders are compared as the ranks read them, name by name: `s3://b/p`, `s3://b//p/` and `s3://b/x/../p` are one. A URI
-of the data may have wildcards: `*`, `?` and `[...]` within a name, `**` for any number of names. What a wildcard finds
-may be a folder, and a folder stands for every file in it.
+Folders are compared as the ranks read them, name by name: `s3://bbb/p`, `s3://bbb//p/` and `s3://bbb/x/../p` are one. A
+URI of the data may have wildcards: `*`, `?` and `[...]` within a name, `**` for any number of names. What a wildcard
+finds may be a folder, and a folder stands for every file in it.
 """
 
 from __future__ import annotations

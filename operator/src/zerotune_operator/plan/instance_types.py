@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
@@ -35,7 +35,7 @@ def plan_instance_types(job: Job, layout: RuntimeLayout, plan_one: PlanOne) -> P
     left_out = dict(layout.left_out) | {name: error.message for name, error in errors.items()}
     if not plans:
         raise _with_plan(refusal(layout, errors), errors, left_out)
-    return _joined([_with_result_of(plans[0], plan) for plan in plans], left_out)
+    return joined([_with_result_of(plans[0], plan) for plan in plans], left_out)
 
 
 def on_instance_type(job: Job, layout: RuntimeLayout) -> Job:
@@ -74,7 +74,13 @@ def _with_result_of(first: Plan, plan: Plan) -> Plan:
     return replace(plan, config=plan.config.model_copy(update={"same_result_as": first.config.digest()}))
 
 
-def _joined(plans: list[Plan], left_out: Mapping[str, str]) -> Plan:
+def joined(plans: Sequence[Plan], left_out: Mapping[str, str]) -> Plan:
+    """The first of the plans, with all of them as its alternatives.
+
+    Args:
+        plans: In order of preference.
+        left_out: The instance types that have none, and why.
+    """
     notes = [f"{name} is left out: {reason}" for name, reason in left_out.items()]
     return replace(
         plans[0], alternatives=tuple(plans), left_out=left_out, notes=tuple(dict.fromkeys([*plans[0].notes, *notes]))

@@ -57,8 +57,8 @@ _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _HUB_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _CONTROLS = r"\p{Cc}\p{Cf}"
 """Control characters, and those that are not seen or turn the direction of writing (Unicode's category Format)."""
-BUCKET = "[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"
-"""Name of a bucket, by its characters: what has keys or a password before an `@` is none.
+BUCKET = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+"""Name of a bucket, by its length and its characters: what has keys or a password before an `@` is none.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 """

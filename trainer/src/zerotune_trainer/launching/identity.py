@@ -40,7 +40,7 @@ def require_own_config(config: TrainConfig | InferConfig) -> None:
             raise InternalError(
                 f"config.json is of another job or attempt: its {variable} would be {value}, this pod's is {expected}",
                 "nothing was read or written; the next attempt gets a folder of its own. Where that fails too, see "
-                "that backend.kubernetes.image is of the version of the operator",
+                "that the image (backend.kubernetes.image, backend.sagemaker.image) is of the version of the operator",
             )
 
 

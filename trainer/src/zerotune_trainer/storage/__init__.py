@@ -4,6 +4,7 @@ locations.py  a URI -> a store and a path in it, and what the errors of the syst
 stores.py     what a store can do: local.py files of this machine, s3.py S3 (s3_client.py, s3_errors.py)
 files.py      list, open and read input files
 models.py     a model's folder, on this machine (hub_errors.py: what the Hub's refusals mean)
+runtime.py    where this process runs, as what those errors mean depends on it
 once.py       what many processes need and one does at a time
 folders.py    results folders, pushed to where they belong (folder.py: what they have in common)
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +17,7 @@ from botocore.exceptions import (
 )
 
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
+from zerotune_trainer.storage.runtime import in_pod, in_training_job
 from zerotune_trainer.storage.s3_client import is_anonymous
 
 MISSING = 404
@@ -74,12 +74,12 @@ def _remedy_for_access(*, no_keys: bool) -> str:
     Args:
         no_keys: Whether no credentials were found, or not those of the profile that is named.
     """
-    if "KUBERNETES_SERVICE_HOST" in os.environ:
+    if in_pod():
         return (
             "give keys that may use it: a Secret named by `credentials` that holds AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or an IAM role of the pod"
         )
-    if "TRAINING_JOB_NAME" in os.environ:  # SageMaker sets it.
+    if in_training_job():
         return "let the execution role, backend.sagemaker.roleArn, use it: s3:GetObject, s3:PutObject, s3:ListBucket"
     if no_keys:
         return f"give this machine credentials that may use it: they were looked for in {_CHAIN}"

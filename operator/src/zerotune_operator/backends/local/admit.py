@@ -16,16 +16,22 @@ _FREE = ("runPolicy", "backend", "maxErrorRate")
 """Parts of the spec that may change between runs: they do not touch the result."""
 
 
-def admit(job: Job, folder: JobFolder, now: datetime) -> Job:
+def admit(job: Job, folder: JobFolder, now: datetime, uid: str | None = None) -> Job:
     """The job with its uid: that of the job of this name, or a new one.
 
     A changed spec is taken over while the job has made no step; afterwards it would mix two jobs in one output.
+
+    Args:
+        job: The job.
+        folder: Its folder.
+        now: When it was created, if it is new.
+        uid: The uid of a new job. Default: one that no job had before.
 
     Raises:
         ConfigurationError: the spec changed, and there is something to lose.
     """
     if not (folder.path / "job.yaml").is_file():
-        return _with_identity(job, str(uuid.uuid4()), now)
+        return _with_identity(job, uid or str(uuid.uuid4()), now)
     known = folder.read_job()
     changes = list(_changes(_result_spec(known), _result_spec(job), ""))
     if changes and has_made_steps(folder.read_status()):

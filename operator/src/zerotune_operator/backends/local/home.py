@@ -92,7 +92,7 @@ class Home:
             raise InputMissingError(
                 f"there is no job {name!r} in {self.path} (there are: {names})",
                 "give one of these names, or set ZEROTUNE_HOME to the folder that the job was run with: a job is known "
-                "in one, wherever it runs",
+                "in one, wherever it runs, and one on SageMaker also in each that its file is run in",
             )
         return found
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.origins import starting_from
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
@@ -23,19 +23,20 @@ from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.errors import NameInUseError
 from zerotune_operator.backends.sagemaker.known_types import require_known_types
 from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, place, sagemaker_of
-from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, observe, waiting
+from zerotune_operator.backends.sagemaker.logs import last_words
+from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, is_unexplained, observe, waiting
 from zerotune_operator.backends.sagemaker.render import TrainingJob, render
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.backends.sagemaker.update import changes_of
-from zerotune_operator.lifecycle.attempts import current_attempt, next_attempt
+from zerotune_operator.lifecycle.attempts import current_attempt, has_made_steps, next_attempt
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
-from zerotune_operator.plan import Plan, identity_of, plan_job
+from zerotune_operator.plan import Partition, Plan, identity_of, loading, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity, Launch
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
-from zerotune_trainer.launching.identity import UID_VARIABLE
+from zerotune_trainer.launching.identity import DIGEST_VARIABLE, UID_VARIABLE
 from zerotune_trainer.manifest import OWNER_NAME
 from zerotune_trainer.progress import NodeReport
 
@@ -67,7 +68,8 @@ class SageMakerBackend:
 
     async def find_inputs(self, status: JobStatus) -> Inputs | Awaited:
         """See Backend."""
-        return await self._find_inputs(status)
+        inputs = await self._find_inputs(status)
+        return inputs if isinstance(inputs, Awaited) else inputs._replace(partition=_written(self._job, status))
 
     def plan(self, inputs: Inputs, attempt: int) -> Plan:
         """The plan of an attempt.
@@ -76,7 +78,8 @@ class SageMakerBackend:
             ConfigurationError: the job cannot run here.
         """
         job = starting_from(self._job, inputs.data_uris)
-        return plan_job(job, inputs.shape, place(job, inputs.model_uri), identity_of(job, attempt))
+        plan = plan_job(job, inputs.shape, place(job, inputs.model_uri), identity_of(job, attempt))
+        return loading(plan, inputs.partition)
 
     def render(self, plan: Plan) -> TrainingJob:
         """The training job of the attempt that `plan` is for."""
@@ -99,6 +102,24 @@ class SageMakerBackend:
                     f"{self._job.kind} {self._job.metadata.name}",
                     "name another output.uri, or set ZEROTUNE_HOME to the folder that the first one was run with",
                 )
+
+    async def require_same_spec(self, plan: Plan) -> None:
+        """See that an attempt that runs already, started from another machine, has the spec that `plan` is made of.
+
+        Raises:
+            ConfigurationError: it has another, or its name is somebody else's.
+            TemporaryError: AWS does not answer.
+        """
+        attempt = plan.config.job.attempt
+        if not await self.has_started(attempt):
+            return
+        name = job_name(self._job, attempt)
+        description = await self._training_jobs.describe(name)
+        if description is not None and description["Environment"].get(DIGEST_VARIABLE) != plan.config.digest():
+            raise ConfigurationError(
+                f"there is a training job {name} of this job already, and it was started with another spec",
+                "run it from the file that it was started from, or give this job another name or output.uri",
+            )
 
     async def has_started(self, attempt: int) -> bool:
         """Whether there is a training job of an attempt.
@@ -162,10 +183,14 @@ class SageMakerBackend:
         if not self._is_ours(description):
             return deleted(attempt, f"the training job {name} was deleted, and its name taken by another one")
         if description["TrainingJobStatus"] in ENDED:
-            return observe(attempt, description, await self._reports(attempt, attempt.hosts))
+            reports = await self._reports(attempt, attempt.hosts)
+            unexplained = is_unexplained(description) and not any(each.exit_code for each in reports.values())
+            log = await asyncio.to_thread(last_words, self._client, name, attempt.hosts) if unexplained else ""
+            return observe(attempt, description, reports, log)
         reports = await self._reports(attempt, attempt.hosts[:1])
-        if any(report.exit_code is not None for report in reports.values()):
-            self._training_jobs.expire(name)
+        for report in reports.values():
+            if report.ended_at is not None:
+                self._training_jobs.expire_after_end(name, report.ended_at)
         return observe(attempt, description, reports)
 
     async def stop(self, attempt: AttemptRef) -> None:
@@ -247,6 +272,15 @@ class SageMakerBackend:
         contents = await asyncio.gather(*(self._client.read(f"{folder}/{host}.json") for host in hosts))
         found = {host: read_report(content) for host, content in zip(hosts, contents, strict=True) if content}
         return {host: report for host, report in found.items() if report is not None}
+
+
+def _written(job: Job, status: JobStatus) -> Partition | None:
+    """The partition of the checkpoints that earlier attempts may have left. What an InferenceJob has made, any ranks go
+    on with.
+    """
+    if not isinstance(job, FineTuneJob) or job.spec.checkpoint.resume == "never":
+        return None
+    return Partition.of(status.plan) if status.plan and has_made_steps(status) else None
 
 
 def _taken(name: str) -> ConfigurationError:

@@ -7,6 +7,8 @@
     ValidationException                            ConfigurationError
     AccessDeniedException, no credentials          ConfigurationError
     ExpiredTokenException, time-outs, 5xx          TemporaryError
+    RequestExpired, RequestTimeTooSkewed,
+    InvalidSignatureException of another time      TemporaryError       the clock of this machine is wrong
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html
 """
@@ -31,7 +33,9 @@ from zerotune_trainer.errors import ConfigurationError, InputMissingError, Tempo
 
 _THROTTLED = {"ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}
 _DENIED = {"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId", "403"}
-_EXPIRED = {"ExpiredTokenException", "ExpiredToken", "RequestExpired"}
+_EXPIRED = {"ExpiredTokenException", "ExpiredToken"}
+_SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
+_SIGNATURE = "InvalidSignatureException"
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404"}
 _CHAIN = (
     "AWS credentials were looked for in the environment (AWS_ACCESS_KEY_ID), the profile (AWS_PROFILE, ~/.aws), the "
@@ -96,10 +100,16 @@ def _meaning(what: str, error: ClientError) -> ZerotuneError:
         return TemporaryError(message, "AWS asks for fewer requests; it is tried again, ever more seldom")
     if code in _EXPIRED:
         return TemporaryError(message, "the credentials have expired: renew them, for example with `aws sso login`")
+    if code in _SKEWED or (code == _SIGNATURE and ("expired" in text or "not yet current" in text)):
+        return TemporaryError(
+            message, "set the clock of this machine, which AWS finds minutes off, for example by NTP; it is tried again"
+        )
     return _rejected(code, message, error)
 
 
 def _rejected(code: str, message: str, error: ClientError) -> ZerotuneError:
+    if code == _SIGNATURE:
+        return ConfigurationError(message, f"correct the secret key: {_CHAIN}")
     if code in _DENIED:
         return ConfigurationError(
             message,

@@ -30,8 +30,18 @@ _CODES = {error.exit_code: error.failure_class for error in ZerotuneError.__subc
 _CONSOLE = "see the training job in the console of SageMaker, and its log: `zerotune logs`"
 
 
-def failure_of(reason: str) -> Failure:
-    """What a `FailureReason` means."""
+def is_empty(reason: str) -> bool:
+    """Whether a `FailureReason` says no more than with which exit code the container ended."""
+    return _EMPTY.fullmatch(reason) is not None
+
+
+def failure_of(reason: str, log: str = "") -> Failure:
+    """What a `FailureReason` means.
+
+    Args:
+        reason: It.
+        log: How the log of the container ends, where the reason is empty.
+    """
     kind, _, detail = text(reason).partition(":")
     match kind:
         case "CapacityError":
@@ -46,16 +56,19 @@ def failure_of(reason: str) -> Failure:
             return _failure(error.failure_class, error.exit_code, reason, hint)
         case "ClientError":
             return _failure(ConfigurationError.failure_class, ConfigurationError.exit_code, reason, _CONSOLE)
-    return _algorithm_error(reason)
+    return _algorithm_error(reason, log)
 
 
-def _algorithm_error(reason: str) -> Failure:
+def _algorithm_error(reason: str, log: str) -> Failure:
     found = _EXIT_CODE.findall(reason)
     code = int(found[-1]) if found and 1 <= int(found[-1]) <= 255 else InternalError.exit_code
     hint = _CONSOLE
     if code == KilledError.exit_code:
         hint = "an instance that is out of memory kills its processes: lower the batch, or take a larger instance type"
-    message = f"the container ended with exit code {code} and gave no reason" if _EMPTY.fullmatch(reason) else reason
+    message = reason
+    if is_empty(reason):
+        end = f"; its log ends with: {log}" if log else ""
+        message = f"the container ended with exit code {code} and gave no reason{end}"
     return _failure(_CODES.get(code, InternalError.failure_class), code, message, hint)
 
 

@@ -22,6 +22,7 @@ from zerotune_operator.lifecycle.deadlines import pause
 from zerotune_trainer.errors import TemporaryError
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
+_LEAVES = "ends as soon as AWS answers, and the job goes on there; Ctrl-C once more ends this command now"
 
 
 class FollowingView(View, Protocol):
@@ -44,13 +45,20 @@ class Follower:
     def __init__(self, job: Job, folder: JobFolder, backend: SageMakerBackend, view: FollowingView) -> None:
         self._folder, self._view = folder, view
         self._driver = driver_of(job, backend)
-        self._leave = asyncio.Event()
+        self._leave, self._asks = asyncio.Event(), False
         self._pause = _FIRST_PAUSE_SECONDS
         self._error = ""
 
     def leave(self) -> None:
-        """What Ctrl-C does: end this process; the job goes on."""
+        """What Ctrl-C does: end this process, once AWS has answered what it is asked; the job goes on."""
+        if self._asks and not self.leaves:
+            self._view.show(_LEAVES)
         self._leave.set()
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it was asked to leave."""
+        return self._leave.is_set()
 
     async def follow(self, status: JobStatus) -> JobStatus:
         """Follow the job to its end, or until `leave`.
@@ -58,9 +66,9 @@ class Follower:
         Raises:
             ZerotuneError: the job cannot go on.
         """
-        while not self._leave.is_set() and (under_way(status) or status.phase in ("Planned", "Pending", "Restarting")):
+        while not self.leaves and (under_way(status) or status.phase in ("Planned", "Pending", "Restarting")):
             try:
-                step = await self._driver.step(status)
+                step = await self._step(status)
             except TemporaryError as error:
                 await self._wait_after(error)
                 continue
@@ -69,6 +77,13 @@ class Follower:
             status = step.status
             await self._sleep(step.again or 0.0)
         return status
+
+    async def _step(self, status: JobStatus) -> Step:
+        self._asks = True
+        try:
+            return await self._driver.step(status)
+        finally:
+            self._asks = False
 
     def _take(self, step: Step, before: JobStatus) -> None:
         status = step.status

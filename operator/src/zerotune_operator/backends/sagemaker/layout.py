@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 
 from zerotune_operator.api.backend import SageMakerSpec
@@ -116,6 +117,11 @@ def job_name(job: Job, attempt: int) -> str:
     """Name of the training job of an attempt: `NAME-HASH-a0` of a FineTuneJob, `NAME-HASH-i0` of an InferenceJob."""
     sagemaker = sagemaker_of(job)
     return f"{stem(job, sagemaker.job_name_prefix)}-{ATTEMPT_LETTERS[job.kind]}{attempt}"
+
+
+def uid_of(job: Job) -> str:
+    """The uid of a job without a cluster: any machine finds its training jobs, whose names are made of it."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"zerotune:{job.kind}/{job.metadata.name}@{_output_uri(job)}"))
 
 
 def attempt_uri(job: Job, attempt: int) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.reports import text
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.layout import hosts_of, job_name, sagemaker_of
 from zerotune_operator.lifecycle.attempts import current_attempt
-from zerotune_trainer.errors import InputMissingError
+from zerotune_trainer.errors import InputMissingError, ZerotuneError
 
-_LINES = 200
+_LINES, _LAST_LINES = 200, 20
+_logger = logging.getLogger(__name__)
 
 
 def last_lines(job: Job, status: JobStatus, attempt: int | None, node: int | None) -> Iterator[str]:
@@ -36,3 +39,17 @@ def last_lines(job: Job, status: JobStatus, attempt: int | None, node: int | Non
     for host in wanted:
         prefix = f"[{host}] " if len(wanted) > 1 else ""
         yield from (prefix + line for line in client.last_log_lines(name, host, _LINES))
+
+
+def last_words(client: SageMakerClient, name: str, hosts: Sequence[str]) -> str:
+    """The last line that is not empty of the first host of a training job that wrote any; empty where none did, or
+    where the log cannot be read. It blocks.
+    """
+    try:
+        for host in hosts:
+            lines = [line.strip() for line in client.last_log_lines(name, host, _LAST_LINES)]
+            if found := next((line for line in reversed(lines) if line), ""):
+                return text(found)
+    except ZerotuneError as error:
+        _logger.warning("%s", error)
+    return ""

@@ -14,7 +14,7 @@ from typing import Any
 
 from zerotune_operator.api.status import OutputSummary
 from zerotune_operator.backends.reports import read_ending, read_failure, text
-from zerotune_operator.backends.sagemaker.failure_reason import failure_of
+from zerotune_operator.backends.sagemaker.failure_reason import failure_of, is_empty
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
 from zerotune_trainer.errors import Failure, KilledError, StoppedError, TemporaryError
 from zerotune_trainer.progress import NodeReport
@@ -42,15 +42,27 @@ _WAITS_FOR = {
 """By the value of `SecondaryStatus`: what does not pass within minutes."""
 
 
-def observe(attempt: AttemptRef, description: Description, reports: Reports) -> Observation:
-    """What the hosts of an attempt do; once the training job has ended, also its result."""
+def observe(attempt: AttemptRef, description: Description, reports: Reports, log: str = "") -> Observation:
+    """What the hosts of an attempt do; once the training job has ended, also its result.
+
+    Args:
+        attempt: The attempt.
+        description: Of its training job.
+        reports: Of its hosts.
+        log: How its log ends, where nobody else says why it failed.
+    """
     selected = description.get("ResourceConfig", {}).get("SelectedInstanceType")
-    return replace(_observe(attempt, description, reports), instance_type=selected)
+    return replace(_observe(attempt, description, reports, log), instance_type=selected)
 
 
-def _observe(attempt: AttemptRef, description: Description, reports: Reports) -> Observation:
+def is_unexplained(description: Description) -> bool:
+    """Whether a training job has failed, and SageMaker does not say why."""
+    return description["TrainingJobStatus"] == "Failed" and is_empty(description.get("FailureReason", ""))
+
+
+def _observe(attempt: AttemptRef, description: Description, reports: Reports, log: str) -> Observation:
     if description["TrainingJobStatus"] in ENDED:
-        return _ended(attempt, description, reports)
+        return _ended(attempt, description, reports, log)
     secondary = description.get("SecondaryStatus", "")
     if secondary in _WAITING:
         return waiting(attempt, _waits_for(description))
@@ -91,9 +103,9 @@ def _waits_for(description: Description) -> Failure | None:
     )
 
 
-def _ended(attempt: AttemptRef, description: Description, reports: Reports) -> Observation:
+def _ended(attempt: AttemptRef, description: Description, reports: Reports, log: str) -> Observation:
     failures = {host: read_failure(report.message) for host, report in reports.items() if report.exit_code}
-    reason = _reason(description, failures)
+    reason = _reason(description, failures, log)
     nodes = tuple(_node(host, description, reports.get(host), reason) for host in attempt.hosts)
     seen = Observation(attempt.number, nodes)
     first = reports.get(attempt.hosts[0])
@@ -128,7 +140,7 @@ def _explains(own: Failure, description: Description) -> bool:
     return by_request or not stopped
 
 
-def _reason(description: Description, failures: Mapping[str, Failure | None]) -> Failure | None:
+def _reason(description: Description, failures: Mapping[str, Failure | None], log: str) -> Failure | None:
     """Why the training job ended, by SageMaker; None: it has succeeded."""
     status, secondary = description["TrainingJobStatus"], description.get("SecondaryStatus", "")
     if status == "Completed":
@@ -136,7 +148,7 @@ def _reason(description: Description, failures: Mapping[str, Failure | None]) ->
     if secondary in _OUT_OF_TIME:
         return _out_of_time(_OUT_OF_TIME[secondary])
     if status == "Failed":
-        return failure_of(description.get("FailureReason", "SageMaker gives no reason"))
+        return failure_of(description.get("FailureReason", "SageMaker gives no reason"), log)
     saved = next((failure.message for failure in failures.values() if failure), "before it had saved anything")
     return Failure(failure_class=StoppedError.failure_class, message=saved, exit_code=StoppedError.exit_code)
 

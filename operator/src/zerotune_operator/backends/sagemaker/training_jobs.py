@@ -8,12 +8,14 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from zerotune_operator.backends.sagemaker.client import SageMakerClient, TrainingJobDescription
 from zerotune_operator.backends.sagemaker.observe import ENDED
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
+_TIMES_AFTER_END = 3
 _logger = logging.getLogger(__name__)
 
 
@@ -48,6 +50,7 @@ class TrainingJobs:
         self._max_age, self._visible_within, self._clock = max_age, visible_within, clock
         self._known: dict[str, _Known] = {}
         self._rejected: dict[str, dict[str, Any]] = {}
+        self._ends: dict[str, tuple[datetime, int]] = {}
 
     async def describe(self, name: str) -> TrainingJobDescription | None:
         """A training job as it was within the last minute; None where SageMaker knows none of that name.
@@ -71,10 +74,21 @@ class TrainingJobs:
         return self._clock() - known.missing_since >= self._visible_within
 
     def expire(self, name: str) -> None:
-        """Describe a training job again next time: it was created or stopped, or its hosts have ended."""
+        """Describe a training job again next time: it was created, changed or stopped."""
         known = self._known.get(name)
         if known is not None:
             self._known[name] = _Known(None, float("-inf"), None)
+
+    def expire_after_end(self, name: str, ended_at: datetime) -> None:
+        """Describe a training job again next time, as a host of it has ended: some times for each end, as SageMaker
+        takes a while to conclude. What a container has reported stays until the next one starts, and that may take
+        hours where spot instances were taken back.
+        """
+        known_end, times = self._ends.get(name, (None, 0))
+        times = times + 1 if known_end == ended_at else 1
+        if times <= _TIMES_AFTER_END:
+            self._ends[name] = (ended_at, times)
+            self.expire(name)
 
     async def update(self, name: str, changes: dict[str, Any]) -> None:
         """Change a training job that runs. What AWS rejects is logged: the job goes on as it is.
@@ -95,6 +109,7 @@ class TrainingJobs:
         """Keep nothing of a training job: its attempt is over."""
         self._known.pop(name, None)
         self._rejected.pop(name, None)
+        self._ends.pop(name, None)
 
 
 def _has_ended(known: _Known) -> bool:

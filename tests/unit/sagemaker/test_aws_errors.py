@@ -1,0 +1,83 @@
+"""What AWS answers where it does not do what it was asked for, and what is done about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+    ReadTimeoutError,
+)
+
+from zerotune_operator.backends.sagemaker.errors import (
+    NameInUseError,
+    NotFoundError,
+    QuotaExceededError,
+    aws_errors,
+)
+from zerotune_trainer.errors import ConfigurationError, TemporaryError, ZerotuneError
+
+
+def raised(error: Exception) -> ZerotuneError:
+    with pytest.raises(ZerotuneError) as caught, aws_errors("training job t"):
+        raise error
+    return caught.value
+
+
+def answered(code: str, message: str, status: int) -> ZerotuneError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return raised(ClientError(answer, "Call"))
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "status", "kind", "remedy"),
+    [
+        ("ThrottlingException", "Rate exceeded", 400, TemporaryError, "ever more seldom"),
+        ("SlowDown", "Please reduce your request rate", 503, TemporaryError, "ever more seldom"),
+        ("ResourceLimitExceeded", "account-level limit is 0", 400, QuotaExceededError, "Service Quotas"),
+        ("ResourceInUse", "must be unique", 400, NameInUseError, "observed again"),
+        ("ValidationException", "Requested resource not found.", 400, NotFoundError, "see whether it was deleted"),
+        ("ResourceNotFound", "no such job", 400, NotFoundError, "see whether it was deleted"),
+        ("NoSuchKey", "no such key", 404, NotFoundError, "see whether it was deleted"),
+        ("ValidationException", "1 validation error detected", 400, ConfigurationError, "correct what AWS names"),
+        ("AccessDeniedException", "is not authorized", 400, ConfigurationError, "docs/sagemaker-policy.json"),
+        ("AccessDenied", "Access Denied", 403, ConfigurationError, "docs/sagemaker-policy.json"),
+        ("ExpiredTokenException", "token is expired", 400, TemporaryError, "aws sso login"),
+        ("InternalFailure", "of AWS", 500, TemporaryError, "a problem of its own"),
+        ("RequestTimeTooSkewed", "time is too large", 403, TemporaryError, "set the clock of this machine"),
+        ("RequestExpired", "Request has expired", 400, TemporaryError, "set the clock of this machine"),
+        ("InvalidSignatureException", "Signature expired: 2026", 400, TemporaryError, "set the clock of this machine"),
+        ("InvalidSignatureException", "Signature not yet current: 2026", 400, TemporaryError, "set the clock"),
+        ("InvalidSignatureException", "does not match", 400, ConfigurationError, "correct the secret key"),
+    ],
+)
+def test_what_aws_answers_has_a_meaning_and_a_remedy(
+    code: str, message: str, status: int, kind: type[ZerotuneError], remedy: str
+) -> None:
+    error = answered(code, message, status)
+    assert type(error) is kind
+    assert error.message == f"training job t: {message} ({code})"
+    assert remedy in error.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "remedy"),
+    [
+        (ConnectTimeoutError(endpoint_url="aws"), TemporaryError, "it is tried again"),
+        (ReadTimeoutError(endpoint_url="aws"), TemporaryError, "it is tried again"),
+        (EndpointConnectionError(endpoint_url="aws"), TemporaryError, "it is tried again"),
+        (NoCredentialsError(), ConfigurationError, "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        (ProfileNotFound(profile="p"), ConfigurationError, "AWS_PROFILE"),
+        (NoRegionError(), ConfigurationError, "AWS_REGION"),
+    ],
+)
+def test_no_answer_and_no_credentials_have_a_remedy(error: Exception, kind: type[ZerotuneError], remedy: str) -> None:
+    found = raised(error)
+    assert type(found) is kind
+    assert remedy in found.hint

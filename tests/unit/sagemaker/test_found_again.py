@@ -1,0 +1,99 @@
+"""A job that was started on one machine is found from another one, by its file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.sagemaker.account import result_of
+from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed
+from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.sagemaker import follower, standalone
+from zerotune_operator.backends.sagemaker.layout import job_name, uid_of
+from zerotune_operator.cli import status, stop
+from zerotune_operator.cli.run import run_job
+from zerotune_trainer.errors import ConfigurationError
+
+KINDS = ("FineTuneJob", "InferenceJob")
+CALLS_UNTIL_IT_RUNS = 16
+
+
+def job(kind: str = "FineTuneJob", **sagemaker: Any) -> Job:
+    """A job as every machine knows it."""
+    found = sagemaker_job(kind, **sagemaker)
+    metadata = found.metadata.model_copy(update={"uid": uid_of(found)})
+    return found.model_copy(update={"metadata": metadata})
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    made = Aws(tmp_path, (*LIFE[:2], *["Training"] * 20, *LIFE[-2:]))
+    made.objects["models/m/config.json"] = (MODELS / "tiny-llama.json").read_bytes()
+    monkeypatch.setattr(standalone, "SageMakerClient", lambda _: made.client())
+    monkeypatch.setattr(standalone, "OWN_ACCOUNT", SETTINGS)
+    monkeypatch.setattr(standalone, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(follower, "_FIRST_PAUSE_SECONDS", 0.0)
+    yield made
+    made.close()
+
+
+def start(aws: Aws, home: Path, started: Job) -> None:
+    """Run a job on a machine that goes away with it running."""
+    aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS] = FAULTS["killed before"]
+    with pytest.raises(Killed):
+        run_job(started, Home(home), fresh=False)
+    assert aws.service.created == [job_name(started, 0)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_from_another_machine_follows_the_job_to_its_end(aws: Aws, tmp_path: Path, kind: str) -> None:
+    uri, content = result_of(job(kind))
+    aws.objects[uri.removeprefix("s3://")] = content
+    start(aws, tmp_path / "one", job(kind))
+
+    assert run_job(job(kind), Home(tmp_path / "two"), fresh=False) == 0
+    assert run_job(job(kind), Home(tmp_path / "three"), fresh=False) == 0, "which has ended by now"
+    assert aws.service.created == [job_name(job(kind), 0)]
+    for home in ("two", "three"):
+        (folder,) = Home(tmp_path / home).jobs()
+        assert folder.read_status().phase == "Succeeded"
+
+
+def test_status_and_stop_know_the_job_on_a_machine_that_has_followed_it(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(aws, tmp_path / "one", job())
+    aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS] = FAULTS["killed before"]
+    with pytest.raises(Killed):
+        run_job(job(), Home(tmp_path / "two"), fresh=False)
+
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "two"))
+    status.command("tune")
+    assert "Running" in capsys.readouterr().out
+    stop.command("tune")
+    assert "tune: SageMaker stops it within two minutes" in capsys.readouterr().out
+    assert aws.jobs[0].status == "Stopping"
+
+
+def test_another_spec_under_its_name_is_rejected_and_creates_nothing(aws: Aws, tmp_path: Path) -> None:
+    start(aws, tmp_path / "one", job())
+    found = job()
+    topology = found.spec.topology.model_copy(update={"processes_per_node": 2})
+    other = found.model_copy(update={"spec": found.spec.model_copy(update={"topology": topology})})
+
+    with pytest.raises(ConfigurationError, match="of this job already, and it was started with another spec"):
+        run_job(other, Home(tmp_path / "two"), fresh=False)
+    assert aws.service.created == [job_name(found, 0)]
+
+
+def test_a_fresh_run_is_another_job(aws: Aws, tmp_path: Path) -> None:
+    start(aws, tmp_path / "one", job())
+    aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS] = FAULTS["killed before"]
+    with pytest.raises(Killed):
+        run_job(job(), Home(tmp_path / "two"), fresh=True)
+    assert len(set(aws.service.created)) == 2
