@@ -1,4 +1,4 @@
-"""DeepSpeed's operator that sums over the ranks of a host by shared memory, with which the baselines of benchmarks run."""
+"""DeepSpeed's operator that sums over the ranks of a host by shared memory, which the baselines of benchmarks use."""
 
 from __future__ import annotations
 
