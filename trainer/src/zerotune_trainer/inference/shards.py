@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
@@ -58,7 +58,9 @@ class ShardGenerator:
         tracker.count(records=len(errors), failed=len(errors), tokens=0)
         if errors:
             self._require_few_errors(tracker.failed(), next(iter(errors.values())))
-        self._generate([each for each in requests if each.record not in partial.texts], partial, tracker, channel)
+        longest = max((each.length for each in requests), default=0)
+        todo = [replace(each, longest=longest) for each in requests if each.record not in partial.texts]
+        self._generate(todo, partial, tracker, channel)
         rows = [self._row(entry, partial.texts, errors) for entry in entries]
         self.files.write(shard, rows, partial)
 
