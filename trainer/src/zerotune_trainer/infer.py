@@ -125,10 +125,10 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
         files=shard_files,
         scoring=Scoring(config, tokenizer, prompts) if config.task == "score" else None,
     )
-    markers = generate_all(generator, work, Ranks(context, replica, store, gather_texts))
+    shards = generate_all(generator, work, Ranks(context, replica, store, gather_texts))
     engine.close()
     if context.rank == 0:
-        _complete(context, output, write_results(ownership, config, markers))
+        _complete(context, output, write_results(shard_files, shards))
 
 
 def _each_once(files: list[DataFile]) -> list[DataFile]:
