@@ -113,6 +113,18 @@ bench-loss: $(STAMP) ## Memory and CPU of the losses, against those from all log
 bench-offload: $(STAMP) ## A model of twice a cgroup's memory, from disk, against accelerate's offloading (Linux, root)
 	$(BIN)/python benchmarks/bench_larger_than_memory.py $(BENCH_ARGUMENTS)
 
+.PHONY: bench-inference
+bench-inference: $(STAMP) ## Tokens/s of each engine, against plain generate with padded batches; --scaling: to two replicas
+	$(BIN)/python benchmarks/bench_inference.py $(BENCH_ARGUMENTS)
+
+.PHONY: bench-commits
+bench-commits: $(STAMP) ## Ten million records through a stub engine: memory, time in commits, time of a resume
+	$(BIN)/python benchmarks/bench_commits.py $(BENCH_ARGUMENTS)
+
+.PHONY: kill-inference
+kill-inference: $(STAMP) ## Kill InferenceJobs at random: no record is lost, doubled or another one
+	$(BIN)/python benchmarks/kill_inference.py $(BENCH_ARGUMENTS)
+
 .PHONY: bench-apply
 bench-apply: $(STAMP) $(if $(ZEROTUNE_KUBECONFIG),,images) ## kubectl apply to the first training step, against a hand-written Job
 	$(WITH_CLUSTER); $(BIN)/python benchmarks/bench_apply.py $(BENCH_ARGUMENTS)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
-import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -22,16 +21,12 @@ from cwe2.database import Database
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from tests.trainer.inference.stub_job import Reports, StubEngine, StubJob
+from zerotune_devtools.harness import inference_ranks
+from zerotune_devtools.harness.inference_ranks import Outcome, Ranks, write_folder
+from zerotune_devtools.harness.stub_inference import Reports, StubEngine, StubJob
 from zerotune_trainer import engines
-from zerotune_trainer.config import RENDEZVOUS_FILE, InferConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.data.tokenizer import load_tokenizer
-from zerotune_trainer.errors import Failure
-from zerotune_trainer.hostfile import Hostfile
-from zerotune_trainer.launching.forkserver import start_rank
-from zerotune_trainer.launching.worker import run_rank
-from zerotune_trainer.progress import HeartbeatMessage, Progress
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
@@ -100,94 +95,11 @@ def model(model_folder: Path) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
 
 
-@dataclasses.dataclass
-class Outcome:
-    """How the ranks of a job ended and what they reported."""
-
-    exit_codes: list[int | None]
-    heartbeats: list[list[HeartbeatMessage]]
-
-    @property
-    def failure(self) -> Failure | None:
-        """The failure of the lowest rank that has one."""
-        return next(
-            (heartbeats[-1].failure for heartbeats in self.heartbeats if heartbeats and heartbeats[-1].failure), None
-        )
-
-    @property
-    def progress(self) -> Progress | None:
-        """What rank 0 reported last of the whole job."""
-        return next((heartbeat.progress for heartbeat in reversed(self.heartbeats[0]) if heartbeat.progress), None)
-
-
-class Ranks:
-    """The ranks of a job, started."""
-
-    def __init__(self, started: list[tuple[BaseProcess, Connection]]) -> None:
-        self.processes = [process for process, _ in started]
-        self.heartbeats: list[list[HeartbeatMessage]] = [[] for _ in started]
-        self._pipes = [pipe for _, pipe in started]
-
-    def listen(self) -> None:
-        """Take in what the ranks have reported."""
-        for pipe, heartbeats in zip(self._pipes, self.heartbeats, strict=True):
-            try:
-                while not pipe.closed and pipe.poll():
-                    heartbeats.append(HeartbeatMessage.model_validate_json(pipe.recv_bytes()))
-            except (EOFError, OSError):
-                pipe.close()
-
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
-        """Until it holds, or all ranks have ended."""
-        deadline = time.monotonic() + seconds
-        while not condition() and any(process.is_alive() for process in self.processes):
-            assert time.monotonic() < deadline, "the ranks do not come to an end"
-            self.listen()
-            time.sleep(0.01)
-        self.listen()
-
-    def end(self) -> Outcome:
-        """Wait for all ranks; as a launcher does, stop the others once one has failed."""
-        self.wait_until(lambda: any(process.exitcode for process in self.processes))
-        for process in self.processes:
-            process.join(5)
-        self.kill()
-        self.listen()
-        return Outcome([process.exitcode for process in self.processes], self.heartbeats)
-
-    def kill(self) -> None:
-        """SIGKILL for every rank that runs."""
-        for process in self.processes:
-            process.kill()
-            process.join()
-
-
 @pytest.fixture
 def job(tmp_path: Path, model_folder: Path) -> Callable[..., Path]:
     """Writes the folder of a job: `job(data={...}, ranks=2)`; the output goes to `tmp_path/output`."""
 
-    def write(*, ranks: int = 2, name: str = "answers", **parts: Any) -> Path:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-        config = {
-            "job": {"kind": "InferenceJob", "name": name, "uid": f"uid-of-{name}"},
-            "launch": {"masterPort": port, "cacheDir": str(tmp_path / "cache"), "offloadDir": str(tmp_path / "disk")},
-            "model": {"uri": model_folder.as_uri()},
-            "output": {"uri": (tmp_path / "output").as_uri()},
-            "engine": "transformers",
-            "generation": {"maxNewTokens": 6},
-            "outputFormat": {},
-            "perDeviceBatchSize": 4,
-        }
-        folder = tmp_path / "job"
-        folder.mkdir(exist_ok=True)
-        whole = InferConfig.model_validate(config | parts)
-        (folder / "config.json").write_text(whole.model_dump_json(by_alias=True))
-        (folder / "hostfile").write_text(f"127.0.0.1 slots={ranks}\n")
-        (folder / RENDEZVOUS_FILE).write_text("a secret of this job")
-        return folder
-
-    return write
+    return functools.partial(write_folder, tmp_path, model_folder)
 
 
 @pytest.fixture
@@ -196,9 +108,7 @@ def start_ranks(warm_ranks: None) -> Iterator[Callable[[Path], Ranks]]:
     started: list[Ranks] = []
 
     def start(folder: Path) -> Ranks:
-        hosts = Hostfile.parse((folder / "hostfile").read_text()).hosts
-        places = [(host.name, local_rank) for host in hosts for local_rank in range(host.slots)]
-        started.append(Ranks([start_rank(run_rank, folder, host, local_rank) for host, local_rank in places]))
+        started.append(inference_ranks.start_ranks(folder))
         return started[-1]
 
     yield start

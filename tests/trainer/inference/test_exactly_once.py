@@ -7,16 +7,17 @@ import random
 import resource
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from zerotune_devtools.harness.killed_inference import Difference, KilledJob
+
 pytestmark = pytest.mark.slow
 
-KILLS = 4
 FILES = 40
+GREEDY = {"maxNewTokens": 30}
 SAMPLED = {"maxNewTokens": 30, "doSample": True, "temperature": 1.5, "seed": 7}
 
 
@@ -47,27 +48,19 @@ def markers(output: Path) -> int:
     return len(list(output.glob("work/part-*.json")))
 
 
+@pytest.mark.parametrize("generation", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_d25_kill_9_at_any_time(
-    tmp_path: Path, options: dict[str, Any], undisturbed: dict[str, bytes], job: Any, run_job: Any, start_ranks: Any
+    tmp_path: Path, options: dict[str, Any], model_folder: Path, warm_ranks: None, generation: dict[str, Any]
 ) -> None:
-    chance = random.Random(1)
-    output = tmp_path / "output"
-    for number in range(KILLS):
-        wanted = markers(output) + chance.randint(1, 3)
-        ranks = start_ranks(job(**options, ranks=2))
-        ranks.wait_until(lambda wanted=wanted: markers(output) >= wanted)
-        time.sleep(chance.random() / 8)
-        ranks.processes[number % 2].kill()
-        time.sleep(chance.random() / 8)
-        ranks.kill()
-        codes = ranks.end().exit_codes
-        assert codes[number % 2] == -signal.SIGKILL
-        assert 0 not in codes, "no rank says that the job is done when it is not"
-        assert not (output / "manifest.json").exists()
-    assert wanted <= markers(output) < FILES
-    outcome = run_job(job(**options, ranks=3))
-    assert outcome.exit_codes == [0, 0, 0], outcome.failure
-    assert parts(output) == undisturbed
+    """The short form of `make kill-inference`."""
+    job = KilledJob(tmp_path, model_folder, options | {"generation": generation}, random.Random(1))
+    expected = job.run(1)
+    assert len(expected) == FILES
+    job.remove_output()
+    for what in ("rank", "writer", "replicas"):
+        assert job.kill(what), "no rank says that the job is done when it is not"
+    assert len(job.content()) < FILES
+    assert Difference.between(job.run(3), expected) == (0, 0, 0, 0)
 
 
 def test_sigterm_keeps_whole_chunks_and_the_next_attempt_does_the_rest(

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from zerotune_devtools.harness.s3 import s3_server
+from zerotune_devtools.harness.s3 import bucket_of, s3_server
 from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.inference.plan import WORK_NAME
 from zerotune_trainer.launching.worker import run_rank
@@ -23,13 +23,9 @@ pytestmark = pytest.mark.slow
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A bucket of an S3 server of this machine, which is a process of its own."""
     with s3_server(tmp_path / "moto.log") as endpoint:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        made = boto3.resource("s3").Bucket("answers")
-        made.create()
-        yield made
+        for name, value in bucket_of(endpoint, "answers").items():
+            monkeypatch.setenv(name, value)
+        yield boto3.resource("s3").Bucket("answers")
 
 
 def names(bucket: Any) -> set[str]:

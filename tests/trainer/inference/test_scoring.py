@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.trainer.inference.stub_job import StubJob
+from zerotune_devtools.harness.stub_inference import StubJob
 
 LABELS = [" injection", " overflow of a buffer", " x"]
 

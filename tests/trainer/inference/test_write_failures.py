@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import functools
 import multiprocessing
-import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,45 +13,15 @@ from typing import Any
 import pytest
 from torch.distributed import HashStore
 
+from zerotune_devtools.harness.write_faults import at_write, fill_disk, kill
+
 pytestmark = pytest.mark.slow
-WRITES = ("open", "os.rename", "os.link", "os.mkdir")
-"""Audit events of Python that put something into a folder; the first is told apart by its flags."""
 
 
-def is_write(event: str, arguments: tuple[Any, ...], below: str) -> bool:
-    if event not in WRITES or not str(arguments[0]).startswith(below):
-        return False
-    if event == "os.mkdir":
-        # Where there is one already, a full disk is not noticed.
-        return not os.path.lexists(arguments[0])
-    return event != "open" or bool(int(arguments[2]) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-
-
-def at_write(number: int, below: Path, action: Callable[[], None], happened: Any) -> Callable[[], None]:
-    """Installs in a process what happens instead of its write of that number, from 0; sets `happened` then."""
-
-    def install() -> None:
-        count = 0
-
-        def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal count
-            if is_write(event, arguments, str(below)):
-                count += 1
-                if count == number + 1:
-                    happened.value = 1
-                    action()
-
-        sys.addaudithook(hook)
-
-    return install
-
-
-def fill_disk() -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def noted(action: Callable[[], None], happened: Any) -> None:
+    """Does something, and sets `happened` before."""
+    happened.value = 1
+    action()
 
 
 def parts(output: Path) -> dict[str, bytes]:
@@ -76,7 +44,7 @@ def test_a_failure_at_any_write_costs_nothing(
     while happened.value:
         happened.value = 0
         shutil.rmtree(output)
-        failing = job.start(0, at_write(number, output, action, happened))
+        failing = job.start(0, functools.partial(at_write, number, output, functools.partial(noted, action, happened)))
         failing.join(60)
         assert failing.exitcode == (exit_code if happened.value else 0), f"write {number}"
         assert failing.exitcode == 0 or action is kill or not (output / "manifest.json").exists()

@@ -18,6 +18,7 @@ from zerotune_trainer.config.data import Records
 from zerotune_trainer.config.generation import InferenceData, InferenceOutputFormat
 from zerotune_trainer.data.files import DataFile, resolve
 from zerotune_trainer.errors import ConfigurationError, DataError
+from zerotune_trainer.inference.marks import Marks
 from zerotune_trainer.inference.source import Source, count_records, reject_common_clash
 
 NAMES = InferenceOutputFormat()
@@ -159,3 +160,19 @@ def test_a_nan_costs_a_line_its_text_but_no_column(tmp_path: Path) -> None:
     assert "a.jsonl:1: not JSON" in first.error
     assert first.raw is None
     assert second.record is None
+
+
+def test_reading_begins_at_the_mark_before_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zerotune_trainer.inference.marks.SPACING", 10)
+    monkeypatch.setattr("zerotune_trainer.inference.source.SPACING", 10)
+    lines = [b'\xef\xbb\xbf{"n": 0}\n', *(b"\n" * (n % 3) + b'{"n": %d}\n' % n for n in range(1, 95)), b"broken"]
+    content = b"".join(lines)
+    (tmp_path / "a.jsonl").write_bytes(content)
+    [file] = files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
+    marks = Marks()
+    assert count_records(file, NAMES, marks) == 96
+    assert [content[offset : offset + 5] for offset in marks.offsets[1:]] == [b'{"n":'] * 9
+    expected = Source(files, [96], NAMES).read(range(96))
+    source = Source(files, [96], NAMES, [marks])
+    for run in (range(85, 96), range(3, 7), range(7, 12), range(40, 50), range(61, 62)):
+        assert source.read(run) == [expected[number] for number in run]

@@ -33,7 +33,7 @@ def content(folder: str | Path) -> dict[str, bytes]:
 WANTED = {name: data for name, data in FILES.items() if not name.startswith("original/")}
 
 
-def test_r18_a_public_model_comes_from_the_hub_without_a_token(hub: HubServer, cache: Path) -> None:
+def test_r18_d28_a_public_model_comes_from_the_hub_without_a_token(hub: HubServer, cache: Path) -> None:
     assert content(fetch(hub, "hf://org/model", cache)) == WANTED
     assert hub.tokens == {None}
 

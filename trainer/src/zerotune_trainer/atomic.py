@@ -18,7 +18,11 @@ NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What a file system reports that has no hard links."""
 
 
-def write_atomically(path: Path, content: bytes, verify: Callable[[], None] = lambda: None) -> None:
+Content = bytes | Iterator[bytes]
+"""What a file is to hold: whole, or piece by piece where it is large."""
+
+
+def write_atomically(path: Path, content: Content, verify: Callable[[], None] = lambda: None) -> None:
     """Write a file, and replace the one that is there. Its folder is made where it is missing.
 
     Args:
@@ -73,12 +77,12 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def _draft(path: Path, content: bytes) -> Iterator[Path]:
+def _draft(path: Path, content: Content) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.draft")
     try:
         with draft.open("xb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         yield draft

@@ -102,7 +102,8 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     engine_type = engine_class(config)
     ranks_per_replica = engine_type.ranks_per_replica(config, context.world_size)
     replica = replica_of(context.rank, context.local_rank, ranks_per_replica, context.world_size)
-    source = Source(files, [file.records for file in plan.files], config.output_format)
+    counts, marks = [file.records for file in plan.files], [file.marks for file in plan.files]
+    source = Source(files, counts, config.output_format, marks)
     process = load_processing(config.plugin)
     engine = engine_type.load(config, replica)
     new_tokens = config.generation.max_new_tokens if config.task == "generate" else 0
@@ -124,10 +125,10 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
         files=shard_files,
         scoring=Scoring(config, tokenizer, prompts) if config.task == "score" else None,
     )
-    markers = generate_all(generator, work, Ranks(context, replica, store, gather_texts))
+    shards = generate_all(generator, work, Ranks(context, replica, store, gather_texts))
     engine.close()
     if context.rank == 0:
-        _complete(context, output, write_results(ownership, config, markers))
+        _complete(context, output, write_results(shard_files, shards))
 
 
 def _each_once(files: list[DataFile]) -> list[DataFile]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zerotune_devtools.benchmarks.words import BOS, EOS, write_tokenizer
 from zerotune_operator.api.jobs import InferenceJob
 from zerotune_operator.plan import Plan, RuntimeLayout, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity
@@ -43,15 +44,9 @@ class LargeModel:
     def make(self) -> None:
         """Write a Llama of random weights with a tokenizer of words, and the prompts."""
         import torch
-        from tokenizers import Tokenizer, models, pre_tokenizers
-        from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+        from transformers import LlamaConfig, LlamaForCausalLM
 
-        words = {"<s>": 0, "</s>": 1, "<unk>": 2} | {f"w{number}": number for number in range(3, _VOCABULARY)}
-        special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-        tokenizer = Tokenizer(models.WordLevel(words, unk_token=special["unk_token"]))
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)  # type: ignore[no-untyped-call]
-        fast.save_pretrained(self.folder)
+        write_tokenizer(self.folder, _VOCABULARY)
         torch.manual_seed(0)
         outside = 2 * _VOCABULARY * _HIDDEN
         config = LlamaConfig(
@@ -61,8 +56,8 @@ class LargeModel:
             num_hidden_layers=-(-(self.size // 4 - outside) // _OF_LAYER),
             num_attention_heads=_HEADS,
             max_position_embeddings=_CONTEXT,
-            bos_token_id=0,
-            eos_token_id=1,
+            bos_token_id=BOS,
+            eos_token_id=EOS,
         )
         LlamaForCausalLM(config).save_pretrained(self.folder, max_shard_size="500MB")
         (self.work / "prompts.jsonl").write_text(f"{json.dumps({'prompt': PROMPT})}\n" * self.batch)

@@ -44,7 +44,7 @@ class MemoryWatch:
         while not self._ended.wait(INTERVAL_SECONDS):
             pids = self._pids()
             for pid in pids:
-                self._peaks[pid] = max(_bytes(pid, "status", "VmHWM"), self._peaks.get(pid, 0))
+                self._peaks[pid] = max(peak_resident(pid), self._peaks.get(pid, 0))
             self._together = max(self._together, sum(_bytes(pid, "smaps_rollup", "Pss") for pid in pids))
 
     def _pids(self) -> list[int]:
@@ -52,6 +52,11 @@ class MemoryWatch:
             return [self._pid, *(child.pid for child in psutil.Process(self._pid).children(recursive=True))]
         except psutil.NoSuchProcess:
             return []
+
+
+def peak_resident(pid: int) -> int:
+    """Peak resident set of a process so far, in bytes; 0 where it has just ended."""
+    return _bytes(pid, "status", "VmHWM")
 
 
 def _bytes(pid: int, file: str, name: str) -> int:

@@ -36,6 +36,22 @@ def s3_server(log: Path) -> Iterator[str]:
         server.wait()
 
 
+def bucket_of(endpoint: str, name: str) -> dict[str, str]:
+    """Make a bucket on a server, unless it is there; returns the variables by which clients find it."""
+    import boto3
+
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+        region_name=keys["AWS_DEFAULT_REGION"],
+    )
+    client.create_bucket(Bucket=name)
+    return {"AWS_ENDPOINT_URL": endpoint} | keys
+
+
 def _wait_for(port: int) -> None:
     deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
     while True:

@@ -118,7 +118,8 @@ class InferenceJobSpec(Settings):
     global_batch_size: int | None = Field(default=None, ge=1)
     """Records all ranks generate for at once; must be a multiple of the ranks."""
     per_device_batch_size: int | None = Field(default=None, ge=1)
-    """Records a rank generates for at once. Default: `globalBatchSize` / ranks, else 8."""
+    """Records a rank generates for at once where their prompts are long; of shorter ones up to 8 times as many, in the
+    memory of those. Default: `globalBatchSize` / ranks, else 8."""
     parallelism: Parallelism = Parallelism()
     """How one model replica is split over ranks. `tensor` 1 leaves it to the engine `deepspeed` over how few ranks of a
     node it splits the model, so that the weights fit."""

@@ -163,7 +163,7 @@ class InferConfig(_Config):
     tensor_parallel: int = Field(default=1, ge=1)
     """Ranks over which engine `deepspeed` splits each layer."""
     per_device_batch_size: int = Field(default=8, ge=1)
-    """Records a rank generates for at once."""
+    """Records with long prompts that a rank generates for at once, see `engines.batches`."""
     max_error_rate: Number | None = Field(default=None, ge=0, le=1)
     """Share of all records that may become error records; with more the job fails."""
 

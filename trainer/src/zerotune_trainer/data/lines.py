@@ -18,14 +18,27 @@ _EXCERPT = 80
 
 
 @contextmanager
-def open_lines(file: DataFile) -> Iterator[Iterator[bytes]]:
+def open_lines(file: DataFile, offset: int = 0) -> Iterator[Iterator[bytes]]:
     """The lines of a file, with their ends, without a byte order mark; `.gz` is decompressed.
+
+    Args:
+        file: The file.
+        offset: Where the first of the lines begins, in bytes; 0 where it is compressed.
 
     Raises:
         DataError: the compressed file is cut off or broken.
     """
     with storage.open_input(file.uri) as binary:
-        yield _decompressed(file, binary) if file.uri.endswith(".gz") else _without_mark(binary)
+        if offset:
+            binary.seek(offset)
+            yield iter(binary)
+        else:
+            yield _decompressed(file, binary) if is_compressed(file) else without_mark(binary)
+
+
+def is_compressed(file: DataFile) -> bool:
+    """Whether its lines are compressed."""
+    return file.uri.endswith(".gz")
 
 
 def decoded(file: DataFile, lines: Iterator[bytes]) -> Iterator[str]:
@@ -62,7 +75,8 @@ def excerpt(line: bytes) -> str:
     return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "...")
 
 
-def _without_mark(lines: Iterable[bytes]) -> Iterator[bytes]:
+def without_mark(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines without the byte order mark that the first of them may begin with."""
     for number, line in enumerate(lines):
         yield line.removeprefix(_BOM) if number == 0 else line
 
@@ -71,7 +85,7 @@ def _decompressed(file: DataFile, binary: BinaryIO) -> Iterator[bytes]:
     number = 0
     try:
         with gzip.open(binary) as lines:
-            for line in _without_mark(lines):
+            for line in without_mark(lines):
                 number += 1
                 yield line
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

@@ -9,10 +9,30 @@ import torch
 from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.inference.engine import BatchFigures, Completion, Request, Results, Score
 
+MORE = 8
+"""How many times as many short requests a batch may have: the logits of a step take memory for each, however short."""
 
-def longest_first(requests: Sequence[Request]) -> list[Request]:
-    """Requests by falling length."""
-    return sorted(requests, key=lambda request: (-request.length, request.record))
+
+def by_length(requests: Sequence[Request], size: int, most: int, new_tokens: int) -> Iterator[list[Request]]:
+    """Batches of requests of like length, so that little is padding; the longest, which need the most memory, first.
+
+    A batch of shorter ones has more of them, as many as have room where `size` of the longest have: a step of a batch
+    takes hardly longer for it.
+
+    Args:
+        requests: What is to be done.
+        size: How many of the longest requests make a batch.
+        most: How many requests a batch may have.
+        new_tokens: Most tokens that are generated for each.
+    """
+    ordered = sorted(requests, key=lambda request: (-request.length, request.record))
+    room = size * (max((max(each.longest, each.length) for each in ordered), default=0) + new_tokens)
+    start = 0
+    while start < len(ordered):
+        fitting = room // (ordered[start].length + new_tokens)
+        stop = start + min(fitting, most)
+        yield ordered[start:stop]
+        start = stop
 
 
 def completions(batch: Sequence[Request], results: Sequence[Results], seconds: float) -> Iterator[Completion]:

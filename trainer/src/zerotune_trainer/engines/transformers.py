@@ -22,7 +22,7 @@ from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation, Task, check_end_tokens
 from zerotune_trainer.data.tokenizer import load_tokenizer
-from zerotune_trainer.engines.batches import completions, left_padded, longest_first
+from zerotune_trainer.engines.batches import MORE, by_length, completions, left_padded
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.lockstep import Mode
@@ -57,6 +57,7 @@ class TransformersEngine:
         # Beam sampling draws from torch's own generator, one for the whole batch: alone, a record has its own.
         is_shared = generation.do_sample and generation.num_beams > 1
         self.batch_size = 1 if is_shared else batch_size
+        self.most = 1 if is_shared else MORE * batch_size
         self.model: Any = model
         self.device = model.device
         model.eval()  # type: ignore[no-untyped-call]
@@ -95,17 +96,19 @@ class TransformersEngine:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
-        """See Engine. Prompts of like length share a batch, so that little is padding; the longest, which need the most
-        memory, come first."""
-        ordered = longest_first(requests)
-        for start in range(0, len(ordered), self.batch_size):
-            batch = ordered[start : start + self.batch_size]
+        """See Engine."""
+        for batch in self.batches(requests):
             began = time.monotonic()
             yield from completions(batch, self.results(batch, on_token), time.monotonic() - began)
 
     def close(self) -> None:
         """See Engine."""
         self.model = None
+
+    def batches(self, requests: Sequence[Request], ranks: int = 1) -> Iterator[list[Request]]:
+        """What so many ranks do at once, one round after another."""
+        new_tokens = self.generation.max_new_tokens if self.task == "generate" else 0
+        return by_length(requests, ranks * self.batch_size, ranks * self.most, new_tokens)
 
     def results(self, batch: Sequence[Request], on_token: OnToken) -> list[Results]:
         """What is generated for each request of a batch, or the scores of its continuations."""

@@ -23,7 +23,7 @@ from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation, Task
 from zerotune_trainer.data.tokenizer import load_tokenizer
-from zerotune_trainer.engines.batches import completions, longest_first
+from zerotune_trainer.engines.batches import completions
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
 from zerotune_trainer.engines.offload import AIO, OffloadFolder
 from zerotune_trainer.engines.transformers import TransformersEngine
@@ -89,10 +89,8 @@ class ZeroEngine(TransformersEngine):
 
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
         """See Engine. A round is a batch for every rank, of prompts of like length."""
-        ordered = longest_first(requests)
-        per_round = self.batch_size * len(self.replica.ranks)
-        for start in range(0, len(ordered), per_round):
-            yield from self._round(ordered[start : start + per_round], on_token)
+        for batch in self.batches(requests, len(self.replica.ranks)):
+            yield from self._round(batch, on_token)
 
     def close(self) -> None:
         """See Engine."""

@@ -33,6 +33,10 @@ class Request:
     continuations: list[list[int]] = field(default_factory=list)
     """For task `score`: token ids of what is scored behind the prompt."""
 
+    longest: int = 0
+    """Length of the longest request of its shard, also of those that an earlier attempt has done: with it the others
+    fall into the batches that they would have been in."""
+
     @property
     def length(self) -> int:
         """Tokens of the prompt and of the longest continuation."""

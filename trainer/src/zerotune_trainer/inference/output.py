@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import statistics
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 from pydantic import ValidationError
 
+from zerotune_trainer.atomic import Content
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.errors import DataError
-from zerotune_trainer.inference.engine import BatchFigures
-from zerotune_trainer.inference.markers import Marker, difference, written_shard
+from zerotune_trainer.inference.markers import (
+    BatchRecord,
+    Marker,
+    WholeShard,
+    batch_lines,
+    content_difference,
+    written_shard,
+)
+from zerotune_trainer.inference.metrics_file import MetricsFile
 from zerotune_trainer.inference.partial import PartialShard
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
 from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema, read_jsonl, read_parquet
@@ -30,14 +38,6 @@ from zerotune_trainer.storage import Folder, read_bytes
 _FILES_AT_ONCE = 8
 
 _log = logging.getLogger(__name__)
-
-
-class BatchRecord(BatchFigures):
-    """A line of an InferenceJob's `metrics.jsonl`: what one batch took, in the order of the output."""
-
-    part: str
-    rank: int
-    tokens_per_second: float
 
 
 class InferenceResults(Settings):
@@ -86,8 +86,14 @@ class ShardFiles:
             content = read_bytes(self.output.location.below(marker.file.path).uri)
             column = marker.generation_column
             texts = read_jsonl(content, column) if self.plan.columns is None else read_parquet(content, column)
-            partial.take_over(dict(zip(self.plan.records_of(shard), texts, strict=True)), marker.batches)
+            lines = batch_lines(self.output, self.plan.marker_name(shard))
+            batches = [BatchRecord.model_validate_json(line) for line in lines]
+            partial.take_over(dict(zip(self.plan.records_of(shard), texts, strict=True)), batches)
         return partial
+
+    def described(self, shard: WholeShard) -> ManifestFile:
+        """What the manifest says of its file."""
+        return ManifestFile(path=self.plan.file_name(shard.shard), size=shard.size, sha256=shard.sha256)
 
     def write(self, shard: int, rows: Sequence[OutputRow], partial: PartialShard) -> None:
         """Write the output file of a shard, then its marker.
@@ -113,14 +119,13 @@ class ShardFiles:
             failed_records=sum(row.error is not None for row in rows),
             generation_column=self.names.generation_column,
             error_column=self.names.error_column,
-            batches=partial.batches,
         )
-        write(self.ownership, self.plan.marker_name(shard), marker.model_dump_json(by_alias=True).encode())
+        write(self.ownership, self.plan.marker_name(shard), marker.encoded(partial.batches))
         with writing_errors(self.output.uri):
             partial.remove()
 
 
-def write(ownership: Ownership, name: str, content: bytes) -> None:
+def write(ownership: Ownership, name: str, content: Content) -> None:
     """Write a file of the output folder, whole or not at all, while that is this attempt's.
 
     Raises:
@@ -136,33 +141,26 @@ def write(ownership: Ownership, name: str, content: bytes) -> None:
             raise
 
 
-def write_results(ownership: Ownership, config: InferConfig, markers: Sequence[Marker]) -> Manifest:
+def write_results(files: ShardFiles, shards: Sequence[WholeShard]) -> Manifest:
     """Write `metrics.jsonl`, `results.json` and, last, the manifest, which is returned; then clear the work away.
 
     Args:
-        ownership: Of the output folder.
-        config: The job.
-        markers: All shards, as `rounds.generate_all` has verified them: the result is what they say, not what was
+        files: The shards' files.
+        shards: All of them, as `rounds.generate_all` has verified them: the result is what they say, not what was
             planned.
     """
-    results = _results(markers)
-    records = [_batch_record(marker, batch) for marker in markers for batch in marker.batches]
-    lines = "".join(record.model_dump_json(by_alias=True) + "\n" for record in records)
-    contents = {
-        METRICS_NAME: lines.encode(),
-        RESULTS_NAME: results.model_dump_json(by_alias=True, indent=2).encode() + b"\n",
-    }
-    for name, content in contents.items():
-        write(ownership, name, content)
+    ownership, config = files.ownership, files.config
+    metrics = MetricsFile(files.output, files.plan, shards)
+    write(ownership, METRICS_NAME, metrics.pieces())
+    results = _results(shards, metrics)
+    encoded = results.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
+    write(ownership, RESULTS_NAME, encoded)
     manifest = Manifest(
         job=config.job,
         config_digest=config.digest(),
         step=results.records,
         error_column=config.output_format.error_column,
-        files=[
-            *(_described(name, content) for name, content in contents.items()),
-            *(marker.file for marker in markers),
-        ],
+        files=[metrics.described(), _described(RESULTS_NAME, encoded), *map(files.described, shards)],
     )
     write(ownership, MANIFEST_NAME, manifest.encoded())
     with writing_errors(ownership.folder.uri):
@@ -182,7 +180,7 @@ def finished(output: Folder, config: InferConfig) -> Manifest | None:
     if manifest is None:
         return None
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-        problems = [text for text in pool.map(lambda file: difference(output, file), manifest.files) if text]
+        problems = [text for text in pool.map(lambda file: content_difference(output, file), manifest.files) if text]
     if not problems:
         return manifest
     _log.warning("%s is made again, its result is not whole: %s", output.uri, "; ".join(problems[:10]))
@@ -222,24 +220,18 @@ def _content(config: InferConfig, plan: WorkPlan, rows: Sequence[OutputRow]) -> 
     return as_parquet(rows, config.output_format, decode_schema(plan.columns), cell_type(config))
 
 
-def _batch_record(marker: Marker, batch: BatchFigures) -> BatchRecord:
-    pace = batch.new_tokens / batch.seconds
-    return BatchRecord(part=marker.file.path, rank=marker.rank, tokens_per_second=pace, **batch.model_dump())
-
-
-def _results(markers: Sequence[Marker]) -> InferenceResults:
-    batches = [batch for marker in markers for batch in marker.batches]
-    seconds = [batch.seconds for batch in batches]
-    new_tokens = sum(batch.new_tokens for batch in batches)
+def _results(shards: Sequence[WholeShard], metrics: MetricsFile) -> InferenceResults:
+    seconds = metrics.seconds
+    total = sum(seconds)
     return InferenceResults(
-        records=sum(marker.records for marker in markers),
-        failed_records=sum(marker.failed_records for marker in markers),
-        files=len(markers),
-        batches=len(batches),
-        prompt_tokens=sum(batch.prompt_tokens for batch in batches),
-        new_tokens=new_tokens,
-        generating_seconds=sum(seconds),
-        tokens_per_second_per_rank=new_tokens / sum(seconds) if seconds else None,
-        median_batch_seconds=statistics.median(seconds) if seconds else None,
+        records=sum(shard.records for shard in shards),
+        failed_records=sum(shard.failed_records for shard in shards),
+        files=len(shards),
+        batches=len(seconds),
+        prompt_tokens=metrics.prompt_tokens,
+        new_tokens=metrics.new_tokens,
+        generating_seconds=total,
+        tokens_per_second_per_rank=metrics.new_tokens / total if seconds else None,
+        median_batch_seconds=float(np.median(seconds)) if seconds else None,
         slowest_batch_seconds=max(seconds, default=None),
     )

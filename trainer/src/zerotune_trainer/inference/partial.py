@@ -8,10 +8,9 @@ marker is there, these files go.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from zerotune_trainer.config.base import Settings
 from zerotune_trainer.inference.engine import BatchFigures
 from zerotune_trainer.inference.plan import WorkPlan
 from zerotune_trainer.inference.rows import Cell
+from zerotune_trainer.inference.sealed import seal, unseal
 from zerotune_trainer.storage import Folder
 
 COMMIT_SECONDS = 30.0
@@ -36,8 +36,7 @@ class _Commit(Settings):
     batches: list[BatchFigures]
 
     def encoded(self) -> bytes:
-        text = self.model_dump_json(by_alias=True).encode()
-        return hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+        return seal(self.model_dump_json(by_alias=True).encode())
 
 
 @dataclass
@@ -77,7 +76,7 @@ class PartialShard:
         if time.monotonic() - self._committed_at >= COMMIT_SECONDS:
             self.commit()
 
-    def take_over(self, cells: dict[int, Cell | None], batches: list[BatchFigures]) -> None:
+    def take_over(self, cells: dict[int, Cell | None], batches: Sequence[BatchFigures]) -> None:
         """Use the texts of a whole file; a record without one has an error."""
         self.texts = {record: _texts(cell) for record, cell in cells.items() if cell is not None}
         self.batches = list(batches)
@@ -118,10 +117,8 @@ def read_commits(output: Folder, plan: WorkPlan, shard: int) -> list[_Commit]:
 
 def _read(output: Folder, plan: WorkPlan, shard: int, number: int) -> _Commit | None:
     found = output.read(plan.partial_name(shard, number))
-    if found is None:
-        return None
-    digest, _, text = found.content.partition(b"\n")
-    if hashlib.sha256(text).hexdigest().encode() != digest:
+    text = None if found is None else unseal(found.content)
+    if text is None:
         return None
     try:
         commit = _Commit.model_validate_json(text)

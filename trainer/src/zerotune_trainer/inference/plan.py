@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.jobs import JobIdentity
 from zerotune_trainer.errors import DataError
+from zerotune_trainer.inference.marks import Marks
 from zerotune_trainer.storage import Folder
 
 WORK_NAME = "work"
@@ -38,6 +39,7 @@ class InputFile(Settings):
     version: str
     """Changes when the content does."""
     records: int
+    marks: Marks = Marks()
 
 
 class WorkPlan(Settings):

@@ -16,6 +16,7 @@ from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import ConfigurationError, DataError
+from zerotune_trainer.inference.marks import Marks
 from zerotune_trainer.inference.output import write
 from zerotune_trainer.inference.plan import (
     FILE_PREFIX,
@@ -102,7 +103,8 @@ def _new_plan(config: InferConfig, files: Sequence[DataFile], ranks: int) -> Wor
 
 def _input_file(file: DataFile, names: InferenceOutputFormat) -> InputFile:
     size, version = _state(file)
-    return InputFile(uri=file.uri, size=size, version=version, records=count_records(file, names))
+    marks = Marks()
+    return InputFile(uri=file.uri, size=size, version=version, records=count_records(file, names, marks), marks=marks)
 
 
 def _state(file: DataFile) -> tuple[int, str]:

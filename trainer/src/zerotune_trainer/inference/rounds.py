@@ -14,7 +14,7 @@ from torch.distributed.distributed_c10d import Store
 
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.inference.engine import Replica
-from zerotune_trainer.inference.markers import Marker
+from zerotune_trainer.inference.markers import WholeShard
 from zerotune_trainer.inference.replica import ReplicaChannel
 from zerotune_trainer.inference.shards import ShardGenerator
 from zerotune_trainer.inference.tracking import Counters, ProgressTracker
@@ -36,11 +36,11 @@ class Ranks:
     gather: Gather
 
 
-def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks) -> list[Marker]:
+def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks) -> list[WholeShard]:
     """Make every shard that is not whole. Every rank calls this.
 
     Returns:
-        The markers of all shards, in order, each verified since the last one was written.
+        All shards, in order, each verified since the last one was written.
 
     Raises:
         TemporaryError: shards are not whole though they were made again.
@@ -70,6 +70,7 @@ def _run_round(generator: ShardGenerator, work: Work, ranks: Ranks, number: int)
                 generator.make(shard, tracker, channel)
         finally:
             channel.send(None)  # The others wait for nobody who has stopped.
+            generator.committer.wait()
     else:
         _follow(generator, tracker, channel)
     tracker.wait_for_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.data.processing import Process
 from zerotune_trainer.errors import DataError, InputMissingError, InternalError, StoppedError
+from zerotune_trainer.inference.committing import Committer
 from zerotune_trainer.inference.engine import Engine, Request, Results, Score, Sequences
 from zerotune_trainer.inference.output import ShardFiles
 from zerotune_trainer.inference.partial import PartialShard, Texts
@@ -43,9 +44,10 @@ class ShardGenerator:
     files: ShardFiles
     scoring: Scoring | None = None
     """For task `score`."""
+    committer: Committer = field(default_factory=Committer)
 
     def make(self, shard: int, tracker: ProgressTracker, channel: ReplicaChannel) -> None:
-        """Generate what is missing of a shard, and write it.
+        """Generate what is missing of a shard, and have it written.
 
         Raises:
             DataError: more records have an error than may have.
@@ -58,9 +60,11 @@ class ShardGenerator:
         tracker.count(records=len(errors), failed=len(errors), tokens=0)
         if errors:
             self._require_few_errors(tracker.failed(), next(iter(errors.values())))
-        self._generate([each for each in requests if each.record not in partial.texts], partial, tracker, channel)
+        longest = max((each.length for each in requests), default=0)
+        todo = [replace(each, longest=longest) for each in requests if each.record not in partial.texts]
+        self._generate(todo, partial, tracker, channel)
         rows = [self._row(entry, partial.texts, errors) for entry in entries]
-        self.files.write(shard, rows, partial)
+        self.committer.submit(lambda: self.files.write(shard, rows, partial))
 
     def _require_few_errors(self, failed: int, example: str) -> None:
         rate, records = self.config.max_error_rate, self.files.plan.records

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -14,10 +14,11 @@ from pyarrow.parquet import ParquetFile
 from zerotune_trainer import storage
 from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.data.files import DataFile
-from zerotune_trainer.data.lines import open_lines
+from zerotune_trainer.data.lines import is_compressed, open_lines, without_mark
 from zerotune_trainer.data.readers import Record, parse_object, read_file
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import DataError
+from zerotune_trainer.inference.marks import BEGINNING, SPACING, Mark, Marks
 from zerotune_trainer.inference.rows import clash, reject_clash
 from zerotune_trainer.input_errors import input_errors
 
@@ -50,8 +51,13 @@ class _Line:
     text: bytes
 
 
-def count_records(file: DataFile, names: InferenceOutputFormat) -> int:
+def count_records(file: DataFile, names: InferenceOutputFormat, marks: Marks | None = None) -> int:
     """How many records a file has; lines of jsonl count whether they can be read or not.
+
+    Args:
+        file: The file.
+        names: Those that the output needs.
+        marks: Receives where records of jsonl are.
 
     Raises:
         ConfigurationError: all records have a column of a name that the output needs, as the format shows: each line of
@@ -65,11 +71,12 @@ def count_records(file: DataFile, names: InferenceOutputFormat) -> int:
         split = open_split(file)
         reject_clash(Record(dict.fromkeys(split.column_names), file.name, 1), names)
         return len(split)
+    if file.format == "jsonl":
+        return _count_lines(file, marks or Marks())
     count = 0
-    for item in _items(file):
-        count += 1
-        if count == 1 and isinstance(item, Record):
-            reject_clash(item, names)
+    for count, record in enumerate(read_file(file), start=1):
+        if count == 1:
+            reject_clash(record, names)
     return count
 
 
@@ -93,10 +100,19 @@ def readable_records(file: DataFile) -> Iterator[Record]:
 
 
 class Source:
-    """Reads runs of records. Runs that are asked for in rising order are read in one pass over the files."""
+    """Reads runs of records. Runs that are asked for in rising order are read in one pass over the files; what others
+    read between them is left out from mark to mark.
+    """
 
-    def __init__(self, files: Sequence[DataFile], counts: Sequence[int], names: InferenceOutputFormat) -> None:
+    def __init__(
+        self,
+        files: Sequence[DataFile],
+        counts: Sequence[int],
+        names: InferenceOutputFormat,
+        marks: Sequence[Marks] = (),
+    ) -> None:
         self._files, self._names = files, names
+        self._marks = marks or [Marks()] * len(files)
         self._starts = list(itertools.accumulate(counts, initial=0))
         self._position = -1
         self._stream: Iterator[_Line | Record] = iter(())
@@ -112,8 +128,7 @@ class Source:
         Raises:
             DataError: the files hold fewer records than they did, or one cannot be read further.
         """
-        if self._file_of(self._position) != self._file_of(numbers.start) or numbers.start < self._position:
-            self._open(self._file_of(numbers.start))
+        self._go_to(numbers.start)
         items = itertools.islice(self._stream, numbers.start - self._position, numbers.stop - self._position)
         entries = [_entry(number, item, self._names) for number, item in zip(numbers, items, strict=False)]
         self._position = numbers.stop
@@ -127,17 +142,23 @@ class Source:
     def _file_of(self, number: int) -> int:
         return bisect_right(self._starts, number) - 1
 
-    def _open(self, first: int) -> None:
-        self._stream = itertools.chain.from_iterable(map(_items, self._files[first:]))
-        self._position = self._starts[first]
+    def _go_to(self, number: int) -> None:
+        """Open the files anew where that is nearer to a record than reading on is."""
+        file = self._file_of(number)
+        mark = self._marks[file].before(number - self._starts[file])
+        is_ahead = self._starts[file] + mark.record >= self._position + SPACING
+        if is_ahead or number < self._position or file != self._file_of(self._position):
+            following = itertools.chain.from_iterable(map(_items, self._files[file + 1 :]))
+            self._stream = itertools.chain(_items(self._files[file], mark), following)
+            self._position = self._starts[file] + mark.record
 
 
-def _items(file: DataFile) -> Iterator[_Line | Record]:
+def _items(file: DataFile, mark: Mark = BEGINNING) -> Iterator[_Line | Record]:
     if file.format != "jsonl":
         yield from read_file(file)
         return
-    with storage.store_errors(file.uri), open_lines(file) as lines:
-        for number, line in enumerate(lines, start=1):
+    with storage.store_errors(file.uri), open_lines(file, mark.offset) as lines:
+        for number, line in enumerate(lines, start=mark.line):
             if text := line.strip():
                 yield _Line(file, number, text)
 
@@ -172,6 +193,28 @@ def _with_nulls(line: _Line) -> Record | None:
     except (ValueError, TypeError, RecursionError):
         return None
     return Record(values, line.file.name, line.number) if isinstance(values, dict) else None
+
+
+def _count_lines(file: DataFile, marks: Marks) -> int:
+    """Of a compressed file there are no marks: it is read from its beginning."""
+    with storage.store_errors(file.uri):
+        if is_compressed(file):
+            with open_lines(file) as lines:
+                return sum(1 for line in lines if line.strip())
+        count = offset = 0
+        with storage.open_input(file.uri) as binary:
+            for number, (size, line) in enumerate(_sized(binary), start=1):
+                if line.strip():
+                    marks.note(count, offset, number)
+                    count += 1
+                offset += size
+        return count
+
+
+def _sized(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines without a byte order mark, each with the bytes that it has in its file."""
+    first, second = itertools.tee(lines)
+    return zip(map(len, first), without_mark(second), strict=True)
 
 
 def _count_parquet(file: DataFile, names: InferenceOutputFormat) -> int:

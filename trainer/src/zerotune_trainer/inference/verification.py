@@ -18,7 +18,7 @@ from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import TemporaryError
-from zerotune_trainer.inference.markers import Marker, verify_shard
+from zerotune_trainer.inference.markers import Difference, WholeShard, content_difference, size_difference, verify_shard
 from zerotune_trainer.inference.partial import read_commits
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
 from zerotune_trainer.storage import Folder
@@ -54,8 +54,8 @@ class Work:
     """The plan, and how much of it is done."""
 
     plan: WorkPlan
-    markers: dict[int, Marker]
-    """Of the shards that are whole."""
+    whole: dict[int, WholeShard]
+    """The shards that are whole, by their numbers."""
     problems: dict[int, str]
     """Of all other shards: what is wrong."""
     partial_records: int = 0
@@ -69,53 +69,55 @@ class Work:
     @cached_property
     def done_records(self) -> int:
         """Records that need not be done again."""
-        return sum(marker.records for marker in self.markers.values()) + self.partial_records
+        return sum(shard.records for shard in self.whole.values()) + self.partial_records
 
     @cached_property
     def failed_records(self) -> int:
         """Those of them that have an `error`."""
-        return sum(marker.failed_records for marker in self.markers.values())
+        return sum(shard.failed_records for shard in self.whole.values())
 
 
 class _Share(Settings):
     """What one rank has found."""
 
-    markers: list[Marker]
+    whole: list[WholeShard]
     problems: dict[int, str]
     partial_records: int
 
 
 def verify(place: Place, context: RankContext, gather: Gather) -> Work:
-    """See which shards are whole. Every rank calls this, and all get the same answer.
+    """See which shards are whole, by markers and sizes. Every rank calls this, and all get the same answer.
 
     Raises:
         ConfigurationError, TemporaryError: the store rejects or does not answer, so that nobody knows.
     """
-    return _together(place, _verify_all(place, _share(place.plan, context)), gather)
+    return _together(place, _verify_all(place, _share(place.plan, context), size_difference), gather)
 
 
 def verify_written(place: Place, context: RankContext, gather: Gather) -> Work:
-    """As `verify`, of shards that should all be whole: those that are not are verified again, a little later."""
-    found = _verify_all(place, _share(place.plan, context))
+    """As `verify`, byte by byte, of shards that should all be whole: those that are not are verified again, a little
+    later.
+    """
+    found = _verify_all(place, _share(place.plan, context), content_difference)
     for seconds in VERIFY_AGAIN_SECONDS:
         missing = [shard for shard, result in found.items() if isinstance(result, str)]
         if not missing:
             break
         time.sleep(seconds)
         _refresh_listing(place.output)
-        found |= _verify_all(place, missing)
+        found |= _verify_all(place, missing, content_difference)
     return _together(place, found, gather)
 
 
-def completed(output: Folder, work: Work) -> list[Marker]:
-    """The markers of all shards, in order.
+def completed(output: Folder, work: Work) -> list[WholeShard]:
+    """All shards, in order.
 
     Raises:
         TemporaryError: a shard is not whole, though it was made again.
     """
-    markers = [work.markers[shard] for shard in work.plan.shards if shard in work.markers]
-    records = sum(marker.records for marker in markers)
-    if work.problems or len(markers) != len(work.plan.shards) or records != work.plan.records:
+    whole = [work.whole[shard] for shard in work.plan.shards if shard in work.whole]
+    records = sum(shard.records for shard in whole)
+    if work.problems or len(whole) != len(work.plan.shards) or records != work.plan.records:
         problems = [work.problems[shard] for shard in work.remaining[:_NAMED]]
         more = len(work.remaining) - len(problems)
         raise TemporaryError(
@@ -123,35 +125,36 @@ def completed(output: Folder, work: Work) -> list[Marker]:
             f"{'; '.join(problems)}{f'; and {more} more' if more else ''}",
             "see what else writes to this folder, and that its volume or store keeps what is written",
         )
-    return markers
+    return whole
 
 
 def _share(plan: WorkPlan, context: RankContext) -> Sequence[int]:
     return plan.shards[context.rank :: context.world_size]
 
 
-def _verify_all(place: Place, shards: Sequence[int]) -> dict[int, Marker | str]:
-    def verify_one(shard: int) -> Marker | str:
-        return verify_shard(place.output, place.plan, shard, place.names)
+def _verify_all(place: Place, shards: Sequence[int], difference: Difference) -> dict[int, WholeShard | str]:
+    def verify_one(shard: int) -> WholeShard | str:
+        found = verify_shard(place.output, place.plan, shard, place.names, difference)
+        return found if isinstance(found, str) else found.whole
 
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         return dict(zip(shards, pool.map(verify_one, shards), strict=True))
 
 
-def _together(place: Place, found: dict[int, Marker | str], gather: Gather) -> Work:
+def _together(place: Place, found: dict[int, WholeShard | str], gather: Gather) -> Work:
     problems = {shard: result for shard, result in found.items() if isinstance(result, str)}
     with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
         kept = pool.map(lambda shard: read_commits(place.output, place.plan, shard), problems)
         partial_records = sum(len(commit.texts) for commits in kept for commit in commits)
     mine = _Share(
-        markers=[result for result in found.values() if isinstance(result, Marker)],
+        whole=[result for result in found.values() if isinstance(result, WholeShard)],
         problems=problems,
         partial_records=partial_records,
     )
     shares = [_Share.model_validate_json(share) for share in gather(mine.model_dump_json(by_alias=True))]
     return Work(
         place.plan,
-        {marker.shard: marker for share in shares for marker in share.markers},
+        {shard.shard: shard for share in shares for shard in share.whole},
         {shard: problem for share in shares for shard, problem in share.problems.items()},
         sum(share.partial_records for share in shares),
     )

@@ -38,8 +38,17 @@ def list_files(uri: str, suffixes: Sequence[str]) -> list[StoredFile]:
 
 def is_file(location: Location) -> bool:
     """Whether a file is there."""
+    return find_file(location) is not None
+
+
+def find_file(location: Location) -> StoredFile | None:
+    """The file at a location; None where none is.
+
+    Raises:
+        ConfigurationError, TemporaryError: the store rejects or does not answer.
+    """
     with store_errors(location.uri):
-        return store_of(location).find(location.path) is not None
+        return store_of(location).find(location.path)
 
 
 def open_input(uri: str) -> io.BufferedReader:

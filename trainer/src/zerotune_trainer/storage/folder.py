@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from zerotune_trainer.atomic import write_atomically
+from zerotune_trainer.atomic import Content, write_atomically
 from zerotune_trainer.storage.locations import Location
 from zerotune_trainer.storage.once import POLL_SECONDS
 
@@ -45,8 +45,8 @@ class Folder(ABC):
         """Where the results belong."""
         return self.location.uri
 
-    def write(self, relative: str, content: bytes, verify: Callable[[], None] = lambda: None) -> None:
-        """Write a small file, whole or not at all; when this returns it is where it belongs.
+    def write(self, relative: str, content: Content, verify: Callable[[], None] = lambda: None) -> None:
+        """Write a file, whole or not at all; when this returns it is where it belongs.
 
         Args:
             relative: Its path below the folder.

@@ -1,4 +1,4 @@
-"""A job without a model: all of the real path of inference but the process group and what generates."""
+"""An InferenceJob without a model: all of the real path but the process group and what generates."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
+from unittest.mock import patch
 
-import pytest
-from torch.distributed import HashStore
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from zerotune_trainer.config import InferConfig, load_config
 from zerotune_trainer.context import RankContext
@@ -28,22 +28,26 @@ class StubEngine:
     """An engine without a model: what it generates for a prompt are `tag` and the prompt's own tokens, backwards."""
 
     context_length = None
+    batch_size: ClassVar[int] = 2
     seconds_per_batch: ClassVar[float] = 0.0
     tag: ClassVar[list[int]] = []
     batches: ClassVar[list[list[int]]] = []
     """The records of every batch that was begun."""
 
     @classmethod
-    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:
+    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
+        """See Engine."""
         return 1
 
     @classmethod
-    def load(cls, config: InferConfig, replica: Replica) -> Self:
+    def load(cls, config: InferConfig, replica: Replica) -> Self:  # noqa: ARG003
+        """See Engine."""
         return cls()
 
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
-        for start in range(0, len(requests), 2):
-            batch = requests[start : start + 2]
+        """See Engine."""
+        for start in range(0, len(requests), self.batch_size):
+            batch = requests[start : start + self.batch_size]
             self.batches.append([request.record for request in batch])
             time.sleep(self.seconds_per_batch)
             on_token()
@@ -54,16 +58,18 @@ class StubEngine:
                 )
 
     def close(self) -> None:
-        pass
+        """See Engine."""
 
 
 class Alone:
     """The group of a job's only rank."""
 
-    def on_first_rank(self, action: Callable[[], Any], kind: Any) -> Any:
+    def on_first_rank(self, action: Callable[[], Any], kind: Any) -> Any:  # noqa: ARG002
+        """See Collectives."""
         return action()
 
-    def gather(self, value: Any, kind: Any) -> list[Any]:
+    def gather(self, value: Any, kind: Any) -> list[Any]:  # noqa: ARG002
+        """See Collectives."""
         return [value]
 
 
@@ -74,10 +80,15 @@ class Reports:
         self.completions: list[JobCompletion] = []
 
     def completion(self, completion: JobCompletion) -> None:
+        """See Reporter."""
         self.completions.append(completion)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None
+
+
+class _ReachedResultsError(Exception):
+    """In place of writing the results."""
 
 
 @dataclasses.dataclass
@@ -88,22 +99,25 @@ class StubJob:
     store: HashStore = dataclasses.field(default_factory=HashStore)
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
 
+    reports: Reports = dataclasses.field(default_factory=Reports)
+
     def run(self, attempt: int = 0) -> JobCompletion:
         """Run it to its end in this process: what it says of its result."""
         config = cast(InferConfig, load_config(self.folder))
         config = config.model_copy(update={"job": config.job.model_copy(update={"attempt": attempt})})
-        hostfile, reports = Hostfile.parse("a slots=1\n"), Reports()
-        context = RankContext(self.folder, hostfile, hostfile.master, 0, cast(Reporter, reports), self.stop)
+        hostfile = Hostfile.parse("a slots=1\n")
+        context = RankContext(self.folder, hostfile, hostfile.master, 0, cast(Reporter, self.reports), self.stop)
         generate_and_write(config, context, self.store, Alone())
-        [completion] = reports.completions
-        return completion
+        return self.reports.completions.pop()
 
     def run_until_results(self) -> None:
         """Run it as far as to the results, which are not written any more."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("zerotune_trainer.infer.write_results", lambda *_: pytest.fail("stopped here"))
-            with pytest.raises(pytest.fail.Exception):
+        with patch("zerotune_trainer.infer.write_results", side_effect=_ReachedResultsError):
+            try:
                 self.run()
+            except _ReachedResultsError:
+                return
+        raise AssertionError("the job ended without results")
 
     def start(self, attempt: int = 0, before: Callable[[], None] = lambda: None) -> multiprocessing.Process:
         """Run it in a process of its own, which exits as a rank does. `before` is called there first."""
