@@ -16,7 +16,7 @@ from tests.operator.lives import Life, expect_a_good_end, live
 from zerotune_devtools.harness.api_server import ApiServer
 from zerotune_devtools.harness.deadly_proxy import AtEveryWrite, AtWrite, Never
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 AT_A_TIME = 6
 """Lives. Each has an operator that starts twice."""
 
