@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.sagemaker.account import result_of
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed
-from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
+from tests.unit.sagemaker.jobs import MODELS, ROLE, SETTINGS, sagemaker_job
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker import follower, standalone
@@ -25,7 +25,7 @@ CALLS_UNTIL_IT_RUNS = 16
 
 def job(kind: str = "FineTuneJob", **sagemaker: Any) -> Job:
     """A job as every machine knows it."""
-    found = sagemaker_job(kind, **sagemaker)
+    found = sagemaker_job(kind, roleArn=ROLE, **sagemaker)
     metadata = found.metadata.model_copy(update={"uid": uid_of(found)})
     return found.model_copy(update={"metadata": metadata})
 

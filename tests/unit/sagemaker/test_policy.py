@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from botocore.client import BaseClient
 from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
 from tests.unit.sagemaker.jobs import sagemaker_job
 from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.sagemaker.execution_role import with_role
 from zerotune_operator.backends.sagemaker.logs import last_lines
 
 POLICY = Path(__file__).parents[3] / "docs" / "sagemaker-policy.json"
@@ -26,12 +28,17 @@ RIGHTS = {
     "PutObject": {"s3:PutObject"},
     "DescribeLogStreams": {"logs:DescribeLogStreams"},
     "GetLogEvents": {"logs:GetLogEvents"},
+    "GetCallerIdentity": set(),
+    "GetRole": {"iam:GetRole"},
 }
 """What each call takes, by the Service Authorization Reference; without s3:ListBucket a missing object is a 403."""
 
 
 @pytest.mark.slow
-def test_every_call_made_is_allowed_and_every_right_is_used(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_call_made_is_allowed_and_every_right_is_used(
+    account: Account, assumed_role: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assumed_role("sagemaker.amazonaws.com")
     made: set[str] = set()
     call = BaseClient._make_api_call
 
@@ -44,10 +51,13 @@ def test_every_call_made_is_allowed_and_every_right_is_used(account: Account, mo
     # It runs until it is stopped.
     account.stand_in.command = UNTIL_STOPPED
     job = sagemaker_job()
+    with_role(job)
 
     async def run() -> None:
         running = await account.drive(job, lambda status: status.phase == "Running")
-        await account.drive(sagemaker_job(keepAliveSeconds=60), lambda _: "UpdateTrainingJob" in made, running)
+        await account.drive(
+            sagemaker_job(keepAliveSeconds=60), lambda _: "UpdateTrainingJob" in made, running
+        )
         await account.backend(job).finalize(JobStatus())
 
     asyncio.run(run())

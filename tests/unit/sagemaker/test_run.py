@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.unit.sagemaker.in_process import LIFE, Aws
-from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
+from tests.unit.sagemaker.jobs import MODELS, ROLE, SETTINGS, sagemaker_job
 from zerotune_operator.api.status import Attempt, JobStatus, RootCause
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker import standalone
@@ -28,7 +28,7 @@ from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.manifest import OWNER_NAME
 
-JOB = sagemaker_job()
+JOB = sagemaker_job(roleArn=ROLE)
 PATIENCE_SECONDS = 120
 
 

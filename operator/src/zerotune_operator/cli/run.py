@@ -81,13 +81,15 @@ def _target(job: Job) -> Target:
 
 
 def _run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> int:
-    from zerotune_operator.cli.run_sagemaker import run_on_sagemaker, say_left  # boto3 takes time to import.
+    # boto3 takes time to import.
+    from zerotune_operator.backends.sagemaker.execution_role import with_role
+    from zerotune_operator.cli.run_sagemaker import run_on_sagemaker, say_left
 
     status = folder.read_status()
     if status.phase == "Succeeded":
         _say_finished(job, folder)
         return 0
-    status = run_on_sagemaker(job, folder, home)
+    status = run_on_sagemaker(with_role(job), folder, home)
     if under_way(status) or status.phase in ACTIVE:
         say_left(folder)
         return 0

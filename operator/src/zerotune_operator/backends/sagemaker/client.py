@@ -48,7 +48,7 @@ class SageMakerClient:
             max_pool_connections=_THREADS,
         )
         with aws_errors("AWS cannot be asked"):
-            session = boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
+            session = open_session(region)
             self._sagemaker = session.client("sagemaker", config=config)
             self._s3 = session.client("s3", config=config)
             self._logs = session.client("logs", config=config)
@@ -188,6 +188,15 @@ class SageMakerClient:
 
     async def _off_loop(self, call: Callable[[], ResultT]) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def open_session(region: str | None) -> boto3.Session:
+    """A session of a region; None: that of the environment.
+
+    Raises:
+        botocore.exceptions.ProfileNotFound: there is no such profile.
+    """
+    return boto3.Session(region_name=region or os.environ.get("AWS_REGION"))
 
 
 def _split(uri: str) -> tuple[str, str]:

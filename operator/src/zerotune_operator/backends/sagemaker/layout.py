@@ -105,12 +105,11 @@ def facts(job: Job) -> list[tuple[str, str]]:
 
 
 def _missing(sagemaker: SageMakerSpec) -> list[tuple[str, str]]:
-    """What only an installation on a cluster has defaults for."""
-    fields = {"roleArn": sagemaker.role_arn, "image": sagemaker.image}
-    names = [f"backend.sagemaker.{name}" for name, value in fields.items() if value is None]
-    needed = "both" if len(names) > 1 else "it"
-    text = f"{' and '.join(names)}: `zerotune run` needs {needed}; the operator has defaults"
-    return [("not set", text)] if names else []
+    """What an installation on a cluster has defaults for."""
+    role = "`zerotune run` takes the role of the notebook or of the credentials; the operator has a default"
+    image = "`zerotune run` needs it; the operator has a default"
+    fields = (("roleArn", sagemaker.role_arn, role), ("image", sagemaker.image, image))
+    return [("not set", f"backend.sagemaker.{name}: {text}") for name, value, text in fields if value is None]
 
 
 def job_name(job: Job, attempt: int) -> str:
