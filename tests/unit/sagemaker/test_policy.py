@@ -55,9 +55,7 @@ def test_every_call_made_is_allowed_and_every_right_is_used(
 
     async def run() -> None:
         running = await account.drive(job, lambda status: status.phase == "Running")
-        await account.drive(
-            sagemaker_job(keepAliveSeconds=60), lambda _: "UpdateTrainingJob" in made, running
-        )
+        await account.drive(sagemaker_job(keepAliveSeconds=60), lambda _: "UpdateTrainingJob" in made, running)
         await account.backend(job).finalize(JobStatus())
 
     asyncio.run(run())

@@ -134,8 +134,8 @@ class SageMakerSpec(Settings):
     role_arn: str | None = Field(
         default=None, max_length=2048, pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/?[a-zA-Z_0-9+=,.@/-]+$"
     )
-    """Execution role: it reads the model and the data and writes the output. Default: the operator's; `zerotune run`
-    needs it."""
+    """Execution role: it reads the model and the data and writes the output. Default: the operator's; with
+    `zerotune run` that of the notebook or of the credentials."""
     region: str | None = Field(default=None, pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]$")
     """AWS region. Default: that of the environment of the operator or of `zerotune run`."""
     volume_size_gb: int = Field(default=300, ge=1, le=16384)
