@@ -93,7 +93,7 @@ def start_ranks(folder: Path, target: RankTarget = run_rank) -> Ranks:
     return Ranks([start_rank(target, folder, host, local_rank) for host, local_rank in places])
 
 
-def write_folder(work: Path, model: Path, *, ranks: int = 2, name: str = "answers", **parts: Any) -> Path:
+def write_folder(work: Path, model: Path, /, *, ranks: int = 2, name: str = "answers", **parts: Any) -> Path:
     """Write the folder of a job whose output goes to `work/output`; returns it.
 
     Args:
