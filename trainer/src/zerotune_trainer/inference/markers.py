@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from zerotune_trainer import storage
 from zerotune_trainer.config.base import Settings
@@ -22,6 +22,7 @@ from zerotune_trainer.inference.engine import BatchFigures
 from zerotune_trainer.inference.plan import WorkPlan
 from zerotune_trainer.inference.sealed import seal, unseal
 from zerotune_trainer.manifest import ManifestFile
+from zerotune_trainer.reporting.record_outcomes import ShownRecord
 from zerotune_trainer.storage import Folder
 
 _BLOCK = 1 << 20
@@ -64,6 +65,10 @@ class Marker(Settings):
     generation_column: str
     """The name that the texts have in the file."""
     error_column: str
+    errors: dict[str, int] = Field(default={})
+    """Classes of errors of its records, see `reporting.record_outcomes`."""
+    shown: list[ShownRecord] = Field(default=[])
+    """Of the first shard: records that the report shows."""
 
     @property
     def whole(self) -> WholeShard:
@@ -161,8 +166,8 @@ def written_shard(
     return difference(output, marker.file) or marker
 
 
-def batch_lines(output: Folder, name: str) -> list[bytes]:
-    """The lines of `metrics.jsonl` that stand below the marker of a shard, with their ends.
+def read_whole(output: Folder, name: str) -> tuple[Marker, list[bytes]]:
+    """The marker of a shard, and the lines of `metrics.jsonl` that stand below it, with their ends.
 
     Args:
         output: The output folder.
@@ -176,7 +181,8 @@ def batch_lines(output: Folder, name: str) -> list[bytes]:
     text = None if found is None else unseal(found.content)
     if text is None:
         raise TemporaryError(f"{output.uri}/{name} was whole and is not", "see what else writes to this folder")
-    return text.splitlines(keepends=True)[1:]
+    marker, *lines = text.splitlines(keepends=True)
+    return Marker.model_validate_json(marker), lines
 
 
 def measure(output: Folder, path: str) -> ManifestFile:

@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from zerotune_trainer.inference.markers import BatchRecord, WholeShard, batch_lines
+from zerotune_trainer.inference.markers import BatchRecord, WholeShard, read_whole
 from zerotune_trainer.inference.plan import WorkPlan
 from zerotune_trainer.manifest import METRICS_NAME, ManifestFile
+from zerotune_trainer.reporting.inference_results import FileFigures
+from zerotune_trainer.reporting.record_outcomes import ErrorClasses, ShownRecord
 from zerotune_trainer.storage import Folder
 
 
 @dataclass
 class MetricsFile:
-    """The file of a job, and what its lines add up to once `pieces` has come to its end.
+    """The file of a job, and what its lines and the markers come to once `pieces` has come to its end.
 
     Args:
         output: The output folder.
@@ -27,19 +29,22 @@ class MetricsFile:
     output: Folder
     plan: WorkPlan
     shards: Sequence[WholeShard]
-    prompt_tokens: int = 0
-    new_tokens: int = 0
     seconds: array[float] = field(default_factory=lambda: array("d"))
     """Of each batch."""
+    files: list[FileFigures] = field(default_factory=list)
+    errors: ErrorClasses = field(default_factory=ErrorClasses)
+    shown: list[ShownRecord] = field(default_factory=list)
+    """Records that the report shows."""
     _size: int = 0
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def pieces(self) -> Iterator[bytes]:
         """Its content, a piece for each shard."""
         for shard in self.shards:
-            lines = batch_lines(self.output, self.plan.marker_name(shard.shard))
-            for line in lines:
-                self._count(BatchRecord.model_validate_json(line))
+            marker, lines = read_whole(self.output, self.plan.marker_name(shard.shard))
+            self.errors.add(marker.errors)
+            self.shown.extend(marker.shown)
+            self._count(shard.records, [BatchRecord.model_validate_json(line) for line in lines])
             piece = b"".join(lines)
             self._size += len(piece)
             self._digest.update(piece)
@@ -49,7 +54,13 @@ class MetricsFile:
         """What the manifest says of it."""
         return ManifestFile(path=METRICS_NAME, size=self._size, sha256=self._digest.hexdigest())
 
-    def _count(self, batch: BatchRecord) -> None:
-        self.prompt_tokens += batch.prompt_tokens
-        self.new_tokens += batch.new_tokens
-        self.seconds.append(batch.seconds)
+    def _count(self, records: int, batches: Sequence[BatchRecord]) -> None:
+        self.seconds.extend(batch.seconds for batch in batches)
+        self.files.append(
+            FileFigures(
+                records=records,
+                prompt_tokens=sum(batch.prompt_tokens for batch in batches),
+                new_tokens=sum(batch.new_tokens for batch in batches),
+                seconds=sum(batch.seconds for batch in batches),
+            )
+        )

@@ -13,48 +13,44 @@ from pydantic import ValidationError
 
 from zerotune_trainer.atomic import Content
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.errors import DataError
 from zerotune_trainer.inference.markers import (
     BatchRecord,
     Marker,
     WholeShard,
-    batch_lines,
     content_difference,
+    read_whole,
     written_shard,
 )
 from zerotune_trainer.inference.metrics_file import MetricsFile
 from zerotune_trainer.inference.partial import PartialShard
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
-from zerotune_trainer.inference.rows import OutputRow, as_jsonl, as_parquet, decode_schema, read_jsonl, read_parquet
+from zerotune_trainer.inference.rows import (
+    OutputRow,
+    as_jsonl,
+    as_parquet,
+    decode_schema,
+    read_jsonl,
+    read_parquet,
+    shown,
+)
 from zerotune_trainer.inference.scoring import cell_type
 from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, Manifest, ManifestFile
 from zerotune_trainer.ownership import Ownership, complete_manifest, writing_errors
 from zerotune_trainer.progress import Progress
+from zerotune_trainer.reporting.inference_report import inference_page
+from zerotune_trainer.reporting.inference_results import InferenceResults
+from zerotune_trainer.reporting.page import REPORT_NAME
+from zerotune_trainer.reporting.record_outcomes import ErrorClasses
 from zerotune_trainer.reporting.results import RESULTS_NAME
 from zerotune_trainer.storage import Folder, read_bytes
 
 _FILES_AT_ONCE = 8
+SHOWN_RECORDS = 8
+"""How many records the report shows: the first ones."""
 
 _log = logging.getLogger(__name__)
-
-
-class InferenceResults(Settings):
-    """An InferenceJob's `results.json`."""
-
-    records: int
-    failed_records: int
-    """Records that have an `error` instead of a text."""
-    files: int
-    batches: int
-    prompt_tokens: int
-    new_tokens: int
-    generating_seconds: float
-    """Of all batches on all ranks together."""
-    tokens_per_second_per_rank: float | None
-    median_batch_seconds: float | None
-    slowest_batch_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class ShardFiles:
             content = read_bytes(self.output.location.below(marker.file.path).uri)
             column = marker.generation_column
             texts = read_jsonl(content, column) if self.plan.columns is None else read_parquet(content, column)
-            lines = batch_lines(self.output, self.plan.marker_name(shard))
+            _, lines = read_whole(self.output, self.plan.marker_name(shard))
             batches = [BatchRecord.model_validate_json(line) for line in lines]
             partial.take_over(dict(zip(self.plan.records_of(shard), texts, strict=True)), batches)
         return partial
@@ -119,6 +115,8 @@ class ShardFiles:
             failed_records=sum(row.error is not None for row in rows),
             generation_column=self.names.generation_column,
             error_column=self.names.error_column,
+            errors=ErrorClasses.of(row.error for row in rows if row.error is not None).counts,
+            shown=[shown(row) for row in rows[:SHOWN_RECORDS]] if shard == 0 else [],
         )
         write(self.ownership, self.plan.marker_name(shard), marker.encoded(partial.batches))
         with writing_errors(self.output.uri):
@@ -142,7 +140,8 @@ def write(ownership: Ownership, name: str, content: Content) -> None:
 
 
 def write_results(files: ShardFiles, shards: Sequence[WholeShard]) -> Manifest:
-    """Write `metrics.jsonl`, `results.json` and, last, the manifest, which is returned; then clear the work away.
+    """Write `metrics.jsonl`, `results.json`, `report.html` and, last, the manifest, which is returned; then clear the
+    work away.
 
     Args:
         files: The shards' files.
@@ -155,12 +154,15 @@ def write_results(files: ShardFiles, shards: Sequence[WholeShard]) -> Manifest:
     results = _results(shards, metrics)
     encoded = results.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
     write(ownership, RESULTS_NAME, encoded)
+    page = inference_page(config, results, metrics.files, metrics.errors.counts, metrics.shown)
+    write(ownership, REPORT_NAME, page)
+    made = [metrics.described(), _described(RESULTS_NAME, encoded), _described(REPORT_NAME, page)]
     manifest = Manifest(
         job=config.job,
         config_digest=config.digest(),
         step=results.records,
         error_column=config.output_format.error_column,
-        files=[metrics.described(), _described(RESULTS_NAME, encoded), *map(files.described, shards)],
+        files=[*made, *map(files.described, shards)],
     )
     write(ownership, MANIFEST_NAME, manifest.encoded())
     with writing_errors(ownership.folder.uri):
@@ -222,16 +224,16 @@ def _content(config: InferConfig, plan: WorkPlan, rows: Sequence[OutputRow]) -> 
 
 def _results(shards: Sequence[WholeShard], metrics: MetricsFile) -> InferenceResults:
     seconds = metrics.seconds
-    total = sum(seconds)
+    total, new_tokens = sum(seconds), sum(file.new_tokens for file in metrics.files)
     return InferenceResults(
         records=sum(shard.records for shard in shards),
         failed_records=sum(shard.failed_records for shard in shards),
         files=len(shards),
         batches=len(seconds),
-        prompt_tokens=metrics.prompt_tokens,
-        new_tokens=metrics.new_tokens,
+        prompt_tokens=sum(file.prompt_tokens for file in metrics.files),
+        new_tokens=new_tokens,
         generating_seconds=total,
-        tokens_per_second_per_rank=metrics.new_tokens / total if seconds else None,
+        tokens_per_second_per_rank=new_tokens / total if seconds else None,
         median_batch_seconds=float(np.median(seconds)) if seconds else None,
         slowest_batch_seconds=max(seconds, default=None),
     )

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.reporting.page import cut
+from zerotune_trainer.reporting.record_outcomes import ShownRecord
 
 Cell = str | list[str] | dict[str, Any]
 """What the output has of a record."""
@@ -97,6 +99,13 @@ def as_parquet(
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def shown(row: OutputRow) -> ShownRecord:
+    """A row as the report shows it."""
+    result = row.generation if isinstance(row.generation, str) else _json({"": row.generation}).decode()[5:-1]
+    record = _json(row.columns).decode()
+    return ShownRecord(record=cut(record), result=cut(row.error or result), is_error=row.error is not None)
 
 
 Generations = list[Cell | None]

@@ -51,7 +51,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart to draw. `unit` stands at the y axis; the x axis is always the optimizer step."""
+    """A chart to draw. `unit` stands at the y axis."""
 
     name: str
     title: str
@@ -59,6 +59,13 @@ class Chart:
     series: Sequence[Series]
     from_zero: bool = False
     """Begin the y axis at 0, for quantities whose height is what matters."""
+    axis: str = "optimizer step"
+    """What the x axis counts."""
+
+    @property
+    def place(self) -> str:
+        """What a number of the x axis is called."""
+        return self.axis.rpartition(" ")[2]
 
 
 def draw(chart: Chart) -> Markup | None:
@@ -71,10 +78,10 @@ def draw(chart: Chart) -> Markup | None:
     frame = _Frame(steps, value_scale([value for _, value in points] + [0.0] * chart.from_zero))
     parts = [
         _describe(chart, lines),
-        *frame.grid(chart.unit),
+        *frame.grid(chart),
         *(frame.line(series, runs) for series, runs in lines),
         *_legend([series for series, _ in lines]),
-        *frame.strips([(series.name, [point for run in runs for point in run]) for series, runs in lines]),
+        *frame.strips(chart.place, [(series.name, [point for run in runs for point in run]) for series, runs in lines]),
     ]
     head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{}-title {}-desc">')
     return head.format(WIDTH, HEIGHT, chart.name, chart.name) + Markup("\n").join(parts) + Markup("</svg>")
@@ -122,7 +129,7 @@ class _Frame:
         width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
         return LEFT + self.x.place(step) * width, TOP + (1 - self.y.place(value)) * height
 
-    def grid(self, unit: str) -> Iterator[Markup]:
+    def grid(self, chart: Chart) -> Iterator[Markup]:
         for tick in self.y.ticks:
             _, y = self.at((int(self.x.low), tick))
             yield Markup('<path class="grid" d="M{} {:.1f}H{}"/>').format(LEFT, y, WIDTH - RIGHT)
@@ -133,8 +140,8 @@ class _Frame:
             yield Markup('<path class="axis" d="M{:.1f} {}v4"/>').format(x, base)
             yield _text("tick middle", x, base + 18, number(tick))
         yield Markup('<path class="axis" d="M{} {}H{}"/>').format(LEFT, base, WIDTH - RIGHT)
-        yield _text("unit", 8, 16, f"{unit}, log scale" if self.y.logarithmic else unit)
-        yield _text("unit end", WIDTH - RIGHT, HEIGHT - 6, "optimizer step")
+        yield _text("unit", 8, 16, f"{chart.unit}, log scale" if self.y.logarithmic else chart.unit)
+        yield _text("unit end", WIDTH - RIGHT, HEIGHT - 6, chart.axis)
 
     def line(self, series: Series, runs: list[list[Point]]) -> Markup:
         path = Markup('<path class="line {}" d="{}"/>').format(series.style, "".join(map(self._path, runs)))
@@ -142,7 +149,7 @@ class _Frame:
         marks = [point for run in runs for point in run] if series.marked else lone
         return path + Markup("").join(self._mark(series, point) for point in thin(marks, 40))
 
-    def strips(self, lines: list[tuple[str, list[Point]]]) -> Iterator[Markup]:
+    def strips(self, place: str, lines: list[tuple[str, list[Point]]]) -> Iterator[Markup]:
         """Invisible columns whose tooltip has what the lines show there, each by its nearest point."""
         steps = sorted({step for _, points in lines for step, _ in points})
         chosen = steps[:: math.ceil(len(steps) / STRIPS)]
@@ -151,7 +158,7 @@ class _Frame:
         for index, step in enumerate(chosen):
             x, _ = self.at((step, self.y.high))
             values_there = [f"{name} {number(values[index])}" for name, values in nearest]
-            tooltip = Markup("<title>{}</title>").format(f"step {step}: {', '.join(values_there)}")
+            tooltip = Markup("<title>{}</title>").format(f"{place} {step}: {', '.join(values_there)}")
             yield Markup('<rect class="strip" x="{:.1f}" y="{}" width="{:.1f}" height="{}">{}</rect>').format(
                 x - width / 2, TOP, width, HEIGHT - TOP - BOTTOM, tooltip
             )
@@ -174,15 +181,15 @@ def _nearest(points: list[Point], steps: list[int]) -> list[float]:
 
 
 def _describe(chart: Chart, lines: list[tuple[Series, list[list[Point]]]]) -> Markup:
-    sentences = " ".join(_sentence(series.name, runs) for series, runs in lines)
+    sentences = " ".join(_sentence(chart.place, series.name, runs) for series, runs in lines)
     return Markup('<title id="{0}-title">{1}</title><desc id="{0}-desc">{2}</desc>').format(
-        chart.name, f"{chart.title} ({chart.unit}) by optimizer step", sentences
+        chart.name, f"{chart.title} ({chart.unit}) by {chart.axis}", sentences
     )
 
 
-def _sentence(name: str, runs: list[list[Point]]) -> str:
+def _sentence(place: str, name: str, runs: list[list[Point]]) -> str:
     (first, start), (last, end) = runs[0][0], runs[-1][-1]
-    return f"{name}: {number(start)} at step {first}, {number(end)} at step {last}."
+    return f"{name}: {number(start)} at {place} {first}, {number(end)} at {place} {last}."
 
 
 def _legend(series: Iterable[Series]) -> Iterator[Markup]:

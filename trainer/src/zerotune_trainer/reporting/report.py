@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from zerotune_trainer.atomic import write_atomically
 from zerotune_trainer.config.jobs import TrainConfig
 from zerotune_trainer.progress import TopologyEntry
 from zerotune_trainer.reporting.advice import advise
-from zerotune_trainer.reporting.charts import Chart, Series, draw, smooth
+from zerotune_trainer.reporting.charts import Chart, Series, smooth
 from zerotune_trainer.reporting.figures import counts_table, duration, final_figures
+from zerotune_trainer.reporting.page import REPORT_NAME, cut, render_page
 from zerotune_trainer.reporting.results import (
     RESULTS_NAME,
     EvalRecord,
@@ -31,21 +27,11 @@ from zerotune_trainer.reporting.results import (
     read_topology,
 )
 
-REPORT_NAME = "report.html"
-STYLE_NAME = "report.css"
 SMOOTHED_FROM = 50
 """From this many logged steps on, the training loss is drawn smoothed, with the values behind it."""
 GIBIBYTE = 2**30
-SHOWN_SAMPLES, SHOWN_CHARACTERS = 8, 600
-"""How many generated texts are shown, and how much of each."""
-
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("zerotune_trainer.reporting"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+SHOWN_SAMPLES = 8
+"""How many generated texts are shown."""
 
 
 def write_report(folder: Path, config: TrainConfig) -> Path:
@@ -59,16 +45,14 @@ def write_report(folder: Path, config: TrainConfig) -> Path:
     steps = [record for record in records if isinstance(record, TrainRecord)]
     evaluations = [record for record in records if isinstance(record, EvalRecord)]
     results = read_results(folder)
-    style = _style()
-    page = _ENVIRONMENT.get_template(REPORT_NAME).render(
-        policy=_policy(style),
-        style=style,
+    page = render_page(
+        "training.html",
+        _charts(steps, evaluations),
         config=config,
         results=results,
         finished=_finished(folder),
         took=duration(results.seconds),
         figures=final_figures(results, steps),
-        charts=[chart for chart in map(_drawn, _charts(steps, evaluations)) if chart],
         hosts=_hosts(read_topology(folder)),
         samples=_samples(read_samples(folder), results),
         counts=counts_table(results.counts),
@@ -77,7 +61,7 @@ def write_report(folder: Path, config: TrainConfig) -> Path:
         place=(config.output.uri or "").removeprefix("file://"),
     )
     path = folder / REPORT_NAME
-    write_atomically(path, page.encode())
+    write_atomically(path, page)
     return path
 
 
@@ -88,35 +72,9 @@ def _skipped(results: Results) -> list[str]:
     ]
 
 
-def _style() -> Markup:
-    """The page's one style sheet."""
-    return Markup(_ENVIRONMENT.get_template(STYLE_NAME).render())  # noqa: S704 our own file
-
-
-def _policy(style: str) -> str:
-    """The page's Content-Security-Policy: nothing is loaded, nothing runs, and only this style sheet applies. What a
-    model, a record or a pod says stays text even where it would be taken for markup.
-    """
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-
-
 def _finished(folder: Path) -> str:
     moment = datetime.fromtimestamp((folder / RESULTS_NAME).stat().st_mtime, UTC)
     return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-@dataclass(frozen=True)
-class DrawnChart:
-    """A chart's heading and its SVG."""
-
-    title: str
-    svg: Markup
-
-
-def _drawn(chart: Chart) -> DrawnChart | None:
-    svg = draw(chart)
-    return DrawnChart(chart.title, svg) if svg else None
 
 
 def _charts(steps: Sequence[TrainRecord], evaluations: Sequence[EvalRecord]) -> list[Chart]:
@@ -176,13 +134,9 @@ def _samples(samples: Sequence[Sample], results: Results) -> list[SampleRow]:
     firsts = {one.record: one.generation for one in samples if one.step == 0}
     of_output = [one for one in samples if one.step == last][:SHOWN_SAMPLES]
     return [
-        SampleRow(_cut(one.prompt), _cut(one.reference or ""), _cut(firsts.get(one.record, "")), _cut(one.generation))
+        SampleRow(cut(one.prompt), cut(one.reference or ""), cut(firsts.get(one.record, "")), cut(one.generation))
         for one in of_output
     ]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ..."
 
 
 def _hosts(topology: list[TopologyEntry]) -> list[HostRow]:
