@@ -86,6 +86,7 @@ def test_r54_all_output_is_in_the_store_when_the_job_ends(
     assert {f"out/{file['path']}" for file in manifest["files"]} == {
         *parts,
         "out/metrics.jsonl",
+        "out/report.html",
         "out/results.json",
     }
     assert not [name for name in names(bucket) if name.startswith(f"out/{WORK_NAME}/")]

@@ -89,5 +89,6 @@ def test_a_killed_job_keeps_what_was_committed_by_time(
         "manifest.json",
         "metrics.jsonl",
         "part-000000.jsonl",
+        "report.html",
         "results.json",
     }
