@@ -23,6 +23,11 @@ ROLE = "arn:aws:iam::123456789012:role/train"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/zerotune/sagemaker:0.1.0"
 SAGEMAKER = {"instanceType": "ml.m5.xlarge", "roleArn": ROLE, "image": IMAGE}
 
+DISTURBED: Any = {"steps": 120, "save_steps": 20}
+"""Of a job that takes long enough to be disturbed."""
+STOPPED = 143
+"""Exit code of a run that was stopped."""
+
 OF_THE_RUN = {
     *(".zerotune-job.json", "manifest.json", "topology.json", "README.md", "report.html"),
     *("results.json", "metrics.jsonl", "trainer_state.json"),
@@ -102,27 +107,39 @@ def test_a_job_trains_from_channels_of_s3_and_of_a_file_system(
     assert [step for step, _ in _losses(output_of(bucket))] == [1, 2, 3, 4]
 
 
-def test_a_run_outlives_the_process_that_started_it_and_spot_instances(
+def test_a_job_that_is_stopped_left_alone_and_interrupted_trains_as_an_undisturbed_one(
     aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
 ) -> None:
-    file = manifest(tmp_path, steps=200, save_steps=20, sagemaker=SAGEMAKER | {"spot": True})
+    """Its process is killed, too, and its spot instances are taken back."""
+    code, said = workplace.zerotune("run", str(manifest(tmp_path, **DISTURBED)))
+    assert code == 0, said
+    undisturbed = output_of(bucket)
+    bucket.objects.filter(Prefix="out/").delete()
+    shutil.rmtree(workplace.home.path)
+    file = manifest(tmp_path, **DISTURBED, sagemaker=SAGEMAKER | {"spot": True})
     run = workplace.start(file, "cwe")
-    checkpoints = bucket.objects.filter(Prefix="out/checkpoints/")
-    run.wait_until(lambda _: any(True for _ in checkpoints), 200)
+    run.wait_until(lambda _: "checkpoint-20" in _whole_checkpoints(bucket), 200)
+    code, said = workplace.zerotune("stop", "cwe")
+    assert code == 0, said
+    assert run.process.wait(200) == STOPPED
+
+    run = workplace.start(file, "cwe")
+    run.wait_until(lambda _: len(aws.created) == 2 and "checkpoint-60" in _whole_checkpoints(bucket), 200)
     run.process.kill()
     run.process.wait()
-    (name,) = aws.created
-
     assert _shown(workplace)["phase"] == "Running"
-    aws.jobs[name].interrupt()
+    aws.jobs[aws.created[1]].interrupt()
     code, said = workplace.zerotune("run", str(file))
 
     assert code == 0, said
     status = _shown(workplace)
-    assert (status["phase"], status.get("restarts", 0), len(status["attempts"])) == ("Succeeded", 0, 1)
-    assert status["attempts"][0]["firstStep"] > 0, "it went on from its checkpoint"
-    assert aws.created == [name]
+    assert (status["phase"], status.get("restarts", 0), len(status["attempts"])) == ("Succeeded", 0, 2)
+    assert status["attempts"][1]["firstStep"] >= 60, "it went on from its checkpoint"
+    assert len(aws.created) == 2
     assert "all ranks of this host are done" in workplace.zerotune("logs", "cwe", "--node", "1")[1]
+    disturbed = output_of(bucket)
+    assert _losses(disturbed) == _losses(undisturbed)
+    assert disturbed["model.safetensors"] == undisturbed["model.safetensors"]
 
 
 def test_an_attempt_on_another_instance_type_goes_on_where_the_first_one_ended(
@@ -131,9 +148,7 @@ def test_an_attempt_on_another_instance_type_goes_on_where_the_first_one_ended(
     sagemaker = SAGEMAKER | {"instanceTypes": ["ml.m5.xlarge", "ml.m5.4xlarge", "ml.g5.xlarge"]}
     del sagemaker["instanceType"]
     run = workplace.start(manifest(tmp_path, steps=100, save_steps=20, sagemaker=sagemaker), "cwe")
-    checkpoints = bucket.objects.filter(Prefix="out/checkpoints/")
-    # Whole once its manifest is there.
-    run.wait_until(lambda _: any(item.key.endswith(f"/{MANIFEST_NAME}") for item in checkpoints), 200)
+    run.wait_until(lambda _: bool(_whole_checkpoints(bucket)), 200)
     run.wait_until(lambda _: _shown(workplace)["plan"].get("instanceType") == "ml.m5.xlarge", 60)
 
     aws.faults.without_capacity.add("ml.m5.xlarge")
@@ -148,6 +163,12 @@ def test_an_attempt_on_another_instance_type_goes_on_where_the_first_one_ended(
     assert "Instance type:  ml.m5.4xlarge" in workplace.zerotune("status", "cwe")[1]
     config = json.loads(_channel_file(bucket, aws.created[1], "ml.m5.4xlarge/config.json"))
     assert config["launch"]["threadsPerRank"] == 8, "that of 16 vCPUs"
+
+
+def _whole_checkpoints(bucket: Any) -> set[str]:
+    """Those with a manifest."""
+    keys = (item.key for item in bucket.objects.filter(Prefix="out/checkpoints/"))
+    return {key.split("/")[2] for key in keys if key.endswith(f"/{MANIFEST_NAME}")}
 
 
 def _channel_file(bucket: Any, name: str, file: str) -> bytes:

@@ -14,7 +14,7 @@ import yaml
 from kubernetes.aio.client import Configuration
 
 from tests.unit.sagemaker.account import SHAPE, Account
-from tests.unit.sagemaker.jobs import MODELS, SETTINGS
+from tests.unit.sagemaker.jobs import MODELS, ROLE, SETTINGS
 from zerotune_operator.api.load import parse_job
 from zerotune_operator.api.status import JobStatus, OutputSummary
 from zerotune_operator.backends.kubernetes.cache import Cache, Key
@@ -29,7 +29,7 @@ from zerotune_operator.backends.sagemaker.on_cluster import backend_on_cluster
 from zerotune_operator.cli import build
 from zerotune_trainer.errors import ConfigurationError
 
-SAGEMAKER = {"sagemaker": {"instanceType": "ml.m5.xlarge"}}
+SAGEMAKER = {"sagemaker": {"instanceType": "ml.m5.xlarge", "roleArn": ROLE}}
 """Backend of the job that starts from another one."""
 NO_CHANNEL = "the container has files of channels alone, at file:///opt/ml/input/data/CHANNEL"
 
