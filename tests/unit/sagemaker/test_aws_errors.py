@@ -45,6 +45,7 @@ def answered(code: str, message: str, status: int) -> ZerotuneError:
         ("ValidationException", "Requested resource not found.", 400, NotFoundError, "see whether it was deleted"),
         ("ResourceNotFound", "no such job", 400, NotFoundError, "see whether it was deleted"),
         ("NoSuchKey", "no such key", 404, NotFoundError, "see whether it was deleted"),
+        ("NoSuchBucket", "does not exist", 404, NotFoundError, "make the bucket"),
         ("ValidationException", "1 validation error detected", 400, ConfigurationError, "correct what AWS names"),
         ("AccessDeniedException", "is not authorized", 400, ConfigurationError, "docs/sagemaker-policy.json"),
         ("AccessDenied", "Access Denied", 403, ConfigurationError, "docs/sagemaker-policy.json"),
@@ -64,6 +65,13 @@ def test_what_aws_answers_has_a_meaning_and_a_remedy(
     assert type(error) is kind
     assert error.message == f"training job t: {message} ({code})"
     assert remedy in error.hint
+
+
+def test_who_may_not_read_a_bucket_is_told_the_rights_of_s3() -> None:
+    denied: Any = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    with pytest.raises(ConfigurationError) as caught, aws_errors("s3://bbb/file"):
+        raise ClientError(denied, "GetObject")
+    assert "s3:GetObject and s3:PutObject of it, and s3:ListBucket" in caught.value.hint
 
 
 @pytest.mark.parametrize(

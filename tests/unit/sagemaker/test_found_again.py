@@ -91,9 +91,15 @@ def test_another_spec_under_its_name_is_rejected_and_creates_nothing(aws: Aws, t
     assert aws.service.created == [job_name(found, 0)]
 
 
-def test_a_fresh_run_is_another_job(aws: Aws, tmp_path: Path) -> None:
+def test_a_fresh_run_is_another_job_once_the_first_has_ended(aws: Aws, tmp_path: Path) -> None:
     start(aws, tmp_path / "one", job())
-    aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS] = FAULTS["killed before"]
+    with pytest.raises(ConfigurationError, match=f"that has not ended: {job_name(job(), 0)}"):
+        run_job(job(), Home(tmp_path / "two"), fresh=True)
+    assert len(aws.service.created) == 1
+
+    while not aws.jobs[0].has_ended:
+        aws.jobs[0].description()
+    aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS + 2] = FAULTS["killed before"]
     with pytest.raises(Killed):
         run_job(job(), Home(tmp_path / "two"), fresh=True)
     assert len(set(aws.service.created)) == 2

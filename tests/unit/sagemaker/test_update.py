@@ -77,6 +77,16 @@ def test_another_run_of_a_job_that_runs_takes_over_what_may_change(tmp_path: Pat
     assert sagemaker_of(folder.read_job()).job_name_prefix is None
 
 
+def test_another_run_of_a_job_that_runs_may_not_change_its_result(tmp_path: Path) -> None:
+    """Its instances go on with what it was, and that would be told as the result of what it is."""
+    folder = Home(tmp_path).create("FineTuneJob", "tune")
+    folder.write_job(sagemaker_job())
+    with pytest.raises(ConfigurationError, match=r"its spec has changed since: topology\.nodes was 2, is 3") as caught:
+        take_over(sagemaker_job(nodes=3), folder)
+    assert "`zerotune stop tune`" in caught.value.hint
+    assert folder.read_job() == sagemaker_job()
+
+
 def test_what_changes_after_the_end_has_no_effect_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

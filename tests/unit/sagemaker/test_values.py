@@ -56,6 +56,7 @@ def with_topology(instance: str, **topology: Any) -> Job:
         ({"environment": {"AWS_SECRET_ACCESS_KEY": "x"}}, "environment.AWS_SECRET_ACCESS_KEY", "the execution role"),
         ({"environment": {"AWS_SESSION_TOKEN": "x"}}, "environment.AWS_SESSION_TOKEN", "is the name of a secret"),
         ({"environment": {"db_password": "x"}}, "environment.db_password", "reads its environment"),
+        ({"environment": {"AWS_ACCESS_KEY_ID": "x"}}, "environment.AWS_ACCESS_KEY_ID", "is the name of a secret"),
     ],
 )
 def test_what_cannot_work_is_rejected_with_the_reason(
@@ -64,6 +65,23 @@ def test_what_cannot_work_is_rejected_with_the_reason(
     complaint = said(sagemaker_job(kind, **sagemaker))
     assert f"spec.backend.sagemaker.{place} is " in complaint
     assert message in complaint
+
+
+@pytest.mark.parametrize("value", ["https://user:pass@host/x", f"hf_{'a' * 34}", f"id AKIA{'A' * 16}"])
+def test_a_value_that_looks_like_a_secret_is_rejected_and_not_repeated(value: str) -> None:
+    complaint = said(sagemaker_job(environment={"SERVER": value}))
+    assert "environment.SERVER has a value that looks like a secret" in complaint
+    assert value not in complaint
+
+
+def test_the_files_of_an_attempt_are_no_input_and_no_output() -> None:
+    folder = "s3://bbb/r/.sagemaker/tune-a0/job"
+    channels = [{"channelName": "base", "s3Uri": folder}]
+    for job, place in (
+        (with_output(folder), "output.uri"),
+        (sagemaker_job(channels=channels), "backend.sagemaker.channels[0].s3Uri"),
+    ):
+        assert f"spec.{place} is {folder!r}: in .sagemaker are the files by which an attempt runs" in said(job)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
     BACKENDS[target].require(job)
     if job.spec.run_policy.suspend:
         raise ConfigurationError(f"{job.metadata.name}: runPolicy.suspend is true", "set it to false to run the job")
+    if fresh and target is Target.SAGEMAKER:
+        _require_none_runs(job)
     folder = home.create(job.kind, job.metadata.name)
     if fresh and (folder.path / "job.yaml").is_file():
         _put_aside(folder, home, target)
@@ -94,6 +96,12 @@ def _run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> int:
         say_left(folder)
         return 0
     return conclude(status, folder, f"`zerotune logs {folder.name}`")
+
+
+def _require_none_runs(job: Job) -> None:
+    from zerotune_operator.cli.run_sagemaker import require_none_runs  # As above.
+
+    require_none_runs(job)
 
 
 def _put_aside(folder: JobFolder, home: Home, target: Target) -> None:

@@ -14,11 +14,13 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.problems import find_changes
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.base import Inputs
+from zerotune_operator.backends.local.admit import result_changes
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.follower import Follower
-from zerotune_operator.backends.sagemaker.standalone import standalone_backend
+from zerotune_operator.backends.sagemaker.layout import uid_of
+from zerotune_operator.backends.sagemaker.standalone import running_training_job, standalone_backend
 from zerotune_operator.cli.live import LiveView, PlainView, view_for
 from zerotune_operator.lifecycle.attempts import next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import planned, rejected
@@ -68,6 +70,23 @@ def _leave(follower: Follower, view: PlainView | LiveView, number: signal.Signal
     follower.leave()
 
 
+def require_none_runs(job: Job) -> None:
+    """See that no training job of a job runs, whichever machine has started it, before another one begins beside it.
+
+    Raises:
+        ConfigurationError: one does.
+        TemporaryError: AWS does not answer.
+    """
+    metadata = job.metadata.model_copy(update={"uid": uid_of(job)})
+    running = asyncio.run(running_training_job(job.model_copy(update={"metadata": metadata})))
+    if running is not None:
+        raise ConfigurationError(
+            f"{job.metadata.name} has a training job on SageMaker that has not ended: {running}",
+            f"run its file without --fresh to follow it, then `zerotune stop {job.metadata.name}`; or give this job "
+            "another name or output.uri",
+        )
+
+
 async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: JobStatus) -> JobStatus:
     """The status of a run that begins. What cannot run is rejected before any write."""
     inputs = await backend.find_inputs(status)
@@ -83,12 +102,18 @@ async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: 
 
 
 def take_over(job: Job, folder: JobFolder) -> None:
-    """Keep the spec of a job that runs, as far as its backend may change meanwhile.
+    """Keep the spec of a job that runs, as far as it may change meanwhile: the instances have what it was.
 
     Raises:
         ConfigurationError: more than that changed.
     """
     known = folder.read_job()
+    if changed := result_changes(known, job):
+        raise ConfigurationError(
+            f"{folder.name} runs on SageMaker, and its spec has changed since: {'; '.join(changed)}",
+            f"run it as it was, or stop it first, `zerotune stop {folder.name}`; a job with another result takes "
+            "another name, or --fresh once it has ended",
+        )
     changes = list(find_changes(type(job.spec), job.spec, known.spec, ("spec",)))
     if any(problem.path == ("spec", "backend") for problem in changes):
         changeable = " and ".join(sorted(CHANGEABLE))

@@ -33,13 +33,18 @@ def admit(job: Job, folder: JobFolder, now: datetime, uid: str | None = None) ->
     if not (folder.path / "job.yaml").is_file():
         return _with_identity(job, uid or str(uuid.uuid4()), now)
     known = folder.read_job()
-    changes = list(_changes(_result_spec(known), _result_spec(job), ""))
+    changes = result_changes(known, job)
     if changes and has_made_steps(folder.read_status()):
         raise ConfigurationError(
             f"{job.kind} {job.metadata.name!r} has run with another spec before: {'; '.join(changes)}",
             "give the new job another name (`--name`), or start over with `--fresh`, which puts the old one aside",
         )
     return job.model_copy(update={"metadata": known.metadata})
+
+
+def result_changes(known: Job, job: Job) -> list[str]:
+    """What differs between two specs of a job, as far as it touches the result: `data.maxLength was 64, is 128`."""
+    return list(_changes(_result_spec(known), _result_spec(job), ""))
 
 
 def _with_identity(job: Job, uid: str, now: datetime) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 from zerotune_operator.api.manifest_yaml import Path, Problem
 
@@ -16,24 +16,31 @@ _OWN = frozenset(
     }
 )
 """What a rank finds its place by: the launcher sets it, from the plan."""
-_SECRET = re.compile(r".*(TOKEN|SECRET.*|PASSWORD.*|_API_KEY)|AWS_SECRET_ACCESS_KEY", re.IGNORECASE)
+_SECRET = re.compile(r".*(TOKEN|SECRET.*|PASSWORD.*|_API_KEY)|AWS_SECRET_ACCESS_KEY|AWS_ACCESS_KEY_ID", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"://[^/\s]*:[^/\s]*@|\bhf_[A-Za-z0-9]{20}|\b(AKIA|ASIA)[A-Z0-9]{16}\b")
+"""A URL with a password, a token of the Hugging Face Hub, an access key of AWS."""
+_SEEN = (
+    "and everyone who may describe the training job reads its environment: leave it out; S3 is read with the rights of "
+    "the execution role, and a model of the Hub that needs a token is to be copied to S3. A script of yours can ask "
+    "AWS Secrets Manager with that role"
+)
 _OF_FILES = re.compile(r".*_FILE", re.IGNORECASE)
 """Such a variable names a file that holds the secret: AWS_WEB_IDENTITY_TOKEN_FILE."""
 
 
-def environment_problems(names: Iterable[str], place: Path) -> Iterator[Problem]:
+def environment_problems(variables: Mapping[str, str], place: Path) -> Iterator[Problem]:
     """Variables that are none, that are zerotune's own, or that would show a secret.
 
     Args:
-        names: Their names.
+        variables: Them, by name.
         place: Where the spec has them.
     """
-    for name in names:
-        if problem := _problem(name):
+    for name, value in variables.items():
+        if problem := _problem(name, value):
             yield Problem((*place, name), problem)
 
 
-def _problem(name: str) -> str:
+def _problem(name: str, value: str) -> str:
     if not _VARIABLE.fullmatch(name) or name.startswith(_OWN_PREFIX):
         return (
             "is no name that a variable may have here: write letters, digits and _, at most 512, and nothing that "
@@ -42,9 +49,5 @@ def _problem(name: str) -> str:
     if name in _OWN:
         return "is set by the launcher, from the plan of the job: leave it out; nodes and ranks follow from topology"
     if _SECRET.fullmatch(name) and not _OF_FILES.fullmatch(name):
-        return (
-            "is the name of a secret, and everyone who may describe the training job reads its environment: leave it "
-            "out; S3 is read with the rights of the execution role, and a model of the Hub that needs a token is to be "
-            "copied to S3. A script of yours can ask AWS Secrets Manager with that role"
-        )
-    return ""
+        return f"is the name of a secret, {_SEEN}"
+    return f"has a value that looks like a secret, {_SEEN}" if _SECRET_VALUE.search(value) else ""

@@ -88,6 +88,8 @@ def _meaning(what: str, error: ClientError) -> ZerotuneError:
     answer: Mapping[str, Any] = error.response["Error"]
     code, text = str(answer.get("Code", "")), str(answer.get("Message", ""))
     message = f"{what}: {text} ({code})"
+    if code == "NoSuchBucket":
+        return NotFoundError(message, "make the bucket, or correct the URI")
     if code in _MISSING or (code == "ValidationException" and "not found" in text.lower()):
         return NotFoundError(message, "see whether it was deleted, and that the region is the one it is in")
     if code == "ResourceInUse":
@@ -110,6 +112,10 @@ def _meaning(what: str, error: ClientError) -> ZerotuneError:
 def _rejected(code: str, message: str, error: ClientError) -> ZerotuneError:
     if code == _SIGNATURE:
         return ConfigurationError(message, f"correct the secret key: {_CHAIN}")
+    if code in _DENIED and message.startswith("s3://"):
+        return ConfigurationError(
+            message, "give the identity that asks s3:GetObject and s3:PutObject of it, and s3:ListBucket of its bucket"
+        )
     if code in _DENIED:
         return ConfigurationError(
             message,

@@ -18,7 +18,7 @@ _CACHE_DIR = "/tmp/zerotune/cache"  # noqa: S108 the container is the job's alon
 _OFFLOAD_DIR = "/tmp/zerotune/offloaded"  # noqa: S108 on the instance's volume, as all of /tmp
 _STARTING_SECONDS = 1800
 """Instances start within minutes of each other, once SageMaker has all of them."""
-_FOLDER = ".sagemaker"
+OWN_FOLDER = ".sagemaker"
 """Folder in the output for what the operator and the instances exchange. Hidden: it is no part of the result."""
 
 
@@ -125,7 +125,7 @@ def uid_of(job: Job) -> str:
 
 def attempt_uri(job: Job, attempt: int) -> str:
     """Folder on S3 of what the operator hands to an attempt (`job`) and what its instances report (`status`)."""
-    return f"{_output_uri(job)}/{_FOLDER}/{job_name(job, attempt)}"
+    return f"{_output_uri(job)}/{OWN_FOLDER}/{job_name(job, attempt)}"
 
 
 def _output_uri(job: Job) -> str:

@@ -18,7 +18,8 @@ from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.layout import output_of
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
-from zerotune_operator.backends.sagemaker.layout import model_source, sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import job_name, model_source, sagemaker_of
+from zerotune_operator.backends.sagemaker.observe import ENDED
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.requirements import require_readable
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
@@ -46,6 +47,21 @@ def standalone_backend(job: Job, home: Home) -> SageMakerBackend:
         return _find_inputs(job, home, client)
 
     return SageMakerBackend(job, TrainingJobs(client, max_age=POLL_SECONDS - 1), OWN_ACCOUNT, find_inputs)
+
+
+async def running_training_job(job: Job) -> str | None:
+    """The name of a training job of a job that has not ended, whoever has started it; None where there is none.
+
+    Raises:
+        ConfigurationError, TemporaryError: AWS does not answer.
+    """
+    client = SageMakerClient(sagemaker_of(job).region)
+    attempt = 0
+    while (description := await client.describe(name := job_name(job, attempt))) is not None:
+        if description["TrainingJobStatus"] not in ENDED:
+            return name
+        attempt += 1
+    return None
 
 
 def driver_of(job: Job, backend: SageMakerBackend) -> Driver[TrainingJob]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.manifest_yaml import Path, Problem
-from zerotune_operator.backends.sagemaker.layout import attempt_uri, sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import OWN_FOLDER, attempt_uri, sagemaker_of
+from zerotune_operator.backends.uris import uris_of
 
 _LONGEST_URI = 1024
 _IMAGE = re.compile(
@@ -21,12 +22,13 @@ _PLACE = ("spec", "backend", "sagemaker")
 
 
 def value_problems(job: Job) -> Iterator[Problem]:
-    """What cannot work of the instance types, the image, the role, the expressions of metrics and the output."""
+    """What cannot work of the instance types, the image, the role, the expressions of metrics, and the URIs."""
     sagemaker = sagemaker_of(job)
     yield from _neuron_types(sagemaker)
     yield from _image_and_role(sagemaker)
     yield from _metrics(sagemaker)
     yield from _output(job)
+    yield from _own_folders(job)
 
 
 def instance_types_of(sagemaker: SageMakerSpec) -> Iterator[tuple[Path, str]]:
@@ -90,6 +92,20 @@ def _problem_of_expression(expression: str) -> str:
     except re.error as error:
         return f"it is no regular expression: {error}"
     return "" if groups else "it has no group, which is the value: write one, as in loss=([0-9.]+)"
+
+
+def _own_folders(job: Job) -> Iterator[Problem]:
+    """What is read or written where an attempt of this or another job has its files, the secret of its ranks too."""
+    places: list[tuple[Path, str]] = [(("spec", *field.split(".")), uri) for field, uri, _ in uris_of(job)]
+    for index, channel in enumerate(sagemaker_of(job).channels):
+        places.append(((*_PLACE, "channels", index, "s3Uri"), channel.s3_uri or ""))
+    for place, uri in places:
+        if OWN_FOLDER in uri.split("/"):
+            yield Problem(
+                place,
+                f"is {uri!r}: in {OWN_FOLDER} are the files by which an attempt runs, with the secret of its ranks: "
+                "name a folder outside of it",
+            )
 
 
 def _output(job: Job) -> Iterator[Problem]:
