@@ -25,7 +25,7 @@ from zerotune_devtools.benchmarks.words import write_model
 from zerotune_devtools.harness.killed_inference import KINDS, Difference, KilledJob
 from zerotune_devtools.harness.s3 import bucket_of, s3_server
 from zerotune_trainer.config import Launch
-from zerotune_trainer.launching.forkserver import remove_socket, start_imports
+from zerotune_trainer.launching.forkserver import start_imports
 
 RECORDS, ROWS_PER_FILE = 120, 3
 FILES = RECORDS // ROWS_PER_FILE
@@ -47,7 +47,6 @@ def main() -> None:
         os.environ |= bucket_of(endpoint, "answers")
         start_imports(["zerotune_trainer.infer"], Launch(cache_dir="/nowhere"))
         kills, differences = run(Path(name), options.kills, options.kinds, chance)
-        remove_socket()
     total = Difference(*map(sum, zip(*differences, strict=True)))
     of_kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(kills.items()))
     print_line(f"{kills.total()} kills ({of_kinds}) of {len(differences)} jobs with {RECORDS} records each")
