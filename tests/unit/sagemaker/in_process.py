@@ -14,11 +14,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
 
+from tests.unit.sagemaker.jobs import MODELS, SETTINGS
 from zerotune_devtools.sagemaker.faults import AwsError
 from zerotune_devtools.sagemaker.server import SageMakerStandIn
 from zerotune_devtools.sagemaker.training_job import TrainingJob
+from zerotune_operator.backends.sagemaker import standalone
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
 
 Effect = Callable[[], dict[str, Any]]
@@ -195,3 +198,11 @@ class Aws:
         client._s3 = SimpleNamespace(exceptions=exceptions, put_object=self.put_object, get_object=self.get_object)
         client._threads = ThreadPoolExecutor(1)
         return client
+
+
+def serve_commands(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the command line ask this account, which has a model at `s3://models/m`, without a pause."""
+    aws.objects["models/m/config.json"] = (MODELS / "tiny-llama.json").read_bytes()
+    monkeypatch.setattr(standalone, "SageMakerClient", lambda _: aws.client())
+    monkeypatch.setattr(standalone, "OWN_ACCOUNT", SETTINGS)
+    monkeypatch.setattr(standalone, "POLL_SECONDS", 0.0)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.unit.sagemaker.account import result_of
-from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed
-from tests.unit.sagemaker.jobs import MODELS, ROLE, SETTINGS, sagemaker_job
+from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
+from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.local.home import Home
-from zerotune_operator.backends.sagemaker import follower, standalone
+from zerotune_operator.backends.sagemaker import follower
 from zerotune_operator.backends.sagemaker.layout import job_name, uid_of
 from zerotune_operator.cli import status, stop
 from zerotune_operator.cli.run import run_job
@@ -33,10 +33,7 @@ def job(kind: str = "FineTuneJob", **sagemaker: Any) -> Job:
 @pytest.fixture
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     made = Aws(tmp_path, (*LIFE[:2], *["Training"] * 20, *LIFE[-2:]))
-    made.objects["models/m/config.json"] = (MODELS / "tiny-llama.json").read_bytes()
-    monkeypatch.setattr(standalone, "SageMakerClient", lambda _: made.client())
-    monkeypatch.setattr(standalone, "OWN_ACCOUNT", SETTINGS)
-    monkeypatch.setattr(standalone, "POLL_SECONDS", 0.0)
+    serve_commands(made, monkeypatch)
     monkeypatch.setattr(follower, "_FIRST_PAUSE_SECONDS", 0.0)
     yield made
     made.close()

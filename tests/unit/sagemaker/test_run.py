@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.sagemaker.in_process import LIFE, Aws
-from tests.unit.sagemaker.jobs import MODELS, ROLE, SETTINGS, sagemaker_job
+from tests.unit.sagemaker.in_process import LIFE, Aws, serve_commands
+from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
 from zerotune_operator.api.status import Attempt, JobStatus, RootCause
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker import standalone
@@ -36,11 +36,8 @@ PATIENCE_SECONDS = 120
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     """An account whose training jobs fail."""
     made = Aws(tmp_path, (*LIFE[:3], "Failed"))
-    made.objects["models/m/config.json"] = (MODELS / "tiny-llama.json").read_bytes()
     monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(standalone, "SageMakerClient", lambda _: made.client())
-    monkeypatch.setattr(standalone, "OWN_ACCOUNT", SETTINGS)
-    monkeypatch.setattr(standalone, "POLL_SECONDS", 0.0)
+    serve_commands(made, monkeypatch)
     yield made
     made.close()
 

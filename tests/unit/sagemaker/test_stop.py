@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed
-from tests.unit.sagemaker.jobs import MODELS, SETTINGS, sagemaker_job
+from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
+from tests.unit.sagemaker.jobs import sagemaker_job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
@@ -29,11 +29,8 @@ CREATED, RUNNING = 12, 24
 def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     """An account whose training jobs run until they are stopped."""
     made = Aws(tmp_path, (*LIFE[:2], *["Training"] * 99))
-    made.objects["models/m/config.json"] = (MODELS / "tiny-llama.json").read_bytes()
     monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(standalone, "SageMakerClient", lambda _: made.client())
-    monkeypatch.setattr(standalone, "OWN_ACCOUNT", SETTINGS)
-    monkeypatch.setattr(standalone, "POLL_SECONDS", 0.0)
+    serve_commands(made, monkeypatch)
     monkeypatch.setattr(follower, "_FIRST_PAUSE_SECONDS", 0.0)
     yield made
     made.close()

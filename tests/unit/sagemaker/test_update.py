@@ -78,7 +78,7 @@ def test_another_run_of_a_job_that_runs_takes_over_what_may_change(tmp_path: Pat
 
 
 def test_another_run_of_a_job_that_runs_may_not_change_its_result(tmp_path: Path) -> None:
-    """Its instances go on with what it was, and that would be told as the result of what it is."""
+    """Its instances go on with what it was, and their result would be reported as that of the changed spec."""
     folder = Home(tmp_path).create("FineTuneJob", "tune")
     folder.write_job(sagemaker_job())
     with pytest.raises(ConfigurationError, match=r"its spec has changed since: topology\.nodes was 2, is 3") as caught:
