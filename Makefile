@@ -42,7 +42,7 @@ test: $(STAMP) lint types layers generated $(if $(ZEROTUNE_KUBECONFIG),,images) 
 	$(BIN)/pytest -m "not slow and not cluster" -n 2 --dist worksteal
 	# Much of their time is waiting, so that they are more than the cores of a small machine. A file stays in one process:
 	# its tests share what they look at. By default xdist starts files of a single test last, and those are the long ones.
-	# Those that need the cluster for themselves are first, and take turns (tests/cluster_turns.py).
+	# Those that need the cluster for themselves come first, and hold its lock exclusively (tests/cluster_lock.py).
 	$(WITH_CLUSTER); $(BIN)/pytest -m "slow or cluster" -n 3 --dist loadfile --no-loadscope-reorder
 
 # What is started for tests goes with them, however they end; KEEP_CLUSTER=1 leaves the cluster to the next run. It is

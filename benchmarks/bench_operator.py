@@ -4,7 +4,7 @@
     operator   16 creators: FineTuneJobs; a job is done when its status says Running and how far it is
     ...        so many rounds of both, and the floor once more: one of either is up to a fifth off the mean
 
-The operator is the whole one, as it is installed: progress is asked for every ten seconds, Events are told. Its CPU
+The operator is the whole one, as it is installed: progress is asked for every ten seconds, Events are written. Its CPU
 time is taken from the first create to three seconds after the last status, its memory is the peak (VmHWM) up to then.
 After that every job runs on for a while: what that costs. The cluster is that of `make cluster`.
 """

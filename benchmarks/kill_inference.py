@@ -1,7 +1,7 @@
 """Kills InferenceJobs at random and compares what they have written with an undisturbed run, byte for byte.
 
 A kill takes a rank, all replicas of a node at once, a rank in the middle of a write, or a launcher. The attempts run on
-two replicas, on one and on three by turns; answers are greedy and sampled; outputs lie in a folder and on an S3 server
+two replicas, one and three in rotation; answers are greedy and sampled; outputs lie in a folder and on an S3 server
 of this machine. A job that was killed so often that little is left of it runs to its end and is compared; then the next
 one begins. `--seed` gives the same kills again, as far as they hit the same moment.
 """

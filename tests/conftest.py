@@ -9,7 +9,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling, Scheduling
 from xdist.workermanage import Producer
 
-from tests.cluster_turns import ALONE, ClusterTurns
+from tests.cluster_lock import EXCLUSIVE, ClusterLock
 
 # A run says the same of the same code: the examples are fixed, and how long one takes on a busy machine is no failure.
 # New ones are looked for by `pytest --hypothesis-profile=explore`.
@@ -17,7 +17,7 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
-_ONE_PROCESS = (*ALONE, "tests/e2e/")
+_ONE_PROCESS = (*EXCLUSIVE, "tests/e2e/")
 """Tests that run one after the other: those that need the cluster for themselves, then those that share a release of
 the chart, and the jobs that run there."""
 
@@ -38,8 +38,8 @@ class FileScheduling(LoadFileScheduling):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let files of tests take turns on the cluster."""
-    config.pluginmanager.register(ClusterTurns())
+    """Have files of tests share the cluster, or hold it exclusively."""
+    config.pluginmanager.register(ClusterLock())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:

@@ -1,5 +1,5 @@
 """Baseline: `model.generate` over padded batches in the order of the file; torchrun starts a process for each rank, and
-they take turns at the batches. Writes what was generated, a line for each record: its number, its text.
+a rank of R takes every R-th batch. Writes what was generated, a line for each record: its number, its text.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ NOT_RUN = {
     RUNS_THIS_TEST: "it runs this test",
     "make check": "its parts are parts of `make test`",
     "make bench-inference": "minutes: its model is large enough for computing to dominate",
-    "make bench-commits": "half an hour with its ten million records",
-    "make kill-inference": "half an hour: tests/trainer/inference/test_exactly_once.py is its short form",
+    "make bench-commits": "minutes: it takes ten million records",
+    "make kill-inference": "minutes: tests/trainer/inference/test_exactly_once.py is its short form",
     "make bench-offload": "minutes, gigabytes on a disk: tests/trainer/inference/test_offload_nvme.py runs such jobs",
     "make images TORCH_BACKEND=cuda": "gigabytes for GPUs that are not here; the README says that it has not been seen",
 }

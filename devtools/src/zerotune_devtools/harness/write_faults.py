@@ -16,7 +16,7 @@ from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.launching.worker import run_rank
 
 WRITES = ("open", "os.rename", "os.link", "os.mkdir")
-"""Audit events of Python that put something into a folder; the first is told apart by its flags."""
+"""Audit events of Python that put something into a folder; the first is distinguished by its flags."""
 DEATH = "dies-at-write.json"
 """In a job's folder: which `rank` dies `below` which folder, at the write of which `number`."""
 

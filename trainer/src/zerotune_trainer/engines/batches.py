@@ -16,8 +16,8 @@ MORE = 8
 def by_length(requests: Sequence[Request], size: int, most: int, new_tokens: int) -> Iterator[list[Request]]:
     """Batches of requests of like length, so that little is padding; the longest, which need the most memory, first.
 
-    A batch of shorter ones has more of them, as many as have room where `size` of the longest have: a step of a batch
-    takes hardly longer for it.
+    A batch of shorter ones has more of them, as many as have room where `size` of the longest have: a step of
+    a larger batch takes less time for each.
 
     Args:
         requests: What is to be done.

@@ -71,7 +71,7 @@ def _line(row: OutputRow, names: InferenceOutputFormat) -> bytes:
     return opened + (b", " if row.columns else b"") + _json(result)[1:] + b"\n"
 
 
-def _json(value: dict[str, Any]) -> bytes:
+def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, default=_plain).encode(errors="backslashreplace")
 
 
@@ -103,7 +103,7 @@ def as_parquet(
 
 def shown(row: OutputRow) -> ShownRecord:
     """A row as the report shows it."""
-    result = row.generation if isinstance(row.generation, str) else _json({"": row.generation}).decode()[5:-1]
+    result = row.generation if isinstance(row.generation, str) else _json(row.generation).decode()
     record = _json(row.columns).decode()
     return ShownRecord(record=cut(record), result=cut(row.error or result), is_error=row.error is not None)
 
