@@ -1,4 +1,4 @@
-"""An InferenceJob that is killed again and again, on two, one and three replicas in rotation, and what that costs it."""
+"""An InferenceJob that is killed again and again, on two, one and three replicas in rotation, and what it loses."""
 
 from __future__ import annotations
 
