@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from zerotune_devtools.benchmarks.lines import print_line
 from zerotune_devtools.benchmarks.many_records import Measured, prepare
 from zerotune_devtools.benchmarks.workload import environment
 from zerotune_trainer.sizing.workload import gib
@@ -50,12 +51,6 @@ def run(folder: Path, until: int) -> Measured:
     command = [sys.executable, "-m", "zerotune_devtools.benchmarks.many_records", str(folder), str(until)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment(folder.parent))
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def print_line(text: str) -> None:
-    """Print while the benchmark runs."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from zerotune_devtools import libaio
 from zerotune_devtools.benchmarks.larger_than_memory import PROMPT, LargeModel
+from zerotune_devtools.benchmarks.lines import print_line
 from zerotune_devtools.benchmarks.memory_cgroup import MemoryCgroup, Usage, memory_cgroup
 from zerotune_devtools.checkout import ROOT
+from zerotune_devtools.compiled import libaio
 from zerotune_trainer.sizing.workload import GIB, gib
 
 BIN = Path(sys.executable).parent
@@ -115,12 +116,6 @@ def print_side(name: str, speed: float, usage: Usage) -> None:
     """What one side did."""
     memory = f"peak {gib(usage.peak)} with page cache, {gib(usage.anonymous)} of it backed by no file"
     print_line(f"{name}: {speed:.2f} tokens/s, {memory}")
-
-
-def print_line(text: str) -> None:
-    """Print while the benchmark runs."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

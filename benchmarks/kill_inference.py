@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from zerotune_devtools.benchmarks.lines import print_line
 from zerotune_devtools.benchmarks.words import write_model
 from zerotune_devtools.harness.killed_inference import KINDS, Difference, KilledJob
 from zerotune_devtools.harness.s3 import bucket_of, s3_server
@@ -91,12 +92,6 @@ def variants(work: Path) -> Iterator[tuple[dict[str, Any], str]]:
             }
             name = f"{kind}-{store}-{number}"
             yield parts | ({"output": {"uri": f"s3://answers/{name}"}} if store == "s3" else {}), name
-
-
-def print_line(text: str) -> None:
-    """Print while it runs."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

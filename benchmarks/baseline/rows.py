@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
-from zerotune_devtools.shm_comm import load_shm_comm
+from zerotune_devtools.compiled.shm_comm import load_shm_comm
 
 
 def read_options() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from transformers import (
     default_data_collator,
 )
 
-from zerotune_devtools.shm_comm import load_shm_comm
+from zerotune_devtools.compiled.shm_comm import load_shm_comm
 
 
 class FirstStep(TrainerCallback):

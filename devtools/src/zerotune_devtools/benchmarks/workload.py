@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zerotune_devtools.checkout import ROOT
-from zerotune_devtools.shm_comm import keep_shm_comm
+from zerotune_devtools.compiled.shm_comm import keep_shm_comm
 from zerotune_operator.api.jobs import FineTuneJob
 from zerotune_operator.plan import RuntimeLayout, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity

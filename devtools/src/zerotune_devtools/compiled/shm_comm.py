@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zerotune_devtools import kept_operators
+from zerotune_devtools.compiled import kept
 
 _NAMES = ["deepspeed_shm_comm"]
 _COMPILE = "from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as Builder; Builder().load()"
@@ -19,12 +19,12 @@ def keep_shm_comm() -> None:
     Raises:
         subprocess.CalledProcessError: it does not compile.
     """
-    kept_operators.keep(_NAMES, _compile_into)
+    kept.keep(_NAMES, _compile_into)
 
 
 def load_shm_comm() -> None:
     """Give the operator to this process."""
-    kept_operators.load(_NAMES)
+    kept.load(_NAMES)
 
 
 def _compile_into(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zerotune_devtools import kept_operators, libaio
+from zerotune_devtools.compiled import kept, libaio
 from zerotune_trainer.without_mlflow import deepspeed  # noqa: F401 - before its parts
 
 # isort: split
@@ -17,17 +17,17 @@ def keep_async_io() -> None:
     Raises:
         subprocess.CalledProcessError: it does not compile.
     """
-    kept_operators.keep(_PIN_MEMORY + _ASYNC_IO, libaio.compile_async_io)
+    kept.keep(_PIN_MEMORY + _ASYNC_IO, libaio.compile_async_io)
     load()
 
 
 def load() -> None:
     """Give the operator to this process, and to those forked from it, where it is kept."""
-    if not kept_operators.are_kept(_PIN_MEMORY + _ASYNC_IO):
+    if not kept.are_kept(_PIN_MEMORY + _ASYNC_IO):
         return
-    kept_operators.load(_PIN_MEMORY)
+    kept.load(_PIN_MEMORY)
     PinMemoryBuilder().load()  # Makes its symbols known to async_io.
-    kept_operators.load(_ASYNC_IO)
+    kept.load(_ASYNC_IO)
 
 
 load()

@@ -1,0 +1,1 @@
+"""DeepSpeed's compiled operators, for tests and benchmarks: compiled once on a machine."""
