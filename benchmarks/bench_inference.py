@@ -4,7 +4,8 @@
     plain  two processes with transformers alone: padded batches of as many records, in the order of the file
 
 The records' prompts and answers are of mixed length. Times are from the first batch to the last one, taken by a probe
-around `generate`, the same for all. Nothing is printed unless all sides gave the same greedy answers, all of them.
+around `generate`, the same for all. Nothing is printed unless all sides gave the same greedy answers, all of them but
+for ties of two tokens, which are counted.
 `--scaling` compares the step from one replica to two with what two jobs beside each other come to, each with half of
 the records, which is all that the machine can give.
 """
@@ -19,6 +20,7 @@ from tempfile import mkdtemp
 
 from zerotune_devtools.benchmarks.generation_workload import PORT, GenerationWorkload
 from zerotune_devtools.benchmarks.generations import DifferentAnswersError, Generations, measure, require_same_answers
+from zerotune_devtools.benchmarks.lines import print_line
 from zerotune_devtools.benchmarks.pairs import Comparison, report
 
 ENGINES = ["transformers", "deepspeed", "zero"]
@@ -43,12 +45,13 @@ def main() -> None:
     sides = {"plain": measure([workload.baseline()], work)[0]}
     sides |= {engine: measure([workload.ours(engine)], work)[0] for engine in options.engines}
     try:
-        require_same_answers(sides)
+        differing = require_same_answers(sides)
     except DifferentAnswersError as error:
         sys.exit(f"the sides do not generate the same: {error}")
     comparisons = [each for engine in options.engines for each in compare(engine, sides)]
     if options.scaling:
         comparisons += scaling(workload, sides["transformers"], work)
+    print_line(", ".join(f"{name}: {count} other answers" for name, count in differing.items() if name != "plain"))
     report(comparisons, options.json)
     shutil.rmtree(runs)
 
