@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,34 @@ def test_what_a_killed_rank_has_left_on_disk_is_gone_after_the_next_attempt(
     assert list(disk.rglob("*.swp"))
     assert start_ranks(folder).end().exit_codes == [0]
     assert list(disk.iterdir()) == []
+
+
+def test_parameters_that_memory_has_room_for_stay_off_the_disk(
+    large_parameters: Path,
+    job: Callable[..., Path],
+    rows_of: Callable[..., list[dict[str, Any]]],
+    start_ranks: Callable[[Path], Any],
+    write_jsonl: Callable[..., Path],
+    weaknesses: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    data = {"uris": [write_jsonl(weaknesses[:24]).as_uri()], "columns": {"prompt": "name"}}
+    parts = {"data": data, "model": {"uri": large_parameters.as_uri()}, "perDeviceBatchSize": 1}
+    expected = rows_of("copy", **parts)
+    on_disk = {}
+    for max_in_cpu in (0, 2_000_000):
+        folder = job(ranks=1, name=f"{max_in_cpu}-in-memory", **parts, engine="zero", offloadParam="nvme")
+        config = json.loads((folder / "config.json").read_text())
+        config["launch"]["maxInCpu"] = max_in_cpu
+        (folder / "config.json").write_text(json.dumps(config))
+        ranks = start_ranks(folder)
+        ranks.wait_until(lambda: any((tmp_path / "output" / "work").glob("part-*")))
+        on_disk[max_in_cpu] = sum(file.stat().st_size for file in (tmp_path / "disk").rglob("*.swp"))
+        assert ranks.end().exit_codes == [0]
+        parts_written = sorted((tmp_path / "output").glob("part-*.jsonl"))
+        assert [json.loads(line) for part in parts_written for line in part.read_text().splitlines()] == expected
+        shutil.rmtree(tmp_path / "output")
+    assert 4 * 1_000_000 < on_disk[0] - on_disk[2_000_000] <= 4 * 2_000_000
 
 
 def test_a_folder_that_takes_no_parameters_is_rejected_before_the_model_is_loaded(

@@ -122,13 +122,31 @@ def test_weights_on_disk_leave_memory_to_a_few_buffers(plan_inference: PlanOf) -
     assert halves is not None
     assert on_gpu is not None
     embedding = 2 * 128_256 * 4096
-    assert whole.disk_bytes == whole.weights == 2 * 8_030_261_248
+    assert whole.weights == 2 * halves.weights == 2 * 8_030_261_248
     assert (whole.buffers, whole.gathered) == (2 * embedding, 0)
-    assert whole.node_bytes == whole.buffers + whole.kv_cache + GIB
-    assert (halves.buffers, halves.disk_bytes) == (embedding, whole.disk_bytes // 2)
-    assert halves.gathered == on_gpu.gathered == embedding
+    assert whole.node_bytes == whole.buffers + whole.kv_cache + GIB + whole.in_memory
+    assert halves.buffers == halves.gathered == on_gpu.gathered == embedding
     assert on_gpu.device_bytes == embedding + on_gpu.kv_cache + GIB
-    assert on_gpu.node_bytes == 2 * embedding + GIB
+    assert on_gpu.node_bytes == 2 * embedding + GIB + on_gpu.in_memory
+
+
+def test_memory_of_the_job_that_nothing_needs_keeps_weights(plan_inference: PlanOf) -> None:
+    options = {"engine": "zero", "zero": {"offloadParam": "nvme"}, "precision": "bf16", "perDeviceBatchSize": 1}
+    plan = plan_inference(on="llama-3.1-8b", **options, topology={"memory": "8Gi"})
+    assert plan.generation is not None
+    assert plan.generation.node_bytes == int(0.9 * 8 * GIB)
+    assert isinstance(plan.config, InferConfig)
+    assert 2 * plan.config.launch.max_in_cpu == plan.generation.in_memory > 3 * GIB
+    largest = 2 * 128_256 * 4096
+    assert plan.generation.disk_bytes == plan.generation.weights - plan.generation.in_memory + largest
+
+
+@pytest.mark.parametrize("memory", [{}, {"memory": "64Gi"}])
+def test_weights_stay_in_memory_only_where_the_job_was_given_it(memory: dict[str, str], plan_inference: PlanOf) -> None:
+    options = {"engine": "zero", "zero": {"offloadParam": "nvme"}, "precision": "bf16", "perDeviceBatchSize": 1}
+    needs = plan_inference(on="llama-3.1-8b", **options, topology=memory).generation
+    assert needs is not None
+    assert needs.in_memory == (needs.weights if memory else 0)
 
 
 def test_a_model_above_the_memory_of_a_node_runs_from_its_disk_alone(plan_inference: PlanOf) -> None:

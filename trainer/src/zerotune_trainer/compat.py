@@ -20,6 +20,7 @@ from zerotune_trainer.without_mlflow import deepspeed
 # isort: split
 import torch
 from deepspeed.runtime.engine import DeepSpeedEngine
+from deepspeed.runtime.swap_tensor.partitioned_param_swapper import AsyncPartitionedParameterSwapper
 from deepspeed.runtime.utils import clip_grad_norm_
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from packaging.specifiers import SpecifierSet
@@ -90,6 +91,27 @@ def datasets_on_demand() -> Iterator[None]:
     trainer: Any = importlib.import_module("transformers.trainer")
     loader: Any = importlib.import_module("accelerate.data_loader")
     trainer.datasets, loader.is_datasets_available = _Datasets(), _datasets_is_imported
+
+
+@contextmanager
+def keep_in_cpu(is_kept: Callable[[int], bool]) -> Iterator[None]:
+    """Keep some of the parameters that are offloaded to NVMe in host memory. `max_in_cpu` of DeepSpeed's settings does
+    that for training alone.
+
+    Args:
+        is_kept: Whether the next partition, of so many numbers, is one of them; asked as they are made.
+    """
+    if not applies("deepspeed", DEEPSPEED):
+        yield
+        return
+    original = AsyncPartitionedParameterSwapper.swappable_tensor
+    AsyncPartitionedParameterSwapper.swappable_tensor = lambda swapper, param=None, numel=None: (
+        original(swapper, param, numel) and (numel is None or not is_kept(numel))
+    )
+    try:
+        yield
+    finally:
+        AsyncPartitionedParameterSwapper.swappable_tensor = original
 
 
 def plain_object_collectives() -> None:

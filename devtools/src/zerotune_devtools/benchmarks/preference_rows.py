@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
 from zerotune_devtools.benchmarks.step_workload import StepTraining
 from zerotune_devtools.benchmarks.workload import RANKS
 
@@ -23,21 +25,30 @@ METHODS = {
 def write_rows(work: Path, steps: int) -> None:
     """Write the rows of as many steps as the longest run takes."""
     count = RANKS * steps * max(training.batch for training in METHODS.values())
-    texts = list(islice(_texts(work), 3 * count))
-    triples = list(zip(texts[::3], texts[1::3], texts[2::3], strict=True))
-    pairs = [{"prompt": a[0], "chosen": b[1], "rejected": c[1]} for a, b, c in triples]
+    triples = list(islice(_triples(work), count))
+    pairs = [{"prompt": prompt, "chosen": chosen, "rejected": rejected} for prompt, chosen, rejected in triples]
     judged = [
-        {"prompt": a[0], "completion": b[1], "label": number % 2 == 0} for number, (a, b, _) in enumerate(triples)
+        {"prompt": prompt, "completion": completion, "label": number % 2 == 0}
+        for number, (prompt, completion, _) in enumerate(triples)
     ]
     for name, rows in (("pairs.jsonl", pairs), ("judged.jsonl", judged)):
         (work / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _texts(work: Path) -> Iterator[tuple[str, str]]:
-    """A prompt and a completion, again and again: the catalogue is joined end to end, and begins anew at its end."""
-    from transformers import AutoTokenizer
-
+def _triples(work: Path) -> Iterator[tuple[str, str, str]]:
+    """Prompts and two completions each, none of which shares a token with its prompt: of those TRL makes other rows,
+    in which the prompt is cut through the token."""
     tokenizer = AutoTokenizer.from_pretrained(work / "model")
+    texts = _texts(work, tokenizer)
+    while True:
+        (prompt, _), (_, chosen), (_, rejected) = islice(texts, 3)
+        opening = tokenizer(prompt)["input_ids"]
+        if all(tokenizer(prompt + each)["input_ids"][: len(opening)] == opening for each in (chosen, rejected)):
+            yield prompt, chosen, rejected
+
+
+def _texts(work: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, str]]:
+    """A prompt and a completion, again and again: the catalogue is joined end to end, and begins anew at its end."""
     lines = (work / "model").resolve().with_name("data").joinpath("cpt-train.jsonl").read_text().splitlines()
     ids = tokenizer("\n".join(json.loads(line)["text"] for line in lines))["input_ids"]
     size = PROMPT + COMPLETION

@@ -103,7 +103,8 @@ def _lines(plan: Plan) -> list[tuple[str, str]]:
     if plan.generation:
         needs = plan.generation
         gathered = f", gathered {gib(needs.gathered)}" if needs.gathered else ""
-        on_disk = f" on disk, buffers {gib(needs.buffers)}" if needs.disk_bytes else ""
+        in_memory = f" but for {gib(needs.in_memory)}" if needs.in_memory else ""
+        on_disk = f" on disk{in_memory}, buffers {gib(needs.buffers)}" if needs.buffers else ""
         cache = f"weights {gib(needs.weights)}{on_disk}{gathered}, keys and values up to {gib(needs.kv_cache)}"
         lines.append(("needs", f"{gib(needs.device_bytes)} a rank ({cache}), {gib(needs.node_bytes)} a node's host"))
     return lines

@@ -18,7 +18,7 @@ from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Evaluation, Preference, Training
 from zerotune_trainer.sizing.shape import ModelShape
-from zerotune_trainer.sizing.workload import Precision
+from zerotune_trainer.sizing.workload import Precision, bytes_per_number
 
 RecordsT = TypeVar("RecordsT", bound=Records)
 PluginT = TypeVar("PluginT", bound=PluginFile)
@@ -76,7 +76,10 @@ def infer_config(
     return InferConfig(
         job=identity,
         launch=_launch(spec.run_policy, topology, layout).model_copy(
-            update={"offload_dir": layout.offload_dir if engine.offload_param == "nvme" else None}
+            update={
+                "offload_dir": layout.offload_dir if engine.offload_param == "nvme" else None,
+                "max_in_cpu": engine.memory.in_memory // bytes_per_number(precision),
+            }
         ),
         model=_model(spec.model, layout),
         model_shape=_certain(shape, spec.model),

@@ -18,6 +18,7 @@ from zerotune_trainer.sizing.generation import (
     memory_of_copies,
     memory_of_parts,
     memory_of_shards,
+    with_room_filled,
 )
 from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.tensor_parallel import ARCHITECTURES, check_tensor_parallel, divides
@@ -68,6 +69,10 @@ def plan_engine(
     fitting = next((each for each in candidates if not _excess(each, what, topology)), None)
     if fitting is None:
         raise _rejection(candidates[-1], what, topology)
+    if fitting.offload_param == "nvme" and spec.topology.memory and topology.node_bytes:
+        # Only of memory that the job was given: on a machine that is nobody's in particular, others have use for it.
+        room = int(_USABLE * topology.node_bytes) - fitting.memory.node_bytes
+        fitting = replace(fitting, memory=with_room_filled(fitting.memory, what, room))
     return replace(fitting, notes=tuple(_notes(fitting, candidates[0], what, topology)))
 
 

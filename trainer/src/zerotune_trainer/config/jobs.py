@@ -61,6 +61,8 @@ class Launch(Settings):
     offload_dir: str | None = None
     """Folder on a disk of every node for parameters that are offloaded to it; nothing in it outlives an attempt. None:
     nothing is offloaded to disk."""
+    max_in_cpu: int = Field(default=0, ge=0)
+    """Parameters, in numbers, that a rank keeps in host memory of those that are offloaded to disk."""
 
 
 class _Config(Settings):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ctypes import CDLL
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from zerotune_trainer.async_io import check_locked_memory
+from zerotune_trainer.compat import keep_in_cpu
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
-from zerotune_trainer.sizing.offload import SMALLEST_OFFLOADED, Buffers
+from zerotune_trainer.sizing.offload import SMALLEST_OFFLOADED, Buffers, Share
 from zerotune_trainer.sizing.workload import gib
 
 AIO = {"block_size": SMALLEST_OFFLOADED, "queue_depth": 32, "single_submit": False, "overlap_events": True}
@@ -68,6 +70,20 @@ class OffloadFolder:
             "buffer_count": buffers.count,
             "buffer_size": buffers.size,
         }
+
+    @contextmanager
+    def filling(self, model: nn.Module, ranks: int, max_in_cpu: int) -> Iterator[None]:
+        """While the model is loaded, keep some of the parameters in memory: every so many, as the disk is then read
+        while the device computes with them.
+
+        Args:
+            model: The model, without memory for its weights.
+            ranks: Ranks that share the weights.
+            max_in_cpu: Numbers that this rank may keep.
+        """
+        share = Share(max_in_cpu, sum(-(-each.numel() // ranks) for each in model.parameters()))
+        with keep_in_cpu(share.take):
+            yield
 
     def close(self, model: PreTrainedModel) -> None:
         """Wait for what is being read or written of a model, give its buffers back, which nothing else does, and delete

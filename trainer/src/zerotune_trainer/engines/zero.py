@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,13 +69,16 @@ class ZeroEngine(TransformersEngine):
         ranks = len(replica.ranks)
         settings = zero_settings(config, shape_of_file(folders.base / "config.json"), precision, ranks)
         offloaded = _offload_folder(config, replica)
+        filling: AbstractContextManager[None] = nullcontext()
         if offloaded:
             empty, dtype = empty_model(config.model, folders.base), models.DTYPES[precision]
             on_disk = offloaded.prepare(empty, dtype, ranks, int(os.environ["LOCAL_WORLD_SIZE"]))
             settings["zero_optimization"]["offload_param"] |= on_disk
+            filling = offloaded.filling(empty, ranks, config.launch.max_in_cpu)
         # While this is referenced, transformers loads weights partitioned.
         partitioned = HfDeepSpeedConfig(settings)  # type: ignore[no-untyped-call]
-        loaded = models.load_model(config.model, folders.base, precision, accelerator)
+        with filling:
+            loaded = models.load_model(config.model, folders.base, precision, accelerator)
         if folders.adapter is not None:
             loaded = merge(loaded, folders.adapter)
         runtime, *_ = deepspeed.initialize(model=loaded, config=settings)

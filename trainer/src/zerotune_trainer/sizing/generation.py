@@ -27,6 +27,8 @@ class GenerationMemory(Settings):
     into them."""
     buffers: int = 0
     """Host memory through which weights pass that lie on disk."""
+    in_memory: int = 0
+    """Those of the weights that stay in host memory nevertheless, as there is room for them."""
     kv_cache: int
     """Keys and values of a batch of the longest prompts with the longest answers."""
     device_bytes: int
@@ -90,6 +92,28 @@ def memory_of_shards(what: Generating, size: int) -> GenerationMemory:
         kv_cache=what.kv_cache,
         device_bytes=device,
         node_bytes=host * what.ranks_per_node,
+    )
+
+
+def with_room_filled(memory: GenerationMemory, what: Generating, room: int) -> GenerationMemory:
+    """The memory of engine `zero` with parts on disk, where some of them stay in host memory.
+
+    Args:
+        memory: What is needed.
+        what: What is generated.
+        room: Bytes of a node that nothing else needs.
+    """
+    part, ranks = memory.weights, what.ranks_per_node
+    kept = min(max(room, 0) // ranks, part)
+    # Parameters stay or do not as a whole, so that the last may not fit.
+    largest = bytes_per_number(what.precision) * planned_buffers(what.shape, what.ranks).size
+    return memory.model_copy(
+        update={
+            "in_memory": kept,
+            "device_bytes": memory.device_bytes + (kept if what.on_cpu else 0),
+            "node_bytes": memory.node_bytes + kept * ranks,
+            "disk_bytes": min(part, part - kept + largest) * ranks,
+        }
     )
 
 

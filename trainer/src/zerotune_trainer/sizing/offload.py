@@ -25,6 +25,26 @@ class Buffers:
     """Elements of one: those of the largest partition."""
 
 
+class Share:
+    """Evenly many of what passes by, as far as there is room.
+
+    Args:
+        room: What may be taken.
+        of: What will pass by, in all.
+    """
+
+    def __init__(self, room: int, of: int) -> None:
+        self._room, self._of = room, of
+        self._passed = self._taken = 0
+
+    def take(self, size: int) -> bool:
+        """Whether the next, of this size, is taken."""
+        self._passed += size
+        is_taken = (self._taken + size) * self._of <= self._room * self._passed
+        self._taken += size if is_taken else 0
+        return is_taken
+
+
 def planned_buffers(shape: ModelShape, ranks: int) -> Buffers:
     """The most that a rank needs for a model of `shape` that `ranks` ranks share."""
     # A mixture of experts has all experts' gates, and all their outputs, in a parameter each of one module.
