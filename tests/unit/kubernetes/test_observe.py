@@ -17,9 +17,9 @@ from zerotune_operator.backends.kubernetes.job_state import QUEUE_LABEL, JobStat
 from zerotune_operator.backends.kubernetes.observe import ClusterView, observe, shape_of_inspection
 from zerotune_operator.backends.kubernetes.pod_state import trim_pod
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import Failure
 from zerotune_trainer.progress import Completion, NodeProgress, Progress
-from zerotune_trainer.sizing.shape import ModelShape
 
 LAST = Progress(step=9, total=9, loss=1.5)
 RESULT = OutputSummary(uri="s3://bucket/run", step=9, files=7, bytes=1234)

@@ -19,8 +19,8 @@ from zerotune_operator.backends.kubernetes.pod_state import trim_pod
 from zerotune_operator.backends.reports import TEXT_LIMIT, Ending, read_ending, read_failure, read_progress
 from zerotune_operator.lifecycle.transitions import advance
 from zerotune_trainer import errors
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import TERMINATION_MESSAGE_LIMIT, Failure
-from zerotune_trainer.sizing.shape import ModelShape
 
 NOW = datetime(2026, 11, 25, 14, tzinfo=UTC)
 FAILURE = {"class": "Data", "message": "row 3", "hint": "look", "rank": 1, "host": "h", "step": 4, "exitCode": 65}

@@ -14,9 +14,9 @@ from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.model_source import Source, find_model, find_records, source_keys
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan.outputs import reading_output
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.model_config import shape_of_file
-from zerotune_trainer.sizing.shape import ModelShape
 
 pytestmark = pytest.mark.anyio
 URI = "pvc://models/base"

@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from zerotune_operator.plan import Plan
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing.memory import ZeroCandidate
-from zerotune_trainer.sizing.shape import ModelShape, read_shape
+from zerotune_trainer.sizing.shape import read_shape
 from zerotune_trainer.sizing.workload import Workload, default_settings
 
 PlanOf = Callable[..., Plan]

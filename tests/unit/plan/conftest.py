@@ -15,7 +15,8 @@ from zerotune_operator.api.load import parse_job
 from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.plan import Plan, plan_job
 from zerotune_trainer.config import JobIdentity
-from zerotune_trainer.sizing.shape import ModelShape, read_shape
+from zerotune_trainer.config.model_shape import ModelShape
+from zerotune_trainer.sizing.shape import read_shape
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "plan"
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing.activations import layer_bytes
-from zerotune_trainer.sizing.shape import ModelShape, read_shape
+from zerotune_trainer.sizing.shape import read_shape
 from zerotune_trainer.sizing.workload import Workload, default_settings
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 
 from zerotune_operator.plan import Plan
 from zerotune_trainer.config import InferConfig
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import GIB
 
 PlanOf = Callable[..., Plan]

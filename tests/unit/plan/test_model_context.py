@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from zerotune_operator.plan import Plan
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.shape import ModelShape
 
 PlanOf = Callable[..., Plan]
 TRAIN = {"train": {"uris": ["s3://data/d.jsonl"]}}

@@ -10,8 +10,9 @@ import pytest
 
 from tests.unit.plan.conftest import GOLDEN
 from zerotune_operator.plan import Plan
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.shape import ModelShape, read_shape
+from zerotune_trainer.sizing.shape import read_shape
 
 PlanOf = Callable[..., Plan]
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}

@@ -12,9 +12,9 @@ from tests.unit.plan.conftest import fine_tune_job, shape_of
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.kubernetes.layout import place
 from zerotune_operator.plan import Plan, identity_of, plan_job
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.reference import reference_memory
-from zerotune_trainer.sizing.shape import ModelShape
 
 GIB = 1 << 30
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.plan.candidates import ShapeOf, models, reasons, workload
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.sizing.candidates import choose_candidate, judge
 from zerotune_trainer.sizing.memory import estimate_memory
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import GIB
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.plan.candidates import ShapeOf, models, peak, workload
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing.memory import estimate_memory
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import GIB, default_settings
 
 

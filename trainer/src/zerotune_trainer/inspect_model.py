@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import Failure, ZerotuneError
 from zerotune_trainer.failures import classify, describe
 from zerotune_trainer.launching.termination import TerminationLog, TerminationMessage
 from zerotune_trainer.sizing.model_config import model_shape
 from zerotune_trainer.sizing.model_folder import require_weights
-from zerotune_trainer.sizing.shape import ModelShape
 
 
 class Inspection(Settings):

@@ -9,9 +9,9 @@ from pydantic import AwareDatetime, Field
 
 from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.progress import Progress
-from zerotune_trainer.sizing.shape import ModelShape
 
 Phase = Literal["Pending", "Planned", "Queued", "Running", "Restarting", "Suspended", "Succeeded", "Failed"]
 """Where a job is in its life. Succeeded and Failed are final."""

@@ -18,7 +18,7 @@ from zerotune_operator.api.status import JobStatus
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan import Partition, Plan
-from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.config.model_shape import ModelShape
 
 RenderedT = TypeVar("RenderedT")
 """What a backend applies: the objects of a cluster, the processes of this machine."""

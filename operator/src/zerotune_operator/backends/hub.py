@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from zerotune_operator.backends.model_shape import model_shape
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import TemporaryError, ZerotuneError
-from zerotune_trainer.sizing.shape import ModelShape
 
 _SILENCE_SECONDS = 300
 

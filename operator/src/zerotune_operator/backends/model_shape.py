@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.backends.local.remote_files import read_remote
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing import model_config
 from zerotune_trainer.sizing.model_config import shape_of_file
-from zerotune_trainer.sizing.shape import ModelShape
 
 __all__ = ["model_shape", "reference_shape", "shape_of_file"]
 

@@ -32,8 +32,8 @@ from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.render import render as render_training_job
 from zerotune_operator.backends.sagemaker.requirements import require_readable, require_sagemaker
 from zerotune_operator.plan import Plan, RuntimeLayout
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.shape import ModelShape
 
 if TYPE_CHECKING:
     from zerotune_operator.backends.kubernetes.cluster import Cluster

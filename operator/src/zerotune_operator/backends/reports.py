@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import TERMINATION_MESSAGE_LIMIT, Failure, InternalError, error_classes
 from zerotune_trainer.progress import Completion, NodeProgress, NodeReport
-from zerotune_trainer.sizing.shape import ModelShape
 
 TEXT_LIMIT = TERMINATION_MESSAGE_LIMIT
 """Characters of a text; a condition of a status takes 32,768, an Event 1,024."""

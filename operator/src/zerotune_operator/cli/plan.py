@@ -26,8 +26,8 @@ from zerotune_operator.plan import DoesNotFitError, Plan, identity_of, plan_job
 from zerotune_operator.plan.outputs import reading_output, shape_of_output
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.base import JsonObject
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
-from zerotune_trainer.sizing.shape import ModelShape
 
 _PRICE = re.compile(r"([^=]+)=(\d+(?:\.\d+)?)")
 

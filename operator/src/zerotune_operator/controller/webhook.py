@@ -24,8 +24,8 @@ from zerotune_operator.lifecycle.attempts import FINAL
 from zerotune_operator.lifecycle.job_events import changed_after_end
 from zerotune_operator.plan import plan_job
 from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ZerotuneError
-from zerotune_trainer.sizing.shape import ModelShape
 
 
 def build_app(installation: Installation) -> web.Application:

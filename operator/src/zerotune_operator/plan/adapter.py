@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from zerotune_operator.api.jobs import FineTuneJobSpec
 from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import highest_rank
 from zerotune_trainer.sizing.modules import (
@@ -16,7 +17,6 @@ from zerotune_trainer.sizing.modules import (
     unknown_modules,
     unknown_targets,
 )
-from zerotune_trainer.sizing.shape import ModelShape
 
 
 def check_names(adapter: Adapter | None) -> None:

@@ -13,11 +13,11 @@ from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
 from zerotune_trainer.config.data import Data, Records
 from zerotune_trainer.config.methods import packing_of
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.plugin import PluginFile
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Evaluation, Preference, Training
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Precision, bytes_per_number
 
 RecordsT = TypeVar("RecordsT", bound=Records)

@@ -8,10 +8,10 @@ from typing import Any
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.overrides import lookup
 from zerotune_trainer.config.base import JsonObject
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.memory import ZeroCandidate
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import default_settings
 
 DEEPSPEED_ADAMS = ("adam", "adamw")

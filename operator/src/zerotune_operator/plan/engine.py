@@ -10,6 +10,7 @@ from zerotune_operator.api.jobs import InferenceJobSpec
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.generation import Engine, Generation
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.generation import (
     Generating,
@@ -20,7 +21,6 @@ from zerotune_trainer.sizing.generation import (
     memory_of_shards,
     with_room_filled,
 )
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.tensor_parallel import ARCHITECTURES, check_tensor_parallel, divides
 from zerotune_trainer.sizing.workload import GIB, Precision, gib
 

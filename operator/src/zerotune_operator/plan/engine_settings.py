@@ -7,8 +7,8 @@ from typing import Any
 from zerotune_operator.api.jobs import FineTuneJobSpec
 from zerotune_operator.plan.overrides import lookup
 from zerotune_trainer.config.base import JsonObject
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import EngineSettings, default_settings
 
 _SIZES = {

@@ -8,12 +8,12 @@ from zerotune_operator.plan.engine_settings import engine_settings
 from zerotune_operator.plan.memory_remedy import memory_remedy
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.methods import METHODS, packing_of
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.text_evaluation import TextEvaluation
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import adapter_parameters
 from zerotune_trainer.sizing.candidates import drawback
 from zerotune_trainer.sizing.memory import ZeroCandidate
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import GeneratedTexts, Precision, Workload
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.origins import Origin, model_origin
 from zerotune_trainer.config.adapter import Adapter
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
-from zerotune_trainer.sizing.shape import ModelShape
 
 
 def shape_of_output(adapter: Adapter | None, shape: ModelShape, model_uri: str) -> ModelShape:

@@ -12,11 +12,11 @@ from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.base import JsonObject
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.sizing.generation import GenerationMemory
 from zerotune_trainer.sizing.memory import ZeroCandidate
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Precision, Workload
 
 _MOST_BYTES = 2**63 - 1

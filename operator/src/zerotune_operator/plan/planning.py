@@ -22,12 +22,12 @@ from zerotune_operator.plan.topology import PlannedTopology, plan_hostfile, plan
 from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.config.data import Data
 from zerotune_trainer.config.generation import InferenceData, check_end_tokens, check_tokens, longest_prompt
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.candidates import choose_candidate
 from zerotune_trainer.sizing.memory import ZeroCandidate
 from zerotune_trainer.sizing.position_ids import mixes_documents
 from zerotune_trainer.sizing.quantization import check_generates, check_trainable
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Workload, gib
 
 

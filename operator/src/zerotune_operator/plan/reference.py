@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from zerotune_operator.api.jobs import FineTuneJobSpec
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.generation import GenerationMemory
 from zerotune_trainer.sizing.memory import ZeroCandidate
 from zerotune_trainer.sizing.reference import reference_memory
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Workload, gib
 
 

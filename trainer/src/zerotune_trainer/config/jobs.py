@@ -14,12 +14,12 @@ from zerotune_trainer.config.base import Number, Settings
 from zerotune_trainer.config.data import Data, Packing
 from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat, Task
 from zerotune_trainer.config.methods import METHODS, Method, MethodTraits, packing_of
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.plugin import Plugin, RecordPlugin
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.config.sources import Model, Output
 from zerotune_trainer.config.training import Checkpoint, Evaluation, Precision, Preference, Training
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
-from zerotune_trainer.sizing.shape import ModelShape
 
 ConfigVersion = Literal["v1alpha1"]
 

@@ -23,6 +23,7 @@ from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import Generation, Task
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.batches import completions
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
@@ -31,7 +32,6 @@ from zerotune_trainer.engines.transformers import TransformersEngine
 from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request, Results
 from zerotune_trainer.model_checks import empty_model
 from zerotune_trainer.sizing.model_config import shape_of_file
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import default_settings
 from zerotune_trainer.without_mlflow import deepspeed
 

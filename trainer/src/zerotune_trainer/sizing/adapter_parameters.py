@@ -9,8 +9,8 @@ layer, as in GPT-2 and GPT-NeoX, there are fewer parameters than counted here.
 from __future__ import annotations
 
 from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing.families import FAMILIES, Family
-from zerotune_trainer.sizing.shape import ModelShape
 
 _QUERIES = ("q_proj",)
 _KEYS = ("k_proj", "v_proj")

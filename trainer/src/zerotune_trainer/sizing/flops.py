@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing.devices import peak_flops
-from zerotune_trainer.sizing.shape import ModelShape
 
 
 def flops_per_token(shape: ModelShape, length: float, *, frozen: bool = False) -> float:

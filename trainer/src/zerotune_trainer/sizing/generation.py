@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing.kv_cache import kv_cache_bytes
 from zerotune_trainer.sizing.memory import RUNTIME
 from zerotune_trainer.sizing.offload import planned_buffers
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.tensor_parallel import shard_parameters
 from zerotune_trainer.sizing.workload import Precision, bytes_per_number, default_settings
 

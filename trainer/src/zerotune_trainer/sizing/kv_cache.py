@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing.workload import Precision, bytes_per_number
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base
 from zerotune_trainer.sizing.host import BYTES_OF_DTYPE
 from zerotune_trainer.sizing.hub import reader_of_hub
 from zerotune_trainer.sizing.model_folder import WEIGHT_INDEX, Reader, reader_of_folder
-from zerotune_trainer.sizing.shape import ModelShape, has_unknown_experts, read_shape
+from zerotune_trainer.sizing.shape import has_unknown_experts, read_shape
 
 
 def model_shape(

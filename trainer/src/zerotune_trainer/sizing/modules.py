@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
-from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.config.model_shape import ModelShape
 
 _ANY = "*"
 """In a path, the number of a layer."""

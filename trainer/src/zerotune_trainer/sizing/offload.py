@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.config.model_shape import ModelShape
 
 SMALLEST_OFFLOADED = 1 << 20
 """Bytes of the smallest partition that DeepSpeed writes to disk, MIN_AIO_BYTES of runtime/swap_tensor/utils.py. Smaller

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.sizing.activations import evaluation_bytes
 from zerotune_trainer.sizing.generation import Generating, GenerationMemory, memory_of_copies, memory_of_parts
-from zerotune_trainer.sizing.shape import ModelShape
 from zerotune_trainer.sizing.workload import Workload
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
-from zerotune_trainer.sizing.shape import ModelShape
 
 ARCHITECTURES = frozenset(
     {"bloom", "falcon", "gemma", "gemma2", "gemma3_text", "gpt_neox", "gptj", "granite", "llama", "mistral", "olmo"}

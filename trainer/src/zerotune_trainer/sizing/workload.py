@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from zerotune_trainer.config.base import Settings
-from zerotune_trainer.sizing.shape import ModelShape
+from zerotune_trainer.config.model_shape import ModelShape
 
 GIB = 1 << 30
 

@@ -15,8 +15,8 @@ from zerotune_operator.backends.kubernetes.owned import OwnedObjects, created
 from zerotune_operator.backends.kubernetes.render import render_inspection
 from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.lifecycle.pending import Awaited
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
-from zerotune_trainer.sizing.shape import ModelShape
 
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10.0, 600.0
 _NO_MODEL = {error.exit_code: error for error in (ConfigurationError, DataError, InputMissingError)}

@@ -28,9 +28,9 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan.outputs import checkpoint_of, shape_of_output
 from zerotune_trainer.config.adapter import Adapter
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ModelChangedError
-from zerotune_trainer.sizing.shape import ModelShape
 
 
 class Source(NamedTuple):

@@ -26,9 +26,9 @@ from zerotune_operator.backends.kubernetes.waiting import job_waits_for, waits_f
 from zerotune_operator.backends.reports import Ending, read_ending
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
 from zerotune_operator.lifecycle.root_cause import root_cause, waiting_cause
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import Failure, InternalError, StoppedError
 from zerotune_trainer.progress import Completion, NodeProgress
-from zerotune_trainer.sizing.shape import ModelShape
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from zerotune_operator.lifecycle.deadlines import has_failed
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.plan import Plan, identity_of, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import InputMissingError, TemporaryError
-from zerotune_trainer.sizing.shape import ModelShape
 
 _GRACE_SECONDS = 600.0
 """How long nodes may take to save and end after they were asked to: as long as pods."""

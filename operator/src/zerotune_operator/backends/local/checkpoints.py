@@ -8,8 +8,8 @@ from pathlib import Path
 from zerotune_operator.api.origins import Origin
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.plan.outputs import checkpoint_of
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
-from zerotune_trainer.sizing.shape import ModelShape
 
 
 def find_checkpoint(origin: Origin, name: str, source: JobFolder, output: str) -> tuple[str, ModelShape]:

@@ -19,8 +19,8 @@ from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.model_shape import model_shape, reference_shape
 from zerotune_operator.plan import RuntimeLayout
 from zerotune_operator.plan.outputs import reading_output
+from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
-from zerotune_trainer.sizing.shape import ModelShape
 
 _MOST_NODES = 254
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
