@@ -69,11 +69,8 @@ def plan_engine(
     fitting = next((each for each in candidates if not _excess(each, what, topology)), None)
     if fitting is None:
         raise _rejection(candidates[-1], what, topology)
-    if fitting.offload_param == "nvme" and spec.topology.memory and topology.node_bytes:
-        # Only of memory that the job was given: on a machine that is nobody's in particular, others have use for it.
-        room = int(_USABLE * topology.node_bytes) - fitting.memory.node_bytes
-        fitting = replace(fitting, memory=with_room_filled(fitting.memory, what, room))
-    return replace(fitting, notes=tuple(_notes(fitting, candidates[0], what, topology)))
+    notes = [*_notes(fitting, candidates[0], what, topology), *_note_on_room(fitting, spec)]
+    return replace(fitting, memory=_filled(fitting, spec, what, topology), notes=tuple(notes))
 
 
 def check_options(spec: InferenceJobSpec) -> None:
@@ -114,6 +111,21 @@ def _candidates(spec: InferenceJobSpec, what: Generating) -> Iterator[PlannedEng
             yield PlannedEngine("zero", memory_of_parts(what, "cpu"), "cpu")
         if asked == "nvme":
             yield PlannedEngine("zero", memory_of_parts(what, "nvme"), "nvme")
+
+
+def _filled(
+    engine: PlannedEngine, spec: InferenceJobSpec, what: Generating, topology: PlannedTopology
+) -> GenerationMemory:
+    """The memory of the engine, with weights that lie on disk otherwise in what the others leave of the job's. Without
+    `topology.memory` nobody has said how much of a node is the job's."""
+    if engine.offload_param != "nvme" or spec.topology.memory is None or topology.node_bytes is None:
+        return engine.memory
+    return with_room_filled(engine.memory, what, int(_USABLE * topology.node_bytes) - engine.memory.node_bytes)
+
+
+def _note_on_room(engine: PlannedEngine, spec: InferenceJobSpec) -> Iterator[str]:
+    if engine.offload_param == "nvme" and spec.topology.memory is None:
+        yield "topology.memory is not set: with it, weights that memory has room for are not read from the disk"
 
 
 def _tensor_sizes(what: Generating, smallest: int) -> list[int]:

@@ -169,7 +169,7 @@ class Zero(Settings):
     """Where optimizer state lives when not on the device. `auto`: on the device if it fits."""
     offload_param: Literal["auto", "none", "cpu", "nvme"] = "auto"
     """Where parameters live when not on the device (stage 3 only). `auto`: on the device if they fit. `nvme`: on a disk
-    of every node, for InferenceJobs of engine `zero` alone."""
+    of every node, but for what `topology.memory` has room for; for InferenceJobs of engine `zero` alone."""
 
 
 class Checkpoint(Settings):
