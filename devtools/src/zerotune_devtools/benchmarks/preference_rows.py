@@ -17,34 +17,40 @@ PROMPT, COMPLETION = 128, 376
 METHODS = {
     "dpo": StepTraining("dpo", "pairs.jsonl"),
     "orpo": StepTraining("orpo", "pairs.jsonl"),
-    # TRL's trainer takes two rows at least: it makes a mismatched completion of another row of the batch.
-    "kto": StepTraining("kto", "judged.jsonl", 2),
+    # TRL's trainer takes two rows at least, in the order of the file: it mismatches the completions of a batch.
+    "kto": StepTraining("kto", "judged.jsonl", 2, "sequential"),
 }
 
 
 def write_rows(work: Path, steps: int) -> None:
     """Write the rows of as many steps as the longest run takes."""
     count = RANKS * steps * max(training.batch for training in METHODS.values())
-    triples = list(islice(_triples(work), count))
-    pairs = [{"prompt": prompt, "chosen": chosen, "rejected": rejected} for prompt, chosen, rejected in triples]
-    judged = [
-        {"prompt": prompt, "completion": completion, "label": number % 2 == 0}
-        for number, (prompt, completion, _) in enumerate(triples)
+    tokenizer = AutoTokenizer.from_pretrained(work / "model")
+    triples = _triples(work, tokenizer)
+    pairs = [
+        {"prompt": prompt, "chosen": chosen, "rejected": other} for prompt, chosen, other in islice(triples, count)
     ]
+    # One completion for all: TRL mismatches the completions of a batch, ours are those of neighbouring rows.
+    _, same, _ = next(triples)
+    prompts = islice((prompt for prompt, _, _ in triples if _is_apart(tokenizer, prompt, same)), count)
+    judged = [{"prompt": prompt, "completion": same, "label": number % 2 == 0} for number, prompt in enumerate(prompts)]
     for name, rows in (("pairs.jsonl", pairs), ("judged.jsonl", judged)):
         (work / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _triples(work: Path) -> Iterator[tuple[str, str, str]]:
-    """Prompts and two completions each, none of which shares a token with its prompt: of those TRL makes other rows,
-    in which the prompt is cut through the token."""
-    tokenizer = AutoTokenizer.from_pretrained(work / "model")
+def _triples(work: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, str, str]]:
+    """Prompts, with two completions each."""
     texts = _texts(work, tokenizer)
     while True:
         (prompt, _), (_, chosen), (_, rejected) = islice(texts, 3)
-        opening = tokenizer(prompt)["input_ids"]
-        if all(tokenizer(prompt + each)["input_ids"][: len(opening)] == opening for each in (chosen, rejected)):
+        if _is_apart(tokenizer, prompt, chosen) and _is_apart(tokenizer, prompt, rejected):
             yield prompt, chosen, rejected
+
+
+def _is_apart(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> bool:
+    """Whether no token is both the prompt's and the completion's: TRL would cut the prompt through it."""
+    opening: list[int] = tokenizer(prompt)["input_ids"]
+    return bool(tokenizer(prompt + completion)["input_ids"][: len(opening)] == opening)
 
 
 def _texts(work: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, str]]:

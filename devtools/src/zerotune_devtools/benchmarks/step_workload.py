@@ -42,6 +42,8 @@ class StepTraining(NamedTuple):
     """The file of its rows, in the folder of the runs."""
     batch: int = 1
     """Rows of a rank in a step."""
+    order: Literal["random", "sequential"] = "random"
+    """In which the rows are taken: transformers' `train_sampling_strategy`."""
 
 
 TOKENS = StepTraining()
@@ -120,6 +122,7 @@ def _job(work: Path, steps: int, output: Path, training: StepTraining) -> FineTu
             "learningRate": LEARNING_RATE,
             "lrSchedulerType": "constant",
             "loggingSteps": max(1, steps // 4),
+            "arguments": {"train_sampling_strategy": training.order},
         },
         "zero": {"stage": 2},
         "topology": {"nodes": 1, "processesPerNode": RANKS},
