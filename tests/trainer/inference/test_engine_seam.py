@@ -109,7 +109,7 @@ def test_an_engine_that_leaves_out_a_record_is_found_out(
             return super().run([request for request in requests if request.record != 7], on_token)
 
     monkeypatch.setitem(engines.ENGINES, "transformers", Forgetful)
-    with pytest.raises(InternalError, match=r"gave nothing for 1 records: \[7\]"):
+    with pytest.raises(InternalError, match=r"gave nothing for 1 record: \[7\]"):
         stub_job(20).run()
     assert not (tmp_path / "output" / "manifest.json").exists()
 

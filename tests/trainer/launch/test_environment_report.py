@@ -8,6 +8,7 @@ import time
 import pytest
 
 from zerotune_trainer.config import Launch
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 
@@ -49,5 +50,7 @@ def test_a_host_with_fewer_gpus_than_slots() -> None:
     host = Hostfile.parse(f"a slots={count + 1}\n").master
     with pytest.raises(ConfigurationError) as raised:
         check_devices(host, Launch(cache_dir="/c", accelerator="cuda"))
-    assert raised.value.message == f"the hostfile gives a {count + 1} slots, but it has {count} GPUs"
+    assert (
+        raised.value.message == f"the hostfile gives a {counted(count + 1, 'slot')}, but it has {counted(count, 'GPU')}"
+    )
     check_devices(host, Launch(cache_dir="/c", accelerator="cpu"))

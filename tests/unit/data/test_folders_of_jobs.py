@@ -130,7 +130,9 @@ def test_records_a_teacher_failed_on_are_counted_however_rows_are_shared(
 def test_a_teacher_that_failed_on_every_record_leaves_nothing_to_learn(
     answers: Answers, make_config: MakeConfig, tokenizer: Tokenizer
 ) -> None:
-    with pytest.raises(DataError, match=r"all 3 records of .*part-00000.jsonl have an error") as rejected:
+    with pytest.raises(
+        DataError, match=r"every record of .*part-00000.jsonl has an error in place of a text, 3 in all"
+    ) as rejected:
         data.prepare(make_config(answers(None, None, None), columns=PAIR), tokenizer)
     assert REASON in rejected.value.message and "InferenceJob" in rejected.value.hint
 

@@ -77,7 +77,7 @@ def test_a_loss_that_fails_is_named_with_its_step(
         ("7", "returned a value of type int at step 4"),
         ("{'input_ids': torch.ones(1, 2).long()}", "returned a value of type NoneType as labels"),
         ("{name: torch.ones(1, 2) for name in ('input_ids', 'labels')}", r"shape \(1, 2\).* as input_ids"),
-        ("{name: torch.ones(3, 2).long() for name in ('input_ids', 'labels')}", r"shapes \[\(3, 2\)\] for 1 rows"),
+        ("{name: torch.ones(3, 2).long() for name in ('input_ids', 'labels')}", r"shapes \[\(3, 2\)\] for 1 row"),
     ],
 )
 def test_a_batch_that_is_none_is_described(make_parts: Any, returned: str, message: str) -> None:

@@ -110,11 +110,11 @@ def test_validation_records_that_are_all_too_long_are_named(
     held_out = tmp_path / "held-out.jsonl"
     held_out.write_text(json.dumps(LONG[1]) + "\n")
     validation = {"uris": [held_out.as_uri()]}
-    with pytest.raises(DataError, match=f"none of the 1 records of {re.escape(str(held_out))} fits") as caught:
+    with pytest.raises(DataError, match=f"no record of {re.escape(str(held_out))}, of 1 in all, fits") as caught:
         data.prepare(make_config(LONG, maxLength=16, overflow="skip", validation=validation), tokenizer)
     assert "data.overflow: truncate" in caught.value.hint
 
 
 def test_nothing_left_is_an_error(make_config: MakeConfig, tokenizer: Tokenizer) -> None:
-    with pytest.raises(DataError, match=r"none of the 1 records of .* fits into data.maxLength 16"):
+    with pytest.raises(DataError, match=r"no record of .*, of 1 in all, fits into data.maxLength 16"):
         data.prepare(make_config(LONG[1:2], maxLength=16, overflow="skip"), tokenizer)

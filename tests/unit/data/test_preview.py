@@ -50,7 +50,7 @@ def test_preview_marks_loss_tokens_and_names_what_was_skipped_and_why(
     assert "train row 1 of 2: " in printed and "row 2" not in printed
     assert "<s>What is CWE-79?⟦ Cross-site scripting</s>⟧\n" in printed
     assert "train.jsonl:2: " in printed and "tokens are more than data.maxLength 32" in printed
-    assert "1 records were skipped, too long" in printed
+    assert "1 record skipped, too long" in printed
 
 
 def test_preview_shows_packed_blocks_as_the_job_trains_on_them(

@@ -143,7 +143,7 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("a.jsonl.gz", gzip.compress(GOOD, mtime=0)[:-9], r"a\.jsonl\.gz:3: the gzip data is cut off"),
     ("a.jsonl.gz", GOOD, r"a\.jsonl\.gz:1: the gzip data is cut off or broken: Not a gzipped file"),
     ("a.jsonl.gz", gzip.compress(GOOD, mtime=0)[:12] + b"\xff" * 4, r"a\.jsonl\.gz:1: the gzip data is cut off"),
-    ("a.csv", b"text,name\none,1\ntwo\n", r"a\.csv:3: 1 fields where the header names 2"),
+    ("a.csv", b"text,name\none,1\ntwo\n", r"a\.csv:3: 1 field where the header names 2"),
     ("a.csv", b"text,name\none,1,2\n", r"a\.csv:2: 3 fields where the header names 2"),
     ("a.csv", b'text\n"one\ntwo\n', r"a\.csv:3: not CSV: unexpected end of data"),
     ("a.csv", b"text,text\none,two\n", r"a\.csv:1: header .* has an empty or repeated name"),

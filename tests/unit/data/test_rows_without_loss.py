@@ -70,7 +70,7 @@ def test_records_of_which_all_that_counts_is_cut_off_get_the_other_end_as_remedy
     counted, rest = [5] * 6, [IGNORE_INDEX] * 20
     record = {"input_ids": [5] * 26, "labels": rest + counted if side == "right" else counted + rest}
     config = make_config([record] * 2, maxLength=8, overflow="truncate", truncationSide=side)
-    with pytest.raises(DataError, match=r"none of the 2 records .* keeps a token that counts") as rejected:
+    with pytest.raises(DataError, match=r"no record of .*, of 2 in all, keeps a token that counts") as rejected:
         data.prepare(config, tokenizer)
     assert rejected.value.hint == f"raise data.maxLength, or cut the other end with data.truncationSide: {other}"
 

@@ -79,7 +79,7 @@ def test_links_and_loops_of_links_multiply_no_record(tmp_path: Path) -> None:
 def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"n": 0}\n')
     files = resolve(Records(uris=[f"file://{tmp_path}"]), tmp_path)
-    with pytest.raises(DataError, match="the files end after 1 records, there were 3"):
+    with pytest.raises(DataError, match="the files end after 1 record, there were 3"):
         Source(files, [3], NAMES).read(range(3))
 
 

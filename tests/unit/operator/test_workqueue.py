@@ -83,7 +83,7 @@ async def test_work_that_fails_is_repeated_and_logged(caplog: pytest.LogCaptureF
     await _until(lambda: len(queue) == 0)
 
     assert calls == 2
-    assert "a: failed 1 times in a row, again in 1s" in caplog.text
+    assert "a: failed 1 time in a row, again in 1s" in caplog.text
     assert "the first time" in caplog.text
 
 

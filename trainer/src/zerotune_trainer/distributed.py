@@ -16,6 +16,7 @@ from zerotune_trainer import collectives, compat
 from zerotune_trainer.addresses import address_of
 from zerotune_trainer.config import Launch
 from zerotune_trainer.context import RankContext
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.progress import TopologyEntry
@@ -122,7 +123,7 @@ def topology_problems(hostfile: Hostfile, entries: list[TopologyEntry]) -> list[
     """What does not agree between the hostfile and where the ranks say that they run, a sentence each."""
     problems: list[str] = []
     if len(entries) != hostfile.world_size:
-        problems.append(f"{len(entries)} ranks joined, the hostfile has {hostfile.world_size}")
+        problems.append(f"{counted(len(entries), 'rank')} joined, the hostfile has {hostfile.world_size}")
     for rank, entry in enumerate(entries[: hostfile.world_size]):
         host = hostfile.host_of_rank(rank)
         if (entry.host, entry.local_rank) != (host.name, rank - host.first_rank):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 
 _LINE = re.compile(r"^(?P<name>\S+)\s+slots=(?P<slots>[1-9]\d*)$")
@@ -98,7 +99,7 @@ class Hostfile:
         for host in self.hosts:
             if rank in host.ranks:
                 return host
-        raise ConfigurationError(f"rank {rank} is not in a hostfile of {self.world_size} ranks")
+        raise ConfigurationError(f"rank {rank} is not in a hostfile of {counted(self.world_size, 'rank')}")
 
 
 def _significant_lines(text: str) -> Iterable[tuple[int, str]]:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from zerotune_trainer.atomic import sync
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.jobs import JobIdentity
+from zerotune_trainer.counting import counted
 from zerotune_trainer.progress import Completion, Progress
 
 MANIFEST_NAME = "manifest.json"
@@ -107,7 +108,7 @@ def _difference(folder: Path, entry: ManifestFile) -> str:
     if not path.is_file():
         return f"{entry.path} is missing"
     if path.stat().st_size != entry.size:
-        return f"{entry.path} has {path.stat().st_size} bytes, the manifest says {entry.size}"
+        return f"{entry.path} has {counted(path.stat().st_size, 'byte')}, the manifest says {entry.size}"
     if _describe(folder, path).sha256 != entry.sha256:
         return f"{entry.path} has changed: its sha256 is not that of the manifest"
     return ""

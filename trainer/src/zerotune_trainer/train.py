@@ -16,6 +16,7 @@ from zerotune_trainer.adapters import model_folders
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.packages import require_packages
 from zerotune_trainer.context import RankContext
+from zerotune_trainer.counting import counted
 from zerotune_trainer.data import PreparedData
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import DataError, StoppedError
@@ -193,8 +194,8 @@ def _check_rows(context: RankContext, rows: PreparedData) -> None:
     if others:
         rank, (_, count) = next(iter(others.items()))
         raise DataError(
-            f"rank {rank} on {context.hostfile.host_of_rank(rank).name} prepared {count} rows of other data than "
-            f"rank 0 on {context.hostfile.master.name}, which prepared {of_ranks[0][1]}",
+            f"rank {rank} on {context.hostfile.host_of_rank(rank).name} prepared {counted(count, 'row')} of other data "
+            f"than rank 0 on {context.hostfile.master.name}, which prepared {of_ranks[0][1]}",
             "give every host the same files: see that they mount the same volume",
         )
 

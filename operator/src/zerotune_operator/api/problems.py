@@ -23,6 +23,7 @@ from zerotune_operator.api.remedies import (
 from zerotune_operator.api.suggestions import fields_at, suggest_field
 from zerotune_operator.api.support import BackendName, unsupported
 from zerotune_trainer.config.base import URI_FORMS, Rule, Settings
+from zerotune_trainer.counting import counted
 
 _WANTED = {
     "int_type": "a whole number",
@@ -36,14 +37,16 @@ _WANTED = {
 }
 
 _BOUNDS = {
-    "greater_than_equal": ("at least {ge}", "ge"),
-    "greater_than": ("more than {gt}", "gt"),
-    "less_than_equal": ("at most {le}", "le"),
-    "less_than": ("less than {lt}", "lt"),
-    "string_too_long": ("at most {max_length} characters", "max_length"),
-    "string_too_short": ("at least {min_length} characters", "min_length"),
-    "too_long": ("at most {max_length} entries", "max_length"),
-    "too_short": ("at least {min_length} entries", "min_length"),
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+_SIZES = {
+    "string_too_long": ("at most", "max_length", ("character",)),
+    "string_too_short": ("at least", "min_length", ("character",)),
+    "too_long": ("at most", "max_length", ("entry", "entries")),
+    "too_short": ("at least", "min_length", ("entry", "entries")),
 }
 
 
@@ -159,9 +162,8 @@ def _message(model: type[Settings], place: Path, details: ErrorDetails, context:
     if kind in _WANTED:
         remedy = remedy_for_type(kind, str(place[-1]), found, fields_at(model, place))
         return f"is {_shown(found)}, must be {_WANTED[kind]}{f': {remedy}' if remedy else ''}"
-    if kind in _BOUNDS:
+    if rule := _bound(kind, context):
         remedy = remedy_for_name(found) if kind == "string_too_long" and place[-1] == "name" else ""
-        rule = _BOUNDS[kind][0].format(**context)
         return f"is {_shown(found)}, must be {rule}: {f'{remedy}. ' if remedy else ''}{description}"
     if kind == "string_pattern_mismatch":
         names = [name for name in place if isinstance(name, str)]
@@ -170,6 +172,17 @@ def _message(model: type[Settings], place: Path, details: ErrorDetails, context:
     if kind == "too_large":
         return details["msg"]
     return f"is {_shown(found)}: {details['msg']}"
+
+
+def _bound(kind: str, context: dict[str, Any]) -> str:
+    """The bound that a value is beyond: `at least 1 entry`; empty where it is beyond none."""
+    if kind in _BOUNDS:
+        words, limit = _BOUNDS[kind]
+        return f"{words} {context[limit]}"
+    if kind in _SIZES:
+        words, limit, nouns = _SIZES[kind]
+        return f"{words} {counted(context[limit], *nouns)}"
+    return ""
 
 
 def _rule_of(pattern: str) -> str:

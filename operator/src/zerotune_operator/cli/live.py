@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.lifecycle.observation import Observation
 from zerotune_operator.plan import Plan
+from zerotune_trainer.counting import counted
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SHARE_BETWEEN_LINES = 0.02
@@ -146,10 +147,10 @@ def _essentials(plan: Plan, attempt: int) -> str:
     batch = f"batch {summary.global_batch_size} = {summary.per_device_batch_size}"
     batch += f" x {summary.gradient_accumulation_steps} accumulated" if summary.gradient_accumulation_steps else ""
     zero = f", ZeRO {summary.zero_stage}" if summary.zero_stage is not None else ""
-    ranks = summary.world_size
+    ranks = counted(summary.world_size, "rank")
     types = ", else ".join(each.instance_type for each in summary.instance_types)
     first = f" on the first of {types}" if types else ""
-    return f"attempt {attempt}: {summary.nodes} nodes, {ranks} ranks, {batch} x {ranks} ranks{zero}{first}"
+    return f"attempt {attempt}: {counted(summary.nodes, 'node')}, {ranks}, {batch} x {ranks}{zero}{first}"
 
 
 def _restart(cause: RootCause, seconds: float) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from zerotune_operator.cli.instance_table import instance_table
 from zerotune_operator.plan import Plan
 from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.counting import counted
 from zerotune_trainer.sizing.workload import GIB, Workload, gib
 
 _WIDTH_IN_A_PIPE = 400
@@ -84,16 +85,18 @@ def _lines(plan: Plan) -> list[tuple[str, str]]:
     shape, topology, batch, config = plan.shape, plan.topology, plan.batch, plan.config
     hosts = plan.hostfile.hosts
     names = ", ".join(host.name for host in hosts[:4]) + (f", ... ({len(hosts)})" if len(hosts) > 4 else "")
-    sizes = f"{shape.layers} layers, hidden {shape.hidden_size}, vocabulary {shape.vocab_size:,}"
+    sizes = f"{counted(shape.layers, 'layer')}, hidden {shape.hidden_size}, vocabulary {shape.vocab_size:,}"
     trains = isinstance(config, TrainConfig)
-    unit = f"micro {batch.micro} x accumulation {batch.accumulation}" if trains else f"{batch.micro} records"
-    ranks = f"{topology.world_size} = {topology.nodes} nodes x {topology.ranks_per_node} on {topology.accelerator}"
+    unit = f"micro {batch.micro} x accumulation {batch.accumulation}" if trains else counted(batch.micro, "record")
+    nodes = counted(topology.nodes, "node")
+    ranks = f"{topology.world_size} = {nodes} x {topology.ranks_per_node} on {topology.accelerator}"
+    share = "data-parallel rank" if trains else "rank"
     lines = [
         ("model", f"{config.model.uri} ({shape.architecture}, {shape.parameters:,} parameters, {sizes})"),
         *_adapter(plan),
         ("hosts", names),
         ("ranks", f"{ranks}, master {hosts[0].name}:{config.launch.master_port}"),
-        ("batch", f"{batch.global_size} = {unit} x {batch.data_parallel} {'data-parallel ' if trains else ''}ranks"),
+        ("batch", f"{batch.global_size} = {unit} x {counted(batch.data_parallel, share)}"),
         ("rows", _rows(plan)),
         *_general_text(config),
         ("precision", plan.precision),

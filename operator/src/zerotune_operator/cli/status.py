@@ -16,6 +16,7 @@ from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, du
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.lifecycle.transitions import abandoned
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ZerotuneError
 
 _COLUMNS = ("NAME", "KIND", "METHOD", "NODES", "PHASE", "STEP", "LOSS", "TOKENS/S", "ETA", "AGE")
@@ -141,7 +142,7 @@ def _failed_records(status: JobStatus) -> str:
 
 
 def _output(output: OutputSummary) -> str:
-    return f"{output.uri} ({output.files} files, {output.bytes} bytes)"
+    return f"{output.uri} ({counted(output.files, 'file')}, {counted(output.bytes, 'byte')})"
 
 
 def _cause(cause: RootCause) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from zerotune_operator.controller.slots import Slots
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ZerotuneError
 
 KeyT = TypeVar("KeyT", bound=Hashable)
@@ -107,8 +108,8 @@ class WorkQueue(Generic[KeyT]):
             entry.errors += 1
             pause = min(2.0 ** (entry.errors - 1), _LONGEST_BACKOFF_SECONDS)
             trace = not isinstance(error, ZerotuneError)  # An expected error needs no traceback.
-            message = "%s: failed %d times in a row, again in %gs: %s"
-            _logger.error(message, key, entry.errors, pause, error, exc_info=trace)
+            message = "%s: failed %s in a row, again in %gs: %s"
+            _logger.error(message, key, counted(entry.errors, "time"), pause, error, exc_info=trace)
             return pause
         entry.errors = 0
         return again

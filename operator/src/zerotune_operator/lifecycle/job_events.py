@@ -8,6 +8,7 @@ from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_operator.api.status import JobStatus, RootCause
 from zerotune_operator.lifecycle.attempts import ACTIVE
 from zerotune_operator.lifecycle.messages import same_reason
+from zerotune_trainer.counting import counted
 
 EventType = Literal["Normal", "Warning"]
 
@@ -84,7 +85,9 @@ def _at_rest(status: JobStatus) -> EventText:
         return EventText("Warning", "Failed", _message(status.root_cause))
     assert status.output is not None, "a job that has not failed has a result"
     done = status.output
-    return EventText("Normal", "Succeeded", f"{done.uri} is complete: {done.files} files, {done.bytes} bytes")
+    return EventText(
+        "Normal", "Succeeded", f"{done.uri} is complete: {counted(done.files, 'file')}, {counted(done.bytes, 'byte')}"
+    )
 
 
 def _resumed(previous: JobStatus, current: JobStatus) -> list[EventText]:
@@ -114,7 +117,7 @@ def _plan(plan: PlanSummary) -> str:
 
 
 def _sizes(plan: PlanSummary) -> str:
-    parts = [f"{plan.nodes} nodes", f"{plan.world_size} ranks", f"a batch of {plan.global_batch_size}"]
+    parts = [counted(plan.nodes, "node"), counted(plan.world_size, "rank"), f"a batch of {plan.global_batch_size}"]
     parts += [f"ZeRO stage {plan.zero_stage}"] if plan.zero_stage is not None else []
     offloaded = [("optimizer", plan.offload_optimizer), ("parameters", plan.offload_param)]
     parts += [f"{what} on {where}" for what, where in offloaded if where and where != "none"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zerotune_operator.plan.topology import neighbours
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.training import Training
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 
 DEFAULT_RECORDS = 8
@@ -61,9 +62,9 @@ def inference_batch(global_size: int | None, per_device: int | None, ranks: int)
     unit = (per_device or 1) * ranks
     if global_size is not None and (global_size != unit if per_device else global_size % unit):
         share = (
-            f"perDeviceBatchSize {per_device} x {ranks} ranks = {unit}"
+            f"perDeviceBatchSize {per_device} x {counted(ranks, 'rank')} = {unit}"
             if per_device
-            else f"a multiple of {ranks} ranks"
+            else f"a multiple of {counted(ranks, 'rank')}"
         )
         valid = [unit] if per_device else neighbours(global_size, unit)
         raise ConfigurationError(f"globalBatchSize {global_size} is not {share}", _hint("globalBatchSize", valid))
@@ -76,7 +77,7 @@ def _contradiction(wanted: int, micro: int | None, accumulation: int | None, dat
     parts = [
         "micro batch" if micro is None else f"perDeviceTrainBatchSize {micro}",
         "accumulation" if accumulation is None else f"gradientAccumulationSteps {accumulation}",
-        f"{data_parallel} data-parallel ranks",
+        counted(data_parallel, "data-parallel rank"),
     ]
     unit = (micro or 1) * (accumulation or 1) * data_parallel
     complete = micro is not None and accumulation is not None

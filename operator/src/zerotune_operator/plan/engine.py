@@ -11,6 +11,7 @@ from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.generation import Engine, Generation
 from zerotune_trainer.config.model_shape import ModelShape
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.generation import (
     Generating,
@@ -161,8 +162,8 @@ def _notes(engine: PlannedEngine, first: PlannedEngine, what: Generating, topolo
     needed = engine.memory.device_bytes * copies
     if there is not None and needed > _USABLE * there:
         yield (
-            f"{what.sequences} sequences of {what.length} tokens at once need {gib(needed)} of {gib(there)}: "
-            "lower perDeviceBatchSize or data.maxLength if records are that long"
+            f"{counted(what.sequences, 'sequence')} of {counted(what.length, 'token')} at once need "
+            f"{gib(needed)} of {gib(there)}: lower perDeviceBatchSize or data.maxLength if records are that long"
         )
 
 

@@ -10,6 +10,7 @@ from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config.methods import METHODS, packing_of
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.text_evaluation import TextEvaluation
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import adapter_parameters
 from zerotune_trainer.sizing.candidates import drawback
@@ -93,10 +94,10 @@ def rejection(
         )
     # The last of those that take as little.
     least = min(reversed(allowed), key=lambda candidate: _excess(candidate, workload))
-    ranks = "1 rank" if workload.data_parallel == 1 else f"{workload.data_parallel} ranks"
     return ConfigurationError(
         f"{workload.shape.parameters:,} parameters in {workload.precision}, micro batch {workload.micro_batch} of "
-        f"{workload.sequence_length} tokens, do not fit on {ranks}: {least.name} takes {drawback(least, workload)}",
+        f"{workload.sequence_length} tokens, do not fit on "
+        f"{counted(workload.data_parallel, 'rank')}: {least.name} takes {drawback(least, workload)}",
         memory_remedy(workload, spec.zero),
     )
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from zerotune_operator.api.plan_summary import RankPlan
 from zerotune_operator.plan.instance_types import joined
 from zerotune_operator.plan.plan import Plan
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 
 
@@ -22,7 +23,7 @@ class Partition(NamedTuple):
         return cls(plan.world_size, plan.zero_stage)
 
     def __str__(self) -> str:
-        return f"{self.ranks} ranks at ZeRO stage {self.zero_stage}"
+        return f"{counted(self.ranks, 'rank')} at ZeRO stage {self.zero_stage}"
 
 
 def loading(plan: Plan, written: Partition | None) -> Plan:

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer import storage
 from zerotune_trainer.config import TrainConfig, load_config
+from zerotune_trainer.counting import counted
 from zerotune_trainer.data.prepare import prepare, tokenized_records
 from zerotune_trainer.data.preview import preview
 from zerotune_trainer.data.tokenizer import load_tokenizer
@@ -82,7 +83,7 @@ def _prepare(folder: Path, out: str, first: int | None) -> None:
         target = storage.open_folder(uri, Path(staging))
         datasets.DatasetDict(saved).save_to_disk(str(target.local))
         target.push([""])
-    sys.stdout.write("".join(f"{name}: {len(rows):,} rows in {uri}\n" for name, rows in splits.items()))
+    sys.stdout.write("".join(f"{name}: {counted(len(rows), 'row')} in {uri}\n" for name, rows in splits.items()))
 
 
 def _require_new(uri: str, staging: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config.methods import MethodTraits
+from zerotune_trainer.counting import counted
 from zerotune_trainer.data.arrow import read_skipped
 from zerotune_trainer.data.counts import SplitCounts
 from zerotune_trainer.data.labels import IGNORE_INDEX
@@ -82,7 +83,7 @@ def histogram(lengths: Sequence[int] | NDArray[Any]) -> list[str]:
 def _lengths(name: str, rows: MappedRows) -> Iterator[str]:
     lengths = rows.lengths()
     median, high = np.percentile(lengths, (50, 95), method="higher").tolist()
-    yield f"{name}: {len(lengths):,} sequences of {lengths.min():,} to {lengths.max():,} tokens"
+    yield f"{name}: {counted(len(lengths), 'sequence')} of {lengths.min():,} to {lengths.max():,} tokens"
     yield f"  {lengths.mean():,.0f} tokens on average, half up to {median:,}, 95% up to {high:,}"
     yield from histogram(lengths)
 
@@ -95,18 +96,21 @@ def _skipped(skipped: list[str]) -> Iterator[str]:
 
 def _summary(name: str, counts: SplitCounts, longest: int) -> Iterator[str]:
     yield ""
-    yield f"{name}: {counts.records:,} records in {counts.rows:,} rows, the longest sequence {longest:,} tokens"
-    yield f"  {counts.tokens:,} tokens, {counts.loss_tokens:,} of which count in the loss"
-    for number, what in (
-        (counts.skipped_records, "records were skipped, too long"),
-        (counts.truncated_records, "records were truncated"),
-        (counts.dropped_tokens, "tokens were dropped with them"),
-        (counts.failed_records, "records have an error in place of a text"),
-        (counts.repeated_rows, "rows are repeated: there is less text than data.replay.share takes"),
-        (counts.idle_blocks, "blocks have no token that counts in the loss, and are left out"),
+    yield (
+        f"{name}: {counted(counts.records, 'record')} in {counted(counts.rows, 'row')}, "
+        f"the longest sequence {counted(longest, 'token')}"
+    )
+    yield f"  {counted(counts.tokens, 'token')}, {counts.loss_tokens:,} of which count in the loss"
+    for number, noun, what in (
+        (counts.skipped_records, "record", "skipped, too long"),
+        (counts.truncated_records, "record", "truncated"),
+        (counts.dropped_tokens, "token", "dropped with them"),
+        (counts.failed_records, "record", "with an error in place of a text"),
+        (counts.repeated_rows, "row", "repeated: there is less text than data.replay.share takes"),
+        (counts.idle_blocks, "block", "without a token that counts in the loss, left out"),
     ):
         if number:
-            yield f"  {number:,} {what}"
+            yield f"  {counted(number, noun)} {what}"
 
 
 def _row(row: dict[str, Ids], title: str, tokenizer: PreTrainedTokenizerBase, traits: MethodTraits) -> Iterator[str]:
@@ -115,9 +119,9 @@ def _row(row: dict[str, Ids], title: str, tokenizer: PreTrainedTokenizerBase, tr
     begin = 0
     for place, size in enumerate(lengths):
         part = slice(begin, begin + size)
-        counted = int(np.count_nonzero(labels[part] != IGNORE_INDEX))
+        in_loss = int(np.count_nonzero(labels[part] != IGNORE_INDEX))
         yield ""
-        yield f"{title}{_part(row, place, len(lengths), traits)}: {size:,} tokens, {counted:,} in the loss"
+        yield f"{title}{_part(row, place, len(lengths), traits)}: {counted(size, 'token')}, {in_loss:,} in the loss"
         yield marked(ids[part], labels[part], tokenizer)
         begin += size
 

@@ -12,6 +12,7 @@ import orjson
 from pyarrow.parquet import ParquetFile
 
 from zerotune_trainer import storage
+from zerotune_trainer.counting import counted
 from zerotune_trainer.data.files import DataFile, Format
 from zerotune_trainer.data.lines import decode, decoded, excerpt, open_lines
 from zerotune_trainer.data.saved import open_split
@@ -116,7 +117,7 @@ def _csv_records(file: DataFile, rows: Any) -> Iterator[Record]:
 def _named(file: DataFile, line: int, header: list[str], row: list[str]) -> dict[str, Any]:
     if len(row) != len(header):
         raise DataError(
-            f"{file.name}:{line}: {len(row)} fields where the header names {len(header)}",
+            f"{file.name}:{line}: {counted(len(row), 'field')} where the header names {len(header)}",
             "quote fields that hold commas, quotes or line breaks",
         )
     return dict(zip(header, row, strict=True))

@@ -69,7 +69,7 @@ class AnsweredRecords:
         if not kept:
             names = brief([file.name for file in self._files])
             raise DataError(
-                f"all {self.failed} records of {names} have an error in place of a text, the last one {last}",
+                f"every record of {names} has an error in place of a text, {self.failed:,} in all, the last one {last}",
                 "correct the InferenceJob that wrote them, and run it again",
             )
         if self.failed:

@@ -86,11 +86,11 @@ def _nothing_left(total: Rows, names: str, data: Data) -> DataError:
     if data.overflow == "truncate":
         side = "left" if data.truncation_side == "right" else "right"
         return DataError(
-            f"none of the {total.records} records of {names} keeps a token that counts in the loss and follows another "
-            f"when cut to data.maxLength {data.max_length}",
+            f"no record of {names}, of {total.records:,} in all, keeps a token that counts in the loss and follows "
+            f"another when cut to data.maxLength {data.max_length}",
             f"raise data.maxLength, or cut the other end with data.truncationSide: {side}",
         )
     return DataError(
-        f"none of the {total.records} records of {names} fits into data.maxLength {data.max_length}",
+        f"no record of {names}, of {total.records:,} in all, fits into data.maxLength {data.max_length}",
         "raise data.maxLength, or cut the records with data.overflow: truncate",
     )

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from zerotune_trainer import storage
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.generation import InferenceOutputFormat
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import InputMissingError, TemporaryError
 from zerotune_trainer.inference.engine import BatchFigures
 from zerotune_trainer.inference.plan import WorkPlan
@@ -123,7 +124,7 @@ def content_difference(output: Folder, expected: ManifestFile) -> str:
 
 
 def _size_difference(size: int, expected: ManifestFile) -> str:
-    return "" if size == expected.size else f"{expected.path} has {size} bytes, {expected.size} were written"
+    return "" if size == expected.size else f"{expected.path} has {counted(size, 'byte')}, {expected.size} were written"
 
 
 def verify_shard(

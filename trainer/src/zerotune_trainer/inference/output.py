@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from zerotune_trainer.atomic import Content
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import InferenceOutputFormat
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import DataError
 from zerotune_trainer.inference.markers import (
     BatchRecord,
@@ -206,7 +207,7 @@ def final_progress(output: Folder, manifest: Manifest) -> Progress:
         ) from error
     if results.records != manifest.step:
         raise DataError(
-            f"{output.uri}: {RESULTS_NAME} has {results.records} records, the manifest {manifest.step}",
+            f"{output.uri}: {RESULTS_NAME} has {counted(results.records, 'record')}, the manifest {manifest.step}",
             "remove the manifest: the job makes its result again",
         )
     return Progress(step=results.records, total=manifest.step, failed_records=results.failed_records)

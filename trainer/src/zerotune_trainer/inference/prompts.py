@@ -9,6 +9,7 @@ from datetime import datetime
 from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config.generation import InferenceData
+from zerotune_trainer.counting import counted
 from zerotune_trainer.data.chat import Chat, Message, conversation
 from zerotune_trainer.data.columns import RecordColumns, did_you_mean, text_of
 from zerotune_trainer.data.readers import Record
@@ -116,7 +117,7 @@ class Prompts:
         if not ids:
             return "the prompt has no token"
         if self._longest is not None and len(ids) > self._longest:
-            return f"the prompt has {len(ids)} tokens, at most {self._longest} fit"
+            return f"the prompt has {counted(len(ids), 'token')}, at most {self._longest} fit"
         if self._embeddings is not None and max(ids) >= self._embeddings:
             return f"the prompt has token {max(ids)}, and the model has embeddings for {self._embeddings} tokens"
         return ""

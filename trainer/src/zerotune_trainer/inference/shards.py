@@ -11,6 +11,7 @@ from typing import cast
 from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config import InferConfig
+from zerotune_trainer.counting import counted
 from zerotune_trainer.data.processing import Process
 from zerotune_trainer.errors import DataError, InputMissingError, InternalError, StoppedError
 from zerotune_trainer.inference.committing import Committer
@@ -135,7 +136,9 @@ class ShardGenerator:
             raise
         missing = sorted({request.record for request in requests} - partial.texts.keys())
         if missing:
-            raise InternalError(f"engine {self.config.engine} gave nothing for {len(missing)} records: {missing[:5]}")
+            raise InternalError(
+                f"engine {self.config.engine} gave nothing for {counted(len(missing), 'record')}: {missing[:5]}"
+            )
 
     def _cells(self, results: Results) -> list[str]:
         if self.scoring is not None:

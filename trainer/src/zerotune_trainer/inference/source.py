@@ -13,6 +13,7 @@ from pyarrow.parquet import ParquetFile
 
 from zerotune_trainer import storage
 from zerotune_trainer.config.generation import InferenceOutputFormat
+from zerotune_trainer.counting import counted
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.lines import is_compressed, open_lines, without_mark
 from zerotune_trainer.data.readers import Record, parse_object, read_file
@@ -134,7 +135,7 @@ class Source:
         self._position = numbers.stop
         if len(entries) < len(numbers):
             raise DataError(
-                f"the files end after {numbers.start + len(entries)} records, there were {self._starts[-1]}",
+                f"the files end after {counted(numbers.start + len(entries), 'record')}, there were {self._starts[-1]}",
                 "leave the input alone while the job runs",
             )
         return entries

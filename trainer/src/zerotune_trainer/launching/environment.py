@@ -13,6 +13,7 @@ import torch
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.jobs import Launch
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError, InternalError
 from zerotune_trainer.hostfile import Host
 from zerotune_trainer.without_mlflow import deepspeed
@@ -71,7 +72,7 @@ def check_devices(host: Host, launch: Launch) -> None:
         return
     if (count := torch.cuda.device_count()) < host.slots:
         raise ConfigurationError(
-            f"the hostfile gives {host.name} {host.slots} slots, but it has {count} GPUs",
+            f"the hostfile gives {host.name} {counted(host.slots, 'slot')}, but it has {counted(count, 'GPU')}",
             "request as many GPUs as topology.gpusPerNode says, and see that the driver works (`nvidia-smi`)",
         )
     if torch.cuda._is_in_bad_fork():

@@ -12,6 +12,7 @@ import os
 import socket
 
 from zerotune_trainer.config import InferConfig, TrainConfig
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import InternalError
 from zerotune_trainer.hostfile import Host, Hostfile
 
@@ -70,7 +71,7 @@ def host_by_index(hostfile: Hostfile) -> Host | None:
         return None
     if not index.isdecimal() or int(index) >= len(hostfile.hosts):
         raise InternalError(
-            f"{HOST_INDEX_VARIABLE} is {index!r}, and the hostfile names {len(hostfile.hosts)} hosts",
+            f"{HOST_INDEX_VARIABLE} is {index!r}, and the hostfile names {counted(len(hostfile.hosts), 'host')}",
             "the next attempt gets a folder of its own",
         )
     return hostfile.hosts[int(index)]

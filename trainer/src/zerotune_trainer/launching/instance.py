@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from zerotune_trainer.config import RENDEZVOUS_FILE
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError, Failure, InputMissingError
 from zerotune_trainer.hostfile import Hostfile
 
@@ -155,7 +156,7 @@ def actual_hostfile(planned: Hostfile, hosts: list[str]) -> Hostfile:
     """
     if len(hosts) != len(planned.hosts):
         raise ConfigurationError(
-            f"the training job has {len(hosts)} hosts, and the hostfile {len(planned.hosts)}",
+            f"the training job has {counted(len(hosts), 'host')}, and the hostfile {len(planned.hosts)}",
             "the plan and the request must agree on the number of instances",
         )
     names = [host.name for host in planned.hosts]

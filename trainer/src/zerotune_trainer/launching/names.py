@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from zerotune_trainer.config import Launch
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import Failure, NameResolutionError
 from zerotune_trainer.failures import describe
 
@@ -109,7 +110,8 @@ def _domains(names: Sequence[str]) -> list[str]:
 
 
 def _error(unknown: list[str], lost: list[str]) -> NameResolutionError:
-    message = f"{len(unknown)} names of the hostfile do not resolve: {_some(unknown)}"
+    do = "does" if len(unknown) == 1 else "do"
+    message = f"{counted(len(unknown), 'name')} of the hostfile {do} not resolve: {_some(unknown)}"
     if not lost:
         return NameResolutionError(message, "their domain resolves, so DNS works: see that the pods of these hosts run")
     return NameResolutionError(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from zerotune_trainer.config.jobs import TrainConfig
+from zerotune_trainer.counting import counted
 from zerotune_trainer.reporting.results import EvalRecord, TrainRecord
 
 CLIPPED_SHARE = 2.0
@@ -39,8 +40,8 @@ def _gaps(steps: Sequence[TrainRecord]) -> str:
     if not bad:
         return ""
     return (
-        f"The loss was not finite at {len(bad)} logged steps, first at step {bad[0]}: lower training.learningRate, "
-        "lengthen training.warmupSteps, or train in bf16 instead of fp16."
+        f"The loss was not finite at {counted(len(bad), 'logged step')}, first at step {bad[0]}: lower "
+        "training.learningRate, lengthen training.warmupSteps, or train in bf16 instead of fp16."
     )
 
 

@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl
 
 from zerotune_trainer.config.functions import CALLBACK, COLLATOR, LOSS, no_callback
 from zerotune_trainer.config.plugin import Plugin
+from zerotune_trainer.counting import counted
 from zerotune_trainer.plugin import LoadedPlugin, load_plugin
 from zerotune_trainer.training.batches import Batch, Collator, Row
 from zerotune_trainer.training.step_state import StepState
@@ -139,5 +140,5 @@ def _batch_problem(batch: Any, rows: int) -> str:
             return f"{_described(tensor)} as {name}"
         shapes.add(tuple(tensor.shape))
     if len(shapes) > 1 or next(iter(shapes))[0] != rows:
-        return f"input_ids and labels of the shapes {sorted(shapes)} for {rows} rows"
+        return f"input_ids and labels of the shapes {sorted(shapes)} for {counted(rows, 'row')}"
     return ""

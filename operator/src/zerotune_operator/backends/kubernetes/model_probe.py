@@ -16,6 +16,7 @@ from zerotune_operator.backends.kubernetes.render import render_inspection
 from zerotune_operator.backends.off_loop import off_loop
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_trainer.config.model_shape import ModelShape
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10.0, 600.0
@@ -72,7 +73,8 @@ async def _after_failure(
         await cluster.client.delete(view.job)
     if final:
         raise _NO_MODEL[cause.exit_code or 0](cause.message, cause.hint)
-    message = f"reading the shape of {model_uri} failed {failed} times in a row: the next pod is made after {pause:g} s"
+    message = f"reading the shape of {model_uri} failed {counted(failed, 'time')} in a row: the next "
+    message += f"pod is made after {pause:g} s"
     return Awaited("ModelInspection", message, cause)
 
 

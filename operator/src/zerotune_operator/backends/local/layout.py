@@ -20,6 +20,7 @@ from zerotune_operator.backends.model_shape import model_shape, reference_shape
 from zerotune_operator.plan import RuntimeLayout
 from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.config.model_shape import ModelShape
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 
 _MOST_NODES = 254
@@ -104,7 +105,7 @@ def gpus_for(job: Job) -> list[Gpu]:
     found = visible_gpus()
     if len(found) < wanted:
         raise ConfigurationError(
-            f"topology asks for {wanted} GPUs (nodes x gpusPerNode), this machine has {len(found)}",
+            f"topology asks for {counted(wanted, 'GPU')} (nodes x gpusPerNode), this machine has {len(found)}",
             "lower them, or set gpusPerNode to 0 to run on CPU",
         )
     return found[:wanted]

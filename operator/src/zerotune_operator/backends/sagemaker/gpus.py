@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from zerotune_operator.backends.sagemaker.instances import instance_type
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 
 
@@ -17,7 +18,7 @@ def require_gpus(name: str, wanted: int) -> None:
     known = instance_type(name)
     if known is not None and known.gpus != wanted:
         raise ConfigurationError(
-            f"topology.gpusPerNode is {wanted}, and an instance of type {name} has {known.gpus} GPUs",
+            f"topology.gpusPerNode is {wanted}, and an instance of type {name} has {counted(known.gpus, 'GPU')}",
             f"set topology.gpusPerNode to {known.gpus}, or choose another backend.sagemaker.instanceType",
         )
 
@@ -29,7 +30,7 @@ def unsuitable(names: Sequence[str], wanted: int) -> dict[str, str]:
     """
     counts = {name: known.gpus for name in names if (known := instance_type(name)) is not None}
     return {
-        name: f"an instance has {count or 'no'} GPUs, and topology.gpusPerNode is {wanted}"
+        name: f"an instance has {counted(count, 'GPU') if count else 'no GPUs'}, and topology.gpusPerNode is {wanted}"
         for name, count in counts.items()
         if (count > 0) != (wanted > 0)
     }

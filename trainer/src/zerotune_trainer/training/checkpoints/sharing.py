@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from zerotune_trainer.context import RankContext
+from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.manifest import ManifestFile
 from zerotune_trainer.mesh import Mesh
@@ -49,6 +50,6 @@ def check_ranks(name: str, files: Sequence[ManifestFile], ranks: int) -> None:
     found = sum(file.path.startswith("rng_state") for file in files)
     if found != ranks:
         raise ConfigurationError(
-            f"{name} has the parts of {found} ranks, and this job runs on {ranks}",
+            f"{name} has the parts of {counted(found, 'rank')}, and this job runs on {ranks}",
             "run on as many ranks as wrote it, let all hosts see one checkpoint folder, or set `resume: never`",
         )
