@@ -15,8 +15,8 @@ from zerotune_operator.api.manifest_yaml import Path, Problem
 from zerotune_trainer.config.base import Rule, Settings
 
 OF_THE_API_SERVER = {("metadata", "uid"), ("metadata", "creationTimestamp")}
-# No job that sets these is accepted: they are not supported yet.
-NOWHERE = {("spec", "topology", "minNodes")}
+# No job that sets these is accepted: they are not supported.
+NOWHERE = {("spec", "topology", "minNodes"), ("spec", "backend", "sagemaker", "enableNetworkIsolation")}
 NEVER_ACCEPTED = {
     "FineTuneJob": {
         ("spec", "adapter", "quantization"),

@@ -55,6 +55,26 @@ def rejection(path: str, value: Any) -> str:
         ),
         (
             "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "networkIsolation": True},
+            "did you mean enableNetworkIsolation?",
+        ),
+        (
+            "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "region": "eu-west-1b"},
+            "eu-west-1b is an availability zone: write eu-west-1, the region that it is in",
+        ),
+        (
+            "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "region": "EU_West_1"},
+            "must match ^[a-z]{2,}(-[a-z]+)+-[0-9]$: write eu-west-1",
+        ),
+        (
+            "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "region": "Ireland"},
+            "write the code of a region, such as eu-west-1",
+        ),
+        (
+            "spec.backend.sagemaker",
             {"instanceType": "ml.m5.xlarge", "tags": {"team": "a;b"}},
             "Tags of the training jobs, besides those of zerotune.",
         ),

@@ -66,17 +66,25 @@ def test_instance_types_none_of_which_fits_are_all_shown_with_the_reason(zerotun
 def test_a_price_that_is_none_is_an_error(zerotune: Path, tmp_path: Path, price: str) -> None:
     done = run(zerotune, several_types(tmp_path, "ml.p4d.24xlarge"), f"--price={price}")
     assert done.returncode != 0
-    assert "is not TYPE=USD, such as ml.g5.12xlarge=7.09" in " ".join(done.stderr.split())
+    said = f"'{price}' is not TYPE=USD, an instance type and what it costs an hour: write it as ml.g5.12xlarge=7.09"
+    assert said in _unwrapped(done.stderr)
+
+
+def test_two_prices_of_a_type_are_an_error(zerotune: Path, tmp_path: Path) -> None:
+    prices = ("--price=ml.p5.48xlarge=98", "--price=ml.p4d.24xlarge=37.5", "--price=ml.p5.48xlarge=55.04")
+    done = run(zerotune, several_types(tmp_path, "ml.p4d.24xlarge", "ml.p5.48xlarge"), *prices)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ml.p5.48xlarge has the prices 98 and 55.04: give each type one" in _unwrapped(done.stderr)
 
 
 def test_a_price_of_a_type_that_no_job_names_is_an_error_with_those_named(zerotune: Path, tmp_path: Path) -> None:
     done = run(zerotune, several_types(tmp_path, "ml.p4d.24xlarge", "ml.p5.48xlarge"), "--price=ml.g5.xlarge=1")
     assert (done.returncode, done.stdout) == (2, "")
-    said = "ml.g5.xlarge is no instance type of a job of this file, which has ml.p4d.24xlarge, ml.p5.48xlarge"
+    said = "ml.g5.xlarge is no instance type of the jobs of this file: give prices of ml.p4d.24xlarge, ml.p5.48xlarge"
     assert said in _unwrapped(done.stderr)
     done = run(zerotune, GOLDEN / "cpt-one-cpu-node" / "job.yaml", "--price=ml.g5.xlarge=1")
     assert done.returncode == 2
-    assert "which names none: leave --price out" in _unwrapped(done.stderr)
+    assert "they name none: leave --price out" in _unwrapped(done.stderr)
 
 
 def _unwrapped(text: str) -> str:

@@ -79,9 +79,10 @@ def test_who_may_not_read_a_bucket_is_told_the_rights_of_s3() -> None:
     [
         (ConnectTimeoutError(endpoint_url="aws"), TemporaryError, "it is tried again"),
         (ReadTimeoutError(endpoint_url="aws"), TemporaryError, "it is tried again"),
-        (EndpointConnectionError(endpoint_url="aws"), TemporaryError, "it is tried again"),
-        (NoCredentialsError(), ConfigurationError, "AWS_WEB_IDENTITY_TOKEN_FILE"),
-        (ProfileNotFound(profile="p"), ConfigurationError, "AWS_PROFILE"),
+        (EndpointConnectionError(endpoint_url="aws"), TemporaryError, "see that the region is the one you mean"),
+        (NoCredentialsError(), ConfigurationError, "run `aws configure` or `aws sso login`, or set AWS_PROFILE, or"),
+        (NoCredentialsError(), ConfigurationError, "a role (IRSA or EKS Pod Identity): they were looked for in"),
+        (ProfileNotFound(profile="p"), ConfigurationError, "set AWS_PROFILE to one that `aws configure list-profiles`"),
         (NoRegionError(), ConfigurationError, "AWS_REGION"),
     ],
 )

@@ -68,7 +68,7 @@ class SageMakerExperiment(Settings):
 
 class SageMakerSpec(Settings):
     """Training jobs of Amazon SageMaker, one an attempt. Every instance reads and writes S3 itself with the execution
-    role, so network isolation, which takes the role away, is not offered.
+    role.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -159,6 +159,8 @@ class SageMakerSpec(Settings):
     """Subnets of the VPC the instances are in; goes with `securityGroupIds`."""
     security_group_ids: list[AwsId] = Field(default=[], max_length=5)
     """Security groups of the VPC; goes with `subnets`."""
+    enable_network_isolation: bool | None = None
+    """Not supported: containers in isolation reach no S3. `subnets` keep them from the internet."""
     volume_kms_key_id: KmsKey | None = None
     """KMS key that encrypts the volumes."""
     output_kms_key_id: KmsKey | None = None

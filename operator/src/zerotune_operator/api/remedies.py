@@ -28,6 +28,7 @@ _USER = re.compile(r"://(?:[^/\s@:]*:\S*|[^/\s@]*)@")
 """A password may hold a slash; so may a path hold an `@`."""
 _AWS_NAMES = frozenset({"experimentName", "trialName", "runName", "jobNamePrefix", "channelName"})
 """Fields whose values are names at AWS, not of objects of Kubernetes."""
+_REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]"
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
@@ -127,12 +128,21 @@ def remedy_for_pattern(field: str, found: str) -> str:
         return f"write {size[1]}{'k' if unit == 'K' else unit} (units of 1000) or {size[1]}{unit}i (units of 1024)"
     if field in ("uri", "uris", "file", "s3Uri"):
         return _remedy_for_uri(field, without_keys(found))
+    if field == "region":
+        return _remedy_for_region(found)
     if field in _AWS_NAMES:
         name = re.sub("[^a-zA-Z0-9]+", "-", found).strip("-")
         return f"write {name}: letters, digits and '-'" if name else ""
     if field.lower().endswith("name") or field in ("fromFineTuneJob", "fromInferenceJob", "priorityClass", "queue"):
         return remedy_for_name(found)
     return ""
+
+
+def _remedy_for_region(found: str) -> str:
+    code = re.sub(r"[^a-z0-9]+", "-", found.lower())
+    if re.fullmatch(rf"{_REGION}[a-z]", code):
+        return f"{code} is an availability zone: write {code[:-1]}, the region that it is in"
+    return f"write {code}" if re.fullmatch(_REGION, code) else "write the code of a region, such as eu-west-1"
 
 
 def _remedy_for_uri(field: str, found: str) -> str:

@@ -120,6 +120,11 @@ _BOTH_KINDS = (
         "leave model.checkpoint out, or run the job on a cluster or on this machine",
         ("sagemaker",),
     ),
+    Unsupported(
+        "backend.sagemaker.enableNetworkIsolation",
+        "network isolation keeps the containers from S3, which the ranks read and write themselves",
+        "leave it out, and set subnets and securityGroupIds of a VPC with no way out but its endpoint of S3",
+    ),
     _not_yet("topology.minNodes", "leave it out: a job runs on all its nodes", "topology.minNodes"),
     Unsupported(
         "backend.sagemaker",

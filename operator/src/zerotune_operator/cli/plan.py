@@ -130,12 +130,23 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
 
 
 def _prices(given: Sequence[str]) -> dict[str, float]:
-    """USD an hour by instance type, of `TYPE=USD`."""
+    """USD an hour by instance type, of `TYPE=USD`.
+
+    Raises:
+        typer.BadParameter: one is written in another way, or a type has two.
+    """
     matches = [_PRICE.fullmatch(text) for text in given]
     wrong = next((text for text, match in zip(given, matches, strict=True) if match is None), None)
     if wrong is not None:
-        raise typer.BadParameter(f"{wrong!r} is not TYPE=USD, such as ml.g5.12xlarge=7.09")
-    return {match[1]: float(match[2]) for match in matches if match}
+        raise typer.BadParameter(
+            f"{wrong!r} is not TYPE=USD, an instance type and what it costs an hour: write it as ml.g5.12xlarge=7.09"
+        )
+    prices: dict[str, float] = {}
+    for name, price in (match.groups() for match in matches if match):
+        if name in prices:
+            raise typer.BadParameter(f"{name} has the prices {prices[name]:g} and {price}: give each type one")
+        prices[name] = float(price)
+    return prices
 
 
 def _require_used(prices: Collection[str], jobs: Sequence[Job]) -> None:
@@ -149,8 +160,8 @@ def _require_used(prices: Collection[str], jobs: Sequence[Job]) -> None:
     named = list(dict.fromkeys(name for names in lists for name in names if name is not None))
     unknown = next((name for name in prices if name not in named), None)
     if unknown is not None:
-        there_are = f"has {', '.join(named)}" if named else "names none: leave --price out"
-        raise typer.BadParameter(f"{unknown} is no instance type of a job of this file, which {there_are}")
+        remedy = f"give prices of {', '.join(named)}" if named else "they name none: leave --price out"
+        raise typer.BadParameter(f"{unknown} is no instance type of the jobs of this file: {remedy}")
 
 
 def _plan_of(origin: Origin, earlier: list[Planned]) -> Plan | None:

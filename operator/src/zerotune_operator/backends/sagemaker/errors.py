@@ -38,9 +38,13 @@ _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 _SIGNATURE = "InvalidSignatureException"
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404"}
 _CHAIN = (
-    "AWS credentials were looked for in the environment (AWS_ACCESS_KEY_ID), the profile (AWS_PROFILE, ~/.aws), the "
+    "they were looked for in the environment (AWS_ACCESS_KEY_ID), the profile (AWS_PROFILE, ~/.aws), the "
     "pod's identity or IRSA role (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_CREDENTIALS_FULL_URI) and the role of "
     "the instance"
+)
+_GIVE_CREDENTIALS = (
+    "run `aws configure` or `aws sso login`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; on a "
+    f"cluster give the operator's ServiceAccount a role (IRSA or EKS Pod Identity): {_CHAIN}"
 )
 
 
@@ -72,15 +76,20 @@ def aws_errors(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _meaning(what, error) from error
-    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
-        raise ConfigurationError(f"{what}: {error}", _CHAIN) from error
+    except ProfileNotFound as error:
+        raise ConfigurationError(
+            f"{what}: {error}", "set AWS_PROFILE to one that `aws configure list-profiles` lists, or unset it"
+        ) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise ConfigurationError(f"{what}: {error}", _GIVE_CREDENTIALS) from error
     except (ParamValidationError, NoRegionError) as error:
         raise ConfigurationError(
             f"{what}: {error}", "set backend.sagemaker.region, or AWS_REGION, and check the values of backend.sagemaker"
         ) from error
     except BotoCoreError as error:
         raise TemporaryError(
-            f"{what}: AWS did not answer: {error}", "see that its endpoint can be reached; it is tried again"
+            f"{what}: AWS did not answer: {error}",
+            "see that the region is the one you mean, and that its endpoint can be reached; it is tried again",
         ) from error
 
 
@@ -111,7 +120,7 @@ def _meaning(what: str, error: ClientError) -> ZerotuneError:
 
 def _rejected(code: str, message: str, error: ClientError) -> ZerotuneError:
     if code == _SIGNATURE:
-        return ConfigurationError(message, f"correct the secret key: {_CHAIN}")
+        return ConfigurationError(message, f"correct the secret key of the AWS credentials: {_CHAIN}")
     if code in _DENIED and message.startswith("s3://"):
         return ConfigurationError(
             message, "give the identity that asks s3:GetObject and s3:PutObject of it, and s3:ListBucket of its bucket"
