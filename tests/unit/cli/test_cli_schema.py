@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from zerotune_operator.cli import COMMANDS, main
+from zerotune_operator.cli import main
+from zerotune_operator.cli.app import COMMANDS
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "crds" / "examples"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.unit.plan.conftest import fine_tune_job, inference_job
-from zerotune_operator.cli import build
+from zerotune_operator.cli.app import build
 from zerotune_operator.cli.plugin_file import check_config_map
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError
 

@@ -17,7 +17,7 @@ from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, Outpu
 from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
-from zerotune_operator.cli import build
+from zerotune_operator.cli.app import build
 from zerotune_operator.cli.live import PlainView
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, ZerotuneError

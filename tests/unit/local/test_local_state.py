@@ -22,7 +22,7 @@ from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import NodeProcess
-from zerotune_operator.cli import build
+from zerotune_operator.cli.app import build
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
 from zerotune_trainer.progress import Progress
 

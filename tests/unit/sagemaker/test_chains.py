@@ -26,7 +26,7 @@ from zerotune_operator.backends.kubernetes.installation import Installation
 from zerotune_operator.backends.kubernetes.launchers import Launchers
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker.on_cluster import backend_on_cluster
-from zerotune_operator.cli import build
+from zerotune_operator.cli.app import build
 from zerotune_trainer.errors import ConfigurationError
 
 SAGEMAKER = {"sagemaker": {"instanceType": "ml.m5.xlarge", "roleArn": ROLE}}
