@@ -196,6 +196,7 @@ class Aws:
         methods = {f"{name}_training_job": self.sagemaker(f"{word}TrainingJob") for name, word in operations.items()}
         client._sagemaker = SimpleNamespace(exceptions=exceptions, **methods)
         client._s3 = SimpleNamespace(exceptions=exceptions, put_object=self.put_object, get_object=self.get_object)
+        client.region = "us-east-1"
         client._threads = ThreadPoolExecutor(1)
         return client
 

@@ -69,6 +69,8 @@ class Attempt(Settings):
     hosts: list[str] = Field(default=[], max_length=4096)
     """Its hosts as its hostfile names them, in rank order. The attempts of a status have at most 4,096 in all: those of
     the oldest are left out."""
+    training_job_arn: str | None = Field(default=None, max_length=256)
+    """ARN of its training job, on SageMaker: it has the job's region and name."""
     first_step: int | None = None
     """Step it resumed from."""
     last_step: int | None = None
@@ -84,7 +86,7 @@ class RootCause(Settings):
     cluster did, which counts as no restart: Preempted, Evicted, NodeLost, Deleted, InsufficientCapacity. Why the
     launcher never ran: ContainerStart, StorageLimit, PodFailed. What nodes wait for, which is no failure yet:
     ImagePull, Unschedulable, QuotaExceeded, MissingReference, VolumeMount, InitContainer, Forbidden,
-    WebhookUnavailable, PodCreation."""
+    WebhookUnavailable, PodCreation, NotFound (SageMaker does not know the training job)."""
     message: str
     """What was found, and the rule it breaks."""
     hint: str = ""

@@ -116,6 +116,7 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
         "Kind": job.kind,
         "Phase": status.phase or "Pending",
         "Folder": str(folder.path),
+        "Training job": _training_job(status),
         "Instance type": (status.plan and status.plan.instance_type) or "",
         "Step": status.display.step if status.display else "",
         "Loss": (status.display and status.display.loss) or "",
@@ -127,6 +128,15 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
     }
     lines = [f"{fact + ':':<{_INDENT}}{value}" for fact, value in facts.items() if value]
     return "\n".join([*lines, *_topology(status), *_attempts(status)])
+
+
+def _training_job(status: JobStatus) -> str:
+    """Name and region of the newest one, on SageMaker."""
+    arn = status.attempts[-1].training_job_arn if status.attempts else None
+    if arn is None:
+        return ""
+    _, _, _, region, _, resource = arn.split(":", 5)
+    return f"{resource.partition('/')[2]} in {region}"
 
 
 def _generation(status: JobStatus) -> str:

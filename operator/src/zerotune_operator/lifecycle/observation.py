@@ -75,6 +75,8 @@ class Observation:
     """The last figures of a complete result: the end of a job may come between two observations of its nodes."""
     instance_type: str | None = None
     """What its nodes are, where they may be one of several instance types and it is known which."""
+    training_job_arn: str | None = None
+    """ARN of its training job, on SageMaker."""
     queued: bool = False
     """Whether a queue has yet to admit the attempt."""
     closed: bool = True

@@ -40,6 +40,8 @@ def _attempts(previous: JobStatus, seen: Observation, progress: Progress | None,
         attempt = attempt.model_copy(update={"hosts": [node.host for node in seen.nodes]})
     if attempt.start_time is None and all(node.state != "waiting" for node in seen.nodes):
         attempt = attempt.model_copy(update={"start_time": now})
+    if seen.training_job_arn is not None:
+        attempt = attempt.model_copy(update={"training_job_arn": seen.training_job_arn})
     if progress is not None:
         attempt = attempt.model_copy(update={"first_step": progress.first_step, "last_step": progress.step})
     others = [past for past in previous.attempts if past.number != attempt.number]

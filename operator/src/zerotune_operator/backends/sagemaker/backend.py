@@ -11,6 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
@@ -24,7 +25,7 @@ from zerotune_operator.backends.sagemaker.errors import NameInUseError
 from zerotune_operator.backends.sagemaker.known_types import require_known_types
 from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, place, sagemaker_of
 from zerotune_operator.backends.sagemaker.logs import last_words
-from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, is_unexplained, observe, waiting
+from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, is_unexplained, not_found, observe, waiting
 from zerotune_operator.backends.sagemaker.render import TrainingJob, render
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
@@ -35,7 +36,7 @@ from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan import Partition, Plan, identity_of, loading, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity, Launch
-from zerotune_trainer.errors import ConfigurationError, TemporaryError
+from zerotune_trainer.errors import ConfigurationError, Failure, TemporaryError
 from zerotune_trainer.launching.identity import DIGEST_VARIABLE, UID_VARIABLE
 from zerotune_trainer.manifest import OWNER_NAME
 from zerotune_trainer.progress import NodeReport
@@ -152,6 +153,7 @@ class SageMakerBackend:
         await asyncio.gather(*writes, secret)
         try:
             await self._client.create(rendered.request)
+            self._training_jobs.created(rendered.name)
         except NameInUseError:
             await self._require_own(rendered.name)
         finally:
@@ -179,7 +181,7 @@ class SageMakerBackend:
         if description is None:
             if self._training_jobs.is_missing(name):
                 return deleted(attempt, f"the training job {name} was deleted")
-            return waiting(attempt)  # SageMaker may take a while to know one that it has accepted.
+            return waiting(attempt, self._not_found(name))
         if not self._is_ours(description):
             return deleted(attempt, f"the training job {name} was deleted, and its name taken by another one")
         if description["TrainingJobStatus"] in ENDED:
@@ -217,6 +219,13 @@ class SageMakerBackend:
             return
         if changes := changes_of(sagemaker_of(self._job), description):
             await self._training_jobs.update(name, changes)
+
+    def training_job_of(self, attempt: int) -> str:
+        """How a user is told of the training job of an attempt that is under way."""
+        name, region = job_name(self._job, attempt), self._client.region
+        if self._training_jobs.was_created_here(name):
+            return f"training job {name} in {region} is created"
+        return f"follows training job {name} in {region}, which was there already"
 
     async def clean_up(self, newest: int) -> None:
         """Forget what was observed of earlier attempts. Their files stay for a person to read.
@@ -263,6 +272,13 @@ class SageMakerBackend:
             )
         if not self._is_ours(description):
             raise _taken(name)
+
+    def _not_found(self, name: str) -> Failure | None:
+        """Why an attempt waits whose training job SageMaker does not know; None of one that it has just accepted."""
+        if self._training_jobs.is_new(name):
+            return None
+        since = datetime.now(UTC) - timedelta(seconds=self._training_jobs.missing_seconds(name))
+        return not_found(name, since, self._training_jobs.visible_within)
 
     def _is_ours(self, description: TrainingJobDescription) -> bool:
         return bool(description.get("Environment", {}).get(UID_VARIABLE) == self._job.metadata.uid)

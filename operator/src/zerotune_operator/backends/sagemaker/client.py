@@ -50,6 +50,7 @@ class SageMakerClient:
         with aws_errors("AWS cannot be asked"):
             session = open_session(region)
             self._sagemaker = session.client("sagemaker", config=config)
+            self.region: str = self._sagemaker.meta.region_name
             self._s3 = session.client("s3", config=config)
             self._logs = session.client("logs", config=config)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aws")

@@ -44,10 +44,11 @@ class Follower:
 
     def __init__(self, job: Job, folder: JobFolder, backend: SageMakerBackend, view: FollowingView) -> None:
         self._folder, self._view = folder, view
-        self._driver = driver_of(job, backend)
+        self._driver, self._backend = driver_of(job, backend), backend
         self._leave, self._asks = asyncio.Event(), False
         self._pause = _FIRST_PAUSE_SECONDS
-        self._error = ""
+        self._error, self._wait = "", ""
+        self._announced: int | None = None
 
     def leave(self) -> None:
         """What Ctrl-C does: end this process, once AWS has answered what it is asked; the job goes on."""
@@ -66,6 +67,7 @@ class Follower:
         Raises:
             ZerotuneError: the job cannot go on.
         """
+        self._announce(status)
         while not self.leaves and (under_way(status) or status.phase in ("Planned", "Pending", "Restarting")):
             try:
                 step = await self._step(status)
@@ -91,11 +93,30 @@ class Follower:
             self._folder.write_status(status)
         if step.plan is not None:
             self._view.planned(step.plan, status.attempts[-1].number)
+        self._announce(status)
         if step.seen is not None:
             self._view.observed(status, step.seen)
+        self._show_wait(status)
         has_ended = under_way(before) and not under_way(status)
         if status.phase == "Restarting" and has_ended and status.root_cause is not None:
             self._view.restarting(status.root_cause, pause(status, datetime.now(UTC)))
+
+    def _announce(self, status: JobStatus) -> None:
+        """Say once which training job is followed, or was created."""
+        if not under_way(status) or status.attempts[-1].number == self._announced:
+            return
+        self._announced = status.attempts[-1].number
+        self._view.show(self._backend.training_job_of(self._announced))
+
+    def _show_wait(self, status: JobStatus) -> None:
+        """Say what the attempt waits for, where that does not come by itself within minutes."""
+        cause = status.root_cause if under_way(status) else None
+        wait = (
+            f"waits ({cause.failure_class}): {cause.message}" if cause is not None and cause.exit_code is None else ""
+        )
+        if wait and wait != self._wait:
+            self._view.show(wait)
+        self._wait = wait
 
     async def _wait_after(self, error: TemporaryError) -> None:
         if str(error) != self._error:

@@ -52,7 +52,8 @@ def observe(attempt: AttemptRef, description: Description, reports: Reports, log
         log: How its log ends, where nobody else says why it failed.
     """
     selected = description.get("ResourceConfig", {}).get("SelectedInstanceType")
-    return replace(_observe(attempt, description, reports, log), instance_type=selected)
+    seen = _observe(attempt, description, reports, log)
+    return replace(seen, instance_type=selected, training_job_arn=description.get("TrainingJobArn"))
 
 
 def is_unexplained(description: Description) -> bool:
@@ -73,6 +74,23 @@ def waiting(attempt: AttemptRef, failure: Failure | None = None) -> Observation:
     """An attempt whose hosts have yet to start."""
     return Observation(
         attempt.number, tuple(NodeObservation(host, "waiting", failure=failure) for host in attempt.hosts)
+    )
+
+
+def not_found(name: str, since: datetime, patience: float) -> Failure:
+    """What is wrong with a training job that SageMaker does not know, and that does not count as deleted yet.
+
+    Args:
+        name: Its name.
+        since: Since when it has been so.
+        patience: For how many seconds it has to be.
+    """
+    return Failure(
+        failure_class="NotFound",
+        message=f"SageMaker knows no training job {name}, since {since:%Y-%m-%dT%H:%M:%SZ}: once a process that "
+        f"follows the job has missed it for {patience:.0f} s, it counts as deleted, and the next attempt starts",
+        hint="to stop a job set runPolicy.suspend, or use `zerotune stop`: what is deleted is started again",
+        exit_code=KilledError.exit_code,
     )
 
 

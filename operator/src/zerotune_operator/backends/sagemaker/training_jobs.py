@@ -47,8 +47,11 @@ class TrainingJobs:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
-        self._max_age, self._visible_within, self._clock = max_age, visible_within, clock
+        self.visible_within = visible_within
+        self._max_age, self._clock = max_age, clock
         self._known: dict[str, _Known] = {}
+        self._created: dict[str, bool] = {}
+        """By the names of those that this process has created: whether SageMaker has described them since."""
         self._rejected: dict[str, dict[str, Any]] = {}
         self._ends: dict[str, tuple[datetime, int]] = {}
 
@@ -62,6 +65,8 @@ class TrainingJobs:
         if known is not None and (_has_ended(known) or now - known.asked_at < self._max_age):
             return known.description
         description = await self.client.describe(name)
+        if description is not None and name in self._created:
+            self._created[name] = True
         since = known.missing_since if known else None
         self._known[name] = _Known(description, now, None if description else since or now)
         return description
@@ -71,7 +76,24 @@ class TrainingJobs:
         known = self._known.get(name)
         if known is None or known.missing_since is None:
             return False
-        return self._clock() - known.missing_since >= self._visible_within
+        return self.missing_seconds(name) >= self.visible_within
+
+    def missing_seconds(self, name: str) -> float:
+        """For how long a training job has been unknown to SageMaker."""
+        known = self._known.get(name)
+        return 0.0 if known is None or known.missing_since is None else self._clock() - known.missing_since
+
+    def created(self, name: str) -> None:
+        """Note that this process has created a training job."""
+        self._created[name] = False
+
+    def was_created_here(self, name: str) -> bool:
+        """Whether this process has created it."""
+        return name in self._created
+
+    def is_new(self, name: str) -> bool:
+        """Whether this process has created it, and SageMaker, which may take a while, has yet to describe it."""
+        return not self._created.get(name, True)
 
     def expire(self, name: str) -> None:
         """Describe a training job again next time: it was created, changed or stopped."""
@@ -108,6 +130,7 @@ class TrainingJobs:
     def forget(self, name: str) -> None:
         """Keep nothing of a training job: its attempt is over."""
         self._known.pop(name, None)
+        self._created.pop(name, None)
         self._rejected.pop(name, None)
         self._ends.pop(name, None)
 

@@ -1,0 +1,115 @@
+"""What a user is told of the training job of an attempt: its name and region, and that SageMaker does not know it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
+from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
+from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.driver import Driver
+from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.sagemaker import follower
+from zerotune_operator.backends.sagemaker.layout import job_name, uid_of
+from zerotune_operator.cli import status
+from zerotune_operator.cli.run import run_job
+from zerotune_operator.lifecycle.job_events import changes
+
+CALLS_UNTIL_IT_RUNS = 20
+FOUND = sagemaker_job(roleArn=ROLE)
+JOB = FOUND.model_copy(update={"metadata": FOUND.metadata.model_copy(update={"uid": uid_of(FOUND)})})
+NAME = job_name(JOB, 0)
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    """An account whose training jobs run on."""
+    made = Aws(tmp_path, (*LIFE[:2], *["Training"] * 99))
+    serve_commands(made, monkeypatch)
+    monkeypatch.setattr(follower, "_FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "home"))
+    yield made
+    made.close()
+
+
+def run(aws: Aws, home: Path) -> None:
+    """`zerotune run`, whose process ends a while after the training job runs."""
+    aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS] = FAULTS["killed before"]
+    with pytest.raises(Killed):
+        run_job(JOB, Home(home), fresh=False)
+
+
+def test_a_run_says_which_training_job_it_has_created_or_follows(
+    aws: Aws, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(aws, tmp_path / "home")
+    assert capsys.readouterr().out.count(f"tune: training job {NAME} in us-east-1 is created\n") == 1
+    followed = f"tune: follows training job {NAME} in us-east-1, which was there already\n"
+    for home in ("home", "another"):
+        run(aws, tmp_path / home)
+        said = capsys.readouterr().out
+        assert (said.count(followed), "is created" in said) == (1, False)
+
+
+def test_status_has_the_training_job_and_its_region(
+    aws: Aws, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(aws, tmp_path / "home")
+    capsys.readouterr()
+    status.command("tune")
+    assert f"Training job:   {NAME} in us-east-1\n" in capsys.readouterr().out
+    status.command("tune", "json")
+    (attempt,) = json.loads(capsys.readouterr().out)["status"]["attempts"]
+    assert attempt["trainingJobArn"] == f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{NAME}"
+
+
+def test_a_training_job_that_is_gone_is_reported_at_once_and_by_every_command(
+    aws: Aws, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(aws, tmp_path / "home")
+    del aws.service.jobs[NAME]
+    capsys.readouterr()
+    status.command("tune")
+    first = capsys.readouterr().out
+    assert f"NotFound (host algo-1): SageMaker knows no training job {NAME}, since 20" in first
+    status.command("tune")
+    assert capsys.readouterr().out == first, "since when does not change"
+    run(aws, tmp_path / "home")
+    said = capsys.readouterr().out
+    assert said.count(f"tune: waits (NotFound): SageMaker knows no training job {NAME}, since 20") == 1
+    assert len(aws.service.created) == 1
+
+
+@pytest.mark.slow
+def test_a_condition_and_an_event_say_that_a_training_job_is_gone(account: Account) -> None:
+    account.stand_in.command = UNTIL_STOPPED
+    job = sagemaker_job()
+
+    async def step(before: JobStatus) -> JobStatus:
+        driver = Driver(job, account.backend(job), 0.0, lambda: datetime.now(UTC))
+        return (await driver.step(before)).status
+
+    running = asyncio.run(account.drive(job, lambda status: status.phase == "Running"))
+    account.stand_in.jobs.pop(job_name(job, 0)).kill()
+    gone = asyncio.run(step(running))
+    (condition,) = [each for each in gone.conditions if each.type == "Running"]
+    assert (condition.status, condition.reason) == ("False", "NotFound")
+    assert "it counts as deleted, and the next attempt starts" in condition.message
+    assert [event.type for event in changes(running, gone) if event.reason == "NotFound"] == ["Warning"]
+    assert changes(gone, asyncio.run(step(gone))) == [], "it is no news any more"
+
+
+@pytest.mark.slow
+def test_a_training_job_that_sagemaker_takes_a_while_to_show_is_nothing_to_report(account: Account) -> None:
+    account.stand_in.visible_after, account.stand_in.command = 0.5, UNTIL_STOPPED
+    job = sagemaker_job()
+    created = asyncio.run(account.drive(job, lambda status: status.phase == "Planned"))
+    assert created.root_cause is None
+    assert account.stand_in.created == [job_name(job, 0)]
