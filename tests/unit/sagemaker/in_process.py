@@ -4,6 +4,7 @@ life takes milliseconds, and any of its calls can be the one that goes wrong.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 from collections.abc import Callable, Sequence
@@ -61,6 +62,10 @@ FAULTS = {
 
 def _name(request: dict[str, Any]) -> str:
     return f"{request['Bucket']}/{request['Key']}"
+
+
+def _etag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 class SteppedTrainingJob(TrainingJob):
@@ -171,8 +176,11 @@ class Aws:
         """As boto3's client has it."""
 
         def put() -> dict[str, Any]:
-            if "IfNoneMatch" in request and _name(request) in self.objects:
+            there = self.objects.get(_name(request))
+            if "IfNoneMatch" in request and there is not None:
                 raise _answer("PreconditionFailed", "it is there", 412)
+            if "IfMatch" in request and (there is None or _etag(there) != request["IfMatch"]):
+                raise _answer("PreconditionFailed", "it is another one", 412)
             self.objects[_name(request)] = request["Body"]
             return {}
 
@@ -184,7 +192,8 @@ class Aws:
         def get() -> dict[str, Any]:
             if _name(request) not in self.objects:
                 raise _answer("NoSuchKey", "it is not there", 404)
-            return {"Body": io.BytesIO(self.objects[_name(request)])}
+            content = self.objects[_name(request)]
+            return {"Body": io.BytesIO(content), "ETag": _etag(content)}
 
         return self.call("GetObject", get)
 

@@ -41,8 +41,8 @@ def test_a_job_of_an_hour_is_created_once_and_described_once_a_minute(aws: Aws) 
     assert operator.statuses[0].phase == "Succeeded"
     counts = Counter(aws.made)
     print(dict(counts))
-    # Its folder takes four files and a secret.
-    assert (counts.pop("CreateTrainingJob"), counts.pop("PutObject")) == (1, 5)
+    # The claim of its output, and its folder, which takes four files and a secret.
+    assert (counts.pop("CreateTrainingJob"), counts.pop("PutObject")) == (1, 6)
     assert counts.pop("DescribeTrainingJob") <= MINUTES + 10
     assert counts.pop("GetObject") <= 60 / INTERVAL_SECONDS * (MINUTES + 10), "a report an observation"
     assert not counts

@@ -20,7 +20,7 @@ from zerotune_operator.cli.run import run_job
 from zerotune_trainer.errors import ConfigurationError
 
 KINDS = ("FineTuneJob", "InferenceJob")
-CALLS_UNTIL_IT_RUNS = 16
+CALLS_UNTIL_IT_RUNS = 22
 
 
 def job(kind: str = "FineTuneJob", **sagemaker: Any) -> Job:

@@ -48,7 +48,7 @@ def test_an_output_that_another_job_owns_is_rejected_before_a_training_job_is_cr
     home = Home.of_environment()
     with pytest.raises(ConfigurationError, match="s3://results/r belongs to FineTuneJob tune") as caught:
         run_on_sagemaker(JOB, home.create(JOB.kind, JOB.metadata.name), home)
-    assert "set ZEROTUNE_HOME" in caught.value.hint
+    assert "goes on with the ZEROTUNE_HOME that it was run with" in caught.value.hint
     assert aws.service.created == []
 
 

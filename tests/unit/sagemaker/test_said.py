@@ -22,7 +22,7 @@ from zerotune_operator.cli import status
 from zerotune_operator.cli.run import run_job
 from zerotune_operator.lifecycle.job_events import changes
 
-CALLS_UNTIL_IT_RUNS = 20
+CALLS_UNTIL_IT_RUNS = 26
 FOUND = sagemaker_job(roleArn=ROLE)
 JOB = FOUND.model_copy(update={"metadata": FOUND.metadata.model_copy(update={"uid": uid_of(FOUND)})})
 NAME = job_name(JOB, 0)

@@ -21,7 +21,7 @@ from zerotune_trainer.errors import ConfigurationError
 
 JOB = sagemaker_job()
 NAME = job_name(JOB, 0)
-CREATED, RUNNING = 12, 24
+CREATED, RUNNING = 16, 28
 """Calls that `zerotune run` has made when the training job is there, and when its status says so."""
 
 

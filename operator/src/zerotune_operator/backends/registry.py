@@ -5,6 +5,7 @@ A new backend is a package beside `kubernetes`, `sagemaker` and `local`, and an 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -51,7 +52,7 @@ def _no_facts(_: Job) -> list[tuple[str, str]]:
     return []
 
 
-def _no_uid(_: Job) -> None:
+def _no_uid(_: Job, __: bool) -> None:
     return None
 
 
@@ -97,8 +98,9 @@ class RegisteredBackend:
     it."""
     known_shape: Callable[[Job, JobStatus, Hub], Awaitable[ModelShape | None]] = _recorded_shape
     """The shape of the model, where it is known without starting anything: the webhook plans with it."""
-    uid: Callable[[Job], str | None] = _no_uid
-    """The uid of a new job that `zerotune run` runs, where it is the same on every machine. None: any will do."""
+    uid: Callable[[Job, bool], str | None] = _no_uid
+    """The uid of a job that `zerotune run` runs and this machine does not know, but another one may; True: of one that
+    begins anew. None: any will do."""
     facts: Callable[[Job], list[tuple[str, str]]] = _no_facts
     """What `zerotune plan` prints of where the job runs: title and text of each line."""
     request: Callable[[Plan, Job, Installation], dict[str, Any]] = _no_request
@@ -125,6 +127,12 @@ def _sagemaker_backend(job: Job, cluster: Cluster) -> Backend[Any]:
     from zerotune_operator.backends.sagemaker.on_cluster import backend_on_cluster  # boto3 takes time to import.
 
     return backend_on_cluster(job, cluster)
+
+
+def _sagemaker_uid(job: Job, fresh: bool) -> str:
+    from zerotune_operator.backends.sagemaker.standalone import known_uid  # As above.
+
+    return sagemaker_layout.fresh_uid_of(job) if fresh else asyncio.run(known_uid(job))
 
 
 def _kubernetes_layout(job: Job, model_uri: str) -> RuntimeLayout:
@@ -201,7 +209,7 @@ BACKENDS: dict[Target, RegisteredBackend] = {
         check_inputs=_nothing,
         under_operator=_sagemaker_backend,
         outlives_resource=True,
-        uid=sagemaker_layout.uid_of,
+        uid=_sagemaker_uid,
         facts=sagemaker_layout.facts,
         request=lambda *made: _sagemaker_job(*made).request,
     ),

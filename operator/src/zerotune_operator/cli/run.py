@@ -69,7 +69,7 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
         folder = home.create(job.kind, job.metadata.name)
     with folder.locked() as lock:
         now = datetime.now(UTC)
-        job = admit(job, folder, now, None if fresh else BACKENDS[target].uid(job))
+        job = admit(job, folder, now, lambda: BACKENDS[target].uid(job, fresh))
         if target is Target.SAGEMAKER:
             return _run_on_sagemaker(job, folder, home)
         status = abandoned(folder.read_status(), now)

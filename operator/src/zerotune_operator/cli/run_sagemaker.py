@@ -19,8 +19,7 @@ from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.follower import Follower
-from zerotune_operator.backends.sagemaker.layout import uid_of
-from zerotune_operator.backends.sagemaker.standalone import running_training_job, standalone_backend
+from zerotune_operator.backends.sagemaker.standalone import known_uid, running_training_job, standalone_backend
 from zerotune_operator.cli.live import LiveView, PlainView, view_for
 from zerotune_operator.lifecycle.attempts import next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import planned, rejected
@@ -44,7 +43,7 @@ async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend) -> JobSta
     if under_way(status):
         take_over(job, folder)
     else:
-        status = await _plan(job, folder, backend, status)
+        status = await begin(job, folder, backend, status)
     view = view_for(job.metadata.name)
     follower = Follower(job, folder, backend, view)
     loop = asyncio.get_running_loop()
@@ -77,7 +76,7 @@ def require_none_runs(job: Job) -> None:
         ConfigurationError: one does.
         TemporaryError: AWS does not answer.
     """
-    metadata = job.metadata.model_copy(update={"uid": uid_of(job)})
+    metadata = job.metadata.model_copy(update={"uid": asyncio.run(known_uid(job))})
     running = asyncio.run(running_training_job(job.model_copy(update={"metadata": metadata})))
     if running is not None:
         raise ConfigurationError(
@@ -87,8 +86,12 @@ def require_none_runs(job: Job) -> None:
         )
 
 
-async def _plan(job: Job, folder: JobFolder, backend: SageMakerBackend, status: JobStatus) -> JobStatus:
-    """The status of a run that begins. What cannot run is rejected before any write."""
+async def begin(job: Job, folder: JobFolder, backend: SageMakerBackend, status: JobStatus) -> JobStatus:
+    """Write a job down whose run begins, or was begun by another machine; answers its status.
+
+    Raises:
+        ZerotuneError: it cannot run, or its output is another job's. Nothing is written then.
+    """
     inputs = await backend.find_inputs(status)
     assert isinstance(inputs, Inputs), "without a cluster nothing is waited for"
     plan = backend.plan(inputs, next_attempt(status))

@@ -6,15 +6,18 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 import yaml
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
+from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, duration
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.cli.found_again import find_again
 from zerotune_operator.lifecycle.transitions import abandoned
 from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ZerotuneError
@@ -29,15 +32,19 @@ def command(
     output: Annotated[
         Literal["text", "json", "yaml"], typer.Option("--output", "-o", help="As what to print.")
     ] = "text",
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="The jobs of this file, those too that another machine runs on SageMaker."),
+    ] = None,
 ) -> None:
-    """Show the jobs that were run from this machine, or all that is known about one."""
+    """Show the jobs that were run from this machine, or all that is known about one, or about those of a file."""
     home, now = Home.of_environment(), datetime.now(UTC)
-    folders = home.jobs() if name is None else home.find(name)
+    folders = _folders(home, name, file)
     found, errors = _read(folders, home, now)
     if output != "text":
         resources = [_resource(job, status) for _, job, status in found]
-        typer.echo(_data(resources[0] if name and len(resources) == 1 else _list(resources), output))
-    elif name is None:
+        typer.echo(_data(resources[0] if (name or file) and len(resources) == 1 else _list(resources), output))
+    elif name is None and file is None:
         typer.echo(_table(_COLUMNS, [_row(job, status, now) for _, job, status in found]) if found else _none(home))
     else:
         typer.echo("\n\n".join(_describe(*entry) for entry in found))
@@ -45,6 +52,14 @@ def command(
         typer.echo(f"error: {error.message}\n  hint: {error.hint}", err=True)
     if errors:
         raise typer.Exit(errors[0].exit_code)
+
+
+def _folders(home: Home, name: str | None, file: Path | None) -> list[JobFolder]:
+    if file is not None:
+        if name is not None:
+            raise typer.BadParameter(f"NAME is {name}, and --file names jobs too: give one of the two")
+        return [find_again(job, home) for job in load_jobs(file)]
+    return home.jobs() if name is None else home.find(name)
 
 
 def _read(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ _FREE = ("runPolicy", "backend", "maxErrorRate")
 """Parts of the spec that may change between runs: they do not touch the result."""
 
 
-def admit(job: Job, folder: JobFolder, now: datetime, uid: str | None = None) -> Job:
+def admit(job: Job, folder: JobFolder, now: datetime, new_uid: Callable[[], str | None] = lambda: None) -> Job:
     """The job with its uid: that of the job of this name, or a new one.
 
     A changed spec is taken over while the job has made no step; afterwards it would mix two jobs in one output.
@@ -25,13 +25,13 @@ def admit(job: Job, folder: JobFolder, now: datetime, uid: str | None = None) ->
         job: The job.
         folder: Its folder.
         now: When it was created, if it is new.
-        uid: The uid of a new job. Default: one that no job had before.
+        new_uid: The uid of a job that the folder does not hold. None: one that no job had before.
 
     Raises:
         ConfigurationError: the spec changed, and there is something to lose.
     """
     if not (folder.path / "job.yaml").is_file():
-        return _with_identity(job, uid or str(uuid.uuid4()), now)
+        return _with_identity(job, new_uid() or str(uuid.uuid4()), now)
     known = folder.read_job()
     changes = result_changes(known, job)
     if changes and has_made_steps(folder.read_status()):

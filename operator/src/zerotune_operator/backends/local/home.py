@@ -91,8 +91,8 @@ class Home:
             names = ", ".join(sorted({folder.name for folder in self.jobs()})) or "none"
             raise InputMissingError(
                 f"there is no job {name!r} in {self.path} (there are: {names})",
-                "give one of these names, or set ZEROTUNE_HOME to the folder that the job was run with: a job is known "
-                "in one, wherever it runs, and one on SageMaker also in each that its file is run in",
+                "give one of these names, or set ZEROTUNE_HOME to the folder that the job was run with; what another "
+                "machine has started on SageMaker is found by its file: `zerotune status --file FILE`",
             )
         return found
 

@@ -10,10 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-
-from pydantic import ValidationError
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.origins import starting_from
@@ -23,9 +20,10 @@ from zerotune_operator.backends.reports import read_report
 from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.errors import NameInUseError
 from zerotune_operator.backends.sagemaker.known_types import require_known_types
-from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, place, sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, output_uri, place, sagemaker_of
 from zerotune_operator.backends.sagemaker.logs import last_words
 from zerotune_operator.backends.sagemaker.observe import ENDED, deleted, is_unexplained, not_found, observe, waiting
+from zerotune_operator.backends.sagemaker.output_claim import OutputClaim
 from zerotune_operator.backends.sagemaker.render import TrainingJob, render
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
@@ -35,10 +33,9 @@ from zerotune_operator.lifecycle.attempts import current_attempt, has_made_steps
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan import Partition, Plan, identity_of, loading, plan_job
-from zerotune_trainer.config import RENDEZVOUS_FILE, JobIdentity, Launch
+from zerotune_trainer.config import RENDEZVOUS_FILE, Launch
 from zerotune_trainer.errors import ConfigurationError, Failure, TemporaryError
 from zerotune_trainer.launching.identity import DIGEST_VARIABLE, UID_VARIABLE
-from zerotune_trainer.manifest import OWNER_NAME
 from zerotune_trainer.progress import NodeReport
 
 FindInputs = Callable[[JobStatus], Awaitable[Inputs | Awaited]]
@@ -66,6 +63,7 @@ class SageMakerBackend:
         settings.require_namespace(job.metadata.namespace)
         self._job, self._training_jobs, self._settings = job, training_jobs, settings
         self._client, self._find_inputs = training_jobs.client, find_inputs
+        self._claim = OutputClaim(job, training_jobs)
 
     async def find_inputs(self, status: JobStatus) -> Inputs | Awaited:
         """See Backend."""
@@ -87,22 +85,13 @@ class SageMakerBackend:
         return render(plan, self._job, self._settings)
 
     async def require_own_output(self) -> None:
-        """See that the output is not another job's: its instances would be paid for until they find that.
+        """See that the output is not another job's.
 
         Raises:
-            ConfigurationError: it is, or S3 rejects the question.
-            TemporaryError: S3 does not answer.
+            ConfigurationError: it is, or AWS rejects the question.
+            TemporaryError: AWS does not answer.
         """
-        output = (self._job.spec.output.uri or "").rstrip("/")
-        content = await self._client.read(f"{output}/{OWNER_NAME}")
-        with suppress(ValidationError):  # What is no owner file, the instances reject in their own way.
-            owner = JobIdentity.model_validate_json(content or b"")
-            if owner.uid != self._job.metadata.uid:
-                raise ConfigurationError(
-                    f"{output} belongs to {owner.kind} {owner.name} ({owner.uid}), which is another job than this "
-                    f"{self._job.kind} {self._job.metadata.name}",
-                    "name another output.uri, or set ZEROTUNE_HOME to the folder that the first one was run with",
-                )
+        await self._claim.require_free()
 
     async def require_same_spec(self, plan: Plan) -> None:
         """See that an attempt that runs already, started from another machine, has the spec that `plan` is made of.
@@ -136,19 +125,20 @@ class SageMakerBackend:
         return description is not None
 
     async def apply(self, rendered: TrainingJob) -> None:
-        """Write the files, then create the training job. One that is there already stays as it is.
+        """Claim the output, write the files, then create the training job. One that is there already stays as it is.
 
         Raises:
-            ConfigurationError: it is rejected, or its name is somebody else's.
+            ConfigurationError: it is rejected, or its name or output is somebody else's.
             QuotaExceededError, TemporaryError: it was not created, or AWS does not answer.
         """
+        await self._claim.take(rendered.name, rendered.kms_key)
         files = {name: text.encode() for name, text in rendered.files.items()}
         writes = [
             self._client.write(f"{rendered.folder}/{name}", content, rendered.kms_key)
             for name, content in files.items()
         ]
-        secret = self._client.write(
-            f"{rendered.folder}/{RENDEZVOUS_FILE}", secrets.token_hex(32).encode(), rendered.kms_key, once=True
+        secret = self._client.exchange(
+            f"{rendered.folder}/{RENDEZVOUS_FILE}", secrets.token_hex(32).encode(), rendered.kms_key, None
         )
         await asyncio.gather(*writes, secret)
         try:
@@ -167,7 +157,7 @@ class SageMakerBackend:
             job_uid=self._job.metadata.uid,
             config_digest=config_digest,
             progress_port=Launch.model_fields["progress_port"].default,
-            output_uri=(self._job.spec.output.uri or "").rstrip("/"),
+            output_uri=output_uri(self._job),
         )
 
     async def observe(self, attempt: AttemptRef) -> Observation:
@@ -222,10 +212,14 @@ class SageMakerBackend:
 
     def training_job_of(self, attempt: int) -> str:
         """How a user is told of the training job of an attempt that is under way."""
-        name, region = job_name(self._job, attempt), self._client.region
-        if self._training_jobs.was_created_here(name):
-            return f"training job {name} in {region} is created"
-        return f"follows training job {name} in {region}, which was there already"
+        found = self.training_job_name(attempt)
+        if self._training_jobs.was_created_here(job_name(self._job, attempt)):
+            return f"{found} is created"
+        return f"follows {found}, which was there already"
+
+    def training_job_name(self, attempt: int) -> str:
+        """The training job of an attempt, by its name and region."""
+        return f"training job {job_name(self._job, attempt)} in {self._client.region}"
 
     async def clean_up(self, newest: int) -> None:
         """Forget what was observed of earlier attempts. Their files stay for a person to read.

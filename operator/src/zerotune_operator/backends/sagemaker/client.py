@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -27,7 +27,15 @@ LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _CONNECT_SECONDS, _READ_SECONDS = 10, 30
 _THREADS = 8
 _IF_ABSENT = "*"
-_EXISTS = 412
+_CONFLICTS = {409, 412}
+"""The object is not in the state that a conditional write asks for, or another such write was under way."""
+
+
+class Versioned(NamedTuple):
+    """An object of S3, and which version of it this is."""
+
+    content: bytes
+    version: str
 
 
 class SageMakerClient:
@@ -124,8 +132,13 @@ class SageMakerClient:
         Raises:
             ConfigurationError, TemporaryError: S3 does not answer.
         """
+        found = await self.read_versioned(uri)
+        return found.content if found else None
+
+    async def read_versioned(self, uri: str) -> Versioned | None:
+        """The same, with its version for `exchange`."""
         try:
-            return await self._off_loop(lambda: self.read_now(uri))
+            return await self._off_loop(lambda: self._get(uri))
         except NotFoundError:
             return None
 
@@ -136,36 +149,53 @@ class SageMakerClient:
             NotFoundError: there is none.
             ConfigurationError, TemporaryError: S3 does not answer.
         """
+        return self._get(uri).content
+
+    def _get(self, uri: str) -> Versioned:
         bucket, key = _split(uri)
         with aws_errors(uri):
-            return bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+            found = self._s3.get_object(Bucket=bucket, Key=key)
+            return Versioned(bytes(found["Body"].read()), str(found["ETag"]))
 
-    async def write(self, uri: str, content: bytes, kms_key: str | None, *, once: bool = False) -> None:
+    async def write(self, uri: str, content: bytes, kms_key: str | None) -> None:
         """Write an object of S3.
 
         Args:
             uri: Its URI.
             content: What it holds.
             kms_key: What encrypts it, if not the bucket's default.
-            once: Leave one that is there as it is.
 
         Raises:
             ConfigurationError, TemporaryError: S3 rejects it, or does not answer.
         """
-        bucket, key = _split(uri)
-        options = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
-        if once:
-            options["IfNoneMatch"] = _IF_ABSENT
+        await self._put(uri, content, kms_key, {})
 
-        def call() -> None:
+    async def exchange(self, uri: str, content: bytes, kms_key: str | None, version: str | None) -> bool:
+        """Write an object of S3 where it still is of that version, or is absent still where that is None.
+
+        Returns:
+            Whether it was written; False where somebody else was faster.
+
+        Raises:
+            ConfigurationError, TemporaryError: S3 rejects it, or does not answer.
+        """
+        return await self._put(uri, content, kms_key, {"IfMatch": version} if version else {"IfNoneMatch": _IF_ABSENT})
+
+    async def _put(self, uri: str, content: bytes, kms_key: str | None, condition: dict[str, str]) -> bool:
+        bucket, key = _split(uri)
+        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+
+        def call() -> bool:
             with aws_errors(uri):
                 try:
-                    self._s3.put_object(Bucket=bucket, Key=key, Body=content, **options)
+                    self._s3.put_object(Bucket=bucket, Key=key, Body=content, **encryption, **condition)
                 except self._s3.exceptions.ClientError as error:
-                    if not once or error.response["ResponseMetadata"]["HTTPStatusCode"] != _EXISTS:
+                    if not condition or error.response["ResponseMetadata"]["HTTPStatusCode"] not in _CONFLICTS:
                         raise
+                    return False
+            return True
 
-        await self._off_loop(call)
+        return await self._off_loop(call)
 
     def last_log_lines(self, name: str, host: str, limit: int) -> list[str]:
         """The last lines that a host of a training job wrote, oldest first; none where it wrote nothing. It blocks.

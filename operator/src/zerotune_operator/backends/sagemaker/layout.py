@@ -18,6 +18,7 @@ _CACHE_DIR = "/tmp/zerotune/cache"  # noqa: S108 the container is the job's alon
 _OFFLOAD_DIR = "/tmp/zerotune/offloaded"  # noqa: S108 on the instance's volume, as all of /tmp
 _STARTING_SECONDS = 1800
 """Instances start within minutes of each other, once SageMaker has all of them."""
+_VERSION_OF_A_RUN = 5
 OWN_FOLDER = ".sagemaker"
 """Folder in the output for what the operator and the instances exchange. Hidden: it is no part of the result."""
 
@@ -43,7 +44,7 @@ def place(job: Job, model_uri: str) -> RuntimeLayout:
 
 
 def _place_on(name: str, job: Job, model_uri: str) -> RuntimeLayout:
-    output, known, topology = _output_uri(job), instance_type(name), job.spec.topology
+    output, known, topology = output_uri(job), instance_type(name), job.spec.topology
     written = job.spec.model.uri
     on_channel = written is not None and written != model_source(job, written)
     gpus = known.gpus if known else topology.gpus_per_node
@@ -120,15 +121,38 @@ def job_name(job: Job, attempt: int) -> str:
 
 def uid_of(job: Job) -> str:
     """The uid of a job without a cluster: any machine finds its training jobs, whose names are made of it."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"zerotune:{job.kind}/{job.metadata.name}@{_output_uri(job)}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"zerotune:{job.kind}/{job.metadata.name}@{output_uri(job)}"))
+
+
+def fresh_uid_of(job: Job) -> str:
+    """A uid that no job had before, of one that is to begin anew."""
+    return str(uuid.uuid5(uuid.UUID(uid_of(job)), str(uuid.uuid4())))
+
+
+def is_of_a_run(uid: str) -> bool:
+    """Whether a uid is one of these two: a cluster gives those of version 4."""
+    try:
+        return uuid.UUID(uid).version == _VERSION_OF_A_RUN
+    except ValueError:
+        return False
+
+
+def claim_uri(job: Job) -> str:
+    """File on S3 that says which training job was created last to write to the job's output."""
+    return f"{output_uri(job)}/{OWN_FOLDER}/claim.json"
 
 
 def attempt_uri(job: Job, attempt: int) -> str:
     """Folder on S3 of what the operator hands to an attempt (`job`) and what its instances report (`status`)."""
-    return f"{_output_uri(job)}/{OWN_FOLDER}/{job_name(job, attempt)}"
+    return f"{output_uri(job)}/{OWN_FOLDER}/{job_name(job, attempt)}"
 
 
-def _output_uri(job: Job) -> str:
+def output_uri(job: Job) -> str:
+    """Folder of the result.
+
+    Raises:
+        ConfigurationError: the spec names none.
+    """
     if job.spec.output.uri is None:
         raise ConfigurationError("output.uri is missing, and the job runs on SageMaker", "name s3://BUCKET/...")
     return job.spec.output.uri.rstrip("/")

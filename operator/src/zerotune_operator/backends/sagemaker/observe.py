@@ -27,6 +27,9 @@ Reports = Mapping[str, NodeReport]
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 """Values of `TrainingJobStatus` that do not change any more."""
 
+_DELETING = "Deleting"
+"""The value that one has which has ended, and is being deleted."""
+
 _WAITING = frozenset(
     {
         *("Starting", "LaunchingMLInstances", "PreparingTrainingStack", "Downloading", "DownloadingTrainingImage"),
@@ -56,6 +59,11 @@ def observe(attempt: AttemptRef, description: Description, reports: Reports, log
     return replace(seen, instance_type=selected, training_job_arn=description.get("TrainingJobArn"))
 
 
+def may_run(description: Description) -> bool:
+    """Whether a training job runs, or may come to run; one that is stopping runs."""
+    return description["TrainingJobStatus"] not in ENDED | {_DELETING}
+
+
 def is_unexplained(description: Description) -> bool:
     """Whether a training job has failed, and SageMaker does not say why."""
     return description["TrainingJobStatus"] == "Failed" and is_empty(description.get("FailureReason", ""))
@@ -64,6 +72,8 @@ def is_unexplained(description: Description) -> bool:
 def _observe(attempt: AttemptRef, description: Description, reports: Reports, log: str) -> Observation:
     if description["TrainingJobStatus"] in ENDED:
         return _ended(attempt, description, reports, log)
+    if description["TrainingJobStatus"] == _DELETING:
+        return deleted(attempt, "the training job is being deleted")
     secondary = description.get("SecondaryStatus", "")
     if secondary in _WAITING:
         return waiting(attempt, _waits_for(description))

@@ -18,8 +18,9 @@ from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.layout import output_of
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
-from zerotune_operator.backends.sagemaker.layout import job_name, model_source, sagemaker_of
-from zerotune_operator.backends.sagemaker.observe import ENDED
+from zerotune_operator.backends.sagemaker.layout import is_of_a_run, job_name, model_source, sagemaker_of, uid_of
+from zerotune_operator.backends.sagemaker.observe import may_run
+from zerotune_operator.backends.sagemaker.output_claim import claimed_by
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.requirements import require_readable
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
@@ -49,6 +50,17 @@ def standalone_backend(job: Job, home: Home) -> SageMakerBackend:
     return SageMakerBackend(job, TrainingJobs(client, max_age=POLL_SECONDS - 1), OWN_ACCOUNT, find_inputs)
 
 
+async def known_uid(job: Job) -> str:
+    """The uid of a job as another machine may have started it: of the last run of its kind and name that has claimed
+    its output, begun anew or not; else the one that it has on every machine.
+
+    Raises:
+        ConfigurationError, TemporaryError: AWS does not answer.
+    """
+    claim = await claimed_by(SageMakerClient(sagemaker_of(job).region), job)
+    return claim.uid if claim is not None and is_of_a_run(claim.uid) else uid_of(job)
+
+
 async def running_training_job(job: Job) -> str | None:
     """The name of a training job of a job that has not ended, whoever has started it; None where there is none.
 
@@ -58,7 +70,7 @@ async def running_training_job(job: Job) -> str | None:
     client = SageMakerClient(sagemaker_of(job).region)
     attempt = 0
     while (description := await client.describe(name := job_name(job, attempt))) is not None:
-        if description["TrainingJobStatus"] not in ENDED:
+        if may_run(description):
             return name
         attempt += 1
     return None

@@ -1,0 +1,138 @@
+"""Whose a job's output is, before a training job is created that would write there: its instances are paid for while
+they find that out.
+
+    OUTPUT/.zerotune-job.json       the ranks' own file: written by those of any backend, as they start
+    OUTPUT/.sagemaker/claim.json    the training job that was created last; written before it is created
+
+A claim holds for as long as its training job runs: where that never came to be, or has ended before its ranks had
+written anything, another job may have the output. Training jobs are looked for in the region of the job itself.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ValidationError
+
+from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.sagemaker.client import SageMakerClient, Versioned
+from zerotune_operator.backends.sagemaker.layout import claim_uri, output_uri
+from zerotune_operator.backends.sagemaker.observe import may_run
+from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
+from zerotune_trainer.config import JobIdentity
+from zerotune_trainer.config.base import Settings
+from zerotune_trainer.errors import ConfigurationError, TemporaryError
+from zerotune_trainer.manifest import OWNER_NAME
+
+_ANOTHER_OUTPUT = "name another output.uri; a job of `zerotune run` goes on with the ZEROTUNE_HOME that it was run with"
+
+
+class Claim(Settings):
+    """Which training job of which job was created last to write to an output."""
+
+    kind: Literal["FineTuneJob", "InferenceJob"]
+    name: str
+    uid: str
+    training_job_name: str
+
+
+class OutputClaim:
+    """The claim of a job to its output.
+
+    Args:
+        job: The job, with its uid.
+        training_jobs: What is known of training jobs.
+    """
+
+    def __init__(self, job: Job, training_jobs: TrainingJobs) -> None:
+        self._job, self._training_jobs, self._client = job, training_jobs, training_jobs.client
+        self._output, self._uri = output_uri(job), claim_uri(job)
+
+    async def require_free(self) -> None:
+        """See that the output is not another job's.
+
+        Raises:
+            ConfigurationError: it is, or AWS rejects the question.
+            TemporaryError: AWS does not answer.
+        """
+        await self._require_own_files()
+        claim = claim_of(await self._client.read_versioned(self._uri))
+        if claim is not None and claim.uid != self._job.metadata.uid:
+            await self._has_ended(claim)
+
+    async def take(self, training_job: str, kms_key: str | None) -> None:
+        """Claim the output for a training job that is to be created. Of two jobs that do so at once one succeeds.
+
+        Raises:
+            ConfigurationError: it is another job's, or AWS rejects the question.
+            TemporaryError: it may be, or AWS does not answer.
+        """
+        await self._require_own_files()
+        found = await self._client.read_versioned(self._uri)
+        claim, metadata = claim_of(found), self._job.metadata
+        if claim is not None and claim.uid != metadata.uid and not await self._has_ended(claim):
+            raise TemporaryError(
+                f"{self._output} is claimed by {_described(claim)}, and SageMaker does not know that training job, "
+                "which may have been created a moment ago",
+                f"it is tried again; after {self._training_jobs.visible_within:.0f} s it counts as deleted",
+            )
+        own = Claim(kind=self._job.kind, name=metadata.name, uid=metadata.uid, training_job_name=training_job)
+        if claim == own:
+            return
+        content = own.model_dump_json(by_alias=True).encode()
+        if not await self._client.exchange(self._uri, content, kms_key, found.version if found else None):
+            raise TemporaryError(f"{self._uri} was written by another process at the same time", "it is tried again")
+
+    async def _require_own_files(self) -> None:
+        content = await self._client.read(f"{self._output}/{OWNER_NAME}")
+        try:
+            owner = JobIdentity.model_validate_json(content or b"")
+        except ValidationError:  # What is no owner file, the instances reject in their own way.
+            return
+        if owner.uid != self._job.metadata.uid:
+            raise ConfigurationError(
+                f"{self._output} belongs to {owner.kind} {owner.name} ({owner.uid}), which is another job than this "
+                f"{self._job.kind} {self._job.metadata.name}",
+                _ANOTHER_OUTPUT,
+            )
+
+    async def _has_ended(self, claim: Claim) -> bool:
+        """Whether the training job of another job's claim has ended, or was deleted; False where that is not certain.
+
+        Raises:
+            ConfigurationError: it runs.
+        """
+        name = claim.training_job_name
+        description = await self._training_jobs.describe(name)
+        if description is not None and may_run(description):
+            raise ConfigurationError(
+                f"{self._output} is written to by {_described(claim)}, which has not ended; this is another job, "
+                f"{self._job.kind} {self._job.metadata.name}",
+                _ANOTHER_OUTPUT,
+            )
+        if description is None and not self._training_jobs.is_missing(name):
+            return False
+        self._training_jobs.forget(name)
+        return True
+
+
+async def claimed_by(client: SageMakerClient, job: Job) -> Claim | None:
+    """The claim on a job's output, where it is one of a job of its kind and name.
+
+    Raises:
+        ConfigurationError, TemporaryError: S3 does not answer.
+    """
+    claim = claim_of(await client.read_versioned(claim_uri(job)))
+    return claim if claim and (claim.kind, claim.name) == (job.kind, job.metadata.name) else None
+
+
+def claim_of(found: Versioned | None) -> Claim | None:
+    """What a file says; None where there is none, or where it is no claim."""
+    try:
+        return Claim.model_validate_json(found.content) if found else None
+    except ValidationError:
+        return None
+
+
+def _described(claim: Claim) -> str:
+    return f"the training job {claim.training_job_name} of {claim.kind} {claim.name} ({claim.uid})"
