@@ -59,6 +59,13 @@ class Account:
         """Have the next calls of an operation fail; without a code the connection breaks."""
         self.stand_in.faults.pending.append(Fault(operation, code, times, after_effect))
 
+    def delete(self, name: str) -> None:
+        """Have somebody stop a training job and delete it."""
+        job = self.stand_in.jobs[name]
+        job.stop()
+        job.kill()
+        self.stand_in.call("SageMaker.DeleteTrainingJob", {"TrainingJobName": name})
+
     async def drive(
         self,
         job: Job,

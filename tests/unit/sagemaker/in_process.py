@@ -86,7 +86,7 @@ class SteppedTrainingJob(TrainingJob):
             raise AwsError("ValidationException", "Requested resource not found.")
         found = super().description()
         if self.status == "Stopping":
-            self._end("Stopped", "Stopped")
+            self._end("Stopped")
         elif not self.has_ended:
             self._go_on(self.left.pop(0))
         return found
@@ -97,7 +97,7 @@ class SteppedTrainingJob(TrainingJob):
     def _go_on(self, secondary: str) -> None:
         if secondary in ("Completed", "Failed"):
             self.reason = "InternalServerError: of AWS" if secondary == "Failed" else None
-            self._end(secondary, secondary)
+            self._end(secondary)
         else:
             self._enter(secondary)
 

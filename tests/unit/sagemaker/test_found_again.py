@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.sagemaker.account import result_of
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
@@ -17,7 +19,7 @@ from zerotune_operator.backends.sagemaker import follower
 from zerotune_operator.backends.sagemaker.layout import job_name, uid_of
 from zerotune_operator.cli import status, stop
 from zerotune_operator.cli.run import run_job
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
 KINDS = ("FineTuneJob", "InferenceJob")
 CALLS_UNTIL_IT_RUNS = 22
@@ -39,12 +41,13 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     made.close()
 
 
-def start(aws: Aws, home: Path, started: Job) -> None:
+def start(aws: Aws, home: Path, started: Job, fresh: bool = False) -> None:
     """Run a job on a machine that goes away with it running."""
     aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS] = FAULTS["killed before"]
     with pytest.raises(Killed):
-        run_job(started, Home(home), fresh=False)
-    assert aws.service.created == [job_name(started, 0)]
+        run_job(started, Home(home), fresh)
+    assert len(aws.service.created) == 1
+    assert fresh or aws.service.created == [job_name(started, 0)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,6 +78,72 @@ def test_status_and_stop_know_the_job_on_a_machine_that_has_followed_it(
     stop.command("tune")
     assert "tune: SageMaker stops it within two minutes" in capsys.readouterr().out
     assert aws.jobs[0].status == "Stopping"
+
+
+def file_of(folder: Path, written: Job) -> Path:
+    """The job as its file has it."""
+    path = folder / "job.yaml"
+    given = written.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    path.write_text(yaml.safe_dump(given | {"metadata": {"name": written.metadata.name}}))
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_job_that_another_machine_runs_is_found_by_its_file(
+    aws: Aws,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    fresh: bool,
+) -> None:
+    start(aws, tmp_path / "one", job(kind), fresh)
+    (name,) = aws.service.created
+    assert (name == job_name(job(kind), 0)) != fresh
+    made = len(aws.service.created)
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "two"))
+    capsys.readouterr()
+
+    status.command(file=file_of(tmp_path, job(kind)))
+    said = capsys.readouterr().out
+    assert f"Training job:   {name} in us-east-1" in said
+    assert "Phase:          Running" in said
+    status.command("tune")
+    assert f"Training job:   {name} in us-east-1" in capsys.readouterr().out, "it is known here from now on"
+    stop.command("tune")
+    assert "tune: SageMaker stops it within two minutes" in capsys.readouterr().out
+    assert (aws.jobs[0].status, len(aws.service.created)) == ("Stopping", made)
+
+
+def test_all_attempts_of_a_job_of_another_machine_are_found(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(aws, tmp_path / "one", job())
+    aws.jobs[0].reason = "InternalServerError: of AWS"
+    aws.jobs[0]._end("Failed")
+    second = aws.service.jobs[job_name(job(), 0)].request | {"TrainingJobName": job_name(job(), 1)}
+    aws.service.call("SageMaker.CreateTrainingJob", second)
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "two"))
+
+    capsys.readouterr()
+    status.command(output="json", file=file_of(tmp_path, job()))
+    found = json.loads(capsys.readouterr().out)["status"]
+    assert [(each["number"], each["outcome"]) for each in found["attempts"]] == [(0, "Failed"), (1, "Running")]
+    assert found["restarts"] == 1
+
+
+def test_a_file_of_which_sagemaker_knows_nothing_says_what_was_looked_for(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "two"))
+    with pytest.raises(InputMissingError, match=f"no training job {job_name(job(), 0)} in us-east-1") as caught:
+        status.command(file=file_of(tmp_path, job()))
+    assert "see that the file, the region and the account are those" in caught.value.hint
+    assert aws.service.created == []
+    with pytest.raises(InputMissingError, match="there is no job 'tune'") as caught:
+        status.command("tune")
+    assert "is found by its file: `zerotune status --file FILE`" in caught.value.hint
 
 
 def test_another_spec_under_its_name_is_rejected_and_creates_nothing(aws: Aws, tmp_path: Path) -> None:

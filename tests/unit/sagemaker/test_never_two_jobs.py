@@ -84,7 +84,7 @@ def test_a_training_job_that_is_deleted_is_made_again_under_another_name(account
 
     async def run() -> JobStatus:
         running = await account.drive(job, lambda status: status.phase == "Running")
-        account.stand_in.call("SageMaker.DeleteTrainingJob", {"TrainingJobName": job_name(job, 0)})
+        account.delete(job_name(job, 0))
         await account.leave_result(job, 1)
         backend = account.backend(job, visible_within=0.0)
         seen = await backend.observe(backend.attempt_ref(0, ""))
@@ -123,7 +123,7 @@ def test_a_deleted_job_leaves_nothing_running(account: Account) -> None:
     asyncio.run(account.drive(job, lambda status: status.phase == "Running"))
     asyncio.run(run(JobStatus()))  # Its status was never written.
     assert account.stand_in.jobs[job_name(job, 0)].status in ("Stopping", "Stopped")
-    account.stand_in.call("SageMaker.DeleteTrainingJob", {"TrainingJobName": job_name(job, 0)})
+    account.delete(job_name(job, 0))
     asyncio.run(run(JobStatus()))  # What was deleted holds nothing up.
     assert account.stand_in.calls["StopTrainingJob"] == 1
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from zerotune_devtools.sagemaker.service_model import service_model
+from zerotune_devtools.sagemaker.states import STATUSES
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.sagemaker.failure_reason import failure_of
-from zerotune_operator.backends.sagemaker.observe import ENDED, Reports, deleted, observe
+from zerotune_operator.backends.sagemaker.observe import ENDED, Reports, deleted, may_run, observe
 from zerotune_operator.lifecycle.deadlines import pause
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.transitions import advance
@@ -48,16 +49,53 @@ def verdict(seen: Observation, *, suspend: bool = False) -> JobStatus:
     return advance(running, seen, RunPolicy(suspend=suspend), NOW + timedelta(minutes=1))
 
 
+PHASES = {
+    "Starting": ("Planned", None),
+    "LaunchingMLInstances": ("Planned", None),
+    "PreparingTrainingStack": ("Planned", None),
+    "Downloading": ("Planned", None),
+    "DownloadingTrainingImage": ("Planned", None),
+    "Pending": ("Planned", "Unschedulable"),
+    "Interrupted": ("Planned", "Preempted"),
+    "Restarting": ("Planned", None),
+    "Training": ("Running", None),
+    "Updating": ("Running", None),
+    "Uploading": ("Running", None),
+    "Stopping": ("Running", None),
+    "Stopped": ("Suspended", None),
+    "MaxRuntimeExceeded": ("Restarting", "Temporary"),
+    "MaxWaitTimeExceeded": ("Restarting", "Temporary"),
+    "Completed": ("Succeeded", None),
+    "Failed": ("Failed", "Data"),
+}
+"""By secondary status: the phase, and the class of what is wrong."""
+
+
+@pytest.mark.parametrize("secondary", service_model().shape_for("SecondaryStatus").enum)
+def test_every_secondary_status_has_a_phase_and_a_reason(secondary: str) -> None:
+    status = STATUSES.get(secondary, "InProgress")
+    report = NodeReport(host="algo-1", exit_code=0, message=COMPLETION.termination_message())
+    said = {"algo-1": report} if secondary == "Completed" else {}
+    reason = "AlgorithmError: record 7 has no text, exit code: 65"
+    found = verdict(observe(ATTEMPT, described(status, secondary, FailureReason=reason), said))
+    cause = found.root_cause.failure_class if found.root_cause else None
+    assert (found.phase, cause) == PHASES[secondary]
+
+
 def test_every_status_of_the_service_has_a_meaning() -> None:
     """Waiting, running or ended, so that a job never stands still over one: unknown ones count as running."""
-    model = service_model()
-    for status in model.shape_for("TrainingJobStatus").enum:
-        for secondary in [*model.shape_for("SecondaryStatus").enum, "SomethingNew"]:
+    for status in service_model().shape_for("TrainingJobStatus").enum:
+        for secondary in [*PHASES, "SomethingNew"]:
             states = {node.state for node in observe(ATTEMPT, described(status, secondary), {}).nodes}
             assert len(states) == 1
-            assert (states == {"ended"}) == (status in ENDED)
-    for secondary in ("Starting", "Downloading", "Pending", "Interrupted", "LaunchingMLInstances"):
-        assert observe(ATTEMPT, described("InProgress", secondary), {}).nodes[0].state == "waiting"
+            assert (states == {"ended"}) == (status in ENDED | {"Deleting"})
+            assert may_run({"TrainingJobStatus": status}) == (status in ("InProgress", "Stopping"))
+
+
+def test_a_training_job_that_is_being_deleted_is_started_again_under_another_name() -> None:
+    status = verdict(observe(ATTEMPT, described("Deleting", "Stopped"), {}))
+    assert (status.phase, status.restarts, status.attempts[0].outcome) == ("Restarting", 0, "Preempted")
+    assert status.root_cause is not None and status.root_cause.failure_class == "Deleted"
 
 
 def test_progress_is_what_the_first_host_wrote() -> None:

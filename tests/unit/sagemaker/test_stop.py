@@ -85,7 +85,7 @@ def test_a_stop_of_a_training_job_that_is_gone_says_that_nothing_runs(
     aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = start(aws, RUNNING)
-    aws.service.call("SageMaker.DeleteTrainingJob", {"TrainingJobName": NAME})
+    del aws.service.jobs[NAME]
     with folder.locked():
         stop.command("tune")
     said = capsys.readouterr().out

@@ -53,6 +53,11 @@ class SageMakerStandIn:
         self.faults = Faults()
         self.failure_reasons: list[str] = []
         """`FailureReason` of the next training jobs, which fail before they start."""
+        self.capacity = threading.Event()
+        """Whether there are instances: training jobs that are created while there are none are Pending."""
+        self.capacity.set()
+        self.deleting_seconds = 0.0
+        """For how long a training job that is deleted is Deleting."""
         self.file_systems: dict[str, Path] = {}
         """By id: the folder that stands for a file system."""
         self._folder, self.visible_after, self.command, self._address = folder, visible_after, command, address
@@ -102,8 +107,7 @@ class SageMakerStandIn:
             case "StopTrainingJob":
                 return self._stop(request["TrainingJobName"])
             case "DeleteTrainingJob":
-                self.jobs.pop(request["TrainingJobName"]).kill()
-                return {}
+                return self._delete(request["TrainingJobName"])
             case "DescribeLogStreams":
                 return {"logStreams": [{"logStreamName": name} for name in self._streams(request)]}
             case "GetLogEvents":
@@ -112,7 +116,7 @@ class SageMakerStandIn:
 
     def _create(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["TrainingJobName"]
-        if name in self.jobs:
+        if name in self.jobs and not self._is_deleted(self.jobs[name]):
             raise AwsError("ResourceInUse", f"Training job names must be unique: {name}")
         reason = self.failure_reasons.pop(0) if self.failure_reasons else None
         number = _FIRST_NUMBER + len(self.created)
@@ -121,7 +125,9 @@ class SageMakerStandIn:
             reason = _NO_CAPACITY
         reason = reason or missing_file_system(request, self.file_systems)
         folder, systems = self._folder / name, self.file_systems
-        self.jobs[name] = self._make_job(request, folder, number, _ARN + name, selected, reason, self.command, systems)
+        self.jobs[name] = self._make_job(
+            request, folder, number, _ARN + name, selected, reason, self.command, systems, self.capacity
+        )
         self.created.append(name)
         return {"TrainingJobArn": _ARN + name}
 
@@ -137,14 +143,27 @@ class SageMakerStandIn:
 
     def _stop(self, name: str) -> dict[str, Any]:
         job = self._visible(name)
-        if job.has_ended:
+        if job.status not in ("InProgress", "Stopping"):
             raise AwsError("ValidationException", f"The request was rejected: the job is {job.status}")
         job.stop()
         return {}
 
+    def _delete(self, name: str) -> dict[str, Any]:
+        job = self._visible(name)
+        if not job.has_ended:
+            raise AwsError("ValidationException", f"You can delete only jobs in a terminal state: it is {job.status}")
+        kept = job.request["ResourceConfig"].get("KeepAlivePeriodInSeconds", 0)
+        if time.time() - job.ended < kept:
+            raise AwsError("ValidationException", "The training job retains a warm pool that is Available")
+        job.delete()
+        return {}
+
+    def _is_deleted(self, job: TrainingJob) -> bool:
+        return time.time() - job.deleted >= self.deleting_seconds
+
     def _visible(self, name: str) -> TrainingJob:
         job = self.jobs.get(name)
-        if job is None or time.time() - job.created < self.visible_after:
+        if job is None or self._is_deleted(job) or time.time() - job.created < self.visible_after:
             raise AwsError("ValidationException", "Requested resource not found.")
         return job
 

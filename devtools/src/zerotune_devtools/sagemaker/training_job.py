@@ -1,10 +1,4 @@
-"""The life of a training job, in a thread of its own.
-
-InProgress  Starting > Downloading > Training > Uploading > Completed
-                         ^           |  |
-                         '-- Interrupted '----> Failed
-Stopping    Stopping > Stopped
-"""
+"""The life of a training job, in a thread of its own; its states are those of `states.py`."""
 
 from __future__ import annotations
 
@@ -18,6 +12,7 @@ from typing import Any
 
 from zerotune_devtools.sagemaker.channels import FileSystems
 from zerotune_devtools.sagemaker.hosts import Host
+from zerotune_devtools.sagemaker.states import FOLLOWING, STATUSES, require_follows
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 120.0
@@ -43,6 +38,7 @@ class TrainingJob:
         failure_reason: Fails with this reason before it has started; None: it runs.
         command: What its hosts run instead of the container's entry point.
         file_systems: What they can mount.
+        capacity: Whether there are instances; until there are it is Pending.
     """
 
     def __init__(
@@ -55,6 +51,7 @@ class TrainingJob:
         failure_reason: str | None = None,
         command: Sequence[str] = (),
         file_systems: FileSystems = MappingProxyType({}),
+        capacity: threading.Event | None = None,
     ) -> None:
         self.request, self.arn, self.created = request, arn, time.time()
         self.status, self.secondary, self.reason, self.ended = "InProgress", "Starting", failure_reason, 0.0
@@ -62,7 +59,10 @@ class TrainingJob:
         self._instance_type, self._is_selected = instance_type, False
         self._folder, self._number, self._command, self._lives = folder, number, command, 0
         self._file_systems = file_systems
-        self._stop, self._interrupt = threading.Event(), threading.Event()
+        self._stop, self._interrupt, self._capacity = threading.Event(), threading.Event(), capacity
+        self._trained, self._limit, self._entering = 0.0, "", threading.RLock()
+        self.deleted = float("inf")
+        """When `DeleteTrainingJob` was called."""
         self.hosts: list[Host] = []
         self._enter("Starting")
         self._thread = threading.Thread(target=self._run, name=request["TrainingJobName"], daemon=True)
@@ -96,7 +96,7 @@ class TrainingJob:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its status changes no more."""
+        """Whether its status changes no more, but for that it is deleted."""
         return self.status in ("Completed", "Failed", "Stopped")
 
     def update(self, changes: dict[str, Any]) -> None:
@@ -107,9 +107,13 @@ class TrainingJob:
 
     def stop(self) -> None:
         """`StopTrainingJob`."""
-        self.status = "Stopping"
-        self._enter("Stopping")
-        self._stop.set()
+        with self._entering:
+            self._enter("Stopping")
+            self._stop.set()
+
+    def delete(self) -> None:
+        """`DeleteTrainingJob` of one that has ended."""
+        self.status, self.deleted = "Deleting", time.time()
 
     def interrupt(self) -> None:
         """Take the spot instances back; others are there at once."""
@@ -117,16 +121,17 @@ class TrainingJob:
 
     def kill(self) -> None:
         """End all processes, and wait for the thread."""
-        self._stop.set()
+        if self.status == "InProgress":
+            self.stop()
         for host in self.hosts:
             host.signal(signal.SIGKILL)
         self._thread.join()
 
     def _run(self) -> None:
         if self.reason is not None:
-            self._end("Failed", "Failed")
+            self._end("Failed")
             return
-        while not self._stop.is_set():
+        while not self._is_over() and self._has_capacity():
             self._start_hosts()
             if not self._wait():
                 break
@@ -134,6 +139,25 @@ class TrainingJob:
             self._interrupt.clear()
             self._enter("Starting")
         self._conclude()
+
+    def _is_over(self) -> bool:
+        """Whether it was stopped, or a limit of its request is exceeded."""
+        limits, now = self.request["StoppingCondition"], time.time()
+        training = now - self.transitions[-1]["StartTime"] if self.secondary == "Training" else 0.0
+        if not self._limit and now - self.created > limits.get("MaxWaitTimeInSeconds", float("inf")):
+            self._limit = "MaxWaitTimeExceeded"
+        elif not self._limit and self._trained + training > limits["MaxRuntimeInSeconds"]:
+            self._limit = "MaxRuntimeExceeded"
+        return self._stop.is_set() or bool(self._limit)
+
+    def _has_capacity(self) -> bool:
+        """Wait for instances; answers whether there are any before it is over."""
+        if self._capacity is None or self._capacity.is_set():
+            return True
+        self._enter("Pending")
+        while not self._capacity.is_set() and not self._is_over():
+            time.sleep(_POLL_SECONDS)
+        return not self._is_over()
 
     def _start_hosts(self) -> None:
         self._enter("Downloading")
@@ -158,38 +182,45 @@ class TrainingJob:
         while any(host.exit_code is None for host in self.hosts):
             interrupted = interrupted or self._interrupt.is_set()
             failed = any(host.exit_code for host in self.hosts)
-            if asked_at is None and (interrupted or failed or self._stop.is_set()):
+            if asked_at is None and (interrupted or failed or self._is_over()):
                 asked_at = time.monotonic()
                 self._signal(signal.SIGTERM)
             if asked_at is not None and time.monotonic() - asked_at > _GRACE_SECONDS:
                 self._signal(signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
-        return interrupted and not self._stop.is_set()
+        self._trained += time.time() - self.transitions[-1]["StartTime"]
+        return interrupted and not self._is_over()
 
     def _conclude(self) -> None:
         failed = [host for host in self.hosts if host.exit_code]
         if self._stop.is_set():
-            self._end("Stopped", "Stopped")
+            self._end("Stopped")
+        elif self._limit:
+            self._enter("Stopping")
+            self._end(self._limit)
         elif failed:
             said = next((host.failure() for host in failed if host.failure()), "")
             self.reason = f"AlgorithmError: {said}, exit code: {failed[0].exit_code}"
-            self._end("Failed", "Failed")
+            self._end("Failed")
         else:
             self._enter("Uploading")
-            self._end("Completed", "Completed")
+            self._end("Completed")
 
     def _signal(self, number: signal.Signals) -> None:
         for host in self.hosts:
             host.signal(number)
 
-    def _end(self, status: str, secondary: str) -> None:
+    def _end(self, secondary: str) -> None:
         self.ended = time.time()
         self._enter(secondary)
-        self.status = status
 
     def _enter(self, secondary: str) -> None:
-        now = time.time()
-        if self.transitions:
-            self.transitions[-1]["EndTime"] = now
-        self.transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": ""})
-        self.secondary = secondary
+        with self._entering:
+            if self._stop.is_set() and secondary not in FOLLOWING["Stopping"]:
+                return  # It is being stopped, whatever its thread does meanwhile.
+            require_follows(secondary, self.secondary)
+            now = time.time()
+            if self.transitions:
+                self.transitions[-1]["EndTime"] = now
+            self.transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": ""})
+            self.secondary, self.status = secondary, STATUSES[secondary]

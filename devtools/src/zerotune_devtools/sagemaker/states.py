@@ -1,0 +1,51 @@
+"""The states of a training job, as `DescribeTrainingJob` documents them: which status each secondary status belongs to,
+and what may follow it.
+
+InProgress  Starting > [Pending >] Downloading > Training > Uploading > Completed
+                ^                     |            |  '---> Failed
+                '----- Interrupted <--+------------'
+Stopping    Stopping > Stopped, MaxRuntimeExceeded, MaxWaitTimeExceeded
+Deleting    of one that has ended, whatever its secondary status is
+"""
+
+from __future__ import annotations
+
+NOT_WALKED = frozenset(
+    {
+        *("LaunchingMLInstances", "PreparingTrainingStack", "DownloadingTrainingImage"),  # "no longer supported"
+        *("Updating", "Restarting"),  # of botocore's enum, and described nowhere
+    }
+)
+"""Secondary statuses that the stand-in never has."""
+
+STATUSES = {
+    **dict.fromkeys(("Starting", "Pending", "Downloading", "Training", "Interrupted", "Uploading"), "InProgress"),
+    "Stopping": "Stopping",
+    **dict.fromkeys(("Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"), "Stopped"),
+    "Completed": "Completed",
+    "Failed": "Failed",
+}
+"""By secondary status."""
+
+_ALWAYS = {"Stopping", "Failed"}
+FOLLOWING = {
+    "Starting": {"Pending", "Downloading", "Interrupted", *_ALWAYS},
+    "Pending": {"Downloading", *_ALWAYS},
+    "Downloading": {"Training", "Interrupted", *_ALWAYS},
+    "Training": {"Uploading", "Interrupted", *_ALWAYS},
+    "Interrupted": {"Starting", *_ALWAYS},
+    "Uploading": {"Completed", *_ALWAYS},
+    # The last two: it ends by itself before it is stopped.
+    "Stopping": {"Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded", "Completed", "Failed"},
+}
+"""By secondary status: what may come next. After all others comes nothing."""
+
+
+def require_follows(secondary: str, before: str) -> None:
+    """See that the life of a training job is one that SageMaker documents.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if secondary != before and secondary not in FOLLOWING.get(before, ()):
+        raise ValueError(f"a training job that is {before} is never {secondary} next")
