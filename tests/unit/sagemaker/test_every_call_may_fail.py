@@ -172,6 +172,7 @@ def test_a_fault_at_any_call_changes_nothing(
     with account(tmp_path, LIVES[life], job) as aws:
         expected = live(life, aws, tmp_path / "none", monkeypatch)
     assert {"CreateTrainingJob", "DescribeTrainingJob", "PutObject", "GetObject"} <= set(aws.made)
+    print(f"{life.__name__}: {len(aws.made)} calls, each of them {fault}")
     for number in range(len(aws.made)):
         with account(tmp_path, LIVES[life], job) as other:
             other.faults[number] = FAULTS[fault]
