@@ -107,8 +107,8 @@ def start_ranks(warm_ranks: None) -> Iterator[Callable[[Path], Ranks]]:
     """Starts the ranks of a job's folder as a launcher does; kills what is left of them at the end."""
     started: list[Ranks] = []
 
-    def start(folder: Path) -> Ranks:
-        started.append(inference_ranks.start_ranks(folder))
+    def start(folder: Path, **replica: int) -> Ranks:
+        started.append(inference_ranks.start_ranks(folder, **replica))
         return started[-1]
 
     yield start
@@ -197,10 +197,11 @@ def stub_engine(monkeypatch: pytest.MonkeyPatch) -> type[StubEngine]:
 def stub_job(tmp_path: Path, job: Any, stub_engine: Any, write_jsonl: Any) -> Callable[..., StubJob]:
     """Makes a job with the stub engine: `stub_job(records=20, outputFormat={...})`."""
 
-    def make(records: int = 20, **parts: Any) -> StubJob:
+    def make(records: int = 20, replicas: int = 1, **parts: Any) -> StubJob:
         if "data" not in parts:
             rows = [{"id": number, "prompt": f"weakness {number}"} for number in range(records)]
             parts["data"] = {"uris": [write_jsonl(rows).as_uri()]}
-        return StubJob(job(**({"outputFormat": {"rowsPerFile": 3}} | parts), ranks=1))
+        folder = job(**({"outputFormat": {"rowsPerFile": 3}} | parts), ranks=1, replicas=replicas)
+        return StubJob(folder, replicas=replicas)
 
     return make

@@ -22,6 +22,10 @@ class RankContext:
     report: Reporter
     stop: threading.Event
     """Set when SIGTERM arrives: finish the step, agree with the other ranks, save, raise StoppedError."""
+    replica: int = 0
+    """Which of the job's replicas the rank is of. The hostfile, the ranks and their number are this replica's."""
+    replicas: int = 1
+    """How many the job has."""
 
     @property
     def rank(self) -> int:

@@ -1,5 +1,7 @@
 """The hostfile: which hosts a job has, in rank order, and how many ranks each runs.
 
+Of a job with several replicas it has the hosts of the first one, then those of the second, and so on.
+
 One line a host, `NAME slots=N`, in DeepSpeed's format (deepspeed/launcher/runner.py); `#` and blank lines are skipped.
 """
 
@@ -89,6 +91,24 @@ class Hostfile:
         raise ConfigurationError(
             f"this host is {name!r}, but the hostfile names {names}", "start the launcher on a host that is listed"
         )
+
+    def replica_of(self, host: Host, replicas: int) -> int:
+        """Which of the job's replicas a host is of: each has as many neighbouring hosts.
+
+        Raises:
+            ConfigurationError: the hosts do not divide into replicas.
+        """
+        if len(self.hosts) % replicas:
+            raise ConfigurationError(
+                f"the hostfile names {len(self.hosts)} hosts, which do not divide into {replicas} replicas",
+                "write topology.nodes hosts for each of topology.replicas",
+            )
+        return self.hosts.index(host) // (len(self.hosts) // replicas)
+
+    def of_replica(self, number: int, replicas: int) -> Hostfile:
+        """The hosts of one of the job's replicas, which is a world of its own: its ranks count from 0."""
+        nodes = len(self.hosts) // replicas
+        return Hostfile.of((host.name, host.slots) for host in self.hosts[number * nodes : (number + 1) * nodes])
 
     def host_of_rank(self, rank: int) -> Host:
         """The host that runs a global rank.

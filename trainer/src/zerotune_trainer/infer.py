@@ -2,12 +2,14 @@
 
     rendezvous > data > plan > verify > model > shard after shard: read, prompt, generate, write > verify > manifest
 
-Each replica draws the next shard that nobody has (`inference/plan.py` says what a shard is) until none is left. A job
-that was killed starts again with the shards that are not whole: every record is in the output once, in order.
+The ranks that hold one copy of the model draw the next shard that nobody has (`inference/plan.py` says what a shard is)
+until none is left. A job that was killed starts again with the shards that are not whole: every record is in the output
+once, in order. A job may have several replicas (`topology.replicas`), each a world of its own that goes this path.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections import Counter
@@ -20,6 +22,7 @@ from torch.distributed.distributed_c10d import Store
 from zerotune_trainer import collectives, distributed, model_checks
 from zerotune_trainer.adapters import model_folders
 from zerotune_trainer.async_io import load_async_io
+from zerotune_trainer.atomic import remove_drafts
 from zerotune_trainer.collectives import Collectives
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import longest_prompt
@@ -29,19 +32,20 @@ from zerotune_trainer.data.processing import Process, load_processing
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines import engine_class
-from zerotune_trainer.errors import DataError
+from zerotune_trainer.errors import DataError, TemporaryError
 from zerotune_trainer.inference.output import ShardFiles, final_progress, finished, write_results
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
 from zerotune_trainer.inference.planning import open_plan
 from zerotune_trainer.inference.prompts import Prompts
 from zerotune_trainer.inference.replica import replica_of
-from zerotune_trainer.inference.rounds import Ranks, generate_all
+from zerotune_trainer.inference.rounds import Ranks, generate_all, generate_shared
 from zerotune_trainer.inference.scoring import Scoring
 from zerotune_trainer.inference.shards import ShardGenerator
+from zerotune_trainer.inference.sharing import Sharing, joined
 from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.verification import verify
 from zerotune_trainer.manifest import Manifest, completion
-from zerotune_trainer.ownership import Ownership, open_output
+from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.plugin import PluginError
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.storage import Folder
@@ -83,7 +87,22 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     output = open_output(config.output_uri, cache)
     if group.on_first_rank(lambda: _complete_if_finished(config, context, output), bool):
         return
+    with joined(config, context, output, group) as sharing:
+        manifest = _make_output(config, context, store, group, output, sharing)
+        if context.rank == 0:
+            _complete(context, output, manifest or _written_by_another(config, output))
 
+
+def _make_output(
+    config: InferConfig,
+    context: RankContext,
+    store: Store,
+    group: Collectives,
+    output: Folder,
+    sharing: Sharing | None,
+) -> Manifest | None:
+    """Make every shard, and the result; the manifest on the rank that has written it."""
+    cache = Path(config.launch.cache_dir)
     context.report.phase("data")
     files = _each_once(resolve(config.data, cache))
     folders = model_folders(config)
@@ -92,10 +111,13 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
     model_checks.check_weights(empty, folders.base)
     tokenizer = load_tokenizer(config.model, folders.tokenizer)
     ownership = Ownership(output, config.job)
-    plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, context.world_size).to_json(), str)
+    ranks_of_all = context.world_size * context.replicas
+    plan_json = group.on_first_rank(lambda: open_plan(ownership, config, files, ranks_of_all, sharing).to_json(), str)
     plan = WorkPlan.model_validate_json(plan_json)
     gather_texts = functools.partial(group.gather, kind=str)
     shard_files = ShardFiles(ownership, config, plan, context.rank)
+    if sharing is not None:
+        shard_files = dataclasses.replace(shard_files, verify_claim=sharing.verify_shard(plan))
     work = verify(shard_files, context, gather_texts)
 
     context.report.phase("model")
@@ -125,10 +147,26 @@ def generate_and_write(config: InferConfig, context: RankContext, store: Store, 
         files=shard_files,
         scoring=Scoring(config, tokenizer, prompts) if config.task == "score" else None,
     )
-    shards = generate_all(generator, work, Ranks(context, replica, store, gather_texts))
+    ranks = Ranks(context, replica, store, gather_texts)
+    shards = generate_shared(generator, work, ranks, sharing) if sharing else generate_all(generator, work, ranks)
     engine.close()
-    if context.rank == 0:
-        _complete(context, output, write_results(shard_files, shards))
+    if context.rank != 0 or shards is None:
+        return None
+    if sharing is not None:
+        remove_drafts(output.local)  # Of replicas that were lost.
+    return write_results(shard_files, shards)
+
+
+def _written_by_another(config: InferConfig, output: Folder) -> Manifest:
+    """What another replica has written.
+
+    Raises:
+        TemporaryError: it is not there any more.
+    """
+    manifest = complete_manifest(output, config)
+    if manifest is None:
+        raise TemporaryError(f"{output.uri} had a manifest and has none", "see what else writes to this folder")
+    return manifest
 
 
 def _each_once(files: list[DataFile]) -> list[DataFile]:
@@ -146,13 +184,15 @@ def _complete_if_finished(config: InferConfig, context: RankContext, output: Fol
     if manifest is None:
         return False
     _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
-    output.remove(WORK_NAME)
     _complete(context, output, manifest)
     return True
 
 
 def _complete(context: RankContext, output: Folder, manifest: Manifest) -> None:
-    """Say that the result is complete, with the figures that it holds."""
+    """Say that the result is complete, with the figures that it holds, and clear the work away."""
+    if context.replicas == 1:
+        with writing_errors(output.uri):
+            output.remove(WORK_NAME)
     context.report.completion(completion(output.uri, manifest, final_progress(output, manifest)))
 
 

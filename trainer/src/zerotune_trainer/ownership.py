@@ -111,10 +111,14 @@ class Ownership:
     folder: Folder
     job: JobIdentity
 
-    def acquire(self) -> None:
+    def acquire(self) -> bool:
         """Make the folder the attempt's own, before anything is written to it. Rank 0 calls this.
 
-        Of two jobs that acquire a folder at once, one succeeds; of two attempts at a job, the later one.
+        Of two jobs that acquire a folder at once, one succeeds; of two attempts at a job, the later one. The replicas
+        of an attempt have the folder together.
+
+        Returns:
+            Whether it was not the attempt's own before.
 
         Raises:
             ConfigurationError: another job's folder, or files that no job has written, or it cannot be written.
@@ -123,8 +127,9 @@ class Ownership:
         """
         with writing_errors(self.folder.uri):
             for _ in range(_TRIES):
-                if self._try_to_acquire():
-                    return
+                acquired = self._try_to_acquire()
+                if acquired is not None:
+                    return acquired
         raise TemporaryError(
             f"{self.folder.uri}: {OWNER_NAME} was written by others {_TRIES} times in a row",
             "see which other attempts or jobs run on this folder",
@@ -148,7 +153,8 @@ class Ownership:
             raise TemporaryError(f"{self.folder.uri}/{OWNER_NAME} {state}: the folder's owner is unknown", _SEE_VOLUME)
         self._check(owner)
 
-    def _try_to_acquire(self) -> bool:
+    def _try_to_acquire(self) -> bool | None:
+        """As `acquire`; None: another process wrote the owner file meanwhile."""
         found = self.folder.read(OWNER_NAME)
         owner = self._written_by() if found is None else _parse(found.content)
         if owner is None:
@@ -157,9 +163,9 @@ class Ownership:
             self._check(owner)
         content = (self.job.model_dump_json(by_alias=True) + "\n").encode()
         if found is not None and found.content == content:
-            return True
-        if not self.folder.exchange(OWNER_NAME, content, found and found.version):
             return False
+        if not self.folder.exchange(OWNER_NAME, content, found and found.version):
+            return None
         # Whoever left a draft belongs to an attempt that is over: one that still runs may write no more.
         remove_drafts(self.folder.local)
         return True

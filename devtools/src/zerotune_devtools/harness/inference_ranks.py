@@ -81,25 +81,30 @@ class Ranks:
             process.join()
 
 
-def start_ranks(folder: Path, target: RankTarget = run_rank) -> Ranks:
+def start_ranks(folder: Path, target: RankTarget = run_rank, replica: int = 0, replicas: int = 1) -> Ranks:
     """Fork the ranks of a job's folder.
 
     Args:
         folder: The job's.
         target: What each runs.
+        replica: The replica whose ranks they are.
+        replicas: How many the job has.
     """
-    hosts = Hostfile.parse((folder / "hostfile").read_text()).hosts
+    hosts = Hostfile.parse((folder / "hostfile").read_text()).of_replica(replica, replicas).hosts
     places = [(host.name, local_rank) for host in hosts for local_rank in range(host.slots)]
     return Ranks([start_rank(target, folder, host, local_rank) for host, local_rank in places])
 
 
-def write_folder(work: Path, model: Path, /, *, ranks: int = 2, name: str = "answers", **parts: Any) -> Path:
+def write_folder(
+    work: Path, model: Path, /, *, ranks: int = 2, replicas: int = 1, name: str = "answers", **parts: Any
+) -> Path:
     """Write the folder of a job whose output goes to `work/output`; returns it.
 
     Args:
         work: What the job reads and writes is below it.
         model: The model's folder.
         ranks: How many of one host.
+        replicas: How many, each of one host.
         name: The job's.
         parts: Of its configuration, in place of what is there without them.
     """
@@ -108,6 +113,8 @@ def write_folder(work: Path, model: Path, /, *, ranks: int = 2, name: str = "ans
         "launch": {
             "masterPort": _free_port(),
             "progressPort": _free_port(),
+            "replicas": replicas,
+            "replicaTimeoutSeconds": 3,
             "cacheDir": str(work / "cache"),
             "offloadDir": str(work / "disk"),
         },
@@ -122,7 +129,7 @@ def write_folder(work: Path, model: Path, /, *, ranks: int = 2, name: str = "ans
     folder.mkdir(exist_ok=True)
     whole = InferConfig.model_validate(config | parts)
     (folder / "config.json").write_text(whole.model_dump_json(by_alias=True))
-    (folder / "hostfile").write_text(f"127.0.0.1 slots={ranks}\n")
+    (folder / "hostfile").write_text("".join(f"127.0.0.{host} slots={ranks}\n" for host in range(1, replicas + 1)))
     secret = folder / RENDEZVOUS_FILE
     secret.touch(mode=0o600)
     secret.write_text("a secret of this job")

@@ -100,13 +100,18 @@ class StubJob:
     stop: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     reports: Reports = dataclasses.field(default_factory=Reports)
+    replicas: int = 1
+    """Each of one rank."""
 
-    def run(self, attempt: int = 0) -> JobCompletion:
-        """Run it to its end in this process: what it says of its result."""
+    def run(self, attempt: int = 0, replica: int = 0) -> JobCompletion:
+        """Run it, or one of its replicas, to its end in this process: what it says of its result."""
         config = cast(InferConfig, load_config(self.folder))
         config = config.model_copy(update={"job": config.job.model_copy(update={"attempt": attempt})})
         hostfile = Hostfile.parse("a slots=1\n")
-        context = RankContext(self.folder, hostfile, hostfile.master, 0, cast(Reporter, self.reports), self.stop)
+        reports = cast(Reporter, self.reports)
+        context = RankContext(
+            self.folder, hostfile, hostfile.master, 0, reports, self.stop, replica=replica, replicas=self.replicas
+        )
         generate_and_write(config, context, self.store, Alone())
         return self.reports.completions.pop()
 
@@ -119,13 +124,15 @@ class StubJob:
                 return
         raise AssertionError("the job ended without results")
 
-    def start(self, attempt: int = 0, before: Callable[[], None] = lambda: None) -> multiprocessing.Process:
+    def start(
+        self, attempt: int = 0, before: Callable[[], None] = lambda: None, replica: int = 0
+    ) -> multiprocessing.Process:
         """Run it in a process of its own, which exits as a rank does. `before` is called there first."""
 
         def rank() -> None:
             before()
             try:
-                self.run(attempt)
+                self.run(attempt, replica)
             except ZerotuneError as error:
                 os._exit(error.exit_code)
             except OSError:

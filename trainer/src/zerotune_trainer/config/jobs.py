@@ -52,6 +52,10 @@ class Launch(Settings):
     """How long the ranks may take to find each other once they run. What they prepare afterwards takes its time."""
     hang_timeout_seconds: int = Field(default=1800, ge=1)
     """How long a rank may go without progress before the job counts as hung, and DNS without an answer."""
+    replicas: int = Field(default=1, ge=1)
+    """Replicas of an InferenceJob: the hosts divide into so many worlds, which share its work."""
+    replica_timeout_seconds: int = Field(default=30, ge=1)
+    """How long a replica may be silent before the others take over what it has begun."""
     accelerator: Literal["cuda", "cpu"] = "cpu"
     """What the ranks compute on."""
     threads_per_rank: int = Field(default=1, ge=1)

@@ -48,6 +48,8 @@ class WholeShard(NamedTuple):
     """Bytes of its file."""
     sha256: str
     """Of its file, in hex."""
+    attempt: int
+    """The attempt that wrote it."""
 
 
 class Marker(Settings):
@@ -74,7 +76,7 @@ class Marker(Settings):
     @property
     def whole(self) -> WholeShard:
         """What the result is made of."""
-        return WholeShard(self.shard, self.records, self.failed_records, self.file.size, self.file.sha256)
+        return WholeShard(self.shard, self.records, self.failed_records, self.file.size, self.file.sha256, self.attempt)
 
     def encoded(self, batches: Sequence[BatchFigures]) -> bytes:
         """The marker's file.

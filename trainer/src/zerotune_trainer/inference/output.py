@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.generation import InferenceOutputFormat
 from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import DataError
+from zerotune_trainer.inference.claims import ClaimLostError
 from zerotune_trainer.inference.markers import (
     BatchRecord,
     Marker,
@@ -26,7 +27,7 @@ from zerotune_trainer.inference.markers import (
 )
 from zerotune_trainer.inference.metrics_file import MetricsFile
 from zerotune_trainer.inference.partial import PartialShard
-from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
+from zerotune_trainer.inference.plan import WorkPlan
 from zerotune_trainer.inference.rows import (
     OutputRow,
     as_jsonl,
@@ -62,6 +63,8 @@ class ShardFiles:
     config: InferConfig
     plan: WorkPlan
     rank: int
+    verify_claim: Callable[[int], None] = lambda _: None
+    """Raises ClaimLostError where another replica works on a shard by now."""
 
     @property
     def output(self) -> Folder:
@@ -75,9 +78,7 @@ class ShardFiles:
 
     def partial(self, shard: int) -> PartialShard:
         """What has been generated of a shard before: also all of it, where only names of columns have changed since."""
-        partial = PartialShard(
-            self.output, self.plan, shard, lambda name, content: write(self.ownership, name, content)
-        )
+        partial = PartialShard(self.output, self.plan, shard, lambda name, content: self._keep(shard, name, content))
         marker = written_shard(self.output, self.plan, shard)
         if isinstance(marker, Marker):
             content = read_bytes(self.output.location.below(marker.file.path).uri)
@@ -92,20 +93,22 @@ class ShardFiles:
         """What the manifest says of its file."""
         return ManifestFile(path=self.plan.file_name(shard.shard), size=shard.size, sha256=shard.sha256)
 
-    def write(self, shard: int, rows: Sequence[OutputRow], partial: PartialShard) -> None:
-        """Write the output file of a shard, then its marker.
+    def write(self, shard: int, rows: Sequence[OutputRow], partial: PartialShard) -> bool:
+        """Write the output file of a shard, then its marker, unless another replica works on it by now.
 
         Args:
             shard: The shard.
             rows: Its records, in order.
             partial: What they were made of; its files are removed.
 
+        Returns:
+            Whether it was written.
+
         Raises:
             SupersededError: a later attempt has the folder.
             TemporaryError, ConfigurationError: the folder cannot be written.
         """
         name, content = self.plan.file_name(shard), _content(self.config, self.plan, rows)
-        write(self.ownership, name, content)
         marker = Marker(
             plan=self.plan.digest,
             attempt=self.config.job.attempt,
@@ -119,13 +122,37 @@ class ShardFiles:
             errors=ErrorClasses.of(row.error for row in rows if row.error is not None).counts,
             shown=[shown(row) for row in rows[:SHOWN_RECORDS]] if shard == 0 else [],
         )
-        write(self.ownership, self.plan.marker_name(shard), marker.encoded(partial.batches))
-        with writing_errors(self.output.uri):
-            partial.remove()
+        written = self._keep(shard, name, content) and self._keep(
+            shard, self.plan.marker_name(shard), marker.encoded(partial.batches)
+        )
+        if written:
+            with writing_errors(self.output.uri):
+                partial.remove()
+        return written
+
+    def _keep(self, shard: int, name: str, content: bytes) -> bool:
+        """Write a file of a shard; False where another replica works on that by now."""
+
+        def verify() -> None:
+            self.ownership.verify()
+            self.verify_claim(shard)
+
+        try:
+            write(self.ownership, name, content, verify)
+        except ClaimLostError as lost:
+            _log.warning("%s is not written: %s", name, lost.message)
+            return False
+        return True
 
 
-def write(ownership: Ownership, name: str, content: Content) -> None:
+def write(ownership: Ownership, name: str, content: Content, verify: Callable[[], None] | None = None) -> None:
     """Write a file of the output folder, whole or not at all, while that is this attempt's.
+
+    Args:
+        ownership: The folder.
+        name: The file.
+        content: What it is to hold.
+        verify: Raises where it may not be written any more. Default: where the folder is a later attempt's.
 
     Raises:
         SupersededError: a later attempt has it.
@@ -133,7 +160,7 @@ def write(ownership: Ownership, name: str, content: Content) -> None:
     """
     with writing_errors(ownership.folder.uri):
         try:
-            ownership.folder.write(name, content, ownership.verify)
+            ownership.folder.write(name, content, verify or ownership.verify)
         except FileNotFoundError:
             # A later attempt that acquires the folder removes drafts, also one whose author has just verified.
             ownership.verify()
@@ -141,8 +168,7 @@ def write(ownership: Ownership, name: str, content: Content) -> None:
 
 
 def write_results(files: ShardFiles, shards: Sequence[WholeShard]) -> Manifest:
-    """Write `metrics.jsonl`, `results.json`, `report.html` and, last, the manifest, which is returned; then clear the
-    work away.
+    """Write `metrics.jsonl`, `results.json`, `report.html` and, last, the manifest, which is returned.
 
     Args:
         files: The shards' files.
@@ -166,8 +192,6 @@ def write_results(files: ShardFiles, shards: Sequence[WholeShard]) -> Manifest:
         files=[*made, *map(files.described, shards)],
     )
     write(ownership, MANIFEST_NAME, manifest.encoded())
-    with writing_errors(ownership.folder.uri):
-        ownership.folder.remove(WORK_NAME)
     return manifest
 
 

@@ -53,7 +53,7 @@ class PartialShard:
     output: Folder
     plan: WorkPlan
     shard: int
-    write: Callable[[str, bytes], None]
+    write: Callable[[str, bytes], object]
     texts: Texts = field(default_factory=dict)
     batches: list[BatchFigures] = field(default_factory=list)
     _committed: int = 0

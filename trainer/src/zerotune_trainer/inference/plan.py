@@ -4,6 +4,7 @@
     work/part-000007.partial-0001.json what has been generated of shard 7, see `partial.py`
     part-000007.jsonl                  the output of shard 7
     work/part-000007.json              its marker, see `markers.py`: written after it
+    work/claim-000007                  of several replicas, the one that works on it, see `claims.py`
 
 A shard is a run of neighbouring records and becomes one output file. Shards are numbered in input order, so the files
 in the order of their names hold every record once, in order, whoever wrote them. When the manifest is there, `work/` is
@@ -27,6 +28,8 @@ from zerotune_trainer.storage import Folder
 WORK_NAME = "work"
 PLAN_NAME = f"{WORK_NAME}/plan.json"
 FILE_PREFIX = "part-"
+CLAIM_PREFIX = f"{WORK_NAME}/claim-"
+BEAT_PREFIX = f"{WORK_NAME}/replica-"
 SHARDS_PER_RANK = 4
 """With fewer shards than this a rank, the last one leaves the others waiting for long."""
 
@@ -84,6 +87,10 @@ class WorkPlan(Settings):
     def marker_name(self, shard: int) -> str:
         """The file that says that a shard is whole."""
         return f"{WORK_NAME}/{FILE_PREFIX}{shard:0{self._digits}}.json"
+
+    def claim_name(self, shard: int) -> str:
+        """The file that says which replica works on a shard."""
+        return f"{CLAIM_PREFIX}{shard:0{self._digits}}"
 
     def partial_name(self, shard: int, number: int) -> str:
         """The file that keeps what has been generated of a shard since its last such file, from 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +17,12 @@ from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.saved import open_split
 from zerotune_trainer.errors import ConfigurationError, DataError
+from zerotune_trainer.inference.claims import PLAN_CLAIM
 from zerotune_trainer.inference.marks import Marks
 from zerotune_trainer.inference.output import write
 from zerotune_trainer.inference.plan import (
+    BEAT_PREFIX,
+    CLAIM_PREFIX,
     FILE_PREFIX,
     PLAN_NAME,
     WORK_NAME,
@@ -28,16 +32,31 @@ from zerotune_trainer.inference.plan import (
     shard_size,
 )
 from zerotune_trainer.inference.rows import encode_schema
+from zerotune_trainer.inference.sharing import Sharing
 from zerotune_trainer.inference.source import count_records, readable_records, reject_common_clash
 from zerotune_trainer.ownership import Ownership, check_digest, writing_errors
 from zerotune_trainer.storage import Folder
 
+_POLL_SECONDS = 0.5
 _BLOCK = 10_000
 """Records whose types are inferred together."""
 
 
-def open_plan(ownership: Ownership, config: InferConfig, files: Sequence[DataFile], ranks: int) -> WorkPlan:
+def open_plan(
+    ownership: Ownership,
+    config: InferConfig,
+    files: Sequence[DataFile],
+    ranks: int,
+    sharing: Sharing | None = None,
+) -> WorkPlan:
     """The plan of an earlier attempt at this job, else a new one, written to the output folder. Rank 0 calls this.
+
+    Args:
+        ownership: The output folder.
+        config: The job.
+        files: Its input.
+        ranks: How many the job has, on all replicas.
+        sharing: This replica's part in the work, where there are several: one of them makes the plan.
 
     Raises:
         ConfigurationError: it is another job's folder, or configuration or input have changed since the job began.
@@ -45,16 +64,15 @@ def open_plan(ownership: Ownership, config: InferConfig, files: Sequence[DataFil
         DataError: a file is broken, or there is no record.
     """
     output = ownership.folder
-    ownership.acquire()
-    with writing_errors(output.uri):
-        # A draft's author belongs to an attempt that is over, or finds out before its file gets its name.
-        for folder in (output.local, output.local / WORK_NAME):
-            remove_drafts(folder)
-    plan = read_plan(output)
-    if plan is None:
-        plan = _new_plan(config, files, ranks)
-        _clear(output)
-        write(ownership, PLAN_NAME, plan.to_json().encode())
+    if sharing is None:
+        _take_over(ownership)
+    while (plan := read_plan(output)) is None:
+        if sharing is None or sharing.claim(PLAN_CLAIM):
+            plan = _new_plan(config, files, ranks)
+            _clear(output)
+            write(ownership, PLAN_NAME, plan.to_json().encode())
+            break
+        time.sleep(_POLL_SECONDS)
     check_digest(output, plan.config_digest, _with_names(config, InferenceOutputFormat()))
     _check_input(plan, files)
     if plan.names != _names(config):
@@ -62,6 +80,14 @@ def open_plan(ownership: Ownership, config: InferConfig, files: Sequence[DataFil
             count_records(file, config.output_format)
         reject_common_clash(files, config.output_format)
     return plan
+
+
+def _take_over(ownership: Ownership) -> None:
+    ownership.acquire()
+    with writing_errors(ownership.folder.uri):
+        # A draft's author belongs to an attempt that is over, or finds out before its file gets its name.
+        for folder in (ownership.folder.local, ownership.folder.local / WORK_NAME):
+            remove_drafts(folder)
 
 
 def _with_names(config: InferConfig, names: InferenceOutputFormat) -> InferConfig:
@@ -75,10 +101,13 @@ def _names(config: InferConfig) -> list[str]:
 
 
 def _clear(output: Folder) -> None:
-    """Remove what belongs to no plan: output files of a result that is made again may be more than the new plan has."""
+    """Remove what belongs to no plan: output files of a result that is made again may be more than the new plan has.
+    Replicas that wait for the plan are there already."""
     with writing_errors(output.uri):
-        for name in output.children():
-            if name == WORK_NAME or name.startswith(FILE_PREFIX):
+        work = [f"{WORK_NAME}/{name}" for name in output.children(WORK_NAME)]
+        kept = (CLAIM_PREFIX, BEAT_PREFIX)
+        for name in [*filter(lambda name: not name.startswith(kept), work), *output.children()]:
+            if name.startswith((FILE_PREFIX, f"{WORK_NAME}/")):
                 output.remove(name)
 
 

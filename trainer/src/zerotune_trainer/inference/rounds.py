@@ -2,21 +2,27 @@
 
 One round does it, unless files vanish or change after they were written, or something raises the counter that hands out
 the tasks: then the ranks are through too soon. Later rounds deal the shards out by their numbers, without that counter.
+
+Of several replicas each makes what it finds free, turn after turn (`sharing.py`), and one goes through the rounds that
+are left once every shard is there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch.distributed.distributed_c10d import Store
 
 from zerotune_trainer.context import RankContext
+from zerotune_trainer.inference.claims import RESULTS_CLAIM
 from zerotune_trainer.inference.engine import Replica
 from zerotune_trainer.inference.markers import WholeShard
 from zerotune_trainer.inference.replica import ReplicaChannel
 from zerotune_trainer.inference.shards import ShardGenerator
+from zerotune_trainer.inference.sharing import FreeShard, Sharing
 from zerotune_trainer.inference.tracking import Counters, ProgressTracker
 from zerotune_trainer.inference.verification import Gather, Work, completed, verify_written
 
@@ -36,8 +42,14 @@ class Ranks:
     gather: Gather
 
 
-def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks) -> list[WholeShard]:
+def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks, first: int = 0) -> list[WholeShard]:
     """Make every shard that is not whole. Every rank calls this.
+
+    Args:
+        generator: Makes them.
+        work: What is to be done.
+        ranks: This rank and the others.
+        first: The number of the first round, and how many turns came before it.
 
     Returns:
         All shards, in order, each verified since the last one was written.
@@ -47,12 +59,14 @@ def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks) -> list[Wh
         StoppedError: the job was asked to stop.
         SupersededError: a later attempt has the output folder.
     """
-    for number in range(MAX_ROUNDS):
+    for number in range(first, first + MAX_ROUNDS):
         if number:
             problems = [work.problems[shard] for shard in work.remaining]
             _log.warning("%d output files are made again: %s", len(problems), "; ".join(problems[:10]))
         ranks.context.report.phase("generating")
-        _run_round(generator, work, ranks, number)
+        tracker = ProgressTracker(ranks.context, Counters(ranks.store, number), work)
+        deal = _own_share if number else _drawn
+        _run_round(generator, ranks, number, tracker, deal(work, tracker, ranks))
         ranks.context.report.phase("saving")
         work = verify_written(generator.files, ranks.context, ranks.gather)
         if not work.remaining:
@@ -60,11 +74,44 @@ def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks) -> list[Wh
     return completed(generator.files.output, work)
 
 
-def _run_round(generator: ShardGenerator, work: Work, ranks: Ranks, number: int) -> None:
-    tracker = ProgressTracker(ranks.context, Counters(ranks.store, number), work)
+def generate_shared(generator: ShardGenerator, work: Work, ranks: Ranks, sharing: Sharing) -> list[WholeShard] | None:
+    """Make shards that are not whole beside other replicas, until all are. Every rank calls this.
+
+    Returns:
+        As `generate_all`, on the replica that is to write the result; None where another one has written it.
+
+    Raises:
+        As `generate_all`.
+    """
+    missing, number = set(work.remaining), 0
+    before = work.of_earlier_attempts(sharing.claims.mine.attempt)
+    while True:
+        ranks.context.report.phase("generating")
+        tracker = ProgressTracker(ranks.context, Counters(ranks.store, number, "turns"), before, sharing.beats)
+        turn = sharing.next_turn(ranks.store, number, generator.files, missing, tracker.pause)
+        if turn.kind == "leave":
+            return None
+        if turn.kind == "finish":
+            return _finish(generator, ranks, sharing, number + 1)
+        _run_round(generator, ranks, number, tracker, _claimed(turn.free, tracker, generator, sharing))
+        number += 1
+
+
+def _finish(generator: ShardGenerator, ranks: Ranks, sharing: Sharing, first: int) -> list[WholeShard]:
+    """See that all shards are whole, byte by byte, and make those again that are not, which nobody else does now."""
+    files = dataclasses.replace(generator.files, verify_claim=lambda _: sharing.claims.verify(RESULTS_CLAIM))
+    ranks.context.report.phase("saving")
+    work = verify_written(files, ranks.context, ranks.gather)
+    if not work.remaining:
+        return completed(files.output, work)
+    return generate_all(dataclasses.replace(generator, files=files), work, ranks, first)
+
+
+def _run_round(
+    generator: ShardGenerator, ranks: Ranks, number: int, tracker: ProgressTracker, shards: Iterable[int]
+) -> None:
     channel = ReplicaChannel(ranks.replica, ranks.store, number)
     if ranks.replica.is_leader:
-        shards = _own_share(work, ranks) if number else _drawn(work, tracker)
         try:
             for shard in shards:
                 generator.make(shard, tracker, channel)
@@ -76,14 +123,23 @@ def _run_round(generator: ShardGenerator, work: Work, ranks: Ranks, number: int)
     tracker.wait_for_all()
 
 
-def _drawn(work: Work, tracker: ProgressTracker) -> Iterator[int]:
+def _drawn(work: Work, tracker: ProgressTracker, _: Ranks) -> Iterator[int]:
     while (task := tracker.next_task()) < len(work.remaining):
         yield work.remaining[task]
 
 
-def _own_share(work: Work, ranks: Ranks) -> list[int]:
+def _own_share(work: Work, _: ProgressTracker, ranks: Ranks) -> list[int]:
     size = len(ranks.replica.ranks)
     return work.remaining[ranks.replica.leader // size :: ranks.context.world_size // size]
+
+
+def _claimed(
+    free: list[FreeShard], tracker: ProgressTracker, generator: ShardGenerator, sharing: Sharing
+) -> Iterator[int]:
+    while (task := tracker.next_task()) < len(free):
+        each = free[task]
+        if sharing.claims.take(generator.files.plan.claim_name(each.shard), each.version):
+            yield each.shard
 
 
 def _follow(generator: ShardGenerator, tracker: ProgressTracker, channel: ReplicaChannel) -> None:

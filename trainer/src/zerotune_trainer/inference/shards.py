@@ -58,14 +58,18 @@ class ShardGenerator:
         entries = self.source.read(self.files.plan.records_of(shard))
         partial = self.files.partial(shard)
         requests, errors = self._requests(entries)
-        tracker.count(records=len(errors), failed=len(errors), tokens=0)
+        tracker.begin(partial_records=len(partial.texts), failed=len(errors))
         if errors:
             self._require_few_errors(tracker.failed(), next(iter(errors.values())))
         longest = max((each.length for each in requests), default=0)
         todo = [replace(each, longest=longest) for each in requests if each.record not in partial.texts]
         self._generate(todo, partial, tracker, channel)
         rows = [self._row(entry, partial.texts, errors) for entry in entries]
-        self.committer.submit(lambda: self.files.write(shard, rows, partial))
+        self.committer.submit(lambda: self._write(shard, rows, partial, tracker))
+
+    def _write(self, shard: int, rows: Sequence[OutputRow], partial: PartialShard, tracker: ProgressTracker) -> None:
+        if self.files.write(shard, rows, partial):
+            tracker.counters.add_written(len(rows), sum(row.error is not None for row in rows))
 
     def _require_few_errors(self, failed: int, example: str) -> None:
         rate, records = self.config.max_error_rate, self.files.plan.records

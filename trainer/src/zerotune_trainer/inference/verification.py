@@ -76,6 +76,12 @@ class Work:
         """Those of them that have an `error`."""
         return sum(shard.failed_records for shard in self.whole.values())
 
+    def of_earlier_attempts(self, attempt: int) -> Work:
+        """The work as it was when an attempt began, whose replicas count what they do. What earlier attempts have
+        generated of a shard is counted by the replica that begins it."""
+        whole = {number: shard for number, shard in self.whole.items() if shard.attempt < attempt}
+        return Work(self.plan, whole, self.problems)
+
 
 class _Share(Settings):
     """What one rank has found."""
@@ -91,21 +97,21 @@ def verify(place: Place, context: RankContext, gather: Gather) -> Work:
     Raises:
         ConfigurationError, TemporaryError: the store rejects or does not answer, so that nobody knows.
     """
-    return _together(place, _verify_all(place, _share(place.plan, context), size_difference), gather)
+    return _together(place, verify_each(place, _share(place.plan, context), size_difference), gather)
 
 
 def verify_written(place: Place, context: RankContext, gather: Gather) -> Work:
     """As `verify`, byte by byte, of shards that should all be whole: those that are not are verified again, a little
     later.
     """
-    found = _verify_all(place, _share(place.plan, context), content_difference)
+    found = verify_each(place, _share(place.plan, context), content_difference)
     for seconds in VERIFY_AGAIN_SECONDS:
         missing = [shard for shard, result in found.items() if isinstance(result, str)]
         if not missing:
             break
         time.sleep(seconds)
         _refresh_listing(place.output)
-        found |= _verify_all(place, missing, content_difference)
+        found |= verify_each(place, missing, content_difference)
     return _together(place, found, gather)
 
 
@@ -132,7 +138,9 @@ def _share(plan: WorkPlan, context: RankContext) -> Sequence[int]:
     return plan.shards[context.rank :: context.world_size]
 
 
-def _verify_all(place: Place, shards: Sequence[int], difference: Difference) -> dict[int, WholeShard | str]:
+def verify_each(place: Place, shards: Sequence[int], difference: Difference) -> dict[int, WholeShard | str]:
+    """Of each of these shards that it is whole, or what is wrong with it. One rank does it, without the others."""
+
     def verify_one(shard: int) -> WholeShard | str:
         found = verify_shard(place.output, place.plan, shard, place.names, difference)
         return found if isinstance(found, str) else found.whole

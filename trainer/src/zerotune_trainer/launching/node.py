@@ -68,10 +68,12 @@ def run_node(
 def _run(folder: Path, name: str | None, stop: StopRequest, target: RankTarget) -> Failure | Completion | None:
     config = load_config(folder)
     require_own_config(config)
-    hostfile = _read_hostfile(folder)
-    host = this_host(hostfile, name)
     launch = config.launch
-    _logger.info("%s, attempt %d: host %s of %d", config.job.name, config.job.attempt, host.name, len(hostfile.hosts))
+    hosts = _read_hostfile(folder)
+    host = this_host(hosts, name)
+    hostfile = hosts.of_replica(hosts.replica_of(host, launch.replicas), launch.replicas)
+    host = hostfile.host(host.name)
+    _logger.info("%s, attempt %d: host %s of %d", config.job.name, config.job.attempt, host.name, len(hosts.hosts))
     payload = payload_of(config.kind, config.method if isinstance(config, TrainConfig) else None)
     start_imports([payload, ENVIRONMENT], launch)
     if host == hostfile.master:

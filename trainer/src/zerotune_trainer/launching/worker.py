@@ -35,12 +35,15 @@ def run_rank(folder: Path, host: str, local_rank: int, pipe: Connection) -> NoRe
     # What was imported stays: nobody need traverse it again, nor copy its pages for that.
     gc.freeze()
     gc.enable()
-    hostfile = Hostfile.parse((folder / "hostfile").read_text(encoding="utf-8"))
+    config = load_config(folder)
+    replicas, hosts = config.launch.replicas, Hostfile.parse((folder / "hostfile").read_text(encoding="utf-8"))
+    replica = hosts.replica_of(hosts.host(host), replicas)
+    hostfile = hosts.of_replica(replica, replicas)
     here = hostfile.host(host)
     heartbeat = Heartbeat(here.first_rank + local_rank, pipe)
     heartbeat.start()
-    context = RankContext(folder, hostfile, here, local_rank, heartbeat, heartbeat.stop)
-    failure = _work(context)
+    context = RankContext(folder, hostfile, here, local_rank, heartbeat, heartbeat.stop, replica, replicas)
+    failure = _work(config, context)
     heartbeat.finish(failure)
     exit_now(failure.exit_code if failure else 0)
 
@@ -60,10 +63,9 @@ def rank_variables(context: RankContext, master_port: int) -> dict[str, str]:
     }
 
 
-def _work(context: RankContext) -> Failure | None:
+def _work(config: TrainConfig | InferConfig, context: RankContext) -> Failure | None:
     set_up_log(f"rank {context.rank}", logging.INFO if context.local_rank == 0 else logging.WARNING)
     try:
-        config = load_config(context.folder)
         os.environ.update(rank_variables(context, config.launch.master_port))
         _check_node(context, config.launch)
         _do(config, context)

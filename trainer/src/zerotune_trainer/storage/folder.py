@@ -98,8 +98,8 @@ class Folder(ABC):
         """
 
     @abstractmethod
-    def children(self) -> list[str]:
-        """The names directly below, sorted."""
+    def children(self, below: str = "") -> list[str]:
+        """The names directly below the folder, or below one in it, sorted; none where that is not there."""
 
     @abstractmethod
     def remove(self, child: str) -> None:

@@ -69,10 +69,11 @@ class LocalFolder(Folder):
             return False
         return True
 
-    def children(self) -> list[str]:
+    def children(self, below: str = "") -> list[str]:
         """See Folder."""
+        folder = self.local / below
         with store_errors(self.uri):
-            return sorted(path.name for path in self.local.iterdir()) if self.local.is_dir() else []
+            return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     def remove(self, child: str) -> None:
         """See Folder."""
@@ -112,9 +113,9 @@ class StagedFolder(Folder):
         """See Folder. The store decides, by a conditional write."""
         return self._store.exchange(self.location.below(relative).path, content, expected)
 
-    def children(self) -> list[str]:
+    def children(self, below: str = "") -> list[str]:
         """See Folder."""
-        return self._store.names(self.location.path)
+        return self._store.names((self.location.below(below) if below else self.location).path)
 
     def remove(self, child: str) -> None:
         """See Folder."""

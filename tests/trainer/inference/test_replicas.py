@@ -1,0 +1,99 @@
+"""Replicas of a job, each a world of its own, on one output folder: nothing is lost with one that is killed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zerotune_devtools.harness.inference_ranks import Ranks
+
+pytestmark = pytest.mark.slow
+
+FILES = 40
+GREEDY = {"maxNewTokens": 30}
+SAMPLED = {"maxNewTokens": 30, "doSample": True, "temperature": 1.5, "seed": 7}
+
+
+@pytest.fixture
+def options(weaknesses: list[dict[str, Any]], write_jsonl: Any) -> dict[str, Any]:
+    """120 records in files of 3."""
+    rows = [entry | {"copy": copy} for copy in range(6) for entry in weaknesses[:20]]
+    data = {"uris": [write_jsonl(rows).as_uri()], "columns": {"prompt": "name"}}
+    return {"data": data, "generation": SAMPLED, "outputFormat": {"rowsPerFile": 3}, "perDeviceBatchSize": 2}
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path, job: Any, run_job: Any) -> Callable[[dict[str, Any]], dict[str, bytes]]:
+    """The output of a job on one rank; the folder is empty again afterwards."""
+
+    def run(options: dict[str, Any]) -> dict[str, bytes]:
+        outcome = run_job(job(**options, ranks=1))
+        assert outcome.exit_codes == [0], outcome.failure
+        content = parts(tmp_path / "output")
+        shutil.rmtree(tmp_path / "output")
+        assert len(content) == FILES
+        return content
+
+    return run
+
+
+@pytest.fixture
+def start_replicas(start_ranks: Any, job: Any) -> Callable[..., list[Ranks]]:
+    """Starts the replicas of a job: `start_replicas(3, ranks=2, **options)`."""
+
+    def start(replicas: int, **options: Any) -> list[Ranks]:
+        folder = job(replicas=replicas, **options)
+        return [start_ranks(folder, replica=number, replicas=replicas) for number in range(replicas)]
+
+    return start
+
+
+def parts(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(output.glob("part-*"))}
+
+
+def markers(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text().splitlines()[1]) for path in output.glob("work/part-*[0-9].json")]
+
+
+def assert_is_result(output: Path, expected: dict[str, bytes]) -> None:
+    assert parts(output) == expected
+    names = {path.name for path in output.iterdir() if not path.name.startswith(".")}
+    assert names == {*expected, "manifest.json", "metrics.jsonl", "report.html", "results.json"}
+    assert not list(output.glob(".*.draft"))
+    records = [json.loads(line)["records"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert sum(records) == 120
+
+
+def test_replicas_share_the_work_and_each_reports_all_of_it(
+    tmp_path: Path, options: dict[str, Any], undisturbed: Any, start_replicas: Any
+) -> None:
+    expected = undisturbed(options)
+    worlds = start_replicas(2, ranks=2, **options)
+    outcomes = [world.end() for world in worlds]
+    assert [outcome.exit_codes for outcome in outcomes] == [[0, 0], [0, 0]], [each.failure for each in outcomes]
+    assert_is_result(tmp_path / "output", expected)
+    for outcome in outcomes:
+        assert (outcome.progress.step, outcome.progress.total, outcome.progress.failed_records) == (120, 120, 0)
+        completion = next(each.completion for each in outcome.heartbeats[0] if each.completion)
+        assert completion.progress.step == 120
+
+
+@pytest.mark.parametrize("generation", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_killed_replica_loses_nothing_and_comes_back_alone(
+    tmp_path: Path, options: dict[str, Any], undisturbed: Any, start_replicas: Any, start_ranks: Any, generation: Any
+) -> None:
+    output, options = tmp_path / "output", options | {"generation": generation}
+    expected = undisturbed(options)
+    first, second = start_replicas(2, ranks=2, **options)
+    second.wait_until(lambda: len(markers(output)) >= 6)
+    second.kill()
+    again = start_ranks(tmp_path / "job", replica=1, replicas=2)
+    outcomes = [first.end(), again.end()]
+    assert [outcome.exit_codes for outcome in outcomes] == [[0, 0], [0, 0]], [each.failure for each in outcomes]
+    assert_is_result(output, expected)
