@@ -112,7 +112,9 @@ def _entries(file: str) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
     """Each entry with the manifest it starts from, and the changed one."""
     bases = _read("base.yaml")
     for entry in _read(file):
-        base = bases[entry.get("kind", "FineTuneJob")]
+        base = copy.deepcopy(bases[entry.get("kind", "FineTuneJob")])
+        for path, value in entry.get("from", {}).items():
+            _set(base, path.split("."), value)
         manifest = copy.deepcopy(base)
         for path, value in entry.get("set", {}).items():
             _set(manifest, path.split("."), value)

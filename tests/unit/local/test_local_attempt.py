@@ -110,7 +110,7 @@ def test_more_gpus_than_the_machine_has(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     with pytest.raises(ConfigurationError) as rejected:
         gpus_for(pair)
-    assert rejected.value.message == "topology asks for 2 GPUs (nodes x gpusPerNode), this machine has 1"
+    assert rejected.value.message == "topology asks for 2 GPUs (replicas x nodes x gpusPerNode), this machine has 1"
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigurationError, match="this machine has 0"):
         gpus_for(pair)

@@ -48,6 +48,9 @@ class Log:
     def restarting(self, cause: RootCause, seconds: float) -> None:
         self.lines.append(f"{cause.failure_class}, again in {seconds:.0f} s")
 
+    def lost(self, failure: str) -> None:
+        self.lines.append(failure)
+
     def stopping(self) -> None:
         self.lines.append("stopping")
 

@@ -116,7 +116,7 @@ class InferenceJobSpec(Settings):
     precision: Precision = "auto"
     """Number format of the weights. `auto`: bf16 on GPUs, fp32 on CPU."""
     global_batch_size: int | None = Field(default=None, ge=1)
-    """Records all ranks generate for at once; must be a multiple of the ranks."""
+    """Records all ranks of a replica generate for at once; must be a multiple of these ranks."""
     per_device_batch_size: int | None = Field(default=None, ge=1)
     """Records a rank generates for at once where their prompts are long; of shorter ones up to 8 times as many, in the
     memory of those. Default: `globalBatchSize` / ranks, else 8."""

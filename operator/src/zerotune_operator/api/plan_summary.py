@@ -13,7 +13,7 @@ class RankPlan(Settings):
     """Ranks, batch, ZeRO and memory that the plan settled on."""
 
     world_size: int
-    """Ranks in all."""
+    """Ranks in all, those of all replicas."""
     per_device_batch_size: int
     """Rows or records a rank takes at once."""
     gradient_accumulation_steps: int | None = None
@@ -43,9 +43,11 @@ class PlanSummary(RankPlan):
     backend: Literal["kubernetes", "sagemaker", "local"]
     """What runs the job."""
     nodes: int
-    """Hosts of the hostfile."""
+    """Hosts of the hostfile, those of all replicas."""
+    replicas: int = 1
+    """Replicas of an InferenceJob, which share its records."""
     global_batch_size: int
-    """Rows an optimizer step sees, or records all ranks generate for at once."""
+    """Rows an optimizer step sees, or records all ranks of a replica generate for at once."""
     config_digest: str | None = None
     """sha256 of what determines the result."""
     instance_type: str | None = None

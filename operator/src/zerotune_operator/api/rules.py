@@ -9,6 +9,7 @@ from zerotune_operator.api.method_rules import METHOD_RULES
 from zerotune_operator.api.plugin_rules import PLUGIN_RULES
 from zerotune_operator.api.support import rules
 from zerotune_operator.api.task_rules import TASK_RULES
+from zerotune_operator.api.topology import Topology
 from zerotune_trainer.config.base import Rule
 
 _PACKED = "(has(self.data.packing) ? self.data.packing != 'none' : self.method == 'cpt')"
@@ -53,6 +54,19 @@ def unchanging_backend(kind: str) -> Rule:
         f"{others} && has(self.{place}) == has(oldSelf.{place}) && (!has(self.{place}) || {kept})",
         f"backend of {kind} cannot change, but for {changeable}: delete the job and create it anew",
         "backend",
+    )
+
+
+def _unchanging_topology() -> Rule:
+    """The rule that keeps the topology as it was created, but for the replicas, which may change between attempts."""
+    fields = fields_of(Topology).items()
+    kept = [_same(f"topology.{name}", optional=info.default is None) for name, info in fields if name != "replicas"]
+    return Rule(
+        " && ".join(f"({each})" for each in kept)
+        + " && (self.topology.replicas == oldSelf.topology.replicas || oldSelf.runPolicy.suspend)",
+        "topology of an InferenceJob cannot change, but for replicas while runPolicy.suspend is true: suspend the job "
+        "first; for anything else, delete it and create it anew",
+        "topology",
     )
 
 
@@ -251,12 +265,12 @@ INFERENCE_RULES = (
             "parallelism",
             "kernelInject",
             "zero",
-            "topology",
             "output",
             "outputFormat",
         ),
         ("globalBatchSize", "perDeviceBatchSize", "plugin", "maxErrorRate"),
     ),
+    _unchanging_topology(),
     unchanging_backend("an InferenceJob"),
 )
 """Of an InferenceJob's spec."""

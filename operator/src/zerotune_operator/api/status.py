@@ -57,7 +57,7 @@ class Attempt(Settings):
     number: int
     """0, 1, 2, ..."""
     start_time: AwareDatetime | None = None
-    """When all of its nodes had started."""
+    """When all of its nodes had started, or those of one of its replicas."""
     end_time: AwareDatetime | None = None
     """When the last of them ended."""
     outcome: Literal["Running", "Succeeded", "Failed", "Stopped", "Preempted"] = "Running"
@@ -75,6 +75,11 @@ class Attempt(Settings):
     """Step it resumed from."""
     last_step: int | None = None
     """Last step it reported."""
+    replica_restarts: int = 0
+    """How often one of its replicas was lost and came back alone. They do not count against `runPolicy.maxRestarts`,
+    which is how often each of them may."""
+    replica_failure: str | None = None
+    """Why the last of these was lost."""
 
 
 class RootCause(Settings):

@@ -95,11 +95,25 @@ _KIND_ONLY = {
             "use lora, which keeps the base as it is",
             values=("qlora",),
         ),
+        Unsupported(
+            "topology.replicas",
+            "replicas share the records of an InferenceJob, and the ranks of a FineTuneJob train one model together",
+            "leave it out, and raise topology.nodes",
+            above=1,
+        ),
         _not_yet("parallelism.tensor above 1", "leave it out, or set it to 1", "parallelism.tensor", above=1),
         _not_yet("zero.offloadOptimizer: nvme", "use cpu or auto", "zero.offloadOptimizer", values=("nvme",)),
         _not_yet("zero.offloadParam: nvme in training", "use cpu or auto", "zero.offloadParam", values=("nvme",)),
     ),
-    "InferenceJob": (),
+    "InferenceJob": (
+        Unsupported(
+            "topology.replicas",
+            "SageMaker ends a training job when one of its instances fails, so that no replica comes back alone",
+            "leave it out: raise topology.nodes, over whose ranks the records are handed out as well",
+            ("sagemaker",),
+            above=1,
+        ),
+    ),
 }
 _PLUGIN_URIS: tuple[tuple[BackendName, str], ...] = (("sagemaker", "s3://BUCKET/KEY"), ("local", "file:///PATH"))
 _BOTH_KINDS = (

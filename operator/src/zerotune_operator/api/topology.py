@@ -1,4 +1,4 @@
-"""`spec.topology`: nodes and ranks, and the GPUs they have."""
+"""`spec.topology`: replicas, nodes and ranks, and the GPUs they have."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ class Topology(Settings):
             "minNodes",
         ),
         Rule(
+            "self.replicas * self.nodes <= 4096",
+            "replicas x nodes, the pods of a job, must not exceed 4096: lower one of them",
+            "replicas",
+        ),
+        Rule(
             "!has(self.processesPerNode) || self.gpusPerNode == 0",
             "processesPerNode is for nodes without GPUs, where gpusPerNode is 0: a GPU always gets one rank",
             "processesPerNode",
@@ -42,8 +47,11 @@ class Topology(Settings):
         ),
     )
 
+    replicas: int = Field(default=1, ge=1, le=4096)
+    """Of an InferenceJob: how many times it runs on `nodes` nodes, each time independently. The replicas share the
+    records; one that is lost comes back alone. It may be changed while the job is suspended."""
     nodes: int = Field(default=1, ge=1, le=4096)
-    """Nodes (pods, hosts) the job runs on."""
+    """Nodes (pods, hosts) the job runs on, or each of its replicas."""
     min_nodes: int | None = Field(default=None, ge=1, le=4096)
     """Fewest nodes the job may go on with."""
     gpus_per_node: int = Field(default=0, ge=0, le=64)

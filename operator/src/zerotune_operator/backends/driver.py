@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Generic, NamedTuple
 
@@ -107,6 +108,7 @@ class Driver(Generic[RenderedT]):
         now, digest = self._clock(), status.plan.config_digest if status.plan else None
         hosts = status.attempts[-1].hosts if under_way(status) else ()
         attempt = self._backend.attempt_ref(current_attempt(status), digest or "", hosts)
+        attempt = replace(attempt, replicas=status.plan.replicas if status.plan else 1)
         seen = await self._backend.observe(attempt)
         before, status = status, advance(status, seen, self._policy, now)
         if not under_way(status):

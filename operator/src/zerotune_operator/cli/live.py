@@ -48,6 +48,10 @@ class PlainView:
         """Print why, and when it goes on."""
         self.show(_restart(cause, seconds))
 
+    def lost(self, failure: str) -> None:
+        """Print why a replica is started again."""
+        self.show(_lost(failure))
+
     def stopping(self) -> None:
         """Print what Ctrl-C does."""
         self.show(_STOPPING)
@@ -100,6 +104,10 @@ class LiveView:
         """Print why, and when it goes on."""
         self.show(_restart(cause, seconds))
 
+    def lost(self, failure: str) -> None:
+        """Print why a replica is started again."""
+        self.show(_lost(failure))
+
     def stopping(self) -> None:
         """Print what Ctrl-C does."""
         self.show(_STOPPING)
@@ -150,7 +158,13 @@ def _essentials(plan: Plan, attempt: int) -> str:
     ranks = counted(summary.world_size, "rank")
     types = ", else ".join(each.instance_type for each in summary.instance_types)
     first = f" on the first of {types}" if types else ""
-    return f"attempt {attempt}: {counted(summary.nodes, 'node')}, {ranks}, {batch} x {ranks}{zero}{first}"
+    replicas = f"{counted(summary.replicas, 'replica')}, " if summary.replicas > 1 else ""
+    nodes = counted(summary.nodes, "node")
+    return f"attempt {attempt}: {replicas}{nodes}, {ranks}, {batch} x {ranks}{zero}{first}"
+
+
+def _lost(failure: str) -> str:
+    return f"{failure}; it is started again alone, and the others go on"
 
 
 def _restart(cause: RootCause, seconds: float) -> str:

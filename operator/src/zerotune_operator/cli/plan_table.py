@@ -88,8 +88,9 @@ def _lines(plan: Plan) -> list[tuple[str, str]]:
     sizes = f"{counted(shape.layers, 'layer')}, hidden {shape.hidden_size}, vocabulary {shape.vocab_size:,}"
     trains = isinstance(config, TrainConfig)
     unit = f"micro {batch.micro} x accumulation {batch.accumulation}" if trains else counted(batch.micro, "record")
+    replicas = f"{counted(topology.replicas, 'replica')} x " if topology.replicas > 1 else ""
     nodes = counted(topology.nodes, "node")
-    ranks = f"{topology.world_size} = {nodes} x {topology.ranks_per_node} on {topology.accelerator}"
+    ranks = f"{topology.all_ranks} = {replicas}{nodes} x {topology.ranks_per_node} on {topology.accelerator}"
     share = "data-parallel rank" if trains else "rank"
     lines = [
         ("model", f"{config.model.uri} ({shape.architecture}, {shape.parameters:,} parameters, {sizes})"),

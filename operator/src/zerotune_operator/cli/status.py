@@ -108,7 +108,7 @@ def _row(job: Job, status: JobStatus, now: datetime) -> tuple[str, ...]:
         job.metadata.name,
         job.kind,
         job.spec.method if isinstance(job, FineTuneJob) else job.spec.engine,
-        str(job.spec.topology.nodes),
+        str(job.spec.topology.replicas * job.spec.topology.nodes),
         status.phase or "Pending",
         (shown and shown.step) or "",
         (shown and shown.loss) or "",

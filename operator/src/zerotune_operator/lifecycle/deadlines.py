@@ -7,8 +7,8 @@ from itertools import takewhile
 
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus
-from zerotune_operator.lifecycle.observation import CAPACITY, NodeObservation, Observation
-from zerotune_trainer.errors import StoppedError
+from zerotune_operator.lifecycle.observation import CAPACITY, Observation
+from zerotune_operator.lifecycle.replicas import failed_nodes
 
 STRAGGLER_SECONDS = 30
 """How long the nodes of an attempt may go on after one of them failed: to notice, to report what they saw, to save."""
@@ -16,7 +16,6 @@ STRAGGLER_SECONDS = 30
 _LONGEST_PAUSE_SECONDS = 30
 _CAPACITY_PAUSE_SECONDS, _LONGEST_CAPACITY_PAUSE_SECONDS = 60, 1800
 """Capacity that was not there comes back within minutes or hours."""
-_HARMLESS = (0, StoppedError.exit_code)
 
 
 def pause(status: JobStatus, now: datetime) -> float:
@@ -58,13 +57,13 @@ def deadline_in(status: JobStatus, policy: RunPolicy, now: datetime) -> float | 
 
 
 def has_failed(seen: Observation) -> bool:
-    """Whether a node ended in failure."""
-    return any(_has_failed(node) for node in seen.nodes)
+    """Whether nodes ended in failure, so that the attempt fails."""
+    return bool(failed_nodes(seen))
 
 
 def seconds_since_failure(seen: Observation, now: datetime) -> float | None:
     """How long ago the first node ended in failure; long ago where its pod was deleted. None: none has."""
-    failed = [node for node in seen.nodes if _has_failed(node)]
+    failed = failed_nodes(seen)
     if not failed:
         return None
     if any(node.ended_at is None for node in failed):
@@ -79,13 +78,15 @@ def seconds_since_end(seen: Observation, now: datetime) -> float:
 
 
 def stragglers(seen: Observation, now: datetime) -> bool:
-    """Whether nodes go on for too long after another one failed: a lost node may leave a peer that waits for it."""
+    """Whether nodes go on for too long after another one failed: a lost node may leave a peer that waits for it. Or
+    after one of several replicas has written the result: the others then find it and end.
+    """
+    if seen.all_ended:
+        return False
+    if seen.output is not None:
+        return seconds_since_end(seen, now) >= STRAGGLER_SECONDS
     seconds = seconds_since_failure(seen, now)
-    return seconds is not None and seconds >= STRAGGLER_SECONDS and not seen.all_ended
-
-
-def _has_failed(node: NodeObservation) -> bool:
-    return node.state == "ended" and (node.disrupted or node.exit_code not in _HARMLESS)
+    return seconds is not None and seconds >= STRAGGLER_SECONDS
 
 
 def _left(since: datetime, seconds: int, now: datetime) -> float:

@@ -26,7 +26,7 @@ def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
     """What a person would want to know of what is new, oldest first."""
     entered = [*_begun(previous, current), _entered(current)] if current.phase != previous.phase else []
     resumed = _resumed(previous, current)
-    entered = [*entered, *_selected(previous, current)]
+    entered = [*entered, *_selected(previous, current), *_lost(previous, current)]
     entered = [*entered, *resumed] if current.phase == "Running" else [*resumed, *entered]
     waits, before = _waits_for(current), _waits_for(previous)
     if waits is None or (before is not None and same_reason(waits, before)):
@@ -78,6 +78,16 @@ def _selected(previous: JobStatus, current: JobStatus) -> list[EventText]:
     return [] if known else [EventText("Normal", "InstanceTypeSelected", f"{plan.instance_type}: {_sizes(plan)}")]
 
 
+def _lost(previous: JobStatus, current: JobStatus) -> list[EventText]:
+    """That a replica was lost, and comes back alone."""
+    before = {attempt.number: attempt.replica_restarts for attempt in previous.attempts}
+    newest = current.attempts[-1] if current.attempts else None
+    if newest is None or newest.replica_restarts <= before.get(newest.number, 0):
+        return []
+    message = f"{newest.replica_failure or 'a replica was lost'}; it comes back alone, and the others go on"
+    return [EventText("Warning", "ReplicaRestarting", _cut(message))]
+
+
 def _at_rest(status: JobStatus) -> EventText:
     if status.phase == "Suspended":
         return EventText("Normal", "Suspended", f"stopped{_at_step(status)}; what was saved is kept")
@@ -117,7 +127,9 @@ def _plan(plan: PlanSummary) -> str:
 
 
 def _sizes(plan: PlanSummary) -> str:
-    parts = [counted(plan.nodes, "node"), counted(plan.world_size, "rank"), f"a batch of {plan.global_batch_size}"]
+    replicas = [counted(plan.replicas, "replica")] if plan.replicas > 1 else []
+    parts = [*replicas, counted(plan.nodes, "node"), counted(plan.world_size, "rank")]
+    parts.append(f"a batch of {plan.global_batch_size}")
     parts += [f"ZeRO stage {plan.zero_stage}"] if plan.zero_stage is not None else []
     offloaded = [("optimizer", plan.offload_optimizer), ("parameters", plan.offload_param)]
     parts += [f"{what} on {where}" for what, where in offloaded if where and where != "none"]

@@ -39,6 +39,10 @@ class NodeObservation:
     """Machine of the cluster that its pod is on."""
     program: str = "zerotune-launch"
     """What runs on it."""
+    restarts: int = 0
+    """Of several replicas: how often it failed in this attempt and was started anew, or is about to be."""
+    lost: NodeObservation | None = None
+    """How it ended last, until it has started anew."""
 
     @property
     def disrupted(self) -> bool:
@@ -60,6 +64,8 @@ class AttemptRef:
     """Where its launchers answer."""
     output_uri: str
     """The job's `output.uri`."""
+    replicas: int = 1
+    """Replicas that its hosts divide into."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ class Observation:
     nodes: tuple[NodeObservation, ...]
     """In hostfile order."""
     output: OutputSummary | None = None
-    """The result, once every node has ended: only where its completion marker is there and is this job's."""
+    """The result, once every node has ended, or of several replicas the first that reports it: only where its
+    completion marker is there and is this job's."""
     final: Progress | None = None
     """The last figures of a complete result: the end of a job may come between two observations of its nodes."""
     instance_type: str | None = None
@@ -79,6 +86,8 @@ class Observation:
     """ARN of its training job, on SageMaker."""
     queued: bool = False
     """Whether a queue has yet to admit the attempt."""
+    replicas: int = 1
+    """Replicas that its nodes divide into."""
     closed: bool = True
     """Whether a node that has ended stays so: nothing starts another in its place. An attempt is over when all of its
     nodes have ended and it is closed; another one would else write to the same output as this one, started again."""

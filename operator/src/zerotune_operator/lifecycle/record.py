@@ -8,6 +8,7 @@ from itertools import accumulate, groupby
 
 from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, display
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
+from zerotune_operator.lifecycle.replicas import has_started, last_loss, restarts
 from zerotune_trainer.progress import Progress, TopologyEntry
 
 ATTEMPTS_KEPT = 16
@@ -19,17 +20,27 @@ _HOSTS_KEPT = 4096
 def record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
     """What the nodes report, without judging it."""
     reports = [node.progress for node in seen.nodes if node.progress is not None]
-    progress = next((report.progress for report in reports if report.progress), None)
-    topology = next((report.topology for report in reports if report.topology), None)
+    # Each replica reports how far the whole job is; one that has just come back, what it knows by then.
+    figures = [report.progress for report in reports if report.progress]
+    progress = max(figures, key=lambda each: each.step, default=None)
+    topology = [node for report in reports for node in _topology(report.topology or [], seen.nodes)]
     update = {
         "attempts": _attempts(previous, seen, progress, now),
         "start_time": previous.start_time or (None if seen.queued else now),
         "progress": progress or previous.progress,
         "display": display(progress) if progress else previous.display,
         "plan": previous.plan.on(seen.instance_type) if previous.plan else None,
-        "topology": _topology(topology, seen.nodes) if topology else previous.topology,
+        "topology": _merged(previous.topology, topology, seen),
     }
     return previous.model_copy(update=update)
+
+
+def _merged(known: list[NodeTopology], found: list[NodeTopology], seen: Observation) -> list[NodeTopology]:
+    """What is found; where the nodes of a replica report nothing now, what is known of them."""
+    if not found:
+        return known
+    of_host = {node.host: node for node in [*known, *found]}
+    return [of_host[node.host] for node in seen.nodes if node.host in of_host]
 
 
 def _attempts(previous: JobStatus, seen: Observation, progress: Progress | None, now: datetime) -> list[Attempt]:
@@ -38,10 +49,12 @@ def _attempts(previous: JobStatus, seen: Observation, progress: Progress | None,
     attempt = known[0] if known else Attempt(number=seen.attempt)
     if not attempt.hosts:
         attempt = attempt.model_copy(update={"hosts": [node.host for node in seen.nodes]})
-    if attempt.start_time is None and all(node.state != "waiting" for node in seen.nodes):
+    if attempt.start_time is None and has_started(seen):
         attempt = attempt.model_copy(update={"start_time": now})
     if seen.training_job_arn is not None:
         attempt = attempt.model_copy(update={"training_job_arn": seen.training_job_arn})
+    if (lost := restarts(seen)) > attempt.replica_restarts:
+        attempt = attempt.model_copy(update={"replica_restarts": lost, "replica_failure": last_loss(seen)})
     if progress is not None:
         attempt = attempt.model_copy(update={"first_step": progress.first_step, "last_step": progress.step})
     others = [past for past in previous.attempts if past.number != attempt.number]

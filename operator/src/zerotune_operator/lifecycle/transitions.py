@@ -23,30 +23,10 @@ from zerotune_operator.lifecycle.deadlines import overdue
 from zerotune_operator.lifecycle.messages import keep_unless_changed
 from zerotune_operator.lifecycle.observation import DISRUPTIONS, Observation
 from zerotune_operator.lifecycle.record import record
+from zerotune_operator.lifecycle.replicas import NEVER_RETRIED, failed_nodes, has_started
 from zerotune_operator.lifecycle.root_cause import prevailing, root_cause, waiting_cause, without_manifest
-from zerotune_trainer.errors import (
-    ConfigurationError,
-    DataError,
-    ForgettingError,
-    InputMissingError,
-    KilledError,
-    PeerLostError,
-    StoppedError,
-    SupersededError,
-)
+from zerotune_trainer.errors import KilledError, PeerLostError, StoppedError
 from zerotune_trainer.progress import Progress
-
-_NEVER_RETRIED = {
-    error.exit_code
-    for error in (
-        ConfigurationError,
-        DataError,
-        ForgettingError,
-        InputMissingError,
-        StoppedError,
-        SupersededError,
-    )
-}
 
 _HARMLESS_IN_A_STOP = DISRUPTIONS | {
     StoppedError.failure_class,
@@ -75,7 +55,7 @@ def advance(previous: JobStatus, seen: Observation, policy: RunPolicy, now: date
         return _note_failure(status, _cause_so_far(status, seen))  # It is to be closed before it is judged.
     if overdue(status, policy, now):
         return _fail(status, "DeadlineExceeded", _deadline_cause(policy), now)
-    if any(node.state == "waiting" for node in seen.nodes):
+    if not has_started(seen):
         return _wait(status, seen, now)
     return _run(status, seen, now)
 
@@ -148,22 +128,28 @@ def _cause_so_far(status: JobStatus, seen: Observation) -> RootCause | None:
     if all(node.state != "ended" for node in seen.nodes):
         return None
     noted = status.root_cause if status.attempts[-1].failure_class is not None else None
+    if seen.replicas > 1 and not seen.all_ended:
+        return prevailing(noted, root_cause(failed_nodes(seen)))
     return prevailing(noted, root_cause(seen.nodes))
 
 
 def _conclude(status: JobStatus, seen: Observation, policy: RunPolicy, now: datetime) -> JobStatus:
     """The verdict over an attempt whose nodes have all ended."""
     cause = _cause_so_far(status, seen)
+    if seen.replicas > 1 and seen.output is not None:
+        cause = None  # Replicas that were lost are not missed: the others have done all there was to do.
     if cause is None and seen.output is None and not policy.suspend:
         cause = without_manifest(seen.nodes[0].host)
     if cause is None and seen.output is not None:
         return _succeed(status, seen.output, seen.final, now)
-    if cause is None or cause.failure_class == "Stopped" or (policy.suspend and _ended_by_stop(cause)):
+    if cause is None or cause.failure_class == "Stopped" or (policy.suspend and _ended_by_stop(cause, seen)):
         return _stopped(status, cause, now)
     if cause.failure_class in DISRUPTIONS:
         return _restart(_close(status, "Preempted", cause, now), cause, now)
     status = _close(status, "Failed", cause, now)
-    if policy.suspend or not _retryable(cause) or status.restarts >= policy.max_restarts:
+    # Several replicas have all come back for as often as they may.
+    used_up = seen.replicas > 1 or status.restarts >= policy.max_restarts
+    if policy.suspend or not _retryable(cause) or used_up:
         return _fail(status, cause.failure_class, cause, now)
     return _restart(status.model_copy(update={"restarts": status.restarts + 1}), cause, now)
 
@@ -197,13 +183,13 @@ def _failed_records(final: Progress | None) -> str:
     return f"; {final.failed_records} of {final.total} records have an error and no text"
 
 
-def _ended_by_stop(cause: RootCause) -> bool:
-    """Whether nodes ended no worse than by the stop itself."""
-    return cause.failure_class in _HARMLESS_IN_A_STOP
+def _ended_by_stop(cause: RootCause, seen: Observation) -> bool:
+    """Whether nodes ended no worse than by the stop itself; or as one of several replicas that was to come back."""
+    return cause.failure_class in _HARMLESS_IN_A_STOP or (seen.replicas > 1 and _retryable(cause))
 
 
 def _retryable(cause: RootCause) -> bool:
-    return cause.exit_code not in _NEVER_RETRIED
+    return cause.exit_code not in NEVER_RETRIED
 
 
 def _close(status: JobStatus, outcome: str, cause: RootCause | None, now: datetime | None) -> JobStatus:

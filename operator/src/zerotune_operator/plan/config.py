@@ -128,6 +128,7 @@ def _launch(policy: RunPolicy, topology: PlannedTopology, layout: RuntimeLayout)
         progress_port=layout.progress_port,
         name_resolution_timeout_seconds=layout.name_resolution_timeout_seconds,
         hang_timeout_seconds=policy.hang_timeout_seconds,
+        replicas=topology.replicas,
         accelerator=topology.accelerator,
         threads_per_rank=layout.threads_per_rank,
         cache_dir=layout.cache_dir,

@@ -12,7 +12,7 @@ class RuntimeLayout:
     """Where a job runs. A backend makes one; the plan is made of it and the spec, and of nothing else."""
 
     hosts: tuple[str, ...]
-    """Name of each node as the others resolve it, in rank order: `topology.nodes` of them."""
+    """Name of each node as the others resolve it, in rank order: `topology.nodes` of them for each replica."""
     resolve: Callable[[str], str]
     """A URI of the spec as the ranks read it: `pvc://CLAIM/PATH` where the claim is mounted, the rest as it is."""
     model_uri: str

@@ -78,7 +78,8 @@ class Plan:
         return PlanSummary.model_validate(
             {
                 "backend": self.backend,
-                "nodes": self.topology.nodes,
+                "nodes": self.topology.all_nodes,
+                "replicas": self.topology.replicas,
                 "globalBatchSize": self.batch.global_size,
                 "configDigest": self.config.digest(),
                 "instanceTypes": [plan._of_type() for plan in self.alternatives],
@@ -95,7 +96,7 @@ class Plan:
         """What depends on what the nodes are."""
         memory = self.candidate or self.generation
         return {
-            "worldSize": self.topology.world_size,
+            "worldSize": self.topology.all_ranks,
             "perDeviceBatchSize": self.batch.micro,
             "gradientAccumulationSteps": self.batch.accumulation if self.candidate else None,
             "zeroStage": self.candidate.stage if self.candidate else None,

@@ -21,6 +21,8 @@ class PlannedTopology(Settings):
 
     model_config = Settings.model_config | {"frozen": True}
 
+    replicas: int = 1
+    """How many times the job runs on these nodes; what follows is of one of them."""
     nodes: int
     ranks_per_node: int
     world_size: int
@@ -31,6 +33,16 @@ class PlannedTopology(Settings):
     """Memory of one GPU; None where unknown, and on CPU."""
     node_bytes: int | None = None
     """Memory of one node; None where unknown."""
+
+    @property
+    def all_nodes(self) -> int:
+        """Nodes of all replicas."""
+        return self.replicas * self.nodes
+
+    @property
+    def all_ranks(self) -> int:
+        """Ranks of all replicas."""
+        return self.replicas * self.world_size
 
 
 def plan_topology(topology: Topology, parallelism: Parallelism, layout: RuntimeLayout) -> PlannedTopology:
@@ -50,6 +62,7 @@ def plan_topology(topology: Topology, parallelism: Parallelism, layout: RuntimeL
         )
     on_gpu = topology.gpus_per_node > 0
     return PlannedTopology(
+        replicas=topology.replicas,
         nodes=topology.nodes,
         ranks_per_node=ranks_per_node,
         world_size=world_size,
@@ -61,8 +74,8 @@ def plan_topology(topology: Topology, parallelism: Parallelism, layout: RuntimeL
 
 
 def plan_hostfile(planned: PlannedTopology, layout: RuntimeLayout) -> Hostfile:
-    """The hosts of the layout, each with its ranks."""
-    assert len(layout.hosts) == planned.nodes, "a backend names every node"
+    """The hosts of the layout, each with its ranks; of several replicas those of each one together."""
+    assert len(layout.hosts) == planned.all_nodes, "a backend names every node"
     return Hostfile.of((host, planned.ranks_per_node) for host in layout.hosts)
 
 

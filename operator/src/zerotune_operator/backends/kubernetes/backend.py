@@ -125,7 +125,9 @@ class KubernetesBackend:
             TemporaryError: the API server does not answer.
         """
         view = self._owned.view("trainer", attempt.number)
-        known = self._cluster.launchers.known(self._key, view.pods, attempt.progress_port, self._cluster.clock())
+        nodes = len(attempt.hosts) // attempt.replicas if attempt.replicas > 1 else None
+        now = self._cluster.clock()
+        known = self._cluster.launchers.known(self._key, view.pods, attempt.progress_port, now, nodes)
         view = replace(view, progress=known)
         seen = observe(attempt, view)
         waiting = [node for node in seen.nodes if node.state == "waiting"]

@@ -57,6 +57,11 @@ class JobState:
         """Whether it has a deadline, as the operator gives one that is to end."""
         return self._is_there and self._has_deadline
 
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self._job["metadata"]["name"])
+
     def seconds_ending(self, now: datetime) -> float:
         """For how long it has been about to end, as the Job controller sees it; 0 where it is not."""
         times = [found["lastTransitionTime"] for found in self._conditions("FailureTarget", "SuccessCriteriaMet")]

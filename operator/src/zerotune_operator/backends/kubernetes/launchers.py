@@ -31,18 +31,40 @@ class Launchers:
         self._client = ProgressClient()
         self._poller = Poller(self.ask, interval, answered)
 
-    def known(self, job: Key, pods: tuple[Object, ...], port: int, now: datetime) -> dict[str, NodeProgress]:
+    def known(
+        self, job: Key, pods: tuple[Object, ...], port: int, now: datetime, nodes: int | None = None
+    ) -> dict[str, NodeProgress]:
         """The newest answer of the first node, by the name of its pod; of every node where that one does not answer or
         makes no steps for long. No request is waited for: they go on being polled as long as this is called.
 
         Nobody is polled as long as a pod has yet to start: until then the others wait for its name.
+
+        Args:
+            job: The job.
+            pods: Those of its attempt.
+            port: Where launchers answer.
+            now: The time.
+            nodes: Nodes of a replica, where there are several: each has a first node.
         """
+        if nodes is None:
+            return self._known_of_world(job, pods, port, now, 0)
+        worlds: dict[int, list[Object]] = {}
+        for pod in pods:
+            worlds.setdefault((pod_state.index(pod) or 0) // nodes, []).append(pod)
+        answers: dict[str, NodeProgress] = {}
+        for number, mine in worlds.items():
+            answers |= self._known_of_world(job, tuple(mine), port, now, number * nodes)
+        return answers
+
+    def _known_of_world(
+        self, job: Key, pods: tuple[Object, ...], port: int, now: datetime, first_index: int
+    ) -> dict[str, NodeProgress]:
         if any(not pod_state.is_running(pod) and not pod_state.has_ended(pod) for pod in pods):
             return {}
         limit = _ANSWER_BYTES * -(-len(pods) // _PODS_AN_ANSWER)
         running = [pod for pod in pods if pod_state.is_running(pod) and pod["status"].get("podIP")]
         targets = {pod_state.name(pod): _target(job, pod, port, limit) for pod in running}
-        first = [pod for pod in running if pod_state.index(pod) == 0]
+        first = [pod for pod in running if pod_state.index(pod) == first_index]
         answers = self._answers(targets[pod_state.name(pod)] for pod in first)
         if first and (all(map(_gets_on, answers.values())) if answers else self._may_answer(first[0], targets, now)):
             return answers

@@ -81,7 +81,7 @@ def host_names(made: Object | None, job: Job, attempt: int) -> tuple[str, ...]:
     spec = made["spec"] if made else {}
     name = made["metadata"]["name"] if made else attempt_name(job, attempt)
     domain = spec.get("template", {}).get("spec", {}).get("subdomain", service_name(job))
-    nodes = spec.get("completions", job.spec.topology.nodes)
+    nodes = spec.get("completions", job.spec.topology.replicas * job.spec.topology.nodes)
     return tuple(f"{name}-{index}.{domain}.{job.metadata.namespace}.svc" for index in range(nodes))
 
 

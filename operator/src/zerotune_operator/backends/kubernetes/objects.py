@@ -21,6 +21,10 @@ JOB_UID_LABEL = "zerotune.dev/job-uid"
 """Tells a job from one that had its name before, whose pods may still save when those of the new one start."""
 ATTEMPT_LABEL = "zerotune.dev/attempt"
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+FAILURE_ANNOTATIONS = (
+    "batch.kubernetes.io/job-index-failure-count",
+    "batch.kubernetes.io/job-index-ignored-failure-count",
+)
 """On a pod, by the Job controller: which of the Job's pods it is, from 0."""
 CONFIG_DIGEST_ANNOTATION = "zerotune.dev/config-digest"
 """On the Job of an attempt and its pods: `digest` of the config.json that they are to have."""

@@ -25,6 +25,7 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.waiting import job_waits_for, waits_for
 from zerotune_operator.backends.reports import Ending, read_ending
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
+from zerotune_operator.lifecycle.replicas import NEVER_RETRIED, has_failed
 from zerotune_operator.lifecycle.root_cause import root_cause, waiting_cause
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import Failure, InternalError, StoppedError
@@ -52,8 +53,10 @@ def observe(attempt: AttemptRef, view: ClusterView) -> Observation:
     of_index = _by_index(view.pods)
     nodes = tuple(_node(view, index, host, of_index.get(index)) for index, host in enumerate(attempt.hosts))
     job = JobState(view.job)
-    seen = Observation(attempt.number, nodes, queued=job.queued, closed=job.is_closed)
-    completion = _completion(nodes, of_index.get(0))
+    if attempt.replicas > 1:
+        nodes = tuple(_or_restarting(node, of_index.get(index), job, view, index) for index, node in enumerate(nodes))
+    seen = Observation(attempt.number, nodes, queued=job.queued, closed=job.is_closed, replicas=attempt.replicas)
+    completion = _completion(seen, of_index)
     if completion is None or not _is_of(completion, attempt):
         return seen
     return replace(seen, output=_summary(completion, attempt), final=completion.progress)
@@ -99,6 +102,20 @@ def _node(view: ClusterView, index: int, host: str, pod: Object | None) -> NodeO
         pod=pod_state.name(pod),
         node=pod_state.node(pod),
     )
+
+
+def _or_restarting(
+    node: NodeObservation, pod: Object | None, job: JobState, view: ClusterView, index: int
+) -> NodeObservation:
+    """A node of one of several replicas: where its pod has failed and another takes its place, it waits for that."""
+    if pod is None:
+        return node
+    before = pod_state.failures_before(pod)
+    final = not node.disrupted and node.exit_code in NEVER_RETRIED
+    if not has_failed(node) or final or not job.is_to_run or job.is_over(index):
+        return replace(node, restarts=before)
+    waits_for = job_waits_for(view.events, job.name)
+    return NodeObservation(node.host, "waiting", failure=waits_for, restarts=before + 1, lost=node)
 
 
 def _without_pod(view: ClusterView, job: JobState, index: int, host: str) -> NodeObservation:
@@ -153,12 +170,21 @@ def _ending(pod: Object | None) -> Ending:
     return read_ending((pod_state.terminated(pod) or {}).get("message", "") if pod else "")
 
 
-def _completion(nodes: Sequence[NodeObservation], first: Object | None) -> Completion | None:
-    """What the rank that wrote the manifest reports of it, once every node has ended."""
-    if any(node.state != "ended" for node in nodes):
+def _completion(seen: Observation, of_index: Mapping[int | None, Object]) -> Completion | None:
+    """What the rank that wrote the manifest reports of it, once every node has ended; of several replicas, what the
+    first of them reports that has ended.
+    """
+    if seen.replicas == 1 and not seen.all_ended:
         return None
-    progress = nodes[0].progress
-    return _ending(first).completion or (progress.completion if progress else None)
+    size = len(seen.nodes) // seen.replicas
+    found = (_reported_by(seen.nodes[first], of_index.get(first)) for first in range(0, len(seen.nodes), size))
+    return next((completion for completion in found if completion is not None), None)
+
+
+def _reported_by(node: NodeObservation, pod: Object | None) -> Completion | None:
+    if node.state != "ended":
+        return None
+    return _ending(pod).completion or (node.progress.completion if node.progress else None)
 
 
 def _is_of(completion: Completion, attempt: AttemptRef) -> bool:

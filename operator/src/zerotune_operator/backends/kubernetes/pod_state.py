@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from zerotune_operator.backends.kubernetes.objects import INDEX_ANNOTATION, Object, some, trim_metadata
+from zerotune_operator.backends.kubernetes.objects import (
+    FAILURE_ANNOTATIONS,
+    INDEX_ANNOTATION,
+    Object,
+    some,
+    trim_metadata,
+)
 from zerotune_operator.backends.kubernetes.pod_template import CONTAINER
 from zerotune_operator.backends.reports import text
 
@@ -21,7 +27,7 @@ def trim_pod(pod: Object) -> Object:
     """The parts of a pod that show what became of it: a fifth of the whole, which matters with thousands of them."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     kept = trim_metadata(metadata)
-    if annotations := some(metadata.get("annotations", {}), (INDEX_ANNOTATION,)):
+    if annotations := some(metadata.get("annotations", {}), (INDEX_ANNOTATION, *FAILURE_ANNOTATIONS)):
         kept["annotations"] = annotations
     containers = [some(container, ("name", "image")) for container in spec.get("containers", ())]
     conditions = [
@@ -87,6 +93,13 @@ def index(pod: Object) -> int | None:
     """Its completion index; None for a pod of a Job that is not Indexed, or one that somebody else annotated."""
     value: str = pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION, "")
     return int(value) if value.isdecimal() and len(value) < 10 else None
+
+
+def failures_before(pod: Object) -> int:
+    """How many pods of its index failed before it, by the Job controller's count."""
+    annotations = pod["metadata"].get("annotations", {})
+    values = [annotations.get(name, "") for name in FAILURE_ANNOTATIONS]
+    return sum(int(value) for value in values if value.isdecimal() and len(value) < 10)
 
 
 def name(pod: Object) -> str:

@@ -25,9 +25,10 @@ from zerotune_operator.backends.kubernetes.objects import (
     labels,
     metadata,
 )
-from zerotune_operator.backends.kubernetes.pod_template import inspection_template, trainer_template
+from zerotune_operator.backends.kubernetes.pod_template import CONTAINER, inspection_template, trainer_template
+from zerotune_operator.lifecycle.replicas import NEVER_RETRIED
 from zerotune_operator.plan import Plan
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import ConfigurationError, StoppedError
 
 __all__ = ["Installation", "Manifests", "Object", "render", "render_inspection"]
 
@@ -122,7 +123,7 @@ def _require_small(files: dict[str, str]) -> None:
 
 
 def _indexed_job(plan: Plan, job: Job, installation: Installation) -> Object:
-    attempt, nodes, queue = plan.config.job.attempt, plan.topology.nodes, _queue(job)
+    attempt, nodes, queue = plan.config.job.attempt, plan.topology.all_nodes, _queue(job)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -131,14 +132,36 @@ def _indexed_job(plan: Plan, job: Job, installation: Installation) -> Object:
             "completionMode": "Indexed",
             "completions": nodes,
             "parallelism": nodes,
-            # No pod is ever replaced by itself, be it preempted: ranks cannot join a running process group, so the
-            # attempt restarts as a whole. And a pod that fails does not take the others along, which have yet to report
-            # what they saw of it: that takes a limit for each index; the one for all is unlimited with it.
-            "backoffLimitPerIndex": 0,
+            # A pod that fails does not take the others along, which have yet to report what they saw of it: that takes
+            # a limit for each index; the one for all is unlimited with it.
+            **_restarts(plan, job),
             "podReplacementPolicy": "Failed",
             # The queue starts it.
             **given({"suspend": True if queue else None}),
             "template": trainer_template(plan, job, installation),
+        },
+    }
+
+
+def _restarts(plan: Plan, job: Job) -> Object:
+    """How often the pod of an index is replaced, and after which failures.
+
+    Of one replica never, be the pod preempted: ranks cannot join a running process group, so the attempt restarts as a
+    whole. Of several replicas one comes back alone: the peers of a pod that is lost end with it.
+    """
+    if plan.topology.replicas == 1:
+        return {"backoffLimitPerIndex": 0}
+    final = sorted(NEVER_RETRIED - {StoppedError.exit_code})
+    return {
+        "backoffLimitPerIndex": job.spec.run_policy.max_restarts,
+        "podFailurePolicy": {
+            "rules": [
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": final},
+                },
+            ]
         },
     }
 

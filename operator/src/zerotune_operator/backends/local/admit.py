@@ -13,7 +13,7 @@ from zerotune_operator.lifecycle.attempts import has_made_steps
 from zerotune_trainer.errors import ConfigurationError
 
 _FREE = ("runPolicy", "backend", "maxErrorRate")
-"""Parts of the spec that may change between runs: they do not touch the result."""
+"""Parts of the spec that may change between runs: they do not touch the result. Nor does `topology.replicas`."""
 
 
 def admit(job: Job, folder: JobFolder, now: datetime, new_uid: Callable[[], str | None] = lambda: None) -> Job:
@@ -56,6 +56,7 @@ def _with_identity(job: Job, uid: str, now: datetime) -> Job:
 
 def _result_spec(job: Job) -> dict[str, Any]:
     spec = job.spec.model_dump(mode="json", by_alias=True)
+    spec["topology"].pop("replicas")
     return {field: value for field, value in spec.items() if field not in _FREE}
 
 

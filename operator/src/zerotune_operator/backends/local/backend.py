@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
@@ -21,6 +22,7 @@ from zerotune_operator.backends.local.layout import find_inputs, gpus_for, outpu
 from zerotune_operator.backends.local.output import complete_output, final_progress
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import LocalAttempt, render
+from zerotune_operator.backends.local.replicas import LostReplicas
 from zerotune_operator.lifecycle.attempts import has_made_steps
 from zerotune_operator.lifecycle.deadlines import has_failed
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
@@ -55,6 +57,7 @@ class LocalBackend:
         self._launcher = str(Path(sys.executable).with_name("zerotune-launch"))
         self._applied: LocalAttempt | None = None
         self._running: dict[str, RunningNode] = {}
+        self._lost = LostReplicas(0, self._start)
         self._has_failed = False
         self._stopped_at: float | None = None
         """When the nodes were asked to end, by `time.monotonic`."""
@@ -107,7 +110,16 @@ class LocalBackend:
                 f"{rendered.folder} cannot be written: {error.strerror}", "free some space there, then run again"
             ) from error
         self._applied, self._has_failed, self._stopped_at = rendered, False, None
-        self._running = {node.host: RunningNode(node, rendered.progress_port, self._lock) for node in rendered.nodes}
+        self._running = {}
+        self._lost = LostReplicas(self._job.spec.run_policy.max_restarts, self._start)
+        self._start([node.host for node in rendered.nodes])
+
+    def _start(self, hosts: Sequence[str]) -> None:
+        assert self._applied is not None, "an attempt was applied"
+        for node in self._applied.nodes:
+            if node.host in hosts:
+                node.termination_message.unlink(missing_ok=True)
+                self._running[node.host] = RunningNode(node, self._applied.progress_port, self._lock)
 
     def attempt_ref(self, attempt: int, config_digest: str, _: Sequence[str] = ()) -> AttemptRef:
         """What is observed of the attempt that was applied last, whose processes are this one's."""
@@ -125,7 +137,9 @@ class LocalBackend:
     async def observe(self, attempt: AttemptRef) -> Observation:
         """What the nodes do; once all have ended, also whether the output is complete."""
         nodes = await asyncio.gather(*(asyncio.to_thread(self._running[host].observe) for host in attempt.hosts))
-        seen = Observation(attempt.number, tuple(nodes))
+        if attempt.replicas > 1:
+            nodes = list(self._lost.seen(nodes, attempt.replicas, stopping=self._stopped_at is not None))
+        seen = Observation(attempt.number, tuple(nodes), replicas=attempt.replicas)
         self._has_failed = has_failed(seen)
         if not seen.all_ended:
             return seen
@@ -133,7 +147,7 @@ class LocalBackend:
         whose = (attempt.output_uri, attempt.job_uid, attempt.config_digest)
         output = await asyncio.to_thread(complete_output, *whose)
         final = await asyncio.to_thread(final_progress, output) if output else None
-        return Observation(attempt.number, tuple(nodes), output, final)
+        return replace(seen, output=output, final=final)
 
     async def stop(self, _: AttemptRef) -> None:
         """Send SIGTERM to every launcher, which has its ranks save and ends; kill those that take too long."""
@@ -146,7 +160,8 @@ class LocalBackend:
             self.kill()
 
     def kill(self) -> None:
-        """Send SIGKILL to every process of every node."""
+        """Send SIGKILL to every process of every node; none is started again."""
+        self._stopped_at = self._stopped_at or time.monotonic()
         for node in self._running.values():
             node.signal(signal.SIGKILL)
 
@@ -195,5 +210,3 @@ def _write(rendered: LocalAttempt) -> None:
     secret = rendered.folder / RENDEZVOUS_FILE
     secret.touch(mode=0o600)
     secret.write_text(secrets.token_hex(32))
-    for node in rendered.nodes:
-        node.termination_message.unlink(missing_ok=True)

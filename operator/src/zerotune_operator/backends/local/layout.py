@@ -52,7 +52,8 @@ def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu], model: str) 
         ConfigurationError: there are more nodes than addresses.
     """
     topology = job.spec.topology
-    ranks = topology.nodes * (topology.gpus_per_node or topology.processes_per_node or 1)
+    nodes = topology.replicas * topology.nodes
+    ranks = nodes * (topology.gpus_per_node or topology.processes_per_node or 1)
     master_port, progress_port = free_ports(2)
     return replace(
         outline(job, folder, home, model),
@@ -61,7 +62,7 @@ def place(job: Job, folder: JobFolder, home: Home, gpus: list[Gpu], model: str) 
         threads_per_rank=max(1, len(os.sched_getaffinity(0)) // ranks),
         device_bytes=min((gpu.memory_bytes for gpu in gpus), default=None),
         # Not what is free at this moment: the same job is to be planned alike whatever else runs here.
-        node_bytes=psutil.virtual_memory().total // topology.nodes,
+        node_bytes=psutil.virtual_memory().total // nodes,
     )
 
 
@@ -77,10 +78,12 @@ def outline(job: Job, folder: JobFolder, home: Home, model: str) -> RuntimeLayou
     Raises:
         ConfigurationError: there are more nodes than addresses.
     """
-    nodes, output = job.spec.topology.nodes, output_uri(job, folder)
+    topology, output = job.spec.topology, output_uri(job, folder)
+    nodes = topology.replicas * topology.nodes
     if nodes > _MOST_NODES:
+        what = "topology.nodes is" if topology.replicas == 1 else "topology.replicas x nodes are"
         raise ConfigurationError(
-            f"topology.nodes is {nodes}, but the local backend has {_MOST_NODES} addresses", "use fewer nodes"
+            f"{what} {nodes}, but the local backend has {_MOST_NODES} addresses", "use fewer nodes"
         )
     return RuntimeLayout(
         hosts=tuple(f"127.0.0.{node}" for node in range(1, nodes + 1)),
@@ -99,13 +102,15 @@ def gpus_for(job: Job) -> list[Gpu]:
     Raises:
         ConfigurationError: the machine has fewer.
     """
-    wanted = job.spec.topology.nodes * job.spec.topology.gpus_per_node
+    topology = job.spec.topology
+    wanted = topology.replicas * topology.nodes * topology.gpus_per_node
     if not wanted:
         return []
     found = visible_gpus()
     if len(found) < wanted:
         raise ConfigurationError(
-            f"topology asks for {counted(wanted, 'GPU')} (nodes x gpusPerNode), this machine has {len(found)}",
+            f"topology asks for {counted(wanted, 'GPU')} (replicas x nodes x gpusPerNode), "
+            f"this machine has {len(found)}",
             "lower them, or set gpusPerNode to 0 to run on CPU",
         )
     return found[:wanted]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.status import JobStatus, RootCause
+from zerotune_operator.api.status import Attempt, JobStatus, RootCause
 from zerotune_operator.backends.driver import Driver, Step
 from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.job_folder import JobFolder
@@ -35,6 +35,9 @@ class View(Protocol):
     def restarting(self, cause: RootCause, seconds: float) -> None:
         """An attempt failed, and another one follows."""
 
+    def lost(self, failure: str) -> None:
+        """A replica was lost, and is started again alone."""
+
     def stopping(self) -> None:
         """The nodes were asked to stop."""
 
@@ -56,6 +59,7 @@ class Runner:
         )
         self._stop, self._kill = asyncio.Event(), asyncio.Event()
         self._shows_stop = False
+        self._restarts = 0
 
     def ask_to_stop(self, *, again_kills: bool) -> None:
         """Stop after a checkpoint; with `again_kills`, as Ctrl-C has it, kill where that was asked for before."""
@@ -93,12 +97,18 @@ class Runner:
             self._view.planned(step.plan, status.attempts[-1].number)
         if step.seen is None:
             return
+        self._show_lost(status.attempts[-1])
         self._view.observed(status, step.seen)
         if under_way(status):
             self._show_stop()
         elif status.phase == "Restarting":
             assert status.root_cause is not None, "an attempt that is made again has failed"
             self._view.restarting(status.root_cause, pause(status, _now()))
+
+    def _show_lost(self, attempt: Attempt) -> None:
+        if attempt.replica_restarts > self._restarts:
+            self._view.lost(attempt.replica_failure or "")
+        self._restarts = attempt.replica_restarts
 
     def _show_stop(self) -> None:
         if self._stop.is_set() and not self._shows_stop:
