@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,3 +94,39 @@ def test_r54_all_output_is_in_the_store_when_the_job_ends(
     assert not [name for name in names(bucket) if name.startswith(f"out/{WORK_NAME}/")]
     metrics = bucket.Object("out/metrics.jsonl").get()["Body"].read().decode()
     assert sum(json.loads(line)["records"] for line in metrics.splitlines()) == len(rows)
+
+
+def test_a_killed_replica_is_not_missing_in_the_store(
+    tmp_path: Path, bucket: Any, stub_job: Any, stub_engine: Any
+) -> None:
+    """Two replicas that share nothing but the bucket."""
+    stub_engine.seconds_per_batch = 0.1
+    lines = "".join(json.dumps({"id": number, "prompt": f"weakness {number}"}) + "\n" for number in range(40))
+    bucket.put_object(Key="in/questions.jsonl", Body=lines.encode())
+    parts = {"data": {"uris": ["s3://answers/in"]}, "output": {"uri": "s3://answers/out"}}
+    made = stub_job(replicas=2, outputFormat={"rowsPerFile": 1}, **parts)
+    lost, other = (_on_host_of_its_own(made, tmp_path / f"host-{number}").start(replica=number) for number in (0, 1))
+    while len([name for name in names(bucket) if name.startswith("out/part-")]) < 8:
+        time.sleep(0.05)
+    lost.kill()
+    other.join(120)
+    assert other.exitcode == 0
+    written = sorted(name for name in names(bucket) if name.startswith("out/part-"))
+    rows = [json.loads(line) for name in written for line in bucket.Object(name).get()["Body"].read().splitlines()]
+    assert [row["id"] for row in rows] == list(range(40))
+    rest = {name.removeprefix("out/") for name in names(bucket) - set(written)}
+    assert {name for name in rest if not name.startswith(".")} == {
+        "manifest.json",
+        "metrics.jsonl",
+        "report.html",
+        "results.json",
+    }
+
+
+def _on_host_of_its_own(job: Any, folder: Path) -> Any:
+    """The job as a host sees it that shares no file with others."""
+    folder.mkdir()
+    config = json.loads((job.folder / "config.json").read_text())
+    config["launch"]["cacheDir"] = str(folder / "cache")
+    (folder / "config.json").write_text(json.dumps(config))
+    return dataclasses.replace(job, folder=folder)

@@ -14,15 +14,16 @@ from zerotune_devtools.harness.inference_ranks import Ranks
 
 pytestmark = pytest.mark.slow
 
-FILES = 40
-GREEDY = {"maxNewTokens": 30}
-SAMPLED = {"maxNewTokens": 30, "doSample": True, "temperature": 1.5, "seed": 7}
+FILES = 20
+_SECONDS = 280
+GREEDY = {"maxNewTokens": 16}
+SAMPLED = {"maxNewTokens": 16, "doSample": True, "temperature": 1.5, "seed": 7}
 
 
 @pytest.fixture
 def options(weaknesses: list[dict[str, Any]], write_jsonl: Any) -> dict[str, Any]:
-    """120 records in files of 3."""
-    rows = [entry | {"copy": copy} for copy in range(6) for entry in weaknesses[:20]]
+    """60 records in files of 3."""
+    rows = [entry | {"copy": copy} for copy in range(3) for entry in weaknesses[:20]]
     data = {"uris": [write_jsonl(rows).as_uri()], "columns": {"prompt": "name"}}
     return {"data": data, "generation": SAMPLED, "outputFormat": {"rowsPerFile": 3}, "perDeviceBatchSize": 2}
 
@@ -67,7 +68,7 @@ def assert_is_result(output: Path, expected: dict[str, bytes]) -> None:
     assert names == {*expected, "manifest.json", "metrics.jsonl", "report.html", "results.json"}
     assert not list(output.glob(".*.draft"))
     records = [json.loads(line)["records"] for line in (output / "metrics.jsonl").read_text().splitlines()]
-    assert sum(records) == 120
+    assert sum(records) == 60
 
 
 def test_replicas_share_the_work_and_each_reports_all_of_it(
@@ -75,13 +76,13 @@ def test_replicas_share_the_work_and_each_reports_all_of_it(
 ) -> None:
     expected = undisturbed(options)
     worlds = start_replicas(2, ranks=2, **options)
-    outcomes = [world.end() for world in worlds]
+    outcomes = [world.end(_SECONDS) for world in worlds]
     assert [outcome.exit_codes for outcome in outcomes] == [[0, 0], [0, 0]], [each.failure for each in outcomes]
     assert_is_result(tmp_path / "output", expected)
     for outcome in outcomes:
-        assert (outcome.progress.step, outcome.progress.total, outcome.progress.failed_records) == (120, 120, 0)
+        assert (outcome.progress.step, outcome.progress.total, outcome.progress.failed_records) == (60, 60, 0)
         completion = next(each.completion for each in outcome.heartbeats[0] if each.completion)
-        assert completion.progress.step == 120
+        assert completion.progress.step == 60
 
 
 @pytest.mark.parametrize("generation", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
@@ -90,10 +91,10 @@ def test_a_killed_replica_loses_nothing_and_comes_back_alone(
 ) -> None:
     output, options = tmp_path / "output", options | {"generation": generation}
     expected = undisturbed(options)
-    first, second = start_replicas(2, ranks=2, **options)
+    first, second = start_replicas(2, ranks=1, **options)
     second.wait_until(lambda: len(markers(output)) >= 6)
     second.kill()
     again = start_ranks(tmp_path / "job", replica=1, replicas=2)
-    outcomes = [first.end(), again.end()]
-    assert [outcome.exit_codes for outcome in outcomes] == [[0, 0], [0, 0]], [each.failure for each in outcomes]
+    outcomes = [first.end(_SECONDS), again.end(_SECONDS)]
+    assert [outcome.exit_codes for outcome in outcomes] == [[0], [0]], [each.failure for each in outcomes]
     assert_is_result(output, expected)

@@ -63,6 +63,9 @@ def infer(config: InferConfig, context: RankContext) -> None:
     engine_class(config)
     if config.offload_param == "nvme":
         load_async_io()  # Before ranks wait for each other: it may be compiled, for minutes.
+    if context.replicas > 1 and config.launch.offload_dir is not None:
+        own = Path(config.launch.offload_dir) / f"replica-{context.replica}"  # They may be on one machine.
+        config = config.model_copy(update={"launch": config.launch.model_copy(update={"offload_dir": str(own)})})
     context.report.phase("rendezvous")
     store = rendezvous(context, config.launch)
     distributed.init_process_group(context, config.launch, store)

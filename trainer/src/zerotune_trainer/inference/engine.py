@@ -80,7 +80,9 @@ class Completion:
 
 @dataclass(frozen=True)
 class Replica:
-    """The ranks that draw one task together. The first of them leads: it draws and writes; all generate."""
+    """The ranks that hold one copy of the model, and draw one task together. The first of them leads: it draws and
+    writes; all generate. A replica of the job (`topology.replicas`) is a whole world, and has one or more of these.
+    """
 
     ranks: tuple[int, ...]
     rank: int
