@@ -86,7 +86,7 @@ def test_any_damage_to_files_and_markers_never_makes_a_manifest_that_lies(
     output = tmp_path / "output"
     shutil.rmtree(output, ignore_errors=True)
     job = stub_job(RECORDS)
-    real, calls = verification._verify_all, [0]
+    real, calls = verification.verify_each, [0]
 
     def verify(*args: Any) -> Any:
         calls[0] += 1
@@ -95,7 +95,7 @@ def test_any_damage_to_files_and_markers_never_makes_a_manifest_that_lies(
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(verification, "_verify_all", verify)
+        patch.setattr(verification, "verify_each", verify)
         job.run_until_results()
     assert not (output / "manifest.json").exists()
     assert len(parts(output)) == SHARDS
@@ -169,7 +169,7 @@ def test_files_that_are_listed_late_are_not_made_again(
     tmp_path: Path, stub_job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, job = tmp_path / "output", stub_job(RECORDS)
-    hidden, calls, real = tmp_path / "hidden.json", [0], verification._verify_all
+    hidden, calls, real = tmp_path / "hidden.json", [0], verification.verify_each
     marker = output / "work/part-000004.json"
 
     def verify(*args: Any) -> Any:
@@ -180,7 +180,7 @@ def test_files_that_are_listed_late_are_not_made_again(
             hidden.rename(marker)
         return real(*args)
 
-    monkeypatch.setattr(verification, "_verify_all", verify)
+    monkeypatch.setattr(verification, "verify_each", verify)
     made: list[int] = []
     generate = rounds.ShardGenerator.make
     monkeypatch.setattr(rounds.ShardGenerator, "make", lambda *a: (made.append(a[1]), generate(*a))[1])

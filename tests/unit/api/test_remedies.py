@@ -129,7 +129,6 @@ def test_a_value_of_another_form_is_answered_with_the_one_that_is_wanted(path: s
 @pytest.mark.parametrize(
     ("field", "meant"),
     [
-        ("topology.replicas", "nodes"),
         ("topology.workers", "nodes"),
         ("training.lr", "learningRate"),
         ("training.bf16", "precision"),

@@ -11,7 +11,6 @@ from zerotune_trainer.config.arguments import place_of
 from zerotune_trainer.config.base import Settings
 
 _ELSEWHERE = {
-    "replicas": "nodes",
     "workers": "nodes",
     "instancecount": "nodes",
     "numworkers": "nodes",
