@@ -106,9 +106,10 @@ class TrainingJob:
                 self.request[name] = self.request.get(name, {}) | changes[name]
 
     def stop(self) -> None:
-        """`StopTrainingJob`."""
+        """`StopTrainingJob`; it may have ended a moment ago."""
         with self._entering:
-            self._enter("Stopping")
+            if self.status == "InProgress":
+                self._enter("Stopping")
             self._stop.set()
 
     def delete(self) -> None:
@@ -121,8 +122,7 @@ class TrainingJob:
 
     def kill(self) -> None:
         """End all processes, and wait for the thread."""
-        if self.status == "InProgress":
-            self.stop()
+        self.stop()
         for host in self.hosts:
             host.signal(signal.SIGKILL)
         self._thread.join()
