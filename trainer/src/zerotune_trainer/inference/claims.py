@@ -5,10 +5,10 @@
     work/claim-results       verifying all shards and writing the result
 
 Of several replicas that claim something at once one succeeds, by a link that never replaces a file or a conditional
-write of S3. A claim holds until its replica is silent for long or has started anew (`beats.py`); then another one takes
-it over. The former owner may live after all, and finds out before it marks anything as whole. Should both write a
-shard in the same moment, then no harm is done: they generate the same texts, and what is not as its marker says is made
-again. So a claim saves time; it proves nothing.
+write of S3. A claim holds until its replica is silent for long or has started anew (`heartbeats.py`); then another one
+takes it over. The former owner may live after all, and finds out before it marks anything as whole. Should both write
+a shard in the same moment, then no harm is done: they generate the same texts, and what is not as its marker says is
+made again. So a claim saves time; it proves nothing.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ WORK_NAME = "work"
 PLAN_NAME = f"{WORK_NAME}/plan.json"
 FILE_PREFIX = "part-"
 CLAIM_PREFIX = f"{WORK_NAME}/claim-"
-BEAT_PREFIX = f"{WORK_NAME}/replica-"
+HEARTBEAT_PREFIX = f"{WORK_NAME}/replica-"
 SHARDS_PER_RANK = 4
 """With fewer shards than this a rank, the last one leaves the others waiting for long."""
 

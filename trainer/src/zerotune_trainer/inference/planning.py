@@ -21,9 +21,9 @@ from zerotune_trainer.inference.claims import PLAN_CLAIM
 from zerotune_trainer.inference.marks import Marks
 from zerotune_trainer.inference.output import write
 from zerotune_trainer.inference.plan import (
-    BEAT_PREFIX,
     CLAIM_PREFIX,
     FILE_PREFIX,
+    HEARTBEAT_PREFIX,
     PLAN_NAME,
     WORK_NAME,
     InputFile,
@@ -105,7 +105,7 @@ def _clear(output: Folder) -> None:
     Replicas that wait for the plan are there already."""
     with writing_errors(output.uri):
         work = [f"{WORK_NAME}/{name}" for name in output.children(WORK_NAME)]
-        kept = (CLAIM_PREFIX, BEAT_PREFIX)
+        kept = (CLAIM_PREFIX, HEARTBEAT_PREFIX)
         for name in [*filter(lambda name: not name.startswith(kept), work), *output.children()]:
             if name.startswith((FILE_PREFIX, f"{WORK_NAME}/")):
                 output.remove(name)

@@ -3,8 +3,8 @@
 One round does it, unless files vanish or change after they were written, or something raises the counter that hands out
 the tasks: then the ranks are through too soon. Later rounds deal the shards out by their numbers, without that counter.
 
-Of several replicas each makes what it finds free, turn after turn (`sharing.py`), and one goes through the rounds that
-are left once every shard is there.
+Of several replicas each makes what it finds free, one action after another (`sharing.py`), and one goes through the
+rounds that are left once every shard is there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def generate_all(generator: ShardGenerator, work: Work, ranks: Ranks, first: int
         generator: Makes them.
         work: What is to be done.
         ranks: This rank and the others.
-        first: The number of the first round, and how many turns came before it.
+        first: The number of the first round, and how many actions came before it.
 
     Returns:
         All shards, in order, each verified since the last one was written.
@@ -87,13 +87,13 @@ def generate_shared(generator: ShardGenerator, work: Work, ranks: Ranks, sharing
     before = work.of_earlier_attempts(sharing.claims.mine.attempt)
     while True:
         ranks.context.report.phase("generating")
-        tracker = ProgressTracker(ranks.context, Counters(ranks.store, number, "turns"), before, sharing.beats)
-        turn = sharing.next_turn(ranks.store, number, generator.files, missing, tracker.pause)
-        if turn.kind == "leave":
+        tracker = ProgressTracker(ranks.context, Counters(ranks.store, number, "actions"), before, sharing.heartbeats)
+        action = sharing.next_action(ranks.store, number, generator.files, missing, tracker.pause)
+        if action.kind == "leave":
             return None
-        if turn.kind == "finish":
+        if action.kind == "finish":
             return _finish(generator, ranks, sharing, number + 1)
-        _run_round(generator, ranks, number, tracker, _claimed(turn.free, tracker, generator, sharing))
+        _run_round(generator, ranks, number, tracker, _claimed(action.free, tracker, generator, sharing))
         number += 1
 
 

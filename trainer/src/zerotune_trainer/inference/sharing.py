@@ -27,8 +27,8 @@ from zerotune_trainer.config import InferConfig
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import TemporaryError, ZerotuneError
-from zerotune_trainer.inference.beats import Beats
 from zerotune_trainer.inference.claims import RESULTS_CLAIM, Claim, Claims
+from zerotune_trainer.inference.heartbeats import ReplicaHeartbeats
 from zerotune_trainer.inference.markers import WholeShard, size_difference
 from zerotune_trainer.inference.output import ShardFiles
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
@@ -52,7 +52,7 @@ class FreeShard(Settings):
     """Of the claim of a replica that was lost."""
 
 
-class Turn(Settings):
+class Action(Settings):
     """What a replica does next."""
 
     kind: Literal["generate", "finish", "leave"]
@@ -65,7 +65,7 @@ class Sharing:
 
     context: RankContext
     claims: Claims
-    beats: Beats | None
+    heartbeats: ReplicaHeartbeats | None
     """On rank 0."""
     _made: Counter[int] = field(default_factory=Counter, init=False)
 
@@ -75,19 +75,19 @@ class Sharing:
 
     def claim(self, name: str) -> bool:
         """Claim what is nobody's, or is of a replica that was lost. Rank 0 calls this."""
-        assert self.beats is not None, "rank 0 calls this"
+        assert self.heartbeats is not None, "rank 0 calls this"
         found = self.claims.read(name)
-        self.beats.look()
+        self.heartbeats.poll()
         if found is not None and self._is_held(found.claim):
             return False
         return self.claims.take(name, found.version if found else None)
 
-    def next_turn(self, store: Store, number: int, files: ShardFiles, missing: set[int], wait: Wait) -> Turn:
+    def next_action(self, store: Store, number: int, files: ShardFiles, missing: set[int], wait: Wait) -> Action:
         """What this replica does next. Every rank calls this, and all get the same answer.
 
         Args:
             store: That of the rendezvous.
-            number: How many turns there have been.
+            number: How many actions there have been.
             files: The shards' files.
             missing: The shards that were not whole when rank 0 last looked; those that are by now are taken out of it.
             wait: Waits so many seconds, and raises where the rank is to stop.
@@ -95,28 +95,28 @@ class Sharing:
         Raises:
             TemporaryError: a shard is not whole, though this replica has made it again and again.
         """
-        turns = PrefixStore("inference/turns", store)
-        if self.beats is None:
-            while not turns.check([str(number)]):
+        actions = PrefixStore("inference/actions", store)
+        if self.heartbeats is None:
+            while not actions.check([str(number)]):
                 wait(_FOLLOW_SECONDS)
-            return Turn.model_validate_json(turns.get(str(number)))
-        while (turn := self._decide(files, missing)) is None:
+            return Action.model_validate_json(actions.get(str(number)))
+        while (action := self._decide(files, missing)) is None:
             wait(_POLL_SECONDS)
-        turns.set(str(number), turn.model_dump_json(by_alias=True))
-        return turn
+        actions.set(str(number), action.model_dump_json(by_alias=True))
+        return action
 
-    def _decide(self, files: ShardFiles, missing: set[int]) -> Turn | None:
-        """The next turn; None: everything is being worked on by others."""
+    def _decide(self, files: ShardFiles, missing: set[int]) -> Action | None:
+        """The next action; None: everything is being worked on by others."""
         found = verify_each(files, self._marked(files, missing), size_difference)
         missing.difference_update(shard for shard, result in found.items() if isinstance(result, WholeShard))
         free = self._free(files, missing)
         # Asked for last: the work is removed after the manifest was written, and looks then as if nobody had begun it.
         if files.output.read(MANIFEST_NAME) is not None:
-            return Turn(kind="leave")
+            return Action(kind="leave")
         if not missing:
-            return Turn(kind="finish") if self.claim(RESULTS_CLAIM) else None
+            return Action(kind="finish") if self.claim(RESULTS_CLAIM) else None
         self._made.update(each.shard for each in free if each.version is not None)
-        return Turn(kind="generate", free=free) if free else None
+        return Action(kind="generate", free=free) if free else None
 
     def _marked(self, files: ShardFiles, missing: set[int]) -> list[int]:
         there = set(files.output.children(WORK_NAME))
@@ -124,11 +124,11 @@ class Sharing:
 
     def _free(self, files: ShardFiles, missing: set[int]) -> list[FreeShard]:
         """The missing shards that nobody works on, those first that are this replica's share of them all."""
-        assert self.beats is not None, "rank 0 calls this"
+        assert self.heartbeats is not None, "rank 0 calls this"
         there = set(files.output.children(WORK_NAME))
         names = {shard: files.plan.claim_name(shard) for shard in sorted(missing)}
         claimed = {shard: self.claims.read(name) for shard, name in names.items() if name.removeprefix(_WORK) in there}
-        self.beats.look()
+        self.heartbeats.poll()
         free = []
         for shard in names:
             found = claimed.get(shard)
@@ -141,8 +141,8 @@ class Sharing:
         return free[first:] + free[:first]
 
     def _is_held(self, claim: Claim | None) -> bool:
-        assert self.beats is not None, "rank 0 calls this"
-        return claim is not None and claim != self.claims.mine and self.beats.is_alive(claim)
+        assert self.heartbeats is not None, "rank 0 calls this"
+        return claim is not None and claim != self.claims.mine and self.heartbeats.is_alive(claim)
 
     def _check_made(self, shard: int, claim: Claim | None, files: ShardFiles) -> None:
         """See that a shard which this replica has made before is not made for ever."""
@@ -173,23 +173,23 @@ def joined(config: InferConfig, context: RankContext, output: Folder, group: Col
     if context.replicas == 1:
         yield None
         return
-    ownership, beats = Ownership(output, config.job), None
+    ownership, heartbeats = Ownership(output, config.job), None
 
     def start() -> str:
-        nonlocal beats
+        nonlocal heartbeats
         mine = Claim(attempt=config.job.attempt, replica=context.replica, start=uuid.uuid4().hex)
         if ownership.acquire():
             remove_drafts(output.local / WORK_NAME)
-        beats = Beats(ownership, mine, context.replicas, config.launch.replica_timeout_seconds)
-        beats.start()
+        heartbeats = ReplicaHeartbeats(ownership, mine, context.replicas, config.launch.replica_timeout_seconds)
+        heartbeats.start()
         return mine.model_dump_json(by_alias=True)
 
     mine = Claim.model_validate_json(group.on_first_rank(start, str))
     try:
-        yield Sharing(context, Claims(output, mine), beats)
+        yield Sharing(context, Claims(output, mine), heartbeats)
     finally:
-        if beats is not None:
-            beats.close()
+        if heartbeats is not None:
+            heartbeats.close()
             _clear(output)
 
 

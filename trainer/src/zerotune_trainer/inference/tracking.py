@@ -1,6 +1,6 @@
 """The ranks' common count of what is done, and what a rank reports to its launcher.
 
-Of several replicas, rank 0 of each adds what the beats of the others say, so that all report how far the job is.
+Of several replicas, rank 0 of each adds what the heartbeats of the others say, so that all report how far the job is.
 Counts are for whoever watches, and hand out work; they prove nothing. What is done is what `verification.py` finds.
 """
 
@@ -15,7 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import StoppedError
-from zerotune_trainer.inference.beats import Beats, Figures, Others
+from zerotune_trainer.inference.heartbeats import Figures, Others, ReplicaHeartbeats
 from zerotune_trainer.inference.verification import Work
 from zerotune_trainer.progress import Progress
 
@@ -117,13 +117,13 @@ class ProgressTracker:
         context: The rank.
         counters: The common count.
         work: The job's work, and what of it was done before.
-        beats: Of several replicas, on rank 0.
+        heartbeats: Of several replicas, on rank 0.
     """
 
     context: RankContext
     counters: Counters
     work: Work
-    beats: Beats | None = None
+    heartbeats: ReplicaHeartbeats | None = None
     _reported: float = field(default=0.0, init=False)
     _first: Count = field(init=False)
     _last: Count = field(init=False)
@@ -220,8 +220,8 @@ class ProgressTracker:
         return min(self.work.done_records + count.all_records, self.work.plan.records)
 
     def _report_others(self) -> None:
-        if self.beats is not None:
-            self.counters.publish(self.beats.others())
+        if self.heartbeats is not None:
+            self.counters.publish(self.heartbeats.others())
         count = self.counters.count()
         if count != self._last and time.monotonic() - self._reported >= REPORT_SECONDS:
             self._report(count)
@@ -250,7 +250,7 @@ class ProgressTracker:
 
     def _share(self, count: Count, tokens_per_second: float) -> None:
         """Let the other replicas know how far this one is, and this one's ranks how far they are."""
-        if self.beats is None:
+        if self.heartbeats is None:
             return
         figures = Figures(
             written=count.written,
@@ -258,5 +258,5 @@ class ProgressTracker:
             in_hand=max(0, count.records - count.written),
             tokens_per_second=tokens_per_second,
         )
-        self.beats.report(figures)
-        self.counters.publish(self.beats.others())
+        self.heartbeats.report(figures)
+        self.counters.publish(self.heartbeats.others())

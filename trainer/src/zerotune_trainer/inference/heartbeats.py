@@ -20,10 +20,10 @@ from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.inference.claims import Claim
 from zerotune_trainer.inference.output import write
-from zerotune_trainer.inference.plan import BEAT_PREFIX
+from zerotune_trainer.inference.plan import HEARTBEAT_PREFIX
 from zerotune_trainer.ownership import Ownership
 
-_BEATS_A_TIMEOUT = 10
+_HEARTBEATS_A_TIMEOUT = 10
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +46,11 @@ class Others(NamedTuple):
     records: int = 0
     failed: int = 0
     tokens_per_second: float = 0.0
-    beats: int = 0
+    heartbeats: int = 0
     """Grows while any of them is alive."""
 
 
-class _Beat(Settings):
+class _Heartbeat(Settings):
     start: str
     number: int
     figures: Figures
@@ -59,13 +59,13 @@ class _Beat(Settings):
 
 @dataclass(frozen=True)
 class _Seen:
-    beat: _Beat | None
+    heartbeat: _Heartbeat | None
     since: float
     """When this was seen first, by `time.monotonic`."""
 
 
-class Beats:
-    """The beats of all replicas, on rank 0 of each. A thread writes its own and reads the others'.
+class ReplicaHeartbeats:
+    """The heartbeats of all replicas, on rank 0 of each. A thread writes its own and reads the others'.
 
     Args:
         ownership: The output folder.
@@ -81,92 +81,92 @@ class Beats:
         self._changes = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="beats", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeats", daemon=True)
         before = self._read(mine.replica)
         known = before.figures if before else Figures()
         self._before = Figures(written=known.written, written_failed=known.written_failed)
-        self._beat = _Beat(start=mine.start, number=0, figures=self._before)
+        self._heartbeat = _Heartbeat(start=mine.start, number=0, figures=self._before)
 
     def start(self) -> None:
-        """Write the first beat: before that the replica may claim nothing.
+        """Write the first heartbeat: before that the replica may claim nothing.
 
         Raises:
             ZerotuneError: it cannot be written.
         """
         self._write()
-        self.look()
+        self.poll()
         self._thread.start()
 
     def close(self) -> None:
         """Say that the replica has ended: what it has begun is anybody's at once."""
         self._stop.set()
         self._thread.join()
-        self._beat = self._beat.model_copy(update={"ended": True})
-        self._try_to_beat()
+        self._heartbeat = self._heartbeat.model_copy(update={"ended": True})
+        self._try_to_write()
 
     def report(self, figures: Figures) -> None:
-        """Take down how far this start of the replica is: the next beat says so."""
+        """Take down how far this start of the replica is: the next heartbeat says so."""
         total = {
             "written": self._before.written + figures.written,
             "written_failed": self._before.written_failed + figures.written_failed,
         }
-        self._beat = self._beat.model_copy(update={"figures": figures.model_copy(update=total)})
+        self._heartbeat = self._heartbeat.model_copy(update={"figures": figures.model_copy(update=total)})
 
     @property
     def before(self) -> Figures:
         """What earlier starts of this replica have written."""
         return self._before
 
-    def look(self) -> None:
-        """Read the others' beats."""
+    def poll(self) -> None:
+        """Read the others' heartbeats."""
         with self._lock:
             for number in self._others:
-                beat, known = self._read(number), self._seen.get(number)
-                if known is None or beat != known.beat:
-                    self._seen[number] = _Seen(beat, time.monotonic())
+                heartbeat, known = self._read(number), self._seen.get(number)
+                if known is None or heartbeat != known.heartbeat:
+                    self._seen[number] = _Seen(heartbeat, time.monotonic())
                     self._changes += known is not None
 
     def is_alive(self, claim: Claim) -> bool:
-        """Whether the owner of a claim that was read before the last `look` still works on it."""
+        """Whether the owner of a claim that was read before the last `poll` still works on it."""
         seen = self._seen.get(claim.replica)
         if claim.attempt != self._mine.attempt or seen is None or time.monotonic() - seen.since >= self._timeout:
             return False
-        return seen.beat is None or (seen.beat.start == claim.start and not seen.beat.ended)
+        return seen.heartbeat is None or (seen.heartbeat.start == claim.start and not seen.heartbeat.ended)
 
     def others(self) -> Others:
         """The other replicas together, and earlier starts of this one."""
-        beats = [seen.beat for seen in self._seen.values() if seen.beat is not None]
-        figures = [beat.figures for beat in beats] + [self._before]
-        alive = [beat for beat in beats if not beat.ended]
+        heartbeats = [seen.heartbeat for seen in self._seen.values() if seen.heartbeat is not None]
+        figures = [heartbeat.figures for heartbeat in heartbeats] + [self._before]
+        alive = [heartbeat for heartbeat in heartbeats if not heartbeat.ended]
         return Others(
             records=sum(each.written + each.in_hand for each in figures),
             failed=sum(each.written_failed for each in figures),
-            tokens_per_second=sum(beat.figures.tokens_per_second for beat in alive),
-            beats=self._changes,
+            tokens_per_second=sum(heartbeat.figures.tokens_per_second for heartbeat in alive),
+            heartbeats=self._changes,
         )
 
     def _run(self) -> None:
-        while not self._stop.wait(self._timeout / _BEATS_A_TIMEOUT):
-            self._try_to_beat()
+        while not self._stop.wait(self._timeout / _HEARTBEATS_A_TIMEOUT):
+            self._try_to_write()
 
-    def _try_to_beat(self) -> None:
+    def _try_to_write(self) -> None:
         try:
             self._write()
-            self.look()
+            self.poll()
         except (ZerotuneError, OSError) as error:
             # A store that does not answer: if that lasts, the others take over what this replica has begun.
             _log.warning("replica %d could not say that it is alive: %s", self._mine.replica, error)
 
     def _write(self) -> None:
-        self._beat = beat = self._beat.model_copy(update={"number": self._beat.number + 1})
-        write(self._ownership, self._name(self._mine.replica), beat.model_dump_json(by_alias=True).encode())
+        self._heartbeat = heartbeat = self._heartbeat.model_copy(update={"number": self._heartbeat.number + 1})
+        write(self._ownership, self._name(self._mine.replica), heartbeat.model_dump_json(by_alias=True).encode())
 
-    def _read(self, number: int) -> _Beat | None:
+    def _read(self, number: int) -> _Heartbeat | None:
         found = self._ownership.folder.read(self._name(number))
         try:
-            return None if found is None else _Beat.model_validate_json(found.content)
+            return None if found is None else _Heartbeat.model_validate_json(found.content)
         except ValidationError:
             return None
 
     def _name(self, number: int) -> str:
-        return f"{BEAT_PREFIX}{self._mine.attempt}-{number}.json"
+        return f"{HEARTBEAT_PREFIX}{self._mine.attempt}-{number}.json"
