@@ -18,7 +18,7 @@ from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import InternalError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.infer import generate_and_write
-from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request
+from zerotune_trainer.inference.engine import Completion, ModelReplica, OnToken, Request
 from zerotune_trainer.progress import Reporter
 
 RANKS = 4
@@ -63,15 +63,15 @@ def test_ranks_of_a_replica_generate_the_same_requests_and_one_writes(
     together = {leader: threading.Barrier(2, timeout=60) for leader in (0, 2)}
 
     class PairEngine(stub_engine):  # type: ignore[misc]
-        def __init__(self, replica: Replica) -> None:
+        def __init__(self, replica: ModelReplica) -> None:
             self.replica = replica
 
         @classmethod
-        def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:
+        def ranks_per_model_replica(cls, config: InferConfig, world_size: int) -> int:
             return 2
 
         @classmethod
-        def load(cls, config: InferConfig, replica: Replica) -> PairEngine:
+        def load(cls, config: InferConfig, replica: ModelReplica) -> PairEngine:
             return cls(replica)
 
         def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:

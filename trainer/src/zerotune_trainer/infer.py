@@ -33,11 +33,11 @@ from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines import engine_class
 from zerotune_trainer.errors import DataError, TemporaryError
+from zerotune_trainer.inference.model_replica import model_replica_of
 from zerotune_trainer.inference.output import ShardFiles, final_progress, finished, write_results
 from zerotune_trainer.inference.plan import WORK_NAME, WorkPlan
 from zerotune_trainer.inference.planning import open_plan
 from zerotune_trainer.inference.prompts import Prompts
-from zerotune_trainer.inference.replica import replica_of
 from zerotune_trainer.inference.rounds import Ranks, generate_all, generate_shared
 from zerotune_trainer.inference.scoring import Scoring
 from zerotune_trainer.inference.shards import ShardGenerator
@@ -125,12 +125,12 @@ def _make_output(
 
     context.report.phase("model")
     engine_type = engine_class(config)
-    ranks_per_replica = engine_type.ranks_per_replica(config, context.world_size)
-    replica = replica_of(context.rank, context.local_rank, ranks_per_replica, context.world_size)
+    ranks_per_model_replica = engine_type.ranks_per_model_replica(config, context.world_size)
+    model_replica = model_replica_of(context.rank, context.local_rank, ranks_per_model_replica, context.world_size)
     counts, marks = [file.records for file in plan.files], [file.marks for file in plan.files]
     source = Source(files, counts, config.output_format, marks)
     process = load_processing(config.plugin)
-    engine = engine_type.load(config, replica)
+    engine = engine_type.load(config, model_replica)
     new_tokens = config.generation.max_new_tokens if config.task == "generate" else 0
     prompts = Prompts(
         config.data,
@@ -150,7 +150,7 @@ def _make_output(
         files=shard_files,
         scoring=Scoring(config, tokenizer, prompts) if config.task == "score" else None,
     )
-    ranks = Ranks(context, replica, store, gather_texts)
+    ranks = Ranks(context, model_replica, store, gather_texts)
     shards = generate_shared(generator, work, ranks, sharing) if sharing else generate_all(generator, work, ranks)
     engine.close()
     if context.rank != 0 or shards is None:

@@ -19,7 +19,7 @@ from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.hostfile import Hostfile
 from zerotune_trainer.infer import generate_and_write
-from zerotune_trainer.inference.engine import BatchFigures, Completion, OnToken, Replica, Request
+from zerotune_trainer.inference.engine import BatchFigures, Completion, ModelReplica, OnToken, Request
 from zerotune_trainer.progress import Completion as JobCompletion
 from zerotune_trainer.progress import Reporter
 
@@ -35,12 +35,12 @@ class StubEngine:
     """The records of every batch that was begun."""
 
     @classmethod
-    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
+    def ranks_per_model_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
         """See Engine."""
         return 1
 
     @classmethod
-    def load(cls, config: InferConfig, replica: Replica) -> Self:  # noqa: ARG003
+    def load(cls, config: InferConfig, replica: ModelReplica) -> Self:  # noqa: ARG003
         """See Engine."""
         return cls()
 

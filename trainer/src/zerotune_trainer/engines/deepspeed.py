@@ -25,7 +25,7 @@ from zerotune_trainer.config.generation import Generation, Task
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
 from zerotune_trainer.engines.transformers import TransformersEngine
-from zerotune_trainer.inference.engine import OnToken, Replica, Request, Results
+from zerotune_trainer.inference.engine import ModelReplica, OnToken, Request, Results
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.tensor_parallel import check_tensor_parallel
 from zerotune_trainer.without_mlflow import deepspeed
@@ -50,12 +50,12 @@ class DeepSpeedEngine(TransformersEngine):
         self._lockstep = Lockstep(model, self.device, self.pad, group)
 
     @classmethod
-    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
+    def ranks_per_model_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
         """See Engine."""
         return config.tensor_parallel
 
     @classmethod
-    def load(cls, config: InferConfig, replica: Replica) -> Self:
+    def load(cls, config: InferConfig, replica: ModelReplica) -> Self:
         """See Engine."""
         folders = model_folders(config)
         shape = shape_of_file(folders.base / "config.json")

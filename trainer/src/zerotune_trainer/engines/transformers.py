@@ -28,7 +28,7 @@ from zerotune_trainer.engines.diverse import diverse_beam_search
 from zerotune_trainer.engines.lockstep import Mode
 from zerotune_trainer.engines.sampling import sampler, sampling_of, seed_of
 from zerotune_trainer.engines.scoring import scores_of
-from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request, Results, Score
+from zerotune_trainer.inference.engine import Completion, ModelReplica, OnToken, Request, Results, Score
 from zerotune_trainer.training.log_probabilities import (
     add_log_probabilities,
     check_log_probabilities,
@@ -72,7 +72,7 @@ class TransformersEngine:
             check_log_probabilities(model)
 
     @classmethod
-    def load(cls, config: InferConfig, replica: Replica) -> Self:
+    def load(cls, config: InferConfig, replica: ModelReplica) -> Self:
         """See Engine."""
         folders = model_folders(config)
         accelerator = config.launch.accelerator
@@ -86,7 +86,7 @@ class TransformersEngine:
         return cls(loaded, tokenizer, config.generation, config.per_device_batch_size, config.task)
 
     @classmethod
-    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
+    def ranks_per_model_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
         """See Engine."""
         return 1
 

@@ -29,7 +29,7 @@ from zerotune_trainer.engines.batches import completions
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
 from zerotune_trainer.engines.offload import AIO, OffloadFolder
 from zerotune_trainer.engines.transformers import TransformersEngine
-from zerotune_trainer.inference.engine import Completion, OnToken, Replica, Request, Results
+from zerotune_trainer.inference.engine import Completion, ModelReplica, OnToken, Request, Results
 from zerotune_trainer.model_checks import empty_model
 from zerotune_trainer.sizing.model_config import shape_of_file
 from zerotune_trainer.sizing.workload import default_settings
@@ -46,7 +46,7 @@ class ZeroEngine(TransformersEngine):
         generation: Generation,
         batch_size: int,
         task: Task,
-        replica: Replica,
+        replica: ModelReplica,
         device: torch.device,
     ) -> None:
         super().__init__(model, tokenizer, generation, batch_size, task)
@@ -56,12 +56,12 @@ class ZeroEngine(TransformersEngine):
         self._lockstep = Lockstep(model, device, self.pad, mode=self.mode)
 
     @classmethod
-    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
+    def ranks_per_model_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
         """See Engine."""
         return world_size
 
     @classmethod
-    def load(cls, config: InferConfig, replica: Replica) -> Self:
+    def load(cls, config: InferConfig, replica: ModelReplica) -> Self:
         """See Engine."""
         folders = model_folders(config)
         accelerator = config.launch.accelerator
@@ -115,7 +115,7 @@ class ZeroEngine(TransformersEngine):
         yield from completions(requests, [each for part in gathered for each in part], time.monotonic() - began)
 
 
-def _offload_folder(config: InferConfig, replica: Replica) -> OffloadFolder | None:
+def _offload_folder(config: InferConfig, replica: ModelReplica) -> OffloadFolder | None:
     """The rank's folder for parameters on disk, where they are to be there."""
     if config.offload_param != "nvme":
         return None

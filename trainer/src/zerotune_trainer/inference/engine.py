@@ -1,6 +1,6 @@
 """The seam between an InferenceJob and what generates: token ids of prompts in, generated token ids or scores out.
 
-    replica = Replica(ranks=(0, 1), rank=1)
+    replica = ModelReplica(ranks=(0, 1), rank=1)
     engine = ENGINES["transformers"].load(config, replica)
     for completion in engine.run(requests, on_token):
         ...
@@ -79,7 +79,7 @@ class Completion:
 
 
 @dataclass(frozen=True)
-class Replica:
+class ModelReplica:
     """The ranks that hold one copy of the model, and draw one task together. The first of them leads: it draws and
     writes; all generate. A replica of the job (`topology.replicas`) is a whole world, and has one or more of these.
     """
@@ -105,7 +105,7 @@ class Engine(Protocol):
     """A loaded model that generates."""
 
     @classmethod
-    def ranks_per_replica(cls, config: InferConfig, world_size: int) -> int:
+    def ranks_per_model_replica(cls, config: InferConfig, world_size: int) -> int:
         """Ranks that hold one copy of the model together, of `world_size` in all."""
 
     @property
@@ -113,16 +113,16 @@ class Engine(Protocol):
         """Most tokens of prompt and generation together; None: any number."""
 
     @classmethod
-    def load(cls, config: InferConfig, replica: Replica) -> Self:
-        """Load the model onto this rank of a replica. Every rank of the replica calls this.
+    def load(cls, config: InferConfig, replica: ModelReplica) -> Self:
+        """Load the model onto this rank of a model replica. Every rank of it calls this.
 
         Raises:
             ConfigurationError: the engine cannot do what the job asks for, or not with this model.
         """
 
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
-        """Generate for every request, or score it, in whatever order, batch after batch. Every rank of the replica
-        calls this with the same requests; all see the same completions."""
+        """Generate for every request, or score it, in whatever order, batch after batch. Every rank of the model
+        replica calls this with the same requests; all see the same completions."""
 
     def close(self) -> None:
         """Give the model's memory back."""

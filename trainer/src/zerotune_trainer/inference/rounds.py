@@ -18,9 +18,9 @@ from torch.distributed.distributed_c10d import Store
 
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.inference.claims import RESULTS_CLAIM
-from zerotune_trainer.inference.engine import Replica
+from zerotune_trainer.inference.engine import ModelReplica
 from zerotune_trainer.inference.markers import WholeShard
-from zerotune_trainer.inference.replica import ReplicaChannel
+from zerotune_trainer.inference.model_replica import ModelReplicaChannel
 from zerotune_trainer.inference.shards import ShardGenerator
 from zerotune_trainer.inference.sharing import FreeShard, Sharing
 from zerotune_trainer.inference.tracking import Counters, ProgressTracker
@@ -36,7 +36,7 @@ class Ranks:
     """This rank and how it reaches the others."""
 
     context: RankContext
-    replica: Replica
+    model_replica: ModelReplica
     store: Store
     """That of the rendezvous."""
     gather: Gather
@@ -110,8 +110,8 @@ def _finish(generator: ShardGenerator, ranks: Ranks, sharing: Sharing, first: in
 def _run_round(
     generator: ShardGenerator, ranks: Ranks, number: int, tracker: ProgressTracker, shards: Iterable[int]
 ) -> None:
-    channel = ReplicaChannel(ranks.replica, ranks.store, number)
-    if ranks.replica.is_leader:
+    channel = ModelReplicaChannel(ranks.model_replica, ranks.store, number)
+    if ranks.model_replica.is_leader:
         try:
             for shard in shards:
                 generator.make(shard, tracker, channel)
@@ -129,8 +129,8 @@ def _drawn(work: Work, tracker: ProgressTracker, _: Ranks) -> Iterator[int]:
 
 
 def _own_share(work: Work, _: ProgressTracker, ranks: Ranks) -> list[int]:
-    size = len(ranks.replica.ranks)
-    return work.remaining[ranks.replica.leader // size :: ranks.context.world_size // size]
+    size = len(ranks.model_replica.ranks)
+    return work.remaining[ranks.model_replica.leader // size :: ranks.context.world_size // size]
 
 
 def _claimed(
@@ -142,7 +142,7 @@ def _claimed(
             yield each.shard
 
 
-def _follow(generator: ShardGenerator, tracker: ProgressTracker, channel: ReplicaChannel) -> None:
+def _follow(generator: ShardGenerator, tracker: ProgressTracker, channel: ModelReplicaChannel) -> None:
     while (requests := channel.receive(tracker.wait)) is not None:
         for _ in generator.engine.run(requests, tracker.heartbeat):
             pass

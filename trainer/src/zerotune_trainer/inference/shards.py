@@ -16,10 +16,10 @@ from zerotune_trainer.data.processing import Process
 from zerotune_trainer.errors import DataError, InputMissingError, InternalError, StoppedError
 from zerotune_trainer.inference.committing import Committer
 from zerotune_trainer.inference.engine import Engine, Request, Results, Score, Sequences
+from zerotune_trainer.inference.model_replica import ModelReplicaChannel
 from zerotune_trainer.inference.output import ShardFiles
 from zerotune_trainer.inference.partial import PartialShard, Texts
 from zerotune_trainer.inference.prompts import Prompts
-from zerotune_trainer.inference.replica import ReplicaChannel
 from zerotune_trainer.inference.rows import OutputRow
 from zerotune_trainer.inference.scoring import Scoring
 from zerotune_trainer.inference.source import Entry, Source
@@ -34,7 +34,7 @@ _Errors = dict[int, str]
 
 @dataclass(frozen=True)
 class ShardGenerator:
-    """Makes the output file of a shard at a time. The leader of a replica has one."""
+    """Makes the output file of a shard at a time. The leader of a model replica has one."""
 
     config: InferConfig
     source: Source
@@ -47,7 +47,7 @@ class ShardGenerator:
     """For task `score`."""
     committer: Committer = field(default_factory=Committer)
 
-    def make(self, shard: int, tracker: ProgressTracker, channel: ReplicaChannel) -> None:
+    def make(self, shard: int, tracker: ProgressTracker, channel: ModelReplicaChannel) -> None:
         """Generate what is missing of a shard, and have it written.
 
         Raises:
@@ -115,7 +115,7 @@ class ShardGenerator:
         return texts, errors
 
     def _generate(
-        self, requests: list[Request], partial: PartialShard, tracker: ProgressTracker, channel: ReplicaChannel
+        self, requests: list[Request], partial: PartialShard, tracker: ProgressTracker, channel: ModelReplicaChannel
     ) -> None:
         if not requests:
             return

@@ -20,7 +20,7 @@ from zerotune_trainer.config.text_evaluation import TextEvaluation
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.engines.zero import ZeroEngine
 from zerotune_trainer.errors import StoppedError
-from zerotune_trainer.inference.engine import Replica, Request
+from zerotune_trainer.inference.engine import ModelReplica, Request
 from zerotune_trainer.plugin import LoadedPlugin
 from zerotune_trainer.reporting.results import GENERATION, Sample
 from zerotune_trainer.samples.metrics import load_metrics
@@ -83,7 +83,7 @@ class SampleGenerator:
     def _texts(self, model: PreTrainedModel | PeftModel, step: int) -> list[str]:
         """The text for each prompt."""
         ranks = tuple(range(self._context.world_size))
-        replica = Replica(ranks, self._context.rank, self._context.local_rank)
+        replica = ModelReplica(ranks, self._context.rank, self._context.local_rank)
         requests = [Request(number, prompt.ids) for number, prompt in enumerate(self._prompts)]
         with _as_it_was(model, self._device) as whole:
             engine = _TrainingEngine(
