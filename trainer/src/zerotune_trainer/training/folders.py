@@ -17,12 +17,12 @@ def acquire(config: TrainConfig, context: RankContext, output: Ownership, cache:
     Raises:
         ZerotuneError: as `Ownership.acquire`, on every rank.
     """
-    collectives.on_first_rank(output.acquire, type(None))
+    collectives.on_first_rank(output.acquire, bool)
     # Hosts of one machine share its cache; what a host stages there for S3 is its own.
     staging = staging_folder(cache / context.host.name, config.job.attempt)
     folder = open_output(config.checkpoint.uri or f"{output.folder.uri}/checkpoints", staging)
     checkpoints = Ownership(folder, config.job)
-    collectives.on_first_rank(checkpoints.acquire, type(None))
+    collectives.on_first_rank(checkpoints.acquire, bool)
     if context.local_rank == 0:
         discard_other_staging(output.folder)
         discard_other_staging(folder)
