@@ -62,7 +62,7 @@ def evaluations(job: Job) -> list[float]:
 
 
 @pytest.mark.parametrize(("stage", "recomputes"), [(0, False), (2, True), (3, True)])
-def test_losses_of_two_ranks_equal_those_of_peft_in_one_process(
+def test_d9_losses_of_two_ranks_equal_those_of_peft_in_one_process(
     make_lora_job: Any, tmp_path: Path, reference: dict[str, Any], stage: int, recomputes: bool
 ) -> None:
     job = make_lora_job(stage=stage)
@@ -141,7 +141,7 @@ def model_size(job: Job) -> int:
     return (Path(job.config["model"]["uri"].removeprefix("file://")) / "model.safetensors").stat().st_size
 
 
-def test_a_merged_output_computes_what_base_and_adapter_do(make_lora_job: Any) -> None:
+def test_d12_a_merged_output_computes_what_base_and_adapter_do(make_lora_job: Any) -> None:
     import torch
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoModelForCausalLM

@@ -181,22 +181,34 @@ def _tensors(value: Any) -> list[Any]:
     return [tensor for child in children for tensor in _tensors(child)]
 
 
-@pytest.mark.parametrize("stage", [2, 3])
-def test_the_best_state_becomes_the_output(make_job: Any, stage: int) -> None:
-    """R40: the rate rises so far that evaluation is best before the end."""
-    job = make_job(stage=stage)
+def best_before_the_end(job: Any, *, loads_best: bool) -> tuple[dict[int, float], int]:
+    """Run a job whose rate rises so far that evaluation is best before the end: its losses by step, the best step."""
     job.config["training"] |= {"learningRate": 0.6, "maxSteps": 6, "warmupSteps": 24}
-    job.config["evaluation"] |= {"evalSteps": 1, "loadBestModelAtEnd": True}
+    job.config["evaluation"] |= {"evalSteps": 1, "loadBestModelAtEnd": loads_best}
     job.config["checkpoint"] |= {"saveSteps": 100, "saveTotalLimit": 1}
     ended = job.run()
-
     assert ended.exit_codes == [0, 0], ended.failures
     losses = {
         record["step"]: record["evalLoss"] for record in job.records() if record.get("step") and "evalLoss" in record
     }
     best = min(losses, key=lambda step: losses[step])
-    results = job.results()
     assert best != 6, "the case does not test what it is for"
+    return losses, best
+
+
+def test_d18_the_last_state_becomes_the_output_though_it_is_not_the_best(make_job: Any) -> None:
+    job = make_job()
+    losses, best = best_before_the_end(job, loads_best=False)
+    assert evaluated(job) == pytest.approx(losses[6], abs=1e-4)
+    assert losses[6] - losses[best] > 1e-3
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_the_best_state_becomes_the_output(make_job: Any, stage: int) -> None:
+    """R40."""
+    job = make_job(stage=stage)
+    losses, best = best_before_the_end(job, loads_best=True)
+    results = job.results()
     assert (results["bestStep"], results["evalLoss"]) == (best, losses[best])
     assert results["evalLoss"] == pytest.approx(evaluated(job), abs=1e-4)
     assert {path.name for path in job.checkpoints.glob("checkpoint-*")} == {f"checkpoint-{best}", "checkpoint-6"}

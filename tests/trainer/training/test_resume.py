@@ -193,8 +193,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def three_epochs(make_job: Any, finished: Path) -> Any:
     """A job that has all its checkpoints, and whose output is to be made again."""
     job = make_job(method="sft")
-    job.config["training"] |= {"maxSteps": None, "numTrainEpochs": 3, "perDeviceTrainBatchSize": 8, "warmupSteps": 24}
-    job.config["training"]["learningRate"] = 3.0
+    job.config["training"] |= {"maxSteps": None, "numTrainEpochs": 3, "warmupSteps": 24, "learningRate": 3.0}
+    job.config["training"] |= {"perDeviceTrainBatchSize": 4, "gradientAccumulationSteps": 2}
     job.config["checkpoint"] |= {"saveSteps": 1, "saveTotalLimit": 20}
     job.config["evaluation"]["evalSteps"] = 1
     if not finished.exists():
@@ -208,10 +208,10 @@ def three_epochs(make_job: Any, finished: Path) -> Any:
 
 
 @pytest.mark.parametrize("resume", ["epoch-2", "best", "checkpoint-6"])
-def test_resume_by_epoch_by_the_best_and_within_the_second_epoch(
+def test_d19_resume_by_epoch_by_the_best_and_within_the_second_epoch(
     three_epochs: Any, finished: Path, resume: str
 ) -> None:
-    """R43: each stands for another checkpoint, and leads to the same end."""
+    """R43: each stands for another checkpoint, and leads to the same end, with micro batches that are accumulated."""
     job = three_epochs
     best = json.loads((finished / "trainer_state.json").read_text())["best_global_step"]
     steps = {"epoch-2": 8, "best": best, "checkpoint-6": 6}

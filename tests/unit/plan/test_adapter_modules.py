@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.unit.plan.conftest import GOLDEN, PlanOf
+from zerotune_trainer.config import TrainConfig
+from zerotune_trainer.config.adapter import ALL_LINEAR
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.modules import MODULES
 from zerotune_trainer.sizing.shape import read_shape
@@ -16,6 +18,14 @@ from zerotune_trainer.sizing.shape import read_shape
 
 def lora(**fields: Any) -> dict[str, Any]:
     return {"type": "lora", **fields}
+
+
+def test_d11_an_adapter_has_a_rank_and_lies_on_all_linear_modules_by_default(plan_training: PlanOf) -> None:
+    plan = plan_training(adapter=lora())
+    assert isinstance(plan.config, TrainConfig)
+    assert plan.config.adapter is not None
+    assert plan.config.adapter.r > 0
+    assert plan.config.adapter.target_modules == [ALL_LINEAR]
 
 
 @pytest.mark.parametrize(
