@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from zerotune_trainer.inference.claims import Claims
 from zerotune_trainer.manifest import differences, read_manifest
 
 FILES = 60
@@ -119,6 +121,25 @@ def test_all_are_lost_and_fewer_and_more_go_on(output: Path, replicas: Any) -> N
     assert end(*[replicas(number, 3, 0.01, 2) for number in range(3)]) == [0, 0, 0]
     assert_is_result(output)
     assert {name: (output / name).stat().st_ino for name in parts} == parts, "what was whole was not made again"
+
+
+def test_work_that_is_cleared_away_while_a_marker_is_written_is_no_failure(
+    output: Path, stub_job: Any, write_jsonl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another replica does that took the shard over, once the result is there."""
+    data = {"uris": [write_jsonl([{"id": number, "prompt": f"weakness {number}"} for number in range(FILES)]).as_uri()]}
+    verify, calls = Claims.verify, []
+
+    def verify_then_clear(claims: Claims, name: str) -> None:
+        verify(claims, name)
+        calls.append(name)
+        if len(calls) == 4:
+            assert calls[2] == calls[3], "the second time is that of the marker"
+            shutil.rmtree(output / "work")
+
+    monkeypatch.setattr(Claims, "verify", verify_then_clear)
+    stub_job(replicas=2, data=data, outputFormat={"rowsPerFile": 1}).run(replica=0)
+    assert_is_result(output)
 
 
 def test_one_that_comes_late_finds_the_result(output: Path, replicas: Any) -> None:

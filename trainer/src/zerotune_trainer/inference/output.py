@@ -158,12 +158,14 @@ def write(ownership: Ownership, name: str, content: Content, verify: Callable[[]
         SupersededError: a later attempt has it.
         TemporaryError, ConfigurationError: it cannot be written.
     """
+    verify = verify or ownership.verify
     with writing_errors(ownership.folder.uri):
         try:
-            ownership.folder.write(name, content, verify or ownership.verify)
+            ownership.folder.write(name, content, verify)
         except FileNotFoundError:
-            # A later attempt that acquires the folder removes drafts, also one whose author has just verified.
-            ownership.verify()
+            # A later attempt that acquires the folder removes drafts, also one whose author has just verified; and a
+            # replica that leaves removes all of the work.
+            verify()
             raise
 
 
