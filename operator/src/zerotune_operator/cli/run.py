@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,11 @@ from zerotune_operator.api.jobs import Job, Metadata
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.chain import Placed, check_chain
-from zerotune_operator.backends.local.admit import admit
+from zerotune_operator.backends.local.admit import admit, new_job
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.inputs import check_inputs
 from zerotune_operator.backends.local.job_folder import JobFolder
-from zerotune_operator.backends.local.output import complete_output
+from zerotune_operator.backends.local.output import complete_output, require_own_output
 from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.registry import BACKENDS, Target, run_backend
 from zerotune_operator.cli.live import view_for
@@ -64,12 +65,12 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
     if fresh and target is Target.SAGEMAKER:
         _require_none_runs(job)
     folder = home.create(job.kind, job.metadata.name)
-    if fresh and (folder.path / "job.yaml").is_file():
-        _put_aside(folder, home, target)
-        folder = home.create(job.kind, job.metadata.name)
     with folder.locked() as lock:
         now = datetime.now(UTC)
-        job = admit(job, folder, now, lambda: BACKENDS[target].uid(job, fresh))
+        if fresh:
+            job = new_job(job, now, lambda: BACKENDS[target].uid(job, True))
+            return _run_anew(job, folder, home, target, lock)
+        job = admit(job, folder, now, lambda: BACKENDS[target].uid(job, False))
         if target is Target.SAGEMAKER:
             return _run_on_sagemaker(job, folder, home)
         status = abandoned(folder.read_status(), now)
@@ -78,20 +79,32 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
         return _run(job, folder, home, status, lock)
 
 
+def _run_anew(job: Job, folder: JobFolder, home: Home, target: Target, lock: int) -> int:
+    """Run a job in the place of the one that its folder holds, which is put aside once this one may run."""
+    make_room = partial(_put_aside, folder, home)
+    if target is Target.SAGEMAKER:
+        _require_ended(folder)
+        return _follow_on_sagemaker(job, folder, home, make_room)
+    return _run(job, folder, home, JobStatus(), lock, make_room)
+
+
 def _target(job: Job) -> Target:
     return Target.LOCAL if job.spec.backend.sagemaker is None else Target.SAGEMAKER
 
 
 def _run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> int:
+    if folder.read_status().phase == "Succeeded":
+        _say_finished(job, folder)
+        return 0
+    return _follow_on_sagemaker(job, folder, home, None)
+
+
+def _follow_on_sagemaker(job: Job, folder: JobFolder, home: Home, make_room: Callable[[], None] | None) -> int:
     # boto3 takes time to import.
     from zerotune_operator.backends.sagemaker.execution_role import with_role
     from zerotune_operator.cli.run_sagemaker import run_on_sagemaker, say_left
 
-    status = folder.read_status()
-    if status.phase == "Succeeded":
-        _say_finished(job, folder)
-        return 0
-    status = run_on_sagemaker(with_role(job), folder, home)
+    status = run_on_sagemaker(with_role(job), folder, home, make_room)
     if under_way(status) or status.phase in ACTIVE:
         say_left(folder)
         return 0
@@ -104,12 +117,10 @@ def _require_none_runs(job: Job) -> None:
     require_none_runs(job)
 
 
-def _put_aside(folder: JobFolder, home: Home, target: Target) -> None:
-    with folder.locked():
-        if target is Target.SAGEMAKER:
-            _require_ended(folder)
+def _put_aside(folder: JobFolder, home: Home) -> None:
+    if (folder.path / "job.yaml").is_file():
         place = home.put_aside(folder, datetime.now(UTC))
-    typer.echo(f"{folder.name}: what was there is now in {place}")
+        typer.echo(f"{folder.name}: what was there is now in {place}")
 
 
 def _require_ended(folder: JobFolder) -> None:
@@ -135,11 +146,16 @@ def _say_finished(job: Job, folder: JobFolder, output: str = "") -> None:
     typer.echo(f"{folder.name}: finished already, there is nothing to do{output}{changed}")
 
 
-def _run(job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int) -> int:
+def _run(
+    job: Job, folder: JobFolder, home: Home, status: JobStatus, lock: int, make_room: Callable[[], None] | None = None
+) -> int:
     backend = run_backend(job, folder, home, lock)
     inputs = asyncio.run(backend.find_inputs(status))
     plan = backend.plan(inputs, next_attempt(status))  # What cannot run is rejected before any write.
     check_inputs(job)
+    require_own_output(job)
+    if make_room is not None:
+        make_room()
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))
     view = view_for(job.metadata.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -25,25 +26,32 @@ from zerotune_operator.lifecycle.attempts import next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import planned, rejected
 from zerotune_trainer.errors import ConfigurationError, ZerotuneError
 
+MakeRoom = Callable[[], None]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> JobStatus:
+def run_on_sagemaker(job: Job, folder: JobFolder, home: Home, make_room: MakeRoom | None = None) -> JobStatus:
     """Start a job whose folder is locked, or find it where it runs already, and follow it to its end or until Ctrl-C.
+
+    Args:
+        job: The job.
+        folder: Its folder.
+        home: Where the jobs of this machine are.
+        make_room: Puts what the folder holds of another job aside; None: what it holds is this job's.
 
     Raises:
         ZerotuneError: it cannot be started, or cannot go on.
     """
     backend = standalone_backend(job, home)
-    return asyncio.run(_run(job, folder, backend))
+    return asyncio.run(_run(job, folder, backend, make_room))
 
 
-async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend) -> JobStatus:
-    status = folder.read_status()
+async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend, make_room: MakeRoom | None) -> JobStatus:
+    status = JobStatus() if make_room else folder.read_status()
     if under_way(status):
         take_over(job, folder)
     else:
-        status = await begin(job, folder, backend, status)
+        status = await begin(job, folder, backend, status, make_room)
     view = view_for(job.metadata.name)
     follower = Follower(job, folder, backend, view)
     loop = asyncio.get_running_loop()
@@ -82,15 +90,24 @@ def require_none_runs(job: Job) -> None:
         raise ConfigurationError(
             f"{job.metadata.name} has a training job on SageMaker that has not ended: {running}",
             f"run its file without --fresh to follow it, then `zerotune stop {job.metadata.name}`; or give this job "
-            "another name or output.uri",
+            "another output.uri",
         )
 
 
-async def begin(job: Job, folder: JobFolder, backend: SageMakerBackend, status: JobStatus) -> JobStatus:
+async def begin(
+    job: Job, folder: JobFolder, backend: SageMakerBackend, status: JobStatus, make_room: MakeRoom | None = None
+) -> JobStatus:
     """Write a job down whose run begins, or was begun by another machine; answers its status.
 
+    Args:
+        job: The job.
+        folder: Its folder.
+        backend: Runs its attempts.
+        status: What is known of it.
+        make_room: As above.
+
     Raises:
-        ZerotuneError: it cannot run, or its output is another job's. Nothing is written then.
+        ZerotuneError: it cannot run, or its output is another job's. Nothing is written or put aside then.
     """
     inputs = await backend.find_inputs(status)
     assert isinstance(inputs, Inputs), "without a cluster nothing is waited for"
@@ -98,6 +115,8 @@ async def begin(job: Job, folder: JobFolder, backend: SageMakerBackend, status: 
     backend.render(plan)
     await backend.require_own_output()
     await backend.require_same_spec(plan)
+    if make_room is not None:
+        make_room()
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))
     folder.write_status(status)
@@ -115,7 +134,7 @@ def take_over(job: Job, folder: JobFolder) -> None:
         raise ConfigurationError(
             f"{folder.name} runs on SageMaker, and its spec has changed since: {'; '.join(changed)}",
             f"run it as it was, or stop it first, `zerotune stop {folder.name}`; a job with another result takes "
-            "another name, or --fresh once it has ended",
+            "another output.uri, and another name, or --fresh once this one has ended",
         )
     changes = list(find_changes(type(job.spec), job.spec, known.spec, ("spec",)))
     if any(problem.path == ("spec", "backend") for problem in changes):

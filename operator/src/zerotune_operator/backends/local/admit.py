@@ -31,15 +31,29 @@ def admit(job: Job, folder: JobFolder, now: datetime, new_uid: Callable[[], str 
         ConfigurationError: the spec changed, and there is something to lose.
     """
     if not (folder.path / "job.yaml").is_file():
-        return _with_identity(job, new_uid() or str(uuid.uuid4()), now)
+        return new_job(job, now, new_uid)
     known = folder.read_job()
     changes = result_changes(known, job)
     if changes and has_made_steps(folder.read_status()):
         raise ConfigurationError(
             f"{job.kind} {job.metadata.name!r} has run with another spec before: {'; '.join(changes)}",
-            "give the new job another name (`--name`), or start over with `--fresh`, which puts the old one aside",
+            "give the new job another name (`--name`), or start over with `--fresh`, which puts the old one aside"
+            + _kept_output(known, job),
         )
     return job.model_copy(update={"metadata": known.metadata})
+
+
+def new_job(job: Job, now: datetime, new_uid: Callable[[], str | None] = lambda: None) -> Job:
+    """The job with a uid of its own; the arguments are those of `admit`."""
+    return _with_identity(job, new_uid() or str(uuid.uuid4()), now)
+
+
+def _kept_output(known: Job, job: Job) -> str:
+    """What else a new job needs where the output of the old one is not in its folder, and so is not put aside."""
+    kept = known.spec.output.uri
+    if kept is None or kept != job.spec.output.uri:
+        return ""
+    return f"; either way with another output.uri, as the old one's output stays in {kept}"
 
 
 def result_changes(known: Job, job: Job) -> list[str]:

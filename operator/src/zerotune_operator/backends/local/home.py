@@ -97,8 +97,11 @@ class Home:
         return found
 
     def put_aside(self, folder: JobFolder, now: datetime) -> Path:
-        """Move a job out of the way, whole; the place it went to."""
+        """Move all of a job out of the way but its lock, which whoever begins it anew holds; the place it went to."""
         target = self.path / "replaced" / f"{folder.path.parent.name}-{folder.name}-{now:%Y%m%dT%H%M%S.%f}"
-        target.parent.mkdir(exist_ok=True)
-        folder.path.rename(target)
+        target.mkdir(parents=True)
+        # `job.yaml` goes last: until then this is the folder of the old job.
+        for path in sorted(folder.path.iterdir(), key=lambda path: path.name == "job.yaml"):
+            if path.name != "lock":
+                path.rename(target / path.name)
         return target

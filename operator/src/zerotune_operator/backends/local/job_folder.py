@@ -135,7 +135,7 @@ class JobFolder:
             return not _lock(file.fileno(), fcntl.LOCK_SH)
 
     def _acquire(self) -> int:
-        """The lock file, locked. While it is waited for, the folder may be put aside, and the lock with it."""
+        """The lock file, locked. While it is waited for, somebody may remove the folder, and the lock with it."""
         path, deadline = self.path / "lock", time.monotonic() + _LOCK_PATIENCE_SECONDS
         while True:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
+from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.backends.local.layout import resolve
 from zerotune_operator.backends.local.remote_files import read_remote
+from zerotune_operator.backends.output_owner import require_own
 from zerotune_trainer.errors import InputMissingError
-from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, Manifest, ManifestFile
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import RESULTS_NAME, generation_figures
 
@@ -41,6 +44,18 @@ def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | N
     return OutputSummary(
         uri=uri, step=manifest.step, files=len(manifest.files), bytes=sum(entry.size for entry in manifest.files)
     )
+
+
+def require_own_output(job: Job) -> None:
+    """See that the output is no other job's, where the spec names it; else it is in the job's folder.
+
+    Raises:
+        ConfigurationError: it is, or its store rejects the question.
+        TemporaryError: its store does not answer.
+    """
+    if (given := job.spec.output.uri) is not None:
+        uri = resolve(given)
+        require_own(uri, _read(uri, OWNER_NAME), job)
 
 
 def final_progress(output: OutputSummary) -> Progress | None:

@@ -15,16 +15,14 @@ from typing import Literal
 from pydantic import ValidationError
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.output_owner import described, require_own
 from zerotune_operator.backends.sagemaker.client import SageMakerClient, Versioned
 from zerotune_operator.backends.sagemaker.layout import claim_uri, output_uri
 from zerotune_operator.backends.sagemaker.observe import may_run
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
-from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
 from zerotune_trainer.manifest import OWNER_NAME
-
-_ANOTHER_OUTPUT = "name another output.uri; a job of `zerotune run` goes on with the ZEROTUNE_HOME that it was run with"
 
 
 class Claim(Settings):
@@ -72,8 +70,8 @@ class OutputClaim:
         claim, metadata = claim_of(found), self._job.metadata
         if claim is not None and claim.uid != metadata.uid and not await self._has_ended(claim):
             raise TemporaryError(
-                f"{self._output} is claimed by {_described(claim)}, and SageMaker does not know that training job, "
-                "which may have been created a moment ago",
+                f"{self._output} is claimed by {self._described(claim)}, and SageMaker does not know that training "
+                "job, which may have been created a moment ago",
                 f"it is tried again; after {self._training_jobs.visible_within:.0f} s it counts as deleted",
             )
         own = Claim(kind=self._job.kind, name=metadata.name, uid=metadata.uid, training_job_name=training_job)
@@ -85,16 +83,7 @@ class OutputClaim:
 
     async def _require_own_files(self) -> None:
         content = await self._client.read(f"{self._output}/{OWNER_NAME}")
-        try:
-            owner = JobIdentity.model_validate_json(content or b"")
-        except ValidationError:  # What is no owner file, the instances reject in their own way.
-            return
-        if owner.uid != self._job.metadata.uid:
-            raise ConfigurationError(
-                f"{self._output} belongs to {owner.kind} {owner.name} ({owner.uid}), which is another job than this "
-                f"{self._job.kind} {self._job.metadata.name}",
-                _ANOTHER_OUTPUT,
-            )
+        require_own(self._output, content, self._job)
 
     async def _has_ended(self, claim: Claim) -> bool:
         """Whether the training job of another job's claim has ended, or was deleted; False where that is not certain.
@@ -106,14 +95,17 @@ class OutputClaim:
         description = await self._training_jobs.describe(name)
         if description is not None and may_run(description):
             raise ConfigurationError(
-                f"{self._output} is written to by {_described(claim)}, which has not ended; this is another job, "
-                f"{self._job.kind} {self._job.metadata.name}",
-                _ANOTHER_OUTPUT,
+                f"{self._output} is written to by {self._described(claim)}, which has not ended",
+                "name another output.uri, or wait until that one has ended, or stop it",
             )
         if description is None and not self._training_jobs.is_missing(name):
             return False
         self._training_jobs.forget(name)
         return True
+
+    def _described(self, claim: Claim) -> str:
+        other = described(claim.kind, claim.name, claim.uid, self._job)
+        return f"the training job {claim.training_job_name} of {other}"
 
 
 async def claimed_by(client: SageMakerClient, job: Job) -> Claim | None:
@@ -132,7 +124,3 @@ def claim_of(found: Versioned | None) -> Claim | None:
         return Claim.model_validate_json(found.content) if found else None
     except ValidationError:
         return None
-
-
-def _described(claim: Claim) -> str:
-    return f"the training job {claim.training_job_name} of {claim.kind} {claim.name} ({claim.uid})"
