@@ -12,7 +12,7 @@ import yaml
 
 from tests.unit.sagemaker.account import result_of
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
-from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
+from tests.unit.sagemaker.jobs import ROLE, sagemaker_job, training_job
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker import follower
@@ -122,8 +122,7 @@ def test_all_attempts_of_a_job_of_another_machine_are_found(
     start(aws, tmp_path / "one", job())
     aws.jobs[0].reason = "InternalServerError: of AWS"
     aws.jobs[0]._end("Failed")
-    second = aws.service.jobs[job_name(job(), 0)].request | {"TrainingJobName": job_name(job(), 1)}
-    aws.service.call("SageMaker.CreateTrainingJob", second)
+    aws.service.call("SageMaker.CreateTrainingJob", training_job(job(), 1).request)
     monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "two"))
 
     capsys.readouterr()

@@ -74,7 +74,7 @@ def test_a_name_that_somebody_else_has_is_an_error_that_says_so(account: Account
     request = training_job(other).request | {"TrainingJobName": job_name(job, 0)}
     account.stand_in.call("SageMaker.CreateTrainingJob", request)
 
-    with pytest.raises(ConfigurationError, match="that is not of this job: its own was deleted, and the name taken"):
+    with pytest.raises(ConfigurationError, match="that this job has not created, and its attempt 0"):
         asyncio.run(account.drive(job, _ended))
     assert account.stand_in.calls["CreateTrainingJob"] == 1, "ours asks for nothing"
 

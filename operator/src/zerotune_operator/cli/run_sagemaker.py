@@ -51,7 +51,12 @@ async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend, make_room
     if under_way(status):
         take_over(job, folder)
     else:
-        status = await begin(job, folder, backend, status, make_room)
+        try:
+            status = await begin(job, folder, backend, status, make_room)
+        except ConfigurationError as error:
+            if make_room is None:
+                _note(job, folder, error)
+            raise
     view = view_for(job.metadata.name)
     follower = Follower(job, folder, backend, view)
     loop = asyncio.get_running_loop()
@@ -66,6 +71,12 @@ async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend, make_room
         raise
     finally:
         view.close()
+
+
+def _note(job: Job, folder: JobFolder, error: ConfigurationError) -> None:
+    """Write down why a job that is known already does not go on; what is wrong with a changed spec is no fact of it."""
+    if (folder.path / "job.yaml").is_file() and not result_changes(folder.read_job(), job):
+        folder.write_status(folder.read_status().model_copy(update={"root_cause": cause_of(error)}))
 
 
 def _leave(follower: Follower, view: PlainView | LiveView, number: signal.Signals) -> None:

@@ -2,7 +2,7 @@
 
 Never two training jobs of an attempt: its name is made of the job's uid and the number of the attempt, and SageMaker
 creates no second one of a name. A creation that was accepted, and whose answer was lost, is found by its name. Whose a
-training job is, is in its environment, which nobody can change later and which the description has; tags are neither.
+training job is, `training_job_owner` says.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from zerotune_operator.api.origins import starting_from
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.reports import read_report
-from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.errors import NameInUseError
 from zerotune_operator.backends.sagemaker.known_types import require_known_types
 from zerotune_operator.backends.sagemaker.layout import attempt_uri, hosts_of, job_name, output_uri, place, sagemaker_of
@@ -27,6 +26,7 @@ from zerotune_operator.backends.sagemaker.output_claim import OutputClaim
 from zerotune_operator.backends.sagemaker.render import TrainingJob, render
 from zerotune_operator.backends.sagemaker.requirements import require_sagemaker
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.backends.sagemaker.training_job_owner import foreign, is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.backends.sagemaker.update import changes_of
 from zerotune_operator.lifecycle.attempts import current_attempt, has_made_steps, next_attempt
@@ -35,7 +35,7 @@ from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan import Partition, Plan, identity_of, loading, plan_job
 from zerotune_trainer.config import RENDEZVOUS_FILE, Launch
 from zerotune_trainer.errors import ConfigurationError, Failure, TemporaryError
-from zerotune_trainer.launching.identity import DIGEST_VARIABLE, UID_VARIABLE
+from zerotune_trainer.launching.identity import DIGEST_VARIABLE
 from zerotune_trainer.progress import NodeReport
 
 FindInputs = Callable[[JobStatus], Awaitable[Inputs | Awaited]]
@@ -108,7 +108,7 @@ class SageMakerBackend:
         if description is not None and description["Environment"].get(DIGEST_VARIABLE) != plan.config.digest():
             raise ConfigurationError(
                 f"there is a training job {name} of this job already, and it was started with another spec",
-                "run it from the file that it was started from, or give this job another name or output.uri",
+                "run it from the file that it was started from, or give this job another output.uri",
             )
 
     async def has_started(self, attempt: int) -> bool:
@@ -120,8 +120,8 @@ class SageMakerBackend:
         """
         name = job_name(self._job, attempt)
         description = await self._training_jobs.describe(name)
-        if description is not None and not self._is_ours(description):
-            raise _taken(name)
+        if description is not None and not is_own(description, self._job, attempt):
+            raise foreign(self._job, attempt)
         return description is not None
 
     async def apply(self, rendered: TrainingJob) -> None:
@@ -145,7 +145,7 @@ class SageMakerBackend:
             await self._client.create(rendered.request)
             self._training_jobs.created(rendered.name)
         except NameInUseError:
-            await self._require_own(rendered.name)
+            await self._require_own(rendered.attempt)
         finally:
             self._training_jobs.expire(rendered.name)
 
@@ -172,7 +172,7 @@ class SageMakerBackend:
             if self._training_jobs.is_missing(name):
                 return deleted(attempt, f"the training job {name} was deleted")
             return waiting(attempt, self._not_found(name))
-        if not self._is_ours(description):
+        if not is_own(description, self._job, attempt.number):
             return deleted(attempt, f"the training job {name} was deleted, and its name taken by another one")
         if description["TrainingJobStatus"] in ENDED:
             reports = await self._reports(attempt, attempt.hosts)
@@ -205,7 +205,7 @@ class SageMakerBackend:
         """
         name = job_name(self._job, attempt.number)
         description = await self._training_jobs.describe(name)
-        if description is None or not self._is_ours(description):
+        if description is None or not is_own(description, self._job, attempt.number):
             return
         if changes := changes_of(sagemaker_of(self._job), description):
             await self._training_jobs.update(name, changes)
@@ -250,7 +250,7 @@ class SageMakerBackend:
         """
         name = job_name(self._job, attempt)
         description = await self._training_jobs.describe(name)
-        if description is None or not self._is_ours(description):
+        if description is None or not is_own(description, self._job, attempt):
             return None
         found = str(description["TrainingJobStatus"])
         if found == "InProgress":
@@ -258,14 +258,15 @@ class SageMakerBackend:
             self._training_jobs.expire(name)
         return found
 
-    async def _require_own(self, name: str) -> None:
+    async def _require_own(self, attempt: int) -> None:
+        name = job_name(self._job, attempt)
         description = await self._client.describe(name)
         if description is None:
             raise TemporaryError(
                 f"SageMaker has a training job {name}, and does not show it yet", "it is observed again"
             )
-        if not self._is_ours(description):
-            raise _taken(name)
+        if not is_own(description, self._job, attempt):
+            raise foreign(self._job, attempt)
 
     def _not_found(self, name: str) -> Failure | None:
         """Why an attempt waits whose training job SageMaker does not know; None of one that it has just accepted."""
@@ -273,9 +274,6 @@ class SageMakerBackend:
             return None
         since = datetime.now(UTC) - timedelta(seconds=self._training_jobs.missing_seconds(name))
         return not_found(name, since, self._training_jobs.visible_within)
-
-    def _is_ours(self, description: TrainingJobDescription) -> bool:
-        return bool(description.get("Environment", {}).get(UID_VARIABLE) == self._job.metadata.uid)
 
     async def _reports(self, attempt: AttemptRef, hosts: tuple[str, ...]) -> dict[str, NodeReport]:
         folder = f"{attempt_uri(self._job, attempt.number)}/status"
@@ -291,10 +289,3 @@ def _written(job: Job, status: JobStatus) -> Partition | None:
     if not isinstance(job, FineTuneJob) or job.spec.checkpoint.resume == "never":
         return None
     return Partition.of(status.plan) if status.plan and has_made_steps(status) else None
-
-
-def _taken(name: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"there is a training job {name} that is not of this job: its own was deleted, and the name taken",
-        "delete that training job, or give this job another name",
-    )

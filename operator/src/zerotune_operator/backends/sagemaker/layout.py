@@ -147,6 +147,11 @@ def attempt_uri(job: Job, attempt: int) -> str:
     return f"{output_uri(job)}/{OWN_FOLDER}/{job_name(job, attempt)}"
 
 
+def files_uri(job: Job, attempt: int) -> str:
+    """Folder on S3 of the files that the instances of an attempt receive."""
+    return f"{attempt_uri(job, attempt)}/job"
+
+
 def output_uri(job: Job) -> str:
     """Folder of the result.
 

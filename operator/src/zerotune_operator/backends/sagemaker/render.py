@@ -13,7 +13,7 @@ from typing import Any
 from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.sagemaker.channels import channel_requests, s3_channel
-from zerotune_operator.backends.sagemaker.layout import attempt_uri, job_name, sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import attempt_uri, files_uri, job_name, sagemaker_of
 from zerotune_operator.backends.sagemaker.requirements import OWN_PREFIX
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
 from zerotune_operator.plan import Plan
@@ -33,6 +33,7 @@ class TrainingJob:
     """The training job of one attempt."""
 
     name: str
+    attempt: int
     request: Request
     """What `CreateTrainingJob` takes."""
     folder: str
@@ -51,7 +52,7 @@ def render(plan: Plan, job: Job, settings: SageMakerSettings) -> TrainingJob:
     """
     sagemaker, attempt = sagemaker_of(job), plan.config.job.attempt
     base = attempt_uri(job, attempt)
-    folder, name = f"{base}/job", job_name(job, attempt)
+    folder, name = files_uri(job, attempt), job_name(job, attempt)
     request = {
         "TrainingJobName": name,
         "AlgorithmSpecification": _algorithm(sagemaker, settings),
@@ -66,7 +67,7 @@ def render(plan: Plan, job: Job, settings: SageMakerSettings) -> TrainingJob:
         **_options(sagemaker),
     }
     files = plan.artifacts() | {STATUS_URI_FILE: f"{base}/status"}
-    return TrainingJob(name, request, folder, files, sagemaker.output_kms_key_id)
+    return TrainingJob(name, attempt, request, folder, files, sagemaker.output_kms_key_id)
 
 
 def _algorithm(sagemaker: SageMakerSpec, settings: SageMakerSettings) -> Request:

@@ -24,6 +24,7 @@ from zerotune_operator.backends.sagemaker.output_claim import claimed_by
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.requirements import require_readable
 from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
 from zerotune_operator.plan.outputs import reading_output
@@ -70,7 +71,7 @@ async def running_training_job(job: Job) -> str | None:
     client = SageMakerClient(sagemaker_of(job).region)
     attempt = 0
     while (description := await client.describe(name := job_name(job, attempt))) is not None:
-        if may_run(description):
+        if may_run(description) and is_own(description, job, attempt):
             return name
         attempt += 1
     return None

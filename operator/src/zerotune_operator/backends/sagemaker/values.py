@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.manifest_yaml import Path, Problem
-from zerotune_operator.backends.sagemaker.layout import OWN_FOLDER, attempt_uri, sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import OWN_FOLDER, files_uri, sagemaker_of
 from zerotune_operator.backends.uris import uris_of
 
 _LONGEST_URI = 1024
@@ -111,7 +111,7 @@ def _own_folders(job: Job) -> Iterator[Problem]:
 def _output(job: Job) -> Iterator[Problem]:
     if job.spec.output.uri is None:
         return
-    length = len(f"{attempt_uri(job, 0)}/job")
+    length = len(files_uri(job, 0))
     if length >= _LONGEST_URI:
         yield Problem(
             ("spec", "output", "uri"),
