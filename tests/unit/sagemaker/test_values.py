@@ -67,11 +67,40 @@ def test_what_cannot_work_is_rejected_with_the_reason(
     assert message in complaint
 
 
-@pytest.mark.parametrize("value", ["https://user:pass@host/x", f"hf_{'a' * 34}", f"id AKIA{'A' * 16}"])
-def test_a_value_that_looks_like_a_secret_is_rejected_and_not_repeated(value: str) -> None:
-    complaint = said(sagemaker_job(environment={"SERVER": value}))
-    assert "environment.SERVER has a value that looks like a secret" in complaint
+SECRETS = [
+    "https://user:pass@host/x",
+    f"hf_{'a' * 34}",
+    f"id AKIA{'A' * 16}",
+    f"ghp_{'a' * 36}",
+    f"sk-proj-{'a' * 40}",
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY----- MIIE",
+    f"Bearer eyJ{'a' * 30}.eyJ{'b' * 30}.{'c' * 40}",
+]
+
+
+@pytest.mark.parametrize("field", ["environment", "tags"])
+@pytest.mark.parametrize("value", SECRETS)
+def test_a_value_that_looks_like_a_secret_is_rejected_and_not_repeated(value: str, field: str) -> None:
+    complaint = said(sagemaker_job(**{field: {"SERVER": value}}))
+    assert f"{field}.SERVER has a value that looks like a secret" in complaint
     assert value not in complaint
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
+def test_no_other_text_that_aws_shows_may_be_a_secret(kind: str) -> None:
+    complaint = said(sagemaker_job(kind, tags={"HF_TOKEN": "x"}))
+    assert "tags.HF_TOKEN is the name of a secret" in complaint and "list its tags" in complaint
+    key = f"AKIA{'A' * 16}"
+    for field, values in (("metricDefinitions", {"loss": f"{key}=(.*)"}), ("experiment", {"runName": key})):
+        complaint = said(sagemaker_job(kind, **{field: values}))
+        assert f"{field}.{next(iter(values))} has a value that looks like a secret" in complaint
+        assert key not in complaint
+
+
+def test_texts_that_are_no_secrets_are_taken() -> None:
+    texts = {"A": "-----BEGIN CERTIFICATE-----", "B": "task-force", "C": "eyJ.a.b", "D": "s3://bbb/a:b"}
+    check(sagemaker_job(environment=texts, tags=texts), Target.SAGEMAKER)
 
 
 def test_the_files_of_an_attempt_are_no_input_and_no_output() -> None:

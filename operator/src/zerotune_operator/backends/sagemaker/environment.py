@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from zerotune_operator.api.manifest_yaml import Path, Problem
+from zerotune_operator.backends.sagemaker.secret_values import is_name_of_secret, is_secret
 
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
 _OWN_PREFIX = "ZEROTUNE_"
@@ -16,16 +17,11 @@ _OWN = frozenset(
     }
 )
 """What a rank finds its place by: the launcher sets it, from the plan."""
-_SECRET = re.compile(r".*(TOKEN|SECRET.*|PASSWORD.*|_API_KEY)|AWS_SECRET_ACCESS_KEY|AWS_ACCESS_KEY_ID", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"://[^/\s]*:[^/\s]*@|\bhf_[A-Za-z0-9]{20}|\b(AKIA|ASIA)[A-Z0-9]{16}\b")
-"""A URL with a password, a token of the Hugging Face Hub, an access key of AWS."""
 _SEEN = (
     "and everyone who may describe the training job reads its environment: leave it out; S3 is read with the rights of "
     "the execution role, and a model of the Hub that needs a token is to be copied to S3. A script of yours can ask "
     "AWS Secrets Manager with that role"
 )
-_OF_FILES = re.compile(r".*_FILE", re.IGNORECASE)
-"""Such a variable names a file that holds the secret: AWS_WEB_IDENTITY_TOKEN_FILE."""
 
 
 def environment_problems(variables: Mapping[str, str], place: Path) -> Iterator[Problem]:
@@ -48,6 +44,6 @@ def _problem(name: str, value: str) -> str:
         )
     if name in _OWN:
         return "is set by the launcher, from the plan of the job: leave it out; nodes and ranks follow from topology"
-    if _SECRET.fullmatch(name) and not _OF_FILES.fullmatch(name):
+    if is_name_of_secret(name):
         return f"is the name of a secret, {_SEEN}"
-    return f"has a value that looks like a secret, {_SEEN}" if _SECRET_VALUE.search(value) else ""
+    return f"has a value that looks like a secret, {_SEEN}" if is_secret(value) else ""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import require_none
-from zerotune_operator.api.manifest_yaml import Problem
+from zerotune_operator.api.manifest_yaml import Path, Problem
 from zerotune_operator.api.origins import origins
 from zerotune_operator.api.problems import find_unsupported
 from zerotune_operator.backends.packages import in_image, package_problems
 from zerotune_operator.backends.sagemaker.channels import channel_problems, no_channel
 from zerotune_operator.backends.sagemaker.environment import environment_problems
 from zerotune_operator.backends.sagemaker.layout import sagemaker_of
+from zerotune_operator.backends.sagemaker.secret_values import is_name_of_secret, is_secret
 from zerotune_operator.backends.sagemaker.values import value_problems
 
 _METRIC = re.compile(r".{1,255}")
@@ -21,6 +23,7 @@ _TAG = re.compile(r"[a-zA-Z0-9 _.:/=+@-]{1,128}")
 OWN_PREFIX = "zerotune.dev/"
 """What the keys of zerotune's own tags begin with."""
 _AWS_TAGS = "aws:"
+_SEEN = "and everyone who may describe the training job, or list its tags, reads it: leave it out"
 
 
 def require_sagemaker(job: Job) -> None:
@@ -83,3 +86,17 @@ def _names(job: Job) -> Iterator[Problem]:
                 f"is no key that a tag may have here: write letters, digits, blanks and _.:/=+@-, at most 128, and "
                 f"nothing that begins with {OWN_PREFIX} or {_AWS_TAGS}",
             )
+    yield from _secrets(sagemaker, place)
+
+
+def _secrets(sagemaker: SageMakerSpec, place: Path) -> Iterator[Problem]:
+    """What would show a secret elsewhere than in the environment. It is not repeated."""
+    for key in sagemaker.tags:
+        if is_name_of_secret(key):
+            yield Problem((*place, "tags", key), f"is the name of a secret, {_SEEN}")
+    experiment = sagemaker.experiment.model_dump(by_alias=True, exclude_none=True) if sagemaker.experiment else {}
+    texts = {"tags": sagemaker.tags, "metricDefinitions": sagemaker.metric_definitions, "experiment": experiment}
+    for field, values in texts.items():
+        for name, value in values.items():
+            if is_secret(value):
+                yield Problem((*place, field, name), f"has a value that looks like a secret, {_SEEN}")
