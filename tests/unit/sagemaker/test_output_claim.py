@@ -78,7 +78,7 @@ def test_of_two_jobs_that_claim_an_output_at_once_one_has_it(account: Account) -
     jobs = [FIRST, second()]
 
     async def both() -> list[BaseException | None]:
-        backends = [account.backend(job, visible_within=0.0) for job in jobs]
+        backends = [account.backend(job) for job in jobs]
         made = [backend.apply(backend.render(plan(job))) for backend, job in zip(backends, jobs, strict=True)]
         return await asyncio.gather(*made, return_exceptions=True)
 
