@@ -117,3 +117,12 @@ def test_the_reference_is_computed_once(make_preference_job: Any, tmp_path: Path
     ended = job.run()
     assert ended.exit_codes == [0, 0], ended.failures
     assert COMPUTED not in ended.log
+
+    rows = Path(job.config["data"]["train"]["uris"][0].removeprefix("file://"))
+    rows.write_text("".join(reversed(rows.read_text().splitlines(keepends=True))))
+    (job.output / "manifest.json").unlink()
+    job.config["job"]["attempt"] = 3
+    ended = job.run()
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert COMPUTED in ended.log
+    assert "has those of another reference, or of other rows" in ended.log

@@ -147,9 +147,13 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_completion_nothing(
     for (text, runs), answer in zip(sequences(rows.train, tokenizer), ("chosen", "rejected"), strict=True):
         assert text.endswith(f"{TEXT[answer]}</s>")
         assert runs == [f"{TEXT[answer]}</s>"]
-    with pytest.raises(DataError, match=r"train\.jsonl:1: \d+ tokens are more than data.maxLength 32") as rejected:
-        data.prepare(make_config([long], method="dpo", maxLength=32), tokenizer, processes=1)
-    assert "preference.maxPromptLength" in rejected.value.hint
+    size = len(tokenizer(long["prompt"] + max(TEXT["chosen"], TEXT["rejected"], key=len))["input_ids"])
+    for longest in (32, 40):
+        with pytest.raises(DataError) as rejected:
+            data.prepare(make_config([long], method="dpo", maxLength=longest), tokenizer, processes=1)
+        counted = int(rejected.value.message.split("train.jsonl:1: ")[1].split(" tokens are more than")[0])
+        assert abs(counted - size) <= 2, "the whole record is counted, whatever is allowed"
+        assert "preference.maxPromptLength" in rejected.value.hint
 
 
 def test_a_record_whose_completion_leaves_no_room_is_skipped(make_config: MakeConfig, tokenizer: Tokenizer) -> None:

@@ -60,7 +60,7 @@ class PreferenceTokenizer:
                 "leave data.loss out",
             )
         self._data = data
-        self._longest_prompt = preference.max_prompt_length or data.max_length
+        self._longest_prompt = preference.max_prompt_length
         self._columns = columns
         self._process = process
         self._judged = judged
@@ -104,7 +104,7 @@ class PreferenceTokenizer:
     def _shortened(self, record: Record, rows: list[Row]) -> list[Row]:
         """The sequences with room for their completions; none where the record is to be skipped."""
         longest = self._data.max_length
-        rows = _with_prompts(rows, self._longest_prompt)
+        rows = rows if self._longest_prompt is None else _with_prompts(rows, self._longest_prompt)
         size = max(len(row.ids) for row in rows)
         if size <= longest:
             return rows

@@ -36,6 +36,8 @@ from zerotune_trainer.training.log_probabilities import add_log_probabilities, c
 from zerotune_trainer.training.reference_model import ReferenceModel
 from zerotune_trainer.without_mlflow import deepspeed
 
+_FOLDER = "reference"
+
 Values = NDArray[np.float32]
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,10 @@ class ReferenceStore:
         stored = self.checkpoints.local / _name(key)
         return stored.read_bytes() if stored.is_file() else None
 
+    def has_others(self) -> bool:
+        """Whether the job's checkpoints have those of another reference, or of other rows."""
+        return bool(self.checkpoints.children(_FOLDER))
+
     def keep(self, key: str, content: bytes) -> None:
         """Store something under a key, in both places."""
         self.checkpoints.write(_name(key), content)
@@ -63,7 +69,7 @@ class ReferenceStore:
 
 
 def _name(key: str) -> str:
-    return f"reference/{key}.npy"
+    return f"{_FOLDER}/{key}.npy"
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,13 @@ class Reference:
         found = self._stored(name, sum(sizes))
         if found is None:
             _log.info("computing the reference log-probabilities of %d rows", sum(sizes))
+            if self.ranks.rank == 0 and self.store.has_others():
+                _log.warning(
+                    "%s has those of another reference, or of other rows: the weights of the reference, or the data, "
+                    "have changed since the job began; training goes on with them as they are now; `resume: never` "
+                    "begins at the beginning",
+                    self.store.checkpoints.uri,
+                )
             found = self._computed(self.model.load(self.tokenizer), rows.splits.values(), collate)
             collectives.on_first_rank(lambda: self.store.keep(name, _encoded(found)), type(None))
         return list(np.split(found, np.cumsum(sizes)[:-1]))
