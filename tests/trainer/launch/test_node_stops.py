@@ -21,7 +21,7 @@ def test_while_names_are_waited_for(make_job: Callable) -> None:
     job = make_job({"127.0.0.1": 1, "never.invalid": 1})
     job.write()
     node = job.launch("127.0.0.1")
-    node.until_logged("do not resolve: never.invalid")
+    node.until_logged("does not resolve: never.invalid")
     _stops_within(3, node, signal.SIGTERM)
     assert node.failure.message == "stopped on request before the ranks ran: there was nothing to save"
 
@@ -86,7 +86,7 @@ def test_the_end_of_input_stops_it_where_asked(make_job: Callable) -> None:
     job = make_job({"127.0.0.1": 1, "never.invalid": 1})
     job.write()
     node = job.launch("127.0.0.1", "--stop-on-eof")
-    node.until_logged("do not resolve: never.invalid")
+    node.until_logged("does not resolve: never.invalid")
     assert node.process.poll() is None
     node.process.stdin.close()
     assert node.end() == 143
