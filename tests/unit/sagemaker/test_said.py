@@ -1,4 +1,4 @@
-"""What a user is told of the training job of an attempt: its name and region, and that SageMaker does not know it."""
+"""What is shown of the training job of an attempt: its name and region, and that SageMaker does not know it."""
 
 from __future__ import annotations
 

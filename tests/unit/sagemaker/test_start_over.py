@@ -1,4 +1,4 @@
-"""`zerotune run --fresh` of a job on SageMaker: what is there is put aside once the new job may run, and not before."""
+"""`zerotune run --fresh` of a job on SageMaker: what is there is moved away once the new job may run, not before."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
 
 
 def _run_anew(job: Job, folder: JobFolder, home: Home, target: Target, lock: int) -> int:
-    """Run a job in the place of the one that its folder holds, which is put aside once this one may run."""
+    """Run a job in the place of the one that its folder holds, which is moved away once this one may run."""
     make_room = partial(_put_aside, folder, home)
     if target is Target.SAGEMAKER:
         _require_ended(folder)

@@ -118,7 +118,7 @@ async def begin(
         make_room: As above.
 
     Raises:
-        ZerotuneError: it cannot run, or its output is another job's. Nothing is written or put aside then.
+        ZerotuneError: it cannot run, or its output is another job's. Nothing is written or moved then.
     """
     inputs = await backend.find_inputs(status)
     assert isinstance(inputs, Inputs), "without a cluster nothing is waited for"

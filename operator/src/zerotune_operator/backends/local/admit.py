@@ -49,7 +49,7 @@ def new_job(job: Job, now: datetime, new_uid: Callable[[], str | None] = lambda:
 
 
 def _kept_output(known: Job, job: Job) -> str:
-    """What else a new job needs where the output of the old one is not in its folder, and so is not put aside."""
+    """What else a new job needs where the output of the old one is not in its folder, and does not move with it."""
     kept = known.spec.output.uri
     if kept is None or kept != job.spec.output.uri:
         return ""

@@ -211,7 +211,7 @@ class SageMakerBackend:
             await self._training_jobs.update(name, changes)
 
     def training_job_of(self, attempt: int) -> str:
-        """How a user is told of the training job of an attempt that is under way."""
+        """What `run` shows of the training job of an attempt that is under way."""
         found = self.training_job_name(attempt)
         if self._training_jobs.was_created_here(job_name(self._job, attempt)):
             return f"{found} is created"
