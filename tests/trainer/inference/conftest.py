@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -21,6 +22,7 @@ from cwe2.database import Database
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from tests.trainer.inference.output_files import parts
 from zerotune_devtools.harness import inference_ranks
 from zerotune_devtools.harness.inference_ranks import Outcome, Ranks, write_folder
 from zerotune_devtools.harness.stub_inference import Reports, StubEngine, StubJob
@@ -161,6 +163,32 @@ def rows_of(
         rows = output_rows()
         (tmp_path / "output").rename(tmp_path / f"output-of-{name}")
         return rows
+
+    return run
+
+
+@pytest.fixture
+def files_of_three(weaknesses: list[dict[str, Any]], write_jsonl: Any) -> Callable[..., dict[str, Any]]:
+    """Options of a job over 20 records, so many times, in files of 3; and how it generates."""
+
+    def options(copies: int, **generation: Any) -> dict[str, Any]:
+        rows = [entry | {"copy": copy} for copy in range(copies) for entry in weaknesses[:20]]
+        data = {"uris": [write_jsonl(rows).as_uri()], "columns": {"prompt": "name"}}
+        return {"data": data, "generation": generation, "outputFormat": {"rowsPerFile": 3}, "perDeviceBatchSize": 2}
+
+    return options
+
+
+@pytest.fixture
+def undisturbed_output(tmp_path: Path, job: Any, run_job: Any) -> Callable[[dict[str, Any]], dict[str, bytes]]:
+    """The output files of a job on one rank; the folder is empty again afterwards."""
+
+    def run(options: dict[str, Any]) -> dict[str, bytes]:
+        outcome = run_job(job(**options, ranks=1))
+        assert outcome.exit_codes == [0], outcome.failure
+        content = parts(tmp_path / "output")
+        shutil.rmtree(tmp_path / "output")
+        return content
 
     return run
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import resource
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.trainer.inference.output_files import parts
 from zerotune_devtools.harness.killed_inference import Difference, KilledJob
 
 pytestmark = pytest.mark.slow
@@ -22,26 +22,18 @@ SAMPLED = {"maxNewTokens": 30, "doSample": True, "temperature": 1.5, "seed": 7}
 
 
 @pytest.fixture
-def options(weaknesses: list[dict[str, Any]], write_jsonl: Any) -> dict[str, Any]:
-    """120 records in files of 3, sampled: the hardest to repeat."""
-    rows = [entry | {"copy": copy} for copy in range(6) for entry in weaknesses[:20]]
-    data = {"uris": [write_jsonl(rows).as_uri()], "columns": {"prompt": "name"}}
-    return {"data": data, "generation": SAMPLED, "outputFormat": {"rowsPerFile": 3}, "perDeviceBatchSize": 2}
+def options(files_of_three: Any) -> dict[str, Any]:
+    """120 records."""
+    options: dict[str, Any] = files_of_three(6, **SAMPLED)
+    return options
 
 
 @pytest.fixture
-def undisturbed(tmp_path: Path, options: dict[str, Any], job: Any, run_job: Any) -> dict[str, bytes]:
-    """The output of a job on one rank; the folder is empty again afterwards."""
-    outcome = run_job(job(**options, ranks=1))
-    assert outcome.exit_codes == [0], outcome.failure
-    content = parts(tmp_path / "output")
-    shutil.rmtree(tmp_path / "output")
+def undisturbed(options: dict[str, Any], undisturbed_output: Any) -> dict[str, bytes]:
+    """What a job gives that nothing happens to."""
+    content: dict[str, bytes] = undisturbed_output(options)
     assert len(content) == FILES
     return content
-
-
-def parts(output: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(output.glob("part-*"))}
 
 
 def markers(output: Path) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.trainer.inference.output_files import parts
 from zerotune_devtools.harness.inference_ranks import Ranks
 
 pytestmark = pytest.mark.slow
@@ -21,26 +21,10 @@ SAMPLED = {"maxNewTokens": 16, "doSample": True, "temperature": 1.5, "seed": 7}
 
 
 @pytest.fixture
-def options(weaknesses: list[dict[str, Any]], write_jsonl: Any) -> dict[str, Any]:
-    """60 records in files of 3."""
-    rows = [entry | {"copy": copy} for copy in range(3) for entry in weaknesses[:20]]
-    data = {"uris": [write_jsonl(rows).as_uri()], "columns": {"prompt": "name"}}
-    return {"data": data, "generation": SAMPLED, "outputFormat": {"rowsPerFile": 3}, "perDeviceBatchSize": 2}
-
-
-@pytest.fixture
-def undisturbed(tmp_path: Path, job: Any, run_job: Any) -> Callable[[dict[str, Any]], dict[str, bytes]]:
-    """The output of a job on one rank; the folder is empty again afterwards."""
-
-    def run(options: dict[str, Any]) -> dict[str, bytes]:
-        outcome = run_job(job(**options, ranks=1))
-        assert outcome.exit_codes == [0], outcome.failure
-        content = parts(tmp_path / "output")
-        shutil.rmtree(tmp_path / "output")
-        assert len(content) == FILES
-        return content
-
-    return run
+def options(files_of_three: Any) -> dict[str, Any]:
+    """60 records."""
+    options: dict[str, Any] = files_of_three(3, **SAMPLED)
+    return options
 
 
 @pytest.fixture
@@ -52,10 +36,6 @@ def start_replicas(start_ranks: Any, job: Any) -> Callable[..., list[Ranks]]:
         return [start_ranks(folder, replica=number, replicas=replicas) for number in range(replicas)]
 
     return start
-
-
-def parts(output: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(output.glob("part-*"))}
 
 
 def markers(output: Path) -> list[dict[str, Any]]:
@@ -72,9 +52,10 @@ def assert_is_result(output: Path, expected: dict[str, bytes]) -> None:
 
 
 def test_replicas_share_the_work_and_each_reports_all_of_it(
-    tmp_path: Path, options: dict[str, Any], undisturbed: Any, start_replicas: Any
+    tmp_path: Path, options: dict[str, Any], undisturbed_output: Any, start_replicas: Any
 ) -> None:
-    expected = undisturbed(options)
+    expected = undisturbed_output(options)
+    assert len(expected) == FILES
     worlds = start_replicas(2, ranks=2, **options)
     outcomes = [world.end(_SECONDS) for world in worlds]
     assert [outcome.exit_codes for outcome in outcomes] == [[0, 0], [0, 0]], [each.failure for each in outcomes]
@@ -87,10 +68,16 @@ def test_replicas_share_the_work_and_each_reports_all_of_it(
 
 @pytest.mark.parametrize("generation", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_a_killed_replica_loses_nothing_and_comes_back_alone(
-    tmp_path: Path, options: dict[str, Any], undisturbed: Any, start_replicas: Any, start_ranks: Any, generation: Any
+    tmp_path: Path,
+    options: dict[str, Any],
+    undisturbed_output: Any,
+    start_replicas: Any,
+    start_ranks: Any,
+    generation: Any,
 ) -> None:
     output, options = tmp_path / "output", options | {"generation": generation}
-    expected = undisturbed(options)
+    expected = undisturbed_output(options)
+    assert len(expected) == FILES
     first, second = start_replicas(2, ranks=1, **options)
     second.wait_until(lambda: len(markers(output)) >= 6)
     second.kill()
