@@ -6,7 +6,8 @@ An attempt of one replica is the case that all of its nodes are needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from zerotune_operator.api.status import RootCause
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
@@ -19,6 +20,8 @@ from zerotune_trainer.errors import (
     StoppedError,
     SupersededError,
 )
+
+T = TypeVar("T")
 
 NEVER_RETRIED = {
     error.exit_code
@@ -35,10 +38,15 @@ NEVER_RETRIED = {
 HARMLESS = (0, StoppedError.exit_code)
 
 
-def replicas_of(seen: Observation) -> list[tuple[NodeObservation, ...]]:
+def of_each_replica(nodes: Sequence[T], replicas: int) -> list[Sequence[T]]:
+    """The nodes, or what there is of each, of one replica after the other."""
+    size = len(nodes) // replicas
+    return [nodes[first : first + size] for first in range(0, len(nodes), size)]
+
+
+def replicas_of(seen: Observation) -> list[Sequence[NodeObservation]]:
     """The nodes of each replica."""
-    size = len(seen.nodes) // seen.replicas
-    return [seen.nodes[first : first + size] for first in range(0, len(seen.nodes), size)]
+    return of_each_replica(seen.nodes, seen.replicas)
 
 
 def has_started(seen: Observation) -> bool:
@@ -80,5 +88,5 @@ def _losses(seen: Observation) -> Iterator[str]:
             yield f"replica {number}: {cause.failure_class}: {cause.message}"
 
 
-def _loss(nodes: tuple[NodeObservation, ...]) -> RootCause | None:
+def _loss(nodes: Sequence[NodeObservation]) -> RootCause | None:
     return root_cause(node.lost for node in nodes if node.lost is not None)

@@ -25,7 +25,7 @@ from zerotune_operator.backends.kubernetes.objects import Object
 from zerotune_operator.backends.kubernetes.waiting import job_waits_for, waits_for
 from zerotune_operator.backends.reports import Ending, read_ending
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
-from zerotune_operator.lifecycle.replicas import NEVER_RETRIED, has_failed
+from zerotune_operator.lifecycle.replicas import NEVER_RETRIED, has_failed, of_each_replica
 from zerotune_operator.lifecycle.root_cause import root_cause, waiting_cause
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import Failure, InternalError, StoppedError
@@ -176,8 +176,8 @@ def _completion(seen: Observation, of_index: Mapping[int | None, Object]) -> Com
     """
     if seen.replicas == 1 and not seen.all_ended:
         return None
-    size = len(seen.nodes) // seen.replicas
-    found = (_reported_by(seen.nodes[first], of_index.get(first)) for first in range(0, len(seen.nodes), size))
+    firsts = [indices[0] for indices in of_each_replica(range(len(seen.nodes)), seen.replicas)]
+    found = (_reported_by(seen.nodes[first], of_index.get(first)) for first in firsts)
     return next((completion for completion in found if completion is not None), None)
 
 

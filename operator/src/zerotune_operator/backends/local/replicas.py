@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from zerotune_operator.lifecycle.observation import NodeObservation
-from zerotune_operator.lifecycle.replicas import NEVER_RETRIED, has_failed
+from zerotune_operator.lifecycle.replicas import NEVER_RETRIED, has_failed, of_each_replica
 
 
 class LostReplicas:
@@ -30,11 +30,9 @@ class LostReplicas:
             replicas: How many replicas they divide into.
             stopping: Whether they were asked to stop: none is started again.
         """
-        size = len(nodes) // replicas
-        groups = (nodes[first : first + size] for first in range(0, len(nodes), size))
         return tuple(
             node
-            for number, group in enumerate(groups)
+            for number, group in enumerate(of_each_replica(nodes, replicas))
             for node in (group if stopping else self._of_replica(number, group))
         )
 
