@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -134,8 +136,11 @@ class StubJob:
             try:
                 self.run(attempt, replica)
             except ZerotuneError as error:
+                print(f"replica {replica}: {error.message}", file=sys.stderr, flush=True)
                 os._exit(error.exit_code)
             except OSError:
+                traceback.print_exc()
+                sys.stderr.flush()
                 os._exit(75)
             os._exit(0)
 

@@ -39,7 +39,9 @@ class MetricsFile:
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def pieces(self) -> Iterator[bytes]:
-        """Its content, a piece for each shard."""
+        """Its content, a piece for each shard. What it comes to is counted from the start each time."""
+        self.seconds, self.files, self.errors, self.shown = array("d"), [], ErrorClasses(), []
+        self._size, self._digest = 0, hashlib.sha256()
         for shard in self.shards:
             marker, lines = read_whole(self.output, self.plan.marker_name(shard.shard))
             self.errors.add(marker.errors)

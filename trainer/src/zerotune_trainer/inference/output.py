@@ -158,15 +158,8 @@ def write(ownership: Ownership, name: str, content: Content, verify: Callable[[]
         SupersededError: a later attempt has it.
         TemporaryError, ConfigurationError: it cannot be written.
     """
-    verify = verify or ownership.verify
     with writing_errors(ownership.folder.uri):
-        try:
-            ownership.folder.write(name, content, verify)
-        except FileNotFoundError:
-            # A later attempt that acquires the folder removes drafts, also one whose author has just verified; and a
-            # replica that leaves removes all of the work.
-            verify()
-            raise
+        ownership.folder.write(name, content, verify or ownership.verify)
 
 
 def write_results(files: ShardFiles, shards: Sequence[WholeShard]) -> Manifest:
@@ -179,7 +172,7 @@ def write_results(files: ShardFiles, shards: Sequence[WholeShard]) -> Manifest:
     """
     ownership, config = files.ownership, files.config
     metrics = MetricsFile(files.output, files.plan, shards)
-    write(ownership, METRICS_NAME, metrics.pieces())
+    write(ownership, METRICS_NAME, metrics.pieces)
     results = _results(shards, metrics)
     encoded = results.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
     write(ownership, RESULTS_NAME, encoded)

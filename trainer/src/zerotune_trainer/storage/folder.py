@@ -7,15 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from zerotune_trainer.atomic import Content, write_atomically
 from zerotune_trainer.storage.locations import Location
 from zerotune_trainer.storage.once import POLL_SECONDS
-
-if TYPE_CHECKING:
-    pass
-
 
 _LATE_SECONDS = 15
 """How long a file that must be there is awaited: NFS keeps what it knows of a folder for seconds."""

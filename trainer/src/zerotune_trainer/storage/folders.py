@@ -65,7 +65,7 @@ class LocalFolder(Folder):
                     return False
                 write_atomically(path, content)
         except FileNotFoundError:
-            # Who acquires a folder removes the drafts that lie there, so this one's author was late.
+            # The folder is removed meanwhile, as the work of a job is that has its result: this author was late.
             return False
         return True
 
