@@ -28,6 +28,7 @@ class Operator:
 
     def __init__(self, aws: Aws, jobs: list[Job]) -> None:
         self.seconds = 0.0
+        aws.clock = lambda: self._now().timestamp()
         training_jobs = TrainingJobs(aws.client(), clock=lambda: self.seconds)
         backends = [SageMakerBackend(job, training_jobs, SETTINGS, _inputs) for job in jobs]
         self._drivers = [

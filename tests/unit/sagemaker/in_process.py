@@ -7,10 +7,12 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +66,11 @@ def _name(request: dict[str, Any]) -> str:
     return f"{request['Bucket']}/{request['Key']}"
 
 
+def _time(seconds: float) -> datetime:
+    """A time as boto3 has it."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def _etag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -115,6 +122,7 @@ class Aws:
     """By the number of the call that it is for."""
     objects: dict[str, bytes] = field(default_factory=dict)
     """What lies on S3, by `BUCKET/KEY`."""
+    clock: Callable[[], float] = time.time
     made: list[str] = field(default_factory=list)
     """The operations of all calls, in order."""
 
@@ -123,7 +131,7 @@ class Aws:
         self._lock, self._late = threading.Lock(), list[tuple[int, Effect]]()
 
     def _make_job(self, *arguments: Any) -> TrainingJob:
-        job = SteppedTrainingJob(*arguments)
+        job = SteppedTrainingJob(*arguments, clock=lambda: self.clock())
         job.left, job.hidden = list(self.states), self.hidden
         return job
 
@@ -166,7 +174,8 @@ class Aws:
 
         def ask(request: dict[str, Any]) -> dict[str, Any]:
             try:
-                return self.service.call(f"SageMaker.{operation}", request)
+                found = self.service.call(f"SageMaker.{operation}", request)
+                return {name: _time(value) if name.endswith("Time") else value for name, value in found.items()}
             except AwsError as error:
                 raise _answer(error.code, error.message, 400) from error
 

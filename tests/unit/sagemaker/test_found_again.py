@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.unit.sagemaker.account import result_of
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
 from tests.unit.sagemaker.jobs import ROLE, sagemaker_job, training_job
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import duration
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker import follower
 from zerotune_operator.backends.sagemaker.layout import job_name, uid_of
@@ -23,6 +26,7 @@ from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
 KINDS = ("FineTuneJob", "InferenceJob")
 CALLS_UNTIL_IT_RUNS = 22
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def job(kind: str = "FineTuneJob", **sagemaker: Any) -> Job:
@@ -130,6 +134,33 @@ def test_all_attempts_of_a_job_of_another_machine_are_found(
     found = json.loads(capsys.readouterr().out)["status"]
     assert [(each["number"], each["outcome"]) for each in found["attempts"]] == [(0, "Failed"), (1, "Running")]
     assert found["restarts"] == 1
+
+
+def test_times_of_a_found_job_are_those_of_sagemaker(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Days after its end: started and took are no matter of when this machine looked."""
+    hours = iter(range(99))
+    aws.clock = lambda: BEGIN.timestamp() + 3600 * next(hours)
+    start(aws, tmp_path / "one", job())
+    (training_job,) = aws.jobs
+    training_job.reason = "ClientError: Data download failed"
+    training_job._end("Failed")
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "two"))
+    capsys.readouterr()
+
+    status.command(file=file_of(tmp_path, job()))
+    said = capsys.readouterr().out
+    began = datetime.fromtimestamp(training_job.started, UTC)
+    took = duration(timedelta(seconds=training_job.ended - training_job.started))
+    assert re.search(rf"Failed +InputMissing +{re.escape(began.isoformat(timespec='seconds'))} +{took}$", said, re.M)
+    (folder,) = Home(tmp_path / "two").jobs()
+    found = folder.read_status()
+    assert found.start_time == datetime.fromtimestamp(training_job.created, UTC) == BEGIN
+    assert found.completion_time == datetime.fromtimestamp(training_job.ended, UTC)
+    status.command()
+    age = re.search(r" (\d+)h\w+$", capsys.readouterr().out, re.M)
+    assert age is not None and int(age[1]) == (datetime.now(UTC) - BEGIN) // timedelta(hours=1)
 
 
 def test_a_file_of_which_sagemaker_knows_nothing_says_what_was_looked_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -39,6 +39,7 @@ class TrainingJob:
         command: What its hosts run instead of the container's entry point.
         file_systems: What they can mount.
         capacity: Whether there are instances; until there are it is Pending.
+        clock: The time.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class TrainingJob:
         command: Sequence[str] = (),
         file_systems: FileSystems = MappingProxyType({}),
         capacity: threading.Event | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.request, self.arn, self.created = request, arn, time.time()
-        self.status, self.secondary, self.reason, self.ended = "InProgress", "Starting", failure_reason, 0.0
+        self.request, self.arn, self.created, self._clock = request, arn, clock(), clock
+        self.status, self.secondary, self.reason = "InProgress", "Starting", failure_reason
+        self.started, self.ended = 0.0, 0.0
         self.transitions: list[dict[str, Any]] = []
         self._instance_type, self._is_selected = instance_type, False
         self._folder, self._number, self._command, self._lives = folder, number, command, 0
@@ -80,7 +83,7 @@ class TrainingJob:
             "TrainingJobStatus": self.status,
             "SecondaryStatus": self.secondary,
             "CreationTime": self.created,
-            "LastModifiedTime": time.time(),
+            "LastModifiedTime": self._clock(),
             "SecondaryStatusTransitions": list(self.transitions),
         }
         resources = self.request["ResourceConfig"]
@@ -88,8 +91,8 @@ class TrainingJob:
             count = resources["InstanceCount"]
             selected = {"SelectedInstanceType": self._instance_type, "SelectedInstanceCount": count}
             found["ResourceConfig"] = resources | selected
-        if self.ended:
-            found["TrainingEndTime"] = self.ended
+        times = {"TrainingStartTime": self.started, "TrainingEndTime": self.ended}
+        found |= {name: at for name, at in times.items() if at}
         if self.reason:
             found["FailureReason"] = self.reason
         return found
@@ -142,7 +145,7 @@ class TrainingJob:
 
     def _is_over(self) -> bool:
         """Whether it was stopped, or a limit of its request is exceeded."""
-        limits, now = self.request["StoppingCondition"], time.time()
+        limits, now = self.request["StoppingCondition"], self._clock()
         training = now - self.transitions[-1]["StartTime"] if self.secondary == "Training" else 0.0
         if not self._limit and now - self.created > limits.get("MaxWaitTimeInSeconds", float("inf")):
             self._limit = "MaxWaitTimeExceeded"
@@ -188,7 +191,7 @@ class TrainingJob:
             if asked_at is not None and time.monotonic() - asked_at > _GRACE_SECONDS:
                 self._signal(signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
-        self._trained += time.time() - self.transitions[-1]["StartTime"]
+        self._trained += self._clock() - self.transitions[-1]["StartTime"]
         return interrupted and not self._is_over()
 
     def _conclude(self) -> None:
@@ -211,7 +214,7 @@ class TrainingJob:
             host.signal(number)
 
     def _end(self, secondary: str) -> None:
-        self.ended = time.time()
+        self.ended = self._clock()
         self._enter(secondary)
 
     def _enter(self, secondary: str) -> None:
@@ -219,8 +222,10 @@ class TrainingJob:
             if self._stop.is_set() and secondary not in FOLLOWING["Stopping"]:
                 return  # It is being stopped, whatever its thread does meanwhile.
             require_follows(secondary, self.secondary)
-            now = time.time()
+            now = self._clock()
             if self.transitions:
                 self.transitions[-1]["EndTime"] = now
             self.transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": ""})
+            if secondary == "Downloading":  # The first of what is done on instances.
+                self.started = self.started or now
             self.secondary, self.status = secondary, STATUSES[secondary]

@@ -104,6 +104,7 @@ def _none(home: Home) -> str:
 def _row(job: Job, status: JobStatus, now: datetime) -> tuple[str, ...]:
     shown = status.display
     created = datetime.fromisoformat(str(job.metadata.model_dump(by_alias=True)["creationTimestamp"]))
+    begun = min(created, status.start_time or created)  # Another machine may have begun it, before it was known here.
     return (
         job.metadata.name,
         job.kind,
@@ -114,7 +115,7 @@ def _row(job: Job, status: JobStatus, now: datetime) -> tuple[str, ...]:
         (shown and shown.loss) or "",
         (shown and shown.tokens_per_second) or "",
         (shown and shown.eta) or "",
-        duration(now - created),
+        duration(now - begun),
     )
 
 

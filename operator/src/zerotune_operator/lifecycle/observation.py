@@ -84,6 +84,11 @@ class Observation:
     """What its nodes are, where they may be one of several instance types and it is known which."""
     training_job_arn: str | None = None
     """ARN of its training job, on SageMaker."""
+    created_at: datetime | None = None
+    """When it was created, when its nodes started, and when the last of them ended: where what runs it knows better
+    than whoever looks, who may do so for the first time long after the end."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     queued: bool = False
     """Whether a queue has yet to admit the attempt."""
     replicas: int = 1

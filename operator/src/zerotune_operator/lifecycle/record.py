@@ -26,7 +26,7 @@ def record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
     topology = [node for report in reports for node in _topology(report.topology or [], seen.nodes)]
     update = {
         "attempts": _attempts(previous, seen, progress, now),
-        "start_time": previous.start_time or (None if seen.queued else now),
+        "start_time": previous.start_time or seen.created_at or (None if seen.queued else now),
         "progress": progress or previous.progress,
         "display": display(progress) if progress else previous.display,
         "plan": previous.plan.on(seen.instance_type) if previous.plan else None,
@@ -50,7 +50,7 @@ def _attempts(previous: JobStatus, seen: Observation, progress: Progress | None,
     if not attempt.hosts:
         attempt = attempt.model_copy(update={"hosts": [node.host for node in seen.nodes]})
     if attempt.start_time is None and has_started(seen):
-        attempt = attempt.model_copy(update={"start_time": now})
+        attempt = attempt.model_copy(update={"start_time": seen.started_at or now})
     if seen.training_job_arn is not None:
         attempt = attempt.model_copy(update={"training_job_arn": seen.training_job_arn})
     if (lost := restarts(seen)) > attempt.replica_restarts:

@@ -47,6 +47,7 @@ def advance(previous: JobStatus, seen: Observation, policy: RunPolicy, now: date
     """The status after an observation of the attempt that runs. `policy.suspend`: a stop was asked for."""
     status = record(previous, seen, now)
     over = seen.all_ended and seen.closed
+    now = seen.ended_at or now
     if status.phase in FINAL:
         return _close(status, "Failed", status.root_cause, now) if over else status
     if over:

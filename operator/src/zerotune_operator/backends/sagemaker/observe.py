@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from zerotune_operator.api.status import OutputSummary
@@ -55,7 +55,7 @@ def observe(attempt: AttemptRef, description: Description, reports: Reports, log
         log: How its log ends, where nobody else says why it failed.
     """
     selected = description.get("ResourceConfig", {}).get("SelectedInstanceType")
-    seen = _observe(attempt, description, reports, log)
+    seen = _timed(_observe(attempt, description, reports, log), description)
     return replace(seen, instance_type=selected, training_job_arn=description.get("TrainingJobArn"))
 
 
@@ -67,6 +67,22 @@ def may_run(description: Description) -> bool:
 def is_unexplained(description: Description) -> bool:
     """Whether a training job has failed, and SageMaker does not say why."""
     return description["TrainingJobStatus"] == "Failed" and is_empty(description.get("FailureReason", ""))
+
+
+def _timed(seen: Observation, description: Description) -> Observation:
+    """With the times that SageMaker gives. One that ended before it had instances took from its creation on."""
+    created, ended = _time(description, "CreationTime"), description["TrainingJobStatus"] in ENDED
+    return replace(
+        seen,
+        created_at=created,
+        started_at=_time(description, "TrainingStartTime") or created,
+        ended_at=_time(description, "TrainingEndTime") if ended else None,
+    )
+
+
+def _time(description: Description, name: str) -> datetime | None:
+    found: datetime | None = description.get(name)
+    return found.astimezone(UTC) if found else None  # boto3 gives them in the time zone of this machine.
 
 
 def _observe(attempt: AttemptRef, description: Description, reports: Reports, log: str) -> Observation:
@@ -151,7 +167,7 @@ def _running(host: str, report: NodeReport | None) -> NodeObservation:
 
 
 def _node(host: str, description: Description, report: NodeReport | None, reason: Failure | None) -> NodeObservation:
-    ended_at: datetime | None = description.get("TrainingEndTime")
+    ended_at = _time(description, "TrainingEndTime")
     progress = report.progress if report else None
     if reason is None:
         return NodeObservation(host, "ended", 0, ended_at=ended_at, progress=progress)
