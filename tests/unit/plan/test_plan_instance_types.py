@@ -37,6 +37,46 @@ def test_the_table_of_instance_types_says_which_fit_and_what_they_cost(zerotune:
     )
 
 
+@pytest.mark.parametrize(
+    ("topology", "said"),
+    [
+        ({}, "not known: set topology.memory and topology.accelerator.memory to what an instance has"),
+        ({"memory": "2Ti"}, "not known: set topology.accelerator.memory to what an instance has"),
+        ({"memory": "2Ti", "accelerator": {"memory": "288Gi"}}, "yes"),
+    ],
+)
+def test_a_type_without_figures_fits_only_where_topology_has_them(
+    zerotune: Path, tmp_path: Path, topology: dict[str, object], said: str
+) -> None:
+    file = several_types(tmp_path, "ml.p6-b300.48xlarge", "ml.p4d.24xlarge")
+    document = yaml.safe_load(file.read_text())
+    document["spec"]["topology"] |= topology
+    done = run(zerotune, manifest(tmp_path, document), "--model-config", MODELS / "llama-3.1-8b.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [" ".join(line.split()) for line in done.stdout.splitlines() if line.strip().startswith("ml.")]
+    assert rows[0].startswith("ml.p6-b300.48xlarge not known")
+    assert rows[0].endswith(f" {said}") and rows[1].endswith(" yes")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_inference_on_a_type_without_figures_fits_where_topology_has_them(
+    zerotune: Path, tmp_path: Path, known: bool
+) -> None:
+    document = yaml.safe_load((EXAMPLES / "sagemaker-infer.yaml").read_text())
+    backend = document["spec"]["backend"]["sagemaker"]
+    for name in ("instanceType", "spot", "maxWaitSeconds"):
+        del backend[name]
+    backend["instanceTypes"] = ["ml.p6-b300.48xlarge"]
+    document["spec"]["topology"]["gpusPerNode"] = 8
+    if known:
+        document["spec"]["topology"] |= {"memory": "2Ti", "accelerator": {"memory": "288Gi"}}
+    done = run(zerotune, manifest(tmp_path, document), "--model-config", MODELS / "llama-3.1-8b.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    (row,) = [line for line in done.stdout.splitlines() if line.strip().startswith("ml.")]
+    assert row.endswith("  yes") == known
+    assert ("not known: set topology.memory and topology.accelerator.memory to what" in row) != known
+
+
 def test_the_data_has_the_request_with_the_instance_types_that_fit(zerotune: Path, tmp_path: Path) -> None:
     file = several_types(tmp_path, "ml.g5.xlarge", "ml.p4d.24xlarge", "ml.p5.48xlarge", "ml.g6e.12xlarge")
     done = run(zerotune, file, "--model-config", MODELS / "llama-3.1-8b.json", "-o", "yaml")

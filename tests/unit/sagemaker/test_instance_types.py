@@ -22,7 +22,8 @@ def test_types_that_are_not_known_are_named_so() -> None:
         *("p2", "p3", "p3dn", "p6e-gb200", "p6-b300", "g7", "g7e")
     }
     assert instance_type("ml.trn1.32xlarge") is None
-    assert describe("ml.trn1.32xlarge") == "zerotune has no figures of this type; topology says what it has"
+    said = "no figures of this type: topology.memory and, with GPUs, topology.accelerator.memory say what it has"
+    assert describe("ml.trn1.32xlarge") == f"zerotune has {said}"
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,22 @@ def instance_table(plan: Plan, prices: Mapping[str, float]) -> Table:
     table.add_column("fits")
     for each in plan.alternatives:
         name = str(each.instance_type)
-        table.add_row(name, *_equipment(name), *_ranks(each), *_price(name, plan, prices), "yes")
+        table.add_row(name, *_equipment(name), *_ranks(each), *_price(name, plan, prices), _fits(each))
     for name, reason in plan.left_out.items():
         table.add_row(name, *_equipment(name), "", "", "", *_price(name, plan, prices), f"no: {reason}", style="dim")
     return table
+
+
+def _fits(plan: Plan) -> str:
+    """Whether the job fits on nodes of a type, as far as that is known."""
+    verdict = plan.candidate.verdict if plan.candidate else "unknown"
+    sizes = {"topology.memory": plan.topology.node_bytes}
+    if plan.topology.accelerator == "cuda":
+        sizes["topology.accelerator.memory"] = plan.topology.device_bytes
+    missing = [field for field, size in sizes.items() if size is None]
+    if missing and verdict == "unknown":
+        return f"not known: set {' and '.join(missing)} to what an instance has"
+    return {"tight": "tight", "does not fit": "not expected to, but asked for"}.get(verdict, "yes")
 
 
 def _equipment(name: str) -> tuple[str, str, str]:

@@ -85,7 +85,10 @@ def describe(name: str) -> str:
     """An instance of a type as text."""
     known = instance_type(name)
     if known is None:
-        return "zerotune has no figures of this type; topology says what it has"
+        return (
+            "zerotune has no figures of this type: topology.memory and, with GPUs, topology.accelerator.memory "
+            "say what it has"
+        )
     gpus = f"{known.gpus} x {known.gpu} ({gib(known.gpu_bytes)} each), " if known.gpu_bytes else ""
     efa = "EFA" if known.efa else "no EFA"
     return f"{gpus}{known.vcpus} vCPUs, {gib(known.node_bytes)} for ranks, {efa}"
