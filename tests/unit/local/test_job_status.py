@@ -238,6 +238,8 @@ def test_a_job_whose_runner_has_died_is_not_running() -> None:
         message="the process that ran this job went away while it was Running",
         hint="run it again: it goes on from its last checkpoint",
     )
+    early = abandoned(START, at(60)).root_cause
+    assert early is not None and early.hint == "run it again: it begins anew", "it had made no step"
     stopped = advance(RUNNING, seen(ended("a", 143, 5, STOPPED)), RunPolicy(), at(9))
     assert abandoned(stopped, at(60)) is stopped
 

@@ -49,7 +49,7 @@ def test_a_bar_moves_while_steps_are_made(home: Home, job: Callable[..., Job]) -
     assert _bars(terminal)[-1] == "cwe training 8/9 loss 2.5 1234 tokens/s 1m1s to go", "the last state stays"
     assert [line for line in _lines(terminal) if line.startswith("cwe: ")] == [
         "cwe: attempt 0: 2 nodes, 2 ranks, batch 4 = 2 x 1 accumulated x 2 ranks, ZeRO 0",
-        "cwe: failed (Killed): rank 1 was killed; goes on from the last checkpoint in 2 s",
+        "cwe: failed (Killed): rank 1 was killed; goes on in 2 s, from its last checkpoint if there is one",
         "cwe: stopping after a checkpoint; once more Ctrl-C kills it",
     ]
 

@@ -103,7 +103,7 @@ def test_a_queue_and_a_stop_are_reported() -> None:
     assert changes(status_after(seen(resumed(4))), stopped) == [
         EventText("Normal", "Suspended", "stopped at step 4/9; what was saved is kept")
     ]
-    assert changes(START, suspended(START, at(1)))[0].message == "stopped; what was saved is kept"
+    assert changes(START, suspended(START, at(1)))[0].message == "stopped before the first step: nothing is saved yet"
 
 
 def test_the_end_of_a_failed_job_names_the_cause() -> None:

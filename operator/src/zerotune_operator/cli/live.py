@@ -168,4 +168,5 @@ def _lost(failure: str) -> str:
 
 
 def _restart(cause: RootCause, seconds: float) -> str:
-    return f"failed ({cause.failure_class}): {cause.message}; goes on from the last checkpoint in {seconds:.0f} s"
+    begins = f"goes on in {seconds:.0f} s, from its last checkpoint if there is one"
+    return f"failed ({cause.failure_class}): {cause.message}; {begins}"

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from zerotune_operator.api.jobs import Job, Metadata
+from zerotune_operator.api.jobs import FineTuneJob, Job, Metadata
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.chain import Placed, check_chain
@@ -24,7 +24,7 @@ from zerotune_operator.backends.local.output import complete_output, require_own
 from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.registry import BACKENDS, Target, run_backend
 from zerotune_operator.cli.live import view_for
-from zerotune_operator.lifecycle.attempts import ACTIVE, next_attempt, under_way
+from zerotune_operator.lifecycle.attempts import ACTIVE, has_made_steps, next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import abandoned, planned, rejected
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
 
@@ -195,13 +195,26 @@ def conclude(status: JobStatus, folder: JobFolder, logs: str) -> int:
     if status.phase == "Suspended":
         message = next(condition.message for condition in status.conditions if condition.type == "Suspended")
         reason = f": {message}" if message else ""
-        typer.echo(f"{folder.name}: stopped{reason}; run it again to go on from what it has saved")
+        typer.echo(f"{folder.name}: stopped{reason}; {_next_run(folder.read_job(), status)}")
         return StoppedError.exit_code
     assert cause is not None
     where = f" on rank {cause.rank}" if cause.rank is not None else ""
     typer.echo(f"error: {folder.name} failed{where} ({cause.failure_class}): {cause.message}", err=True)
     typer.echo(f"  hint: {cause.hint}\n  logs: {logs}" if cause.hint else f"  logs: {logs}", err=True)
     return cause.exit_code or 1
+
+
+def _next_run(job: Job, status: JobStatus) -> str:
+    """What becomes of a stopped job that is run again."""
+    if not has_made_steps(status):
+        nothing = "made no step" if isinstance(job, FineTuneJob) else "done no record"
+        return f"it has {nothing}: run it again to begin anew"
+    checkpoint = job.spec.checkpoint if isinstance(job, FineTuneJob) else None
+    if checkpoint and checkpoint.save_strategy == "no":
+        return "run it again to begin anew: its checkpoint.saveStrategy is no"
+    if checkpoint and checkpoint.resume == "never":
+        return "run it again to begin anew: its checkpoint.resume is never"
+    return "run it again to go on from what it has saved"
 
 
 def _named(jobs: list[Job], name: str | None) -> list[Job]:

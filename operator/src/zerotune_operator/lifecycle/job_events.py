@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_operator.api.status import JobStatus, RootCause
-from zerotune_operator.lifecycle.attempts import ACTIVE
+from zerotune_operator.lifecycle.attempts import ACTIVE, has_made_steps
 from zerotune_operator.lifecycle.messages import same_reason
 from zerotune_trainer.counting import counted
 
@@ -90,7 +90,7 @@ def _lost(previous: JobStatus, current: JobStatus) -> list[EventText]:
 
 def _at_rest(status: JobStatus) -> EventText:
     if status.phase == "Suspended":
-        return EventText("Normal", "Suspended", f"stopped{_at_step(status)}; what was saved is kept")
+        return EventText("Normal", "Suspended", _stopped(status))
     if status.root_cause is not None:
         return EventText("Warning", "Failed", _message(status.root_cause))
     assert status.output is not None, "a job that has not failed has a result"
@@ -112,6 +112,12 @@ def _resumed(previous: JobStatus, current: JobStatus) -> list[EventText]:
 
 def _attempt(status: JobStatus) -> str:
     return f"attempt {status.attempts[-1].number}"
+
+
+def _stopped(status: JobStatus) -> str:
+    if not has_made_steps(status):
+        return "stopped before the first step: nothing is saved yet"
+    return f"stopped{_at_step(status)}; what was saved is kept"
 
 
 def _at_step(status: JobStatus) -> str:

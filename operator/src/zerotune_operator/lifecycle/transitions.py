@@ -17,7 +17,7 @@ from datetime import datetime
 from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, OutputSummary, Phase, RootCause, display
-from zerotune_operator.lifecycle.attempts import ACTIVE, FINAL
+from zerotune_operator.lifecycle.attempts import ACTIVE, FINAL, has_made_steps
 from zerotune_operator.lifecycle.conditions import enter, not_running
 from zerotune_operator.lifecycle.deadlines import overdue
 from zerotune_operator.lifecycle.messages import keep_unless_changed
@@ -78,7 +78,7 @@ def abandoned(previous: JobStatus, now: datetime) -> JobStatus:
     cause = RootCause(
         failure_class="Killed",
         message=f"the process that ran this job went away while it was {previous.phase}",
-        hint="run it again: it goes on from its last checkpoint",
+        hint=f"run it again: it {'goes on from its last checkpoint' if has_made_steps(previous) else 'begins anew'}",
     )
     return _fail(_close(previous, "Failed", cause, None), "RunnerLost", cause, now)
 

@@ -148,8 +148,7 @@ def _waits_for(description: Description) -> Failure | None:
 
 
 def _ended(attempt: AttemptRef, description: Description, reports: Reports, log: str) -> Observation:
-    failures = {host: read_failure(report.message) for host, report in reports.items() if report.exit_code}
-    reason = _reason(description, failures, log)
+    reason = _reason(description, reports, log)
     nodes = tuple(_node(host, description, reports.get(host), reason) for host in attempt.hosts)
     seen = Observation(attempt.number, nodes)
     first = reports.get(attempt.hosts[0])
@@ -184,7 +183,7 @@ def _explains(own: Failure, description: Description) -> bool:
     return by_request or not stopped
 
 
-def _reason(description: Description, failures: Mapping[str, Failure | None], log: str) -> Failure | None:
+def _reason(description: Description, reports: Reports, log: str) -> Failure | None:
     """Why the training job ended, by SageMaker; None: it has succeeded."""
     status, secondary = description["TrainingJobStatus"], description.get("SecondaryStatus", "")
     if status == "Completed":
@@ -193,8 +192,10 @@ def _reason(description: Description, failures: Mapping[str, Failure | None], lo
         return _out_of_time(_OUT_OF_TIME[secondary])
     if status == "Failed":
         return failure_of(description.get("FailureReason", "SageMaker gives no reason"), log)
-    saved = next((failure.message for failure in failures.values() if failure), "before it had saved anything")
-    return Failure(failure_class=StoppedError.failure_class, message=saved, exit_code=StoppedError.exit_code)
+    said = [read_failure(report.message) for report in reports.values() if report.exit_code]
+    unsaid = "no host has said what it saved" if reports else "before its ranks ran"
+    message = next((failure.message for failure in said if failure), unsaid)
+    return Failure(failure_class=StoppedError.failure_class, message=message, exit_code=StoppedError.exit_code)
 
 
 def _out_of_time(field: str) -> Failure:
