@@ -62,6 +62,35 @@ def test_a_stop_stops_the_training_job_and_the_status_says_so(aws: Aws, capsys: 
     assert (status.phase, status.attempts[0].outcome, aws.jobs[0].status) == ("Suspended", "Stopped", "Stopped")
 
 
+def said_of_its_stop(folder: JobFolder) -> str:
+    """What the condition says once it has stopped."""
+    while status_of(folder).phase != "Suspended":
+        pass
+    return next(each.message for each in folder.read_status().conditions if each.type == "Suspended")
+
+
+def test_a_stop_by_zerotune_is_not_said_to_be_another_s(aws: Aws) -> None:
+    folder = start(aws, RUNNING)
+    stop.command("tune")
+    made = len(aws.made)
+    assert said_of_its_stop(folder) == "before its ranks ran"
+    assert aws.made[made:].count("GetObject") == 1 + 2 + 1, "of the first host, of both, and who has stopped it"
+
+
+def test_a_stop_at_aws_is_said_to_be_one(aws: Aws) -> None:
+    folder = start(aws, RUNNING)
+    aws.jobs[0].stop()
+    assert "; it was stopped at AWS, not by zerotune" in said_of_its_stop(folder)
+
+
+def test_a_stop_that_cannot_be_noted_is_made_nevertheless(aws: Aws, caplog: pytest.LogCaptureFixture) -> None:
+    start(aws, RUNNING)
+    aws.faults[len(aws.made) + 2] = FAULTS["throttled"]  # It is described, stopped, and that is noted.
+    stop.command("tune")
+    assert aws.jobs[0].status == "Stopping"
+    assert f"{NAME} is stopped, and will count as stopped by somebody else: " in caplog.text
+
+
 def test_a_second_stop_is_harmless(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
     folder = start(aws, RUNNING)
     stop.command("tune")

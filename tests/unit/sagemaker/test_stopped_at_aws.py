@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.unit.sagemaker.clocked import INTERVAL_SECONDS, Operator
 from tests.unit.sagemaker.in_process import LIFE, Aws, serve_commands
 from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker import follower
 from zerotune_operator.backends.sagemaker.layout import attempt_uri, uid_of
 from zerotune_operator.cli.run import run_job
+from zerotune_operator.lifecycle.job_events import EventText, changes
 from zerotune_trainer.errors import StoppedError
 from zerotune_trainer.failures import describe
 from zerotune_trainer.progress import NodeProgress, NodeReport, Progress
@@ -52,16 +56,21 @@ BEFORE = StoppedError("stopped on request before the first step: nothing to save
 AFTER = StoppedError("stopped on request after step 3, with checkpoint-3")
 
 
+ANEW = "run it again to begin anew"
+GO_ON = "run it again to go on from what it has saved"
+NOT_OURS = "it was stopped at AWS, not by zerotune"
+
+
 @pytest.mark.parametrize(
-    ("stopped", "step", "error", "said"),
+    ("stopped", "step", "error", "reason", "next_run"),
     [
-        (job(), None, None, "before its ranks ran; it has made no step: run it again to begin anew"),
-        (job("InferenceJob"), None, None, "before its ranks ran; it has done no record: run it again to begin anew"),
-        (job(), None, BEFORE, f"{BEFORE.message}; it has made no step: run it again to begin anew"),
-        (job(), 3, AFTER, f"{AFTER.message}; run it again to go on from what it has saved"),
-        (job("InferenceJob"), 3, None, "no host has said what it saved; run it again to go on from what it has saved"),
-        (job(saveStrategy="no"), 3, AFTER, "run it again to begin anew: its checkpoint.saveStrategy is no"),
-        (job(resume="never"), 3, AFTER, "run it again to begin anew: its checkpoint.resume is never"),
+        (job(), None, None, "before its ranks ran", f"it has made no step: {ANEW}"),
+        (job("InferenceJob"), None, None, "before its ranks ran", f"it has done no record: {ANEW}"),
+        (job(), None, BEFORE, BEFORE.message, f"it has made no step: {ANEW}"),
+        (job(), 3, AFTER, AFTER.message, GO_ON),
+        (job("InferenceJob"), 3, None, "no host has said what it saved", GO_ON),
+        (job(saveStrategy="no"), 3, AFTER, AFTER.message, f"{ANEW}: its checkpoint.saveStrategy is no"),
+        (job(resume="never"), 3, AFTER, AFTER.message, f"{ANEW}: its checkpoint.resume is never"),
     ],
 )
 def test_a_stopped_run_says_what_the_next_one_begins_with(
@@ -71,10 +80,40 @@ def test_a_stopped_run_says_what_the_next_one_begins_with(
     stopped: Job,
     step: int | None,
     error: StoppedError | None,
-    said: str,
+    reason: str,
+    next_run: str,
 ) -> None:
     if step or error:
         report(aws, stopped, step, error)
     assert run_job(stopped, Home(tmp_path / "home"), fresh=False) == StoppedError.exit_code
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("tune: stopped: ") and last.endswith(said)
+    assert capsys.readouterr().out.splitlines()[-1] == f"tune: stopped: {reason}; {NOT_OURS}; {next_run}"
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
+def test_a_cluster_says_who_stopped_it_and_starts_it_again(aws: Aws, kind: str) -> None:
+    operator, status = Operator(aws, [sagemaker_job(kind)]), JobStatus()
+    events: list[EventText] = []
+    while len(aws.service.created) < 2:
+        asyncio.run(operator.run(INTERVAL_SECONDS))
+        events += changes(status, operator.statuses[0])
+        status = operator.statuses[0]
+    (said,) = [event.message for event in events if event.reason == "Suspended"]
+    assert said.endswith(f"{NOT_OURS}, which starts it again: to stop a job set runPolicy.suspend")
+
+
+def test_a_suspended_job_was_not_stopped_by_others(aws: Aws) -> None:
+    aws.states = (*LIFE[:2], *["Training"] * 99)
+    running = sagemaker_job()
+    policy = running.spec.run_policy.model_copy(update={"suspend": True})
+    suspended = running.model_copy(update={"spec": running.spec.model_copy(update={"run_policy": policy})})
+    operator = Operator(aws, [running])
+    asyncio.run(operator.run(300))
+    asked = Operator(aws, [suspended])
+    asked.statuses, asked.seconds = operator.statuses, operator.seconds
+    aws.made.clear()
+    asyncio.run(asked.run(300))
+
+    assert asked.statuses[0].phase == "Suspended"
+    assert NOT_OURS not in asked.statuses[0].model_dump_json()
+    assert aws.made.count("StopTrainingJob") == 1
+    assert aws.made.count("PutObject") == 1, "that zerotune has asked for it"

@@ -101,9 +101,10 @@ def test_a_queue_and_a_stop_are_reported() -> None:
     assert changes(START, status) == [EventText("Normal", "Queued", "the queue has yet to admit the job")]
     stopped = advance(status_after(seen(resumed(4))), seen(ended("a", "Stopped", 143)), policy, at(50))
     assert changes(status_after(seen(resumed(4))), stopped) == [
-        EventText("Normal", "Suspended", "stopped at step 4/9; what was saved is kept")
+        EventText("Normal", "Suspended", "stopped at step 4/9, and what was saved is kept: Stopped happened")
     ]
-    assert changes(START, suspended(START, at(1)))[0].message == "stopped before the first step: nothing is saved yet"
+    (early,) = changes(START, suspended(START, at(1)))
+    assert early.message == "stopped before the first step, and nothing is saved yet"
 
 
 def test_the_end_of_a_failed_job_names_the_cause() -> None:

@@ -124,8 +124,8 @@ async def begin(
     assert isinstance(inputs, Inputs), "without a cluster nothing is waited for"
     plan = backend.plan(inputs, next_attempt(status))
     backend.render(plan)
-    await backend.require_own_output()
-    await backend.require_same_spec(plan)
+    await backend.creation.require_own_output()
+    await backend.creation.require_same_spec(plan)
     if make_room is not None:
         make_room()
     folder.write_job(job)

@@ -45,4 +45,4 @@ def _stop(folder: JobFolder, home: Home) -> None:
 
 async def _stop_newest(backend: SageMakerBackend, status: JobStatus) -> list[str | None]:
     """Stop the newest training job, recorded or not: the states that it, and the one before it, had."""
-    return [await backend.stop_attempt(attempt) for attempt in sorted({current_attempt(status), next_attempt(status)})]
+    return [await backend.stops.stop(attempt) for attempt in sorted({current_attempt(status), next_attempt(status)})]

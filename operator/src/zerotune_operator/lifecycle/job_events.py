@@ -115,9 +115,11 @@ def _attempt(status: JobStatus) -> str:
 
 
 def _stopped(status: JobStatus) -> str:
+    messages = [found.message for found in status.conditions if found.type == "Suspended" and found.message]
+    said = "".join(f": {message}" for message in messages)
     if not has_made_steps(status):
-        return "stopped before the first step: nothing is saved yet"
-    return f"stopped{_at_step(status)}; what was saved is kept"
+        return _cut(f"stopped before the first step, and nothing is saved yet{said}")
+    return _cut(f"stopped{_at_step(status)}, and what was saved is kept{said}")
 
 
 def _at_step(status: JobStatus) -> str:

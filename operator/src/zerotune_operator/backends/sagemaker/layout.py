@@ -152,6 +152,11 @@ def files_uri(job: Job, attempt: int) -> str:
     return f"{attempt_uri(job, attempt)}/job"
 
 
+def stop_uri(job: Job, attempt: int) -> str:
+    """Object on S3 that is there once zerotune has asked for a stop of an attempt."""
+    return f"{attempt_uri(job, attempt)}/stop"
+
+
 def output_uri(job: Job) -> str:
     """Folder of the result.
 

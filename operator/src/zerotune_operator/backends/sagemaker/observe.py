@@ -15,8 +15,10 @@ from typing import Any
 from zerotune_operator.api.status import OutputSummary
 from zerotune_operator.backends.reports import read_ending, read_failure, text
 from zerotune_operator.backends.sagemaker.failure_reason import failure_of, is_empty
+from zerotune_operator.backends.sagemaker.gone import deleted, how_to_stop
+from zerotune_operator.backends.sagemaker.layout import is_of_a_run
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
-from zerotune_trainer.errors import Failure, KilledError, StoppedError, TemporaryError
+from zerotune_trainer.errors import Failure, StoppedError, TemporaryError
 from zerotune_trainer.progress import NodeReport
 
 Description = Mapping[str, Any]
@@ -45,7 +47,9 @@ _WAITS_FOR = {
 """By the value of `SecondaryStatus`: what does not pass within minutes."""
 
 
-def observe(attempt: AttemptRef, description: Description, reports: Reports, log: str = "") -> Observation:
+def observe(
+    attempt: AttemptRef, description: Description, reports: Reports, log: str = "", *, by_others: bool = False
+) -> Observation:
     """What the hosts of an attempt do; once the training job has ended, also its result.
 
     Args:
@@ -53,9 +57,12 @@ def observe(attempt: AttemptRef, description: Description, reports: Reports, log
         description: Of its training job.
         reports: Of its hosts.
         log: How its log ends, where nobody else says why it failed.
+        by_others: Whether it was stopped, and zerotune has not asked for that.
     """
     selected = description.get("ResourceConfig", {}).get("SelectedInstanceType")
     seen = _timed(_observe(attempt, description, reports, log), description)
+    if by_others:
+        seen = _stopped_by_others(seen, attempt)
     return replace(seen, instance_type=selected, training_job_arn=description.get("TrainingJobArn"))
 
 
@@ -64,9 +71,28 @@ def may_run(description: Description) -> bool:
     return description["TrainingJobStatus"] not in ENDED | {_DELETING}
 
 
+def was_stopped(description: Description) -> bool:
+    """Whether somebody has stopped a training job, and not a limit of its own."""
+    return description["TrainingJobStatus"] == "Stopped" and description.get("SecondaryStatus") not in _OUT_OF_TIME
+
+
 def is_unexplained(description: Description) -> bool:
     """Whether a training job has failed, and SageMaker does not say why."""
     return description["TrainingJobStatus"] == "Failed" and is_empty(description.get("FailureReason", ""))
+
+
+def _stopped_by_others(seen: Observation, attempt: AttemptRef) -> Observation:
+    """With who has stopped it. On a cluster it starts again, as its spec says that it is to run."""
+    by = "it was stopped at AWS, not by zerotune"
+    told = by if is_of_a_run(attempt.job_uid) else f"{by}, which starts it again: {how_to_stop(attempt)}"
+    nodes = (replace(node, failure=_also(node.failure, told)) for node in seen.nodes)
+    return replace(seen, nodes=tuple(nodes))
+
+
+def _also(failure: Failure | None, said: str) -> Failure | None:
+    if failure is None or failure.failure_class != StoppedError.failure_class:
+        return failure
+    return failure.model_copy(update={"message": f"{failure.message}; {said}"})
 
 
 def _timed(seen: Observation, description: Description) -> Observation:
@@ -101,35 +127,6 @@ def waiting(attempt: AttemptRef, failure: Failure | None = None) -> Observation:
     return Observation(
         attempt.number, tuple(NodeObservation(host, "waiting", failure=failure) for host in attempt.hosts)
     )
-
-
-def not_found(name: str, since: datetime, patience: float) -> Failure:
-    """What is wrong with a training job that SageMaker does not know, and that does not count as deleted yet.
-
-    Args:
-        name: Its name.
-        since: Since when it has been so.
-        patience: For how many seconds it has to be.
-    """
-    return Failure(
-        failure_class="NotFound",
-        message=f"SageMaker knows no training job {name}, since {since:%Y-%m-%dT%H:%M:%SZ}: once a process that "
-        f"follows the job has missed it for {patience:.0f} s, it counts as deleted, and the next attempt starts",
-        hint="to stop a job set runPolicy.suspend, or use `zerotune stop`: what is deleted is started again",
-        exit_code=KilledError.exit_code,
-    )
-
-
-def deleted(attempt: AttemptRef, message: str) -> Observation:
-    """An attempt whose training job is there no more."""
-    failure = Failure(
-        failure_class="Deleted",
-        message=message,
-        hint="to stop a job set runPolicy.suspend, or use `zerotune stop`: what is deleted is started again",
-        exit_code=KilledError.exit_code,
-    )
-    nodes = (NodeObservation(host, "ended", failure.exit_code, failure=failure) for host in attempt.hosts)
-    return Observation(attempt.number, tuple(nodes))
 
 
 def _waits_for(description: Description) -> Failure | None:
@@ -179,8 +176,7 @@ def _node(host: str, description: Description, report: NodeReport | None, reason
 def _explains(own: Failure, description: Description) -> bool:
     """Whether what a host says of its end is why the training job ended: one that was stopped saves and says so."""
     stopped = own.failure_class == StoppedError.failure_class
-    by_request = description["TrainingJobStatus"] == "Stopped" and description["SecondaryStatus"] not in _OUT_OF_TIME
-    return by_request or not stopped
+    return was_stopped(description) or not stopped
 
 
 def _reason(description: Description, reports: Reports, log: str) -> Failure | None:
