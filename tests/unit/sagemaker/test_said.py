@@ -79,6 +79,7 @@ def test_a_training_job_that_is_gone_is_reported_at_once_and_by_every_command(
     status.command("tune")
     first = capsys.readouterr().out
     assert f"NotFound (host algo-1): SageMaker knows no training job {NAME}, since 20" in first
+    assert "hint: to stop a job use `zerotune stop`: what is deleted is started again" in first
     status.command("tune")
     assert capsys.readouterr().out == first, "since when does not change"
     run(aws, tmp_path / "home")
@@ -102,7 +103,9 @@ def test_a_condition_and_an_event_say_that_a_training_job_is_gone(account: Accou
     (condition,) = [each for each in gone.conditions if each.type == "Running"]
     assert (condition.status, condition.reason) == ("False", "NotFound")
     assert "it counts as deleted, and the next attempt starts" in condition.message
-    assert [event.type for event in changes(running, gone) if event.reason == "NotFound"] == ["Warning"]
+    (event,) = [each for each in changes(running, gone) if each.reason == "NotFound"]
+    assert event.type == "Warning"
+    assert event.message.endswith("to stop a job set runPolicy.suspend: what is deleted is started again")
     assert changes(gone, asyncio.run(step(gone))) == [], "it is no news any more"
 
 

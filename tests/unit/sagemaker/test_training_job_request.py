@@ -138,8 +138,9 @@ def test_an_output_uri_that_leaves_no_room_for_the_folder_is_rejected() -> None:
 def test_roles_and_images_are_those_of_the_installation(
     installed: SageMakerSettings, sagemaker: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
         training_job(sagemaker_job(**sagemaker), settings=installed)
+    assert "of the chart" in caught.value.hint
 
 
 def test_the_plan_says_what_zerotune_run_needs_besides() -> None:
@@ -156,6 +157,7 @@ def test_what_is_missing_without_a_cluster_is_named_by_its_field_of_the_spec() -
         with pytest.raises(ConfigurationError, match=rf"backend\.sagemaker\.{field} is not set") as caught:
             training_job(sagemaker_job(**spec), settings=OWN_ACCOUNT)
         assert caught.value.hint.startswith("set it to the ")
+        assert "chart" not in caught.value.hint, "there is none"
 
 
 def test_other_namespaces_and_switched_off_installations_run_nothing() -> None:

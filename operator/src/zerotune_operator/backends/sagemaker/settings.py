@@ -7,6 +7,7 @@ it is switched on, and a job may name no role but those that are listed here.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 from pydantic import ValidationError
 
@@ -22,6 +23,8 @@ class SageMakerSettings(Settings):
 
     model_config = Settings.model_config | {"frozen": True}
 
+    or_default: ClassVar[str] = "; `sagemaker.{}` of the chart is that of jobs that name none"
+    """What to say of a value that a job may have from elsewhere."""
     enabled: bool = False
     """Whether jobs may run there."""
     namespaces: tuple[Pattern, ...] = ()
@@ -61,8 +64,8 @@ class SageMakerSettings(Settings):
         if named is None and self.role_arn is None:
             raise ConfigurationError(
                 "no execution role: backend.sagemaker.roleArn is not set",
-                "set it to the role that reads the data and writes the output, arn:aws:iam::ACCOUNT:role/ROLE; on a "
-                "cluster `sagemaker.roleArn` of the chart is that of jobs that name none",
+                "set it to the role that reads the data and writes the output, arn:aws:iam::ACCOUNT:role/ROLE"
+                f"{self.or_default.format('roleArn')}",
             )
         if named is not None and named != self.role_arn and not _allows(self.roles, named):
             raise ConfigurationError(
@@ -81,10 +84,19 @@ class SageMakerSettings(Settings):
         if image is None:
             raise ConfigurationError(
                 "no trainer image: backend.sagemaker.image is not set",
-                "set it to the trainer image in ECR, ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG; on a cluster "
-                "`sagemaker.image` of the chart is that of jobs that name none",
+                "set it to the trainer image in ECR, ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG"
+                f"{self.or_default.format('image')}",
             )
         return image
+
+
+class OwnAccount(SageMakerSettings):
+    """Of the command line: who calls it may do what AWS lets them do, and there is no chart."""
+
+    enabled: bool = True
+    namespaces: tuple[Pattern, ...] = ("*",)
+    roles: tuple[Pattern, ...] = ("*",)
+    or_default: ClassVar[str] = ""
 
 
 UNKNOWN_SETTINGS = SageMakerSettings(

@@ -23,7 +23,7 @@ from zerotune_operator.backends.sagemaker.observe import may_run
 from zerotune_operator.backends.sagemaker.output_claim import claimed_by
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.requirements import require_readable
-from zerotune_operator.backends.sagemaker.settings import SageMakerSettings
+from zerotune_operator.backends.sagemaker.settings import OwnAccount
 from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
@@ -33,8 +33,7 @@ from zerotune_trainer.sizing.model_config import model_shape
 
 POLL_SECONDS = 5.0
 """How often a job that is followed is observed."""
-OWN_ACCOUNT = SageMakerSettings(enabled=True, namespaces=("*",), roles=("*",))
-"""Who calls the command line may do what AWS lets them do."""
+OWN_ACCOUNT = OwnAccount()
 
 
 def standalone_backend(job: Job, home: Home) -> SageMakerBackend:
