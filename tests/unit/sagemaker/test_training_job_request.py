@@ -24,6 +24,7 @@ NAMES = st.from_regex(r"[a-zA-Z0-9](-{0,2}[a-zA-Z0-9]){0,39}", fullmatch=True).f
 JOB_NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?", fullmatch=True)
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=512)
 LINE = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+TAG = st.characters(codec="utf-8", categories=["L", "N", "Z"], include_characters="_.:/=+@-")
 EXPRESSIONS = st.text(LINE, max_size=240).map(lambda text: f"{re.escape(text)}([0-9.]+)")
 SPECS = st.fixed_dictionaries(
     {},
@@ -43,8 +44,8 @@ SPECS = st.fixed_dictionaries(
             st.from_regex(r"[a-zA-Y_][a-zA-Z0-9_]{0,40}", fullmatch=True), TEXT, max_size=64
         ),
         "tags": st.dictionaries(
-            st.from_regex(r"[b-yB-Y][a-zA-Z0-9 _.:/=+@-]{0,127}", fullmatch=True),
-            st.from_regex(r"[a-zA-Z0-9 _.:/=+@-]{0,256}", fullmatch=True),
+            st.tuples(st.sampled_from("bYä東٣"), st.text(TAG, max_size=127)).map("".join),
+            st.text(TAG, max_size=256),
             max_size=40,
         ),
         "metricDefinitions": st.dictionaries(st.text(LINE, min_size=1, max_size=255), EXPRESSIONS, max_size=40),
@@ -99,6 +100,8 @@ def test_the_example_asks_for_spot_instances_and_hands_its_folder_over_on_a_chan
         ({"metricDefinitions": {"": "loss ([0-9.]+)"}}, "metricDefinitions."),
         ({"metricDefinitions": {"a" * 256: "loss ([0-9.]+)"}}, "metricDefinitions.aaa"),
         ({"tags": {"aws:owner": "x"}}, "tags.aws:owner"),
+        ({"tags": {"équipe;": "x"}}, "tags.équipe;"),
+        ({"tags": {"équipe\n": "x"}}, r"tags.équipe\n"),
     ],
 )
 def test_names_that_are_zerotunes_or_no_names_are_rejected(sagemaker: dict[str, Any], place: str) -> None:

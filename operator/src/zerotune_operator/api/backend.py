@@ -24,7 +24,10 @@ MetricRegex = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 """Regular expression over a line of a log."""
 AwsValue = Annotated[str, StringConstraints(max_length=512)]
 """Value of a variable."""
-AwsTagValue = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9 _.:/=+@-]*$", max_length=256)]
+_AWS_TAG = r"^[\p{L}\p{Z}\p{N}_.:/=+@-]*$"
+AwsTagKey = Annotated[str, StringConstraints(pattern=_AWS_TAG, min_length=1, max_length=128)]
+"""Key of a tag. A schema of the Kubernetes API says nothing of keys."""
+AwsTagValue = Annotated[str, StringConstraints(pattern=_AWS_TAG, max_length=256)]
 """Value of a tag."""
 
 
@@ -172,7 +175,8 @@ class SageMakerSpec(Settings):
     environment: dict[str, AwsValue] = Field(default={}, max_length=64)
     """Variables of the ranks' environment. They are visible to whoever may describe the job: no secrets."""
     tags: dict[str, AwsTagValue] = Field(default={}, max_length=40)
-    """Tags of the training jobs, besides those of zerotune."""
+    """Tags of the training jobs, besides those of zerotune. They have letters and digits of any script, blanks and
+    _.:/=+@-."""
     metric_definitions: dict[str, MetricRegex] = Field(default={}, max_length=40)
     """Metrics that SageMaker reads from the logs, by name: a regular expression whose group is the value. Those of the
     job's status and of `metrics.jsonl` need none."""

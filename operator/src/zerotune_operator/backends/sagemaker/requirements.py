@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from zerotune_operator.api.backend import SageMakerSpec
+from pydantic import TypeAdapter
+
+from zerotune_operator.api.backend import AwsTagKey, SageMakerSpec
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import require_none
 from zerotune_operator.api.manifest_yaml import Path, Problem
@@ -19,7 +21,7 @@ from zerotune_operator.backends.sagemaker.secret_values import is_name_of_secret
 from zerotune_operator.backends.sagemaker.values import value_problems
 
 _METRIC = re.compile(r".{1,255}")
-_TAG = re.compile(r"[a-zA-Z0-9 _.:/=+@-]{1,128}")
+_TAG_KEY = TypeAdapter(AwsTagKey).validator
 OWN_PREFIX = "zerotune.dev/"
 """What the keys of zerotune's own tags begin with."""
 _AWS_TAGS = "aws:"
@@ -80,11 +82,11 @@ def _names(job: Job) -> Iterator[Problem]:
                 (*place, "metricDefinitions", name), "is no name of a metric: write 1 to 255 characters on one line"
             )
     for key in sagemaker.tags:
-        if not _TAG.fullmatch(key) or key.lower().startswith((OWN_PREFIX, _AWS_TAGS)):
+        if not _TAG_KEY.isinstance_python(key) or key.lower().startswith((OWN_PREFIX, _AWS_TAGS)):
             yield Problem(
                 (*place, "tags", key),
-                f"is no key that a tag may have here: write letters, digits, blanks and _.:/=+@-, at most 128, and "
-                f"nothing that begins with {OWN_PREFIX} or {_AWS_TAGS}",
+                f"is no key that a tag may have here: write letters and digits of any script, blanks and _.:/=+@-, at "
+                f"most 128, and nothing that begins with {OWN_PREFIX} or {_AWS_TAGS}",
             )
     yield from _secrets(sagemaker, place)
 
