@@ -70,6 +70,24 @@ def rejection(path: str, value: Any) -> str:
         ),
         (
             "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "roleArn": "arn:aws:iam::1234567890:role/train"},
+            "an AWS account number has 12 digits, and '1234567890' is none",
+        ),
+        (
+            "spec.backend.sagemaker",
+            {"instanceType": "ml.m5.xlarge", "roleArn": "train"},
+            "write arn:aws:iam::ACCOUNT:role/ROLE",
+        ),
+        (
+            "spec.backend.sagemaker",
+            {
+                "instanceType": "ml.m5.xlarge",
+                "trainingPlanArn": "arn:aws:sagemaker:eu-west-1:ACCOUNT:training-plan/plan",
+            },
+            "an AWS account number has 12 digits, and 'ACCOUNT' is none",
+        ),
+        (
+            "spec.backend.sagemaker",
             {"instanceType": "ml.m5.xlarge", "region": "Ireland"},
             "write the code of a region, such as eu-west-1",
         ),

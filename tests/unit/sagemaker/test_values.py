@@ -44,6 +44,7 @@ def with_topology(instance: str, **topology: Any) -> Job:
         ({"instanceType": "ml.inf2.xlarge"}, "instanceType", "PyTorch for Neuron"),
         ({"image": "zerotune/trainer:1"}, "image", "SageMaker takes images of ECR"),
         ({"image": f"{REGISTRY}/zerotune"}, "image", "/NAME:TAG, or NAME@sha256:DIGEST"),
+        ({"image": f"{REGISTRY[1:]}/z:1"}, "image", "an AWS account number has 12 digits, and '23456789012' is none. "),
         ({"image": f"{REGISTRY}/z:1", "region": "us-east-1"}, "image", "is in eu-west-1, and backend.sagemaker.region"),
         ({"roleArn": ROLE, "region": "cn-north-1"}, "roleArn", "roles of cn-north-1 are of the partition aws-cn"),
         ({"roleArn": ROLE, "region": "us-gov-west-1"}, "roleArn", "begins with arn:aws-us-gov:iam::"),

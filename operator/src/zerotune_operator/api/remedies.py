@@ -28,7 +28,12 @@ _USER = re.compile(r"://(?:[^/\s@:]*:\S*|[^/\s@]*)@")
 """A password may hold a slash; so may a path hold an `@`."""
 _AWS_NAMES = frozenset({"experimentName", "trialName", "runName", "jobNamePrefix", "channelName"})
 """Fields whose values are names at AWS, not of objects of Kubernetes."""
+_ARNS = {
+    "roleArn": "arn:aws:iam::ACCOUNT:role/ROLE",
+    "trainingPlanArn": "arn:aws:sagemaker:REGION:ACCOUNT:training-plan/PLAN",
+}
 _REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]"
+_ACCOUNT = re.compile(r"^[0-9]{12}$")
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
 
 
@@ -128,14 +133,25 @@ def remedy_for_pattern(field: str, found: str) -> str:
         return f"write {size[1]}{'k' if unit == 'K' else unit} (units of 1000) or {size[1]}{unit}i (units of 1024)"
     if field in ("uri", "uris", "file", "s3Uri"):
         return _remedy_for_uri(field, without_keys(found))
-    if field == "region":
-        return _remedy_for_region(found)
-    if field in _AWS_NAMES:
-        name = re.sub("[^a-zA-Z0-9]+", "-", found).strip("-")
-        return f"write {name}: letters, digits and '-'" if name else ""
+    if field in {"region", *_ARNS, *_AWS_NAMES}:
+        return _remedy_for_value_of_aws(field, found)
     if field.lower().endswith("name") or field in ("fromFineTuneJob", "fromInferenceJob", "priorityClass", "queue"):
         return remedy_for_name(found)
     return ""
+
+
+def _remedy_for_value_of_aws(field: str, found: str) -> str:
+    if field == "region":
+        return _remedy_for_region(found)
+    if field in _ARNS:
+        return wrong_account("".join(found.split(":")[4:5])) or f"write {_ARNS[field]}"
+    name = re.sub("[^a-zA-Z0-9]+", "-", found).strip("-")
+    return f"write {name}: letters, digits and '-'" if name else ""
+
+
+def wrong_account(found: str) -> str:
+    """What is wrong with the number of an AWS account; empty where nothing is, or where there is none."""
+    return f"an AWS account number has 12 digits, and {found!r} is none" if found and not _ACCOUNT.match(found) else ""
 
 
 def _remedy_for_region(found: str) -> str:

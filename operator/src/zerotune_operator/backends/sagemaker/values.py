@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.manifest_yaml import Path, Problem
+from zerotune_operator.api.remedies import wrong_account
 from zerotune_operator.backends.sagemaker.layout import OWN_FOLDER, files_uri, sagemaker_of
 from zerotune_operator.backends.uris import uris_of
 
@@ -56,7 +57,7 @@ def _image_and_role(sagemaker: SageMakerSpec) -> Iterator[Problem]:
         if found is None:
             yield Problem(
                 (*_PLACE, "image"),
-                f"is {sagemaker.image!r}: SageMaker takes images of ECR: write "
+                f"is {sagemaker.image!r}: {_wrong_account(sagemaker.image)}SageMaker takes images of ECR: write "
                 "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG, or NAME@sha256:DIGEST",
             )
         elif region is not None and found[1] != region:
@@ -68,6 +69,12 @@ def _image_and_role(sagemaker: SageMakerSpec) -> Iterator[Problem]:
         region = region or (found[1] if found else None)
     if sagemaker.role_arn is not None and region is not None:
         yield from _role(sagemaker.role_arn, region)
+
+
+def _wrong_account(image: str) -> str:
+    account, is_of_ecr, _ = image.partition(".dkr.ecr")
+    wrong = wrong_account(account) if is_of_ecr else ""
+    return f"{wrong}. " if wrong else ""
 
 
 def _role(arn: str, region: str) -> Iterator[Problem]:
