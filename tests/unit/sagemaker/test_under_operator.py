@@ -7,7 +7,7 @@ import copy
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -51,11 +51,14 @@ class ApiServer:
         self.cache, self.key = Cache(), Key(job.kind, "default", "tune")
         self.events: list[str] = []
         """The reasons of all Events, in order."""
+        self.deleted = 0
+        """How often the resource was deleted."""
         self._report()
 
     async def answer(self, request: web.Request) -> web.Response:
         if request.method == "POST" and request.path.endswith("/events"):
             self.events.append((await request.json())["reason"])
+        self.deleted += request.method == "DELETE"
         if request.method != "PATCH" or "zerotune.dev" not in request.path:
             return web.json_response({})
         patch = await request.json()
@@ -94,7 +97,9 @@ def _merged(target: Any, patch: Any) -> Any:
 
 
 @asynccontextmanager
-async def reconciling(api: ApiServer, settings: SageMakerSettings = SETTINGS) -> AsyncIterator[Reconciler]:
+async def reconciling(
+    api: ApiServer, settings: SageMakerSettings = SETTINGS, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> AsyncIterator[Reconciler]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", api.answer)
     async with (
@@ -103,7 +108,7 @@ async def reconciling(api: ApiServer, settings: SageMakerSettings = SETTINGS) ->
     ):
         client, launchers = ClusterClient(connection), Launchers()
         installation = Installation("trainer", sagemaker=settings)
-        cluster = Cluster(api.cache, client, WarningEvents(client), launchers, installation, lambda: datetime.now(UTC))
+        cluster = Cluster(api.cache, client, WarningEvents(client), launchers, installation, clock)
         yield Reconciler(cluster, 0.1)
         await launchers.close()
 
@@ -178,6 +183,34 @@ def test_a_job_of_a_namespace_that_may_not_use_sagemaker_fails_before_any_call(a
     asyncio.run(run())
     assert "jobs of the namespace 'default' may not run on SageMaker" in api.resource["status"]["rootCause"]["message"]
     assert not account.stand_in.calls
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
+def test_a_ttl_deletes_the_resource_and_nothing_at_aws(account: Account, kind: str) -> None:
+    job = sagemaker_job(kind)
+    policy = job.spec.run_policy.model_validate({"ttlSecondsAfterFinished": 3600})
+    job = job.model_copy(update={"spec": job.spec.model_copy(update={"run_policy": policy})})
+    api, name, jumps = ApiServer(job), job_name(job, 0), [timedelta()]
+
+    async def run() -> None:
+        await account.leave_result(job)
+        async with reconciling(api, clock=lambda: datetime.now(UTC) + jumps[-1]) as reconciler:
+            await reconcile_until(reconciler, lambda: api.phase == "Succeeded", api.key)
+            assert 0 < (await reconciler.reconcile(api.key) or 0) <= 3600
+            assert (api.deleted, api.resource["metadata"]["finalizers"]) == (0, [])
+            jumps.append(timedelta(hours=1))
+            await reconciler.reconcile(api.key)
+            assert api.deleted == 1
+
+    asyncio.run(run())
+    ended = datetime.fromisoformat(api.resource["status"]["completionTime"])
+    assert ended == datetime.fromtimestamp(account.stand_in.jobs[name].ended, UTC), "its time is that of SageMaker"
+    assert account.stand_in.jobs[name].status == "Completed"
+    assert not account.stand_in.calls["StopTrainingJob"] + account.stand_in.calls["DeleteTrainingJob"]
+    left = {found.key for found in boto3.resource("s3").Bucket("results").objects.all()}
+    assert {"r/.sagemaker/claim.json", f"r/.sagemaker/{name}/job/config.json"} <= left
 
 
 def on(kind: str, backend: dict[str, Any]) -> Job:
