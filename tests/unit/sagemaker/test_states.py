@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
 
 import pytest
 
-from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
+from tests.unit.sagemaker.account import UNTIL_STOPPED, Account, result_of
+from tests.unit.sagemaker.clocked import Operator
+from tests.unit.sagemaker.in_process import Aws
 from tests.unit.sagemaker.jobs import sagemaker_job
 from zerotune_devtools.sagemaker.faults import AwsError
 from zerotune_devtools.sagemaker.service_model import service_model
-from zerotune_devtools.sagemaker.states import FOLLOWING, NOT_WALKED, STATUSES, require_follows
+from zerotune_devtools.sagemaker.states import FOLLOWING, STATUSES, require_follows
 from zerotune_devtools.sagemaker.training_job import TrainingJob
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
@@ -21,7 +25,7 @@ from zerotune_operator.backends.sagemaker.layout import job_name
 
 def test_the_stand_in_knows_every_state_of_the_service() -> None:
     model = service_model()
-    assert STATUSES.keys() | NOT_WALKED == set(model.shape_for("SecondaryStatus").enum)
+    assert STATUSES.keys() == set(model.shape_for("SecondaryStatus").enum)
     assert {*STATUSES.values(), "Deleting"} == set(model.shape_for("TrainingJobStatus").enum)
     assert {each for following in FOLLOWING.values() for each in following} | {"Starting"} == STATUSES.keys()
 
@@ -30,6 +34,29 @@ def test_a_life_that_is_not_documented_is_an_error() -> None:
     require_follows("Training", "Downloading")
     with pytest.raises(ValueError, match="that is Completed is never Training next"):
         require_follows("Training", "Completed")
+
+
+UNUSUAL = (
+    *("Starting", "LaunchingMLInstances", "PreparingTrainingStack", "DownloadingTrainingImage", "Downloading"),
+    *("Training", "Updating", "Training", "Restarting", "Downloading", "Training", "Uploading", "Completed"),
+)
+"""A life through states that are described nowhere, or no longer."""
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
+def test_a_life_through_undocumented_states_is_one_attempt(tmp_path: Path, kind: str) -> None:
+    job, aws = sagemaker_job(kind), Aws(tmp_path, UNUSUAL[1:])
+    uri, content = result_of(job)
+    aws.objects[uri.removeprefix("s3://")] = content
+    operator, phases = Operator(aws, [job]), list[str | None]()
+    for _ in UNUSUAL:
+        asyncio.run(operator.run(60))
+        phases.append(operator.statuses[0].phase)
+    aws.close()
+
+    assert lived(aws.jobs[0]) == list(UNUSUAL)
+    assert [phase for phase, _ in groupby(phases)] == ["Planned", "Running", "Planned", "Running", "Succeeded"]
+    assert (operator.statuses[0].restarts, len(operator.statuses[0].attempts)) == (0, 1)
 
 
 def lived(job: TrainingJob) -> list[str]:

@@ -6,20 +6,21 @@ InProgress  Starting > [Pending >] Downloading > Training > Uploading > Complete
                 '----- Interrupted <--+------------'
 Stopping    Stopping > Stopped, MaxRuntimeExceeded, MaxWaitTimeExceeded
 Deleting    of one that has ended, whatever its secondary status is
+
+The rest of botocore's enum is "no longer supported" (what instances do before `Downloading`), or described nowhere, and
+fits in where its name says:
+
+Starting > LaunchingMLInstances > PreparingTrainingStack > DownloadingTrainingImage > Downloading
+Training > Updating > Training; Training > Restarting > Downloading
 """
 
 from __future__ import annotations
 
-NOT_WALKED = frozenset(
-    {
-        *("LaunchingMLInstances", "PreparingTrainingStack", "DownloadingTrainingImage"),  # "no longer supported"
-        *("Updating", "Restarting"),  # of botocore's enum, and described nowhere
-    }
-)
-"""Secondary statuses that the stand-in never has."""
+_BEFORE_DOWNLOADING = ("LaunchingMLInstances", "PreparingTrainingStack", "DownloadingTrainingImage")
 
 STATUSES = {
-    **dict.fromkeys(("Starting", "Pending", "Downloading", "Training", "Interrupted", "Uploading"), "InProgress"),
+    **dict.fromkeys(("Starting", "Pending", *_BEFORE_DOWNLOADING, "Downloading"), "InProgress"),
+    **dict.fromkeys(("Training", "Updating", "Interrupted", "Restarting", "Uploading"), "InProgress"),
     "Stopping": "Stopping",
     **dict.fromkeys(("Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded"), "Stopped"),
     "Completed": "Completed",
@@ -29,10 +30,15 @@ STATUSES = {
 
 _ALWAYS = {"Stopping", "Failed"}
 FOLLOWING = {
-    "Starting": {"Pending", "Downloading", "Interrupted", *_ALWAYS},
+    "Starting": {"Pending", "LaunchingMLInstances", "Downloading", "Interrupted", *_ALWAYS},
     "Pending": {"Downloading", *_ALWAYS},
     "Downloading": {"Training", "Interrupted", *_ALWAYS},
-    "Training": {"Uploading", "Interrupted", *_ALWAYS},
+    "LaunchingMLInstances": {"PreparingTrainingStack", "Interrupted", *_ALWAYS},
+    "PreparingTrainingStack": {"DownloadingTrainingImage", "Interrupted", *_ALWAYS},
+    "DownloadingTrainingImage": {"Downloading", "Interrupted", *_ALWAYS},
+    "Training": {"Updating", "Restarting", "Uploading", "Interrupted", *_ALWAYS},
+    "Updating": {"Training", "Interrupted", *_ALWAYS},
+    "Restarting": {"Downloading", *_ALWAYS},
     "Interrupted": {"Starting", *_ALWAYS},
     "Uploading": {"Completed", *_ALWAYS},
     # The last two: it ends by itself before it is stopped.
