@@ -1,0 +1,120 @@
+"""How jobs end on SageMaker, with real launchers and ranks on the hosts of the stand-in: what fails is seen to fail,
+and what succeeds is whole on S3.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+import yaml
+
+from tests.trainer.sagemaker.test_run_on_sagemaker import DISTURBED, SAGEMAKER, manifest, output_of
+from zerotune_trainer.errors import DataError
+
+if TYPE_CHECKING:
+    from tests.trainer.local.conftest import Workplace
+    from zerotune_devtools.sagemaker.server import SageMakerStandIn
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def changed(file: Path, **spec: Any) -> Path:
+    """The job of a file, with other parts."""
+    job = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(job | {"spec": job["spec"] | spec}))
+    return file
+
+
+def test_d1_a_rank_that_fails_fails_the_training_job(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    bucket.put_object(Key="bad.jsonl", Body=b'{"text": "whole"}\n{"text": 7}\n')
+    file = changed(manifest(tmp_path, sagemaker=SAGEMAKER), data={"train": {"uris": ["s3://cwe/bad.jsonl"]}})
+
+    code, said = workplace.zerotune("run", str(file))
+
+    assert code == DataError.exit_code, said
+    assert "cwe failed on rank" in said and "(Data)" in said
+    (training_job,) = aws.jobs.values()
+    assert training_job.status == "Failed"
+    assert "AlgorithmError: Data (exit code 65)" in str(training_job.reason)
+
+
+def test_d2_an_output_that_cannot_be_written_fails_the_job(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    gone = boto3.resource("s3").Bucket("gone")
+    gone.create()
+    steps = DISTURBED | {"save_steps": 1000}
+    file = changed(manifest(tmp_path, **steps, sagemaker=SAGEMAKER), output={"uri": "s3://gone/out"})
+    run = workplace.start(file, "cwe")
+    run.wait_until(lambda status: status.progress is not None and status.progress.step > 0, 200)
+    while gone.creation_date is not None:
+        gone.objects.all().delete()
+        try:
+            gone.delete()
+        except gone.meta.client.exceptions.ClientError:
+            continue  # A host has written its report meanwhile.
+
+    code, said = run.end()
+
+    assert code not in (0, None), said
+    assert next(iter(aws.jobs.values())).status == "Failed"
+    assert run.status.phase == "Failed"
+
+
+def test_r54_r44_all_ranks_of_an_inference_have_their_output_on_s3(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    """As on this machine, every record once, and no tarball."""
+    answers: list[list[dict[str, Any]]] = []
+    for backend in ({}, {"sagemaker": SAGEMAKER}):
+        bucket.objects.filter(Prefix="out/").delete()
+        spec = {
+            "model": {"uri": "s3://cwe/model"},
+            "data": {"uris": ["s3://cwe/questions.jsonl"]},
+            "generation": {"maxNewTokens": 4},
+            "topology": {"nodes": 2},
+            "output": {"uri": "s3://cwe/out"},
+            "backend": backend,
+        }
+        job = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "InferenceJob", "metadata": {"name": "cwe"}, "spec": spec}
+        file = tmp_path / "job.yaml"
+        file.write_text(yaml.safe_dump(job))
+        code, said = workplace.zerotune("run", str(file), "--fresh")
+        assert code == 0, said
+        answers.append(_records(output_of(bucket)))
+
+    local, remote = answers
+    assert len(remote) == 15
+    assert remote == local
+    (training_job,) = aws.jobs.values()
+    assert training_job.status == "Completed"
+    assert [len(host.log.read_text()) > 0 for host in training_job.hosts] == [True, True]
+    assert not [name for name in output_of(bucket) if name.endswith((".tar", ".tar.gz"))]
+
+
+def test_r10_rows_that_a_command_prepares_in_the_store_are_trained_on(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    file = manifest(tmp_path, sagemaker=SAGEMAKER)
+    code, said = workplace.zerotune("data", "prepare", str(file), "s3://cwe/rows", "--first", "10")
+    assert code == 0, said
+    assert [item.key for item in bucket.objects.filter(Prefix="rows/")]
+
+    data = {"train": {"uris": ["s3://cwe/rows"]}, "maxLength": 64}
+    code, said = workplace.zerotune("run", str(changed(file, data=data)))
+
+    assert code == 0, said
+    assert json.loads(output_of(bucket)["results.json"])
+    assert [job.status for job in aws.jobs.values()] == ["Completed"]
+
+
+def _records(output: dict[str, bytes]) -> list[dict[str, Any]]:
+    """The records of an output, in its order."""
+    parts = [output[name] for name in sorted(output) if name.startswith("part-")]
+    return [json.loads(line) for part in parts for line in part.splitlines()]
