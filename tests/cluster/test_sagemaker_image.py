@@ -40,6 +40,7 @@ def image() -> Iterator[dict[str, Any]]:
 
 
 def test_it_is_the_trainers_layers_with_an_entry_point_as_root(image: dict[str, Any]) -> None:
+    """D29, D30."""
     trainer = json.loads(buildah("inspect", "--type", "image", TRAINER))["OCIv1"]
     assert image["config"]["User"] == "0:0", "whom /opt/ml belongs to"
     assert image["config"]["Entrypoint"] == ["tini", "--", "zerotune-sagemaker"]

@@ -84,6 +84,7 @@ def test_the_rendezvous_succeeds_however_long_data_takes(start: Callable) -> Non
 
 
 def test_ranks_wait_for_the_one_that_writes_the_output_for_longer_than_a_hang_takes(start: Callable) -> None:
+    """D21: on SageMaker too, where the same launcher runs the ranks."""
     first, second = start("slow_output", hangTimeoutSeconds=OUTPUT_SECONDS - 4)
     assert (first.end(), second.end()) == (0, 0), (first.failure, second.failure)
 

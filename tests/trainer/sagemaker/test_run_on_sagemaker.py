@@ -61,6 +61,7 @@ def output_of(bucket: Any) -> dict[str, bytes]:
 def test_a_job_gives_the_same_output_as_on_this_machine(
     aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
 ) -> None:
+    """R02, R44: every file of it, and no tarball."""
     code, said = workplace.zerotune("run", str(manifest(tmp_path)))
     assert code == 0, said
     local = output_of(bucket)
@@ -82,6 +83,7 @@ def test_a_job_gives_the_same_output_as_on_this_machine(
 def test_a_job_trains_from_channels_of_s3_and_of_a_file_system(
     aws: SageMakerStandIn, bucket: Any, material: Path, workplace: Workplace, tmp_path: Path
 ) -> None:
+    """R03."""
     folder, channels = "file:///opt/ml/input/data", tmp_path / "fs" / "fsx" / "corpus"
     channels.mkdir(parents=True)
     shutil.copyfile(material / "train.jsonl", channels / "train.jsonl")
@@ -110,7 +112,7 @@ def test_a_job_trains_from_channels_of_s3_and_of_a_file_system(
 def test_a_job_that_is_stopped_left_alone_and_interrupted_trains_as_an_undisturbed_one(
     aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
 ) -> None:
-    """Its process is killed, too, and its spot instances are taken back."""
+    """D20, D32: Its process is killed, too, and its spot instances are taken back."""
     code, said = workplace.zerotune("run", str(manifest(tmp_path, **DISTURBED)))
     assert code == 0, said
     undisturbed = output_of(bucket)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
+from tests.unit.sagemaker.jobs import sagemaker_job, training_job
 from zerotune_devtools.checkout import ROOT
 from zerotune_devtools.ecr import Registry, ensure_repositories, repositories_of
 from zerotune_devtools.images.push import targets
@@ -72,9 +73,30 @@ def test_make_push_makes_the_repositories_before_it_pushes() -> None:
     assert commands() == [f"images.push {NAME}"]
 
 
+def test_r06_one_command_builds_makes_repositories_and_pushes() -> None:
+    command = ["make", "-n", "images", "push", f"REGISTRY={NAME}", "ECR=1"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    places = [said.index(step) for step in ("images.build", "zerotune_devtools.ecr", "images.push")]
+    assert places == sorted(places)
+
+
+def test_d31_a_build_that_fails_pushes_nothing() -> None:
+    command = ["make", "images", "push", f"REGISTRY={NAME}", "IN_DEVTOOLS=false"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode != 0
+    assert "images.build" in made.stdout
+    assert "images.push" not in made.stdout
+
+
+def test_d31_an_image_may_be_named_by_its_digest() -> None:
+    image = f"{NAME}/zerotune/sagemaker@sha256:{'a' * 64}"
+    assert training_job(sagemaker_job(image=image)).request["AlgorithmSpecification"]["TrainingImage"] == image
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("ecr")
 def test_repositories_that_are_missing_are_made_once() -> None:
+    """R06."""
     registry = Registry.of(NAME)
     assert ensure_repositories(registry, ["team/operator", "team/trainer"]) == ["team/operator", "team/trainer"]
     assert ensure_repositories(registry, ["team/sagemaker", "team/trainer"]) == ["team/sagemaker"]

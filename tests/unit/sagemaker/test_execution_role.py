@@ -17,16 +17,19 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_role_that_is_named_is_taken_without_asking() -> None:
+    """R05."""
     assert with_role(sagemaker_job(roleArn=ROLE)) == sagemaker_job(roleArn=ROLE)
 
 
 def test_a_notebook_says_its_role(tmp_path: Path) -> None:
+    """R05."""
     notebook = tmp_path / "resource-metadata.json"
     notebook.write_text(json.dumps({"ResourceName": "space", "ExecutionRoleArn": ROLE}))
     assert with_role(sagemaker_job(), notebook) == sagemaker_job(roleArn=ROLE)
 
 
 def test_the_role_of_the_credentials_is_taken_with_its_path(assumed_role: Callable[[str], str]) -> None:
+    """R05."""
     role = assumed_role("sagemaker.amazonaws.com")
     assert ":role/service-role/notebook-" in role
     assert sagemaker_of(with_role(sagemaker_job())).role_arn == role

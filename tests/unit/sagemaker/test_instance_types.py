@@ -39,6 +39,7 @@ def test_types_that_are_not_known_are_named_so() -> None:
     ],
 )
 def test_what_a_type_has(name: str, gpus: int, gpu_gib: int | None, host_gib: int, vcpus: int, efa: bool) -> None:
+    """R09, as far as it is not the image's: which types have A10G, A100 or H100 GPUs, and EFA."""
     found = instance_type(name)
     assert found is not None
     assert (found.gpus, found.vcpus, found.efa) == (gpus, vcpus, efa)

@@ -27,6 +27,7 @@ def failing(account: Account, kind: str, command: str) -> JobStatus:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_container_that_gives_no_reason_is_explained_by_its_last_line(account: Account, kind: str) -> None:
+    """D1."""
     status = failing(account, kind, "echo one; echo 'no module named deepspeed'; echo; exit 3")
     assert status.root_cause is not None
     assert status.root_cause.message == f"{NO_REASON}; its log ends with: no module named deepspeed"

@@ -115,6 +115,7 @@ def test_a_completed_job_with_its_completion_has_succeeded() -> None:
 
 
 def test_a_completed_job_of_another_configuration_has_not_succeeded() -> None:
+    """D2."""
     other = COMPLETION.model_copy(update={"config_digest": "other"})
     report = NodeReport(host="algo-1", exit_code=0, message=other.termination_message())
     assert verdict(observe(ATTEMPT, described("Completed"), {"algo-1": report})).phase == "Restarting"

@@ -52,6 +52,7 @@ def status_of(folder: JobFolder) -> JobStatus:
 
 
 def test_a_stop_stops_the_training_job_and_the_status_says_so(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+    """D32."""
     folder = start(aws, RUNNING)
     assert folder.read_status().phase == "Running"
 

@@ -83,6 +83,7 @@ SECRETS = [
 @pytest.mark.parametrize("field", ["environment", "tags"])
 @pytest.mark.parametrize("value", SECRETS)
 def test_a_value_that_looks_like_a_secret_is_rejected_and_not_repeated(value: str, field: str) -> None:
+    """D3."""
     complaint = said(sagemaker_job(**{field: {"SERVER": value}}))
     assert f"{field}.SERVER has a value that looks like a secret" in complaint
     assert value not in complaint
