@@ -125,4 +125,4 @@ def test_the_reference_is_computed_once(make_preference_job: Any, tmp_path: Path
     ended = job.run()
     assert ended.exit_codes == [0, 0], ended.failures
     assert COMPUTED in ended.log
-    assert "has those of another reference, or of other rows" in ended.log
+    assert "has log-probabilities of another reference, or of other rows" in " ".join(ended.warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ def test_checkpoints_that_will_not_fit_are_warned_of(
     """14 bytes a parameter in bf16, for those that are kept here (none for a store) and the one being written."""
     import torch
 
+    from zerotune_trainer.launching.heartbeat import Heartbeat
     from zerotune_trainer.training.volume import warn_on_volume
 
     parameters = int(shutil.disk_usage(tmp_path).free * share / 14 / (kept + 1))
-    warn_on_volume(tmp_path, parameters, torch.bfloat16, limit=kept)
+    _, launcher = Pipe(duplex=False)
+    warn_on_volume(tmp_path, parameters, torch.bfloat16, kept, Heartbeat(0, launcher))
 
     assert (f"{remedy} a larger volume" in caplog.text) is warns

@@ -92,6 +92,14 @@ class Ended:
     log: str
 
     @property
+    def warnings(self) -> list[str]:
+        """What the last figures of rank 0 warn of."""
+        return (
+            next((heartbeat.progress.warnings for heartbeat in reversed(self.heartbeats) if heartbeat.progress), None)
+            or []
+        )
+
+    @property
     def phases(self) -> list[Phase]:
         """The phases of rank 0, each once, in order."""
         return list(dict.fromkeys(heartbeat.phase for heartbeat in self.heartbeats if heartbeat.rank == 0))

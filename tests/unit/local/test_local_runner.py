@@ -51,6 +51,9 @@ class Log:
     def lost(self, failure: str) -> None:
         self.lines.append(failure)
 
+    def warned(self, text: str) -> None:
+        self.lines.append(text)
+
     def stopping(self) -> None:
         self.lines.append("stopping")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from tests.unit.status.attempts import PLAN, START, at, ended, running, seen, status_after, waiting
@@ -124,6 +125,35 @@ def test_a_long_cause_is_cut_to_what_an_event_takes() -> None:
 def test_offload_is_part_of_the_plan() -> None:
     plan = PLAN.model_copy(update={"offload_optimizer": "cpu", "offload_param": "none"})
     assert changes(JobStatus(), planned(JobStatus(), plan, at(0)))[0].message.endswith("ZeRO stage 3, optimizer on cpu")
+
+
+def warned(*texts: str, first: int = 0) -> NodeObservation:
+    node = resumed(first)
+    assert node.progress is not None and node.progress.progress is not None
+    progress = node.progress.progress.model_copy(update={"warnings": list(texts) or None})
+    return replace(node, progress=node.progress.model_copy(update={"progress": progress}))
+
+
+def test_what_ranks_warn_of_is_reported_once_and_stays_in_the_status() -> None:
+    events = events_of(seen(warned("the data changed")), seen(warned("the data changed", "a disk is small")))
+    assert [event for event in events if event.reason == "TrainerWarning"] == [
+        EventText("Warning", "TrainerWarning", "the data changed"),
+        EventText("Warning", "TrainerWarning", "a disk is small"),
+    ]
+    restarted = status_after(seen(warned("a")), seen(ended("a", "Killed", 137)), seen(warned(first=4), attempt=1))
+    assert restarted.progress is not None and restarted.progress.warnings == ["a"]
+    final = Progress(step=9, total=9, warnings=["seen at the end"])
+    done = status_after(seen(warned("a")), Observation(0, (ended("a"),), DONE, final))
+    assert done.progress is not None and done.progress.warnings == ["a", "seen at the end"]
+
+
+def test_the_step_at_which_a_rank_ended_counts_though_no_figures_came_of_it() -> None:
+    stopped = ended("a", "Stopped", 143)
+    assert stopped.failure is not None
+    stopped = replace(stopped, progress=resumed(0, 5).progress, failure=stopped.failure.model_copy(update={"step": 7}))
+    status = advance(status_after(seen(resumed(0, 5))), seen(stopped), RunPolicy(suspend=True), at(50))
+    assert status.attempts[-1].last_step == 7
+    assert status.display is not None and status.display.step == "7/9"
 
 
 def test_figures_alone_make_no_event() -> None:

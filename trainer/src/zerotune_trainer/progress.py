@@ -11,12 +11,13 @@ from typing import Annotated, Literal, Protocol
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from zerotune_trainer.config.base import Settings
-from zerotune_trainer.errors import Failure
+from zerotune_trainer.errors import TERMINATION_MESSAGE_LIMIT, Failure
 
 Phase = Literal["starting", "data", "rendezvous", "model", "training", "evaluating", "generating", "saving", "done"]
 """What a rank is doing. Only `training`, `evaluating` and `generating` make steps."""
 
 LONGEST_FIGURE_NAME, MOST_FIGURES = 64, 8
+LONGEST_WARNING, MOST_WARNINGS = 512, 4
 FigureName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]+$", max_length=LONGEST_FIGURE_NAME)]
 """Name of a figure that has no field of its own."""
 
@@ -54,6 +55,10 @@ class Progress(Settings):
     """Seconds to go at the present pace."""
     memory_bytes: int | None = None
     """Peak device memory of this rank; on CPU its peak resident set."""
+    warnings: (
+        Annotated[list[Annotated[str, Field(max_length=LONGEST_WARNING)]], Field(max_length=MOST_WARNINGS)] | None
+    ) = None
+    """What a person should know though the job goes on, such as that its data has changed; the newest last."""
     failed_records: int | None = None
     """Records of an InferenceJob that became a record with an `error`."""
 
@@ -75,8 +80,14 @@ class Completion(Settings):
     """The last figures."""
 
     def termination_message(self) -> str:
-        """`{"completion": ...}`, below `errors.TERMINATION_MESSAGE_LIMIT` bytes: a URI has at most 1024 characters."""
-        return json.dumps({"completion": self.model_dump(by_alias=True, exclude_none=True)}, ensure_ascii=False)
+        """`{"completion": ...}`, below `errors.TERMINATION_MESSAGE_LIMIT` bytes: a URI has at most 1024 characters, and
+        warnings for which there is no room are left out.
+        """
+        text = json.dumps({"completion": self.model_dump(by_alias=True, exclude_none=True)}, ensure_ascii=False)
+        if len(text.encode()) <= TERMINATION_MESSAGE_LIMIT or not self.progress.warnings:
+            return text
+        fewer = self.progress.model_copy(update={"warnings": self.progress.warnings[1:] or None})
+        return self.model_copy(update={"progress": fewer}).termination_message()
 
 
 class TopologyEntry(Settings):
@@ -168,6 +179,9 @@ class Reporter(Protocol):
 
     def topology(self, entries: list[TopologyEntry]) -> None:
         """Report where all ranks run."""
+
+    def warning(self, text: str) -> None:
+        """Report, and log, what a person should know though the job goes on."""
 
     def completion(self, completion: Completion) -> None:
         """Report that the result is complete."""

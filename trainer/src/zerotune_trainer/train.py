@@ -93,7 +93,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     model_checks.check_positions(
         empty, max(data.padded_length(config, split.longest()) for split in rows.splits.values())
     )
-    judge = reference_model(ReferenceModel(config, folders, empty.config), tokenizer, rows)
+    judge = reference_model(ReferenceModel(config, folders, empty.config), tokenizer, rows, context.report)
     step = StepState()
     plugin = PluginParts(config.plugin, step)
     texts = config.evaluation.generation
@@ -106,7 +106,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     _check_rows(context, rows)
     checkpoint_store = CheckpointStore(acquire(config, context, ownership, cache), config, rows.digest, own_code)
     share = Share.of(checkpoint_store, context, mesh)
-    checkpoints = CheckpointReader(checkpoint_store, config, share, output.local)
+    checkpoints = CheckpointReader(checkpoint_store, config, share, output.local, context.report)
 
     context.report.phase("model")
     deepspeed = zero.read_deepspeed(context.folder)
@@ -120,7 +120,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     loaded = model.load_for_training(config, folders, tokenizer)
     method.extend(loaded)
     writer = CheckpointWriter(checkpoint_store, config, share, output.local)
-    writer.warn_on_volume(loaded, loaded.dtype)
+    writer.warn_on_volume(loaded, loaded.dtype, context.report)
     collator = plugin.collator() or method.collator(config, tokenizer, loaded.config)
     shape, devices = shape_of_file(folders.base / "config.json"), [entry.device for entry in topology]
     frozen = config.adapter is not None

@@ -52,6 +52,10 @@ class PlainView:
         """Print why a replica is started again."""
         self.show(_lost(failure))
 
+    def warned(self, text: str) -> None:
+        """Print what the ranks warn of."""
+        self.show(f"warning: {text}")
+
     def stopping(self) -> None:
         """Print what Ctrl-C does."""
         self.show(_STOPPING)
@@ -107,6 +111,10 @@ class LiveView:
     def lost(self, failure: str) -> None:
         """Print why a replica is started again."""
         self.show(_lost(failure))
+
+    def warned(self, text: str) -> None:
+        """Print what the ranks warn of."""
+        self.show(f"warning: {text}")
 
     def stopping(self) -> None:
         """Print what Ctrl-C does."""

@@ -140,6 +140,7 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
         "Texts": _generation(status),
         "Failed records": _failed_records(status),
         "Output": _output(status.output) if status.output else "",
+        "Warning": f"\n{'':{_INDENT}}".join((status.progress and status.progress.warnings) or []),
         "Root cause": _cause(status.root_cause) if status.root_cause else "",
     }
     lines = [f"{fact + ':':<{_INDENT}}{value}" for fact, value in facts.items() if value]

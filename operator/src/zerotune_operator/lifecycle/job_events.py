@@ -26,7 +26,7 @@ def changes(previous: JobStatus, current: JobStatus) -> list[EventText]:
     """What a person would want to know of what is new, oldest first."""
     entered = [*_begun(previous, current), _entered(current)] if current.phase != previous.phase else []
     resumed = _resumed(previous, current)
-    entered = [*entered, *_selected(previous, current), *_lost(previous, current)]
+    entered = [*entered, *_selected(previous, current), *_lost(previous, current), *_warned(previous, current)]
     entered = [*entered, *resumed] if current.phase == "Running" else [*resumed, *entered]
     waits, before = _waits_for(current), _waits_for(previous)
     if waits is None or (before is not None and same_reason(waits, before)):
@@ -86,6 +86,17 @@ def _lost(previous: JobStatus, current: JobStatus) -> list[EventText]:
         return []
     message = f"{newest.replica_failure or 'a replica was lost'}; it comes back alone, and the others go on"
     return [EventText("Warning", "ReplicaRestarting", _cut(message))]
+
+
+def _warned(previous: JobStatus, current: JobStatus) -> list[EventText]:
+    """What the ranks warn of."""
+    return [EventText("Warning", "TrainerWarning", _cut(text)) for text in new_warnings(previous, current)]
+
+
+def new_warnings(previous: JobStatus, current: JobStatus) -> list[str]:
+    """What the ranks warn of in one status and not in the one before."""
+    known, found = ((status.progress and status.progress.warnings) or [] for status in (previous, current))
+    return [text for text in found if text not in known]
 
 
 def _at_rest(status: JobStatus) -> EventText:

@@ -9,7 +9,7 @@ from itertools import accumulate, groupby
 from zerotune_operator.api.status import Attempt, JobStatus, NodeTopology, display
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_operator.lifecycle.replicas import has_started, last_loss, restarts
-from zerotune_trainer.progress import Progress, TopologyEntry
+from zerotune_trainer.progress import MOST_WARNINGS, Progress, TopologyEntry
 
 ATTEMPTS_KEPT = 16
 """The status and the cluster know of so many; disruptions do not count as restarts, and may go on for ever."""
@@ -22,7 +22,7 @@ def record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
     reports = [node.progress for node in seen.nodes if node.progress is not None]
     # Each replica reports how far the whole job is; one that has just come back, what it knows by then.
     figures = [report.progress for report in reports if report.progress]
-    progress = max(figures, key=lambda each: each.step, default=None)
+    progress = _completed(max(figures, key=lambda each: each.step, default=None), previous.progress, seen)
     topology = [node for report in reports for node in _topology(report.topology or [], seen.nodes)]
     update = {
         "attempts": _attempts(previous, seen, progress, now),
@@ -33,6 +33,21 @@ def record(previous: JobStatus, seen: Observation, now: datetime) -> JobStatus:
         "topology": _merged(previous.topology, topology, seen),
     }
     return previous.model_copy(update=update)
+
+
+def _completed(found: Progress | None, known: Progress | None, seen: Observation) -> Progress | None:
+    """The figures, with the step at which a node ended, which may be later, and the warnings of earlier attempts."""
+    if found is None:
+        return None
+    ended_at = [node.failure.step for node in seen.nodes if node.failure and node.failure.step is not None]
+    update = {"step": max(found.step, *ended_at, 0), "warnings": all_warnings(known, found)}
+    return found.model_copy(update=update)
+
+
+def all_warnings(known: Progress | None, found: Progress) -> list[str] | None:
+    """The warnings that are known and those that are found, each once; the newest that there is room for."""
+    texts = dict.fromkeys([*((known and known.warnings) or []), *(found.warnings or [])])
+    return list(texts)[-MOST_WARNINGS:] or None
 
 
 def _merged(known: list[NodeTopology], found: list[NodeTopology], seen: Observation) -> list[NodeTopology]:

@@ -22,7 +22,7 @@ from zerotune_operator.lifecycle.conditions import enter, not_running
 from zerotune_operator.lifecycle.deadlines import overdue
 from zerotune_operator.lifecycle.messages import keep_unless_changed
 from zerotune_operator.lifecycle.observation import DISRUPTIONS, Observation
-from zerotune_operator.lifecycle.record import record
+from zerotune_operator.lifecycle.record import all_warnings, record
 from zerotune_operator.lifecycle.replicas import NEVER_RETRIED, failed_nodes, has_started
 from zerotune_operator.lifecycle.root_cause import prevailing, root_cause, waiting_cause, without_manifest
 from zerotune_trainer.errors import KilledError, PeerLostError, StoppedError
@@ -168,7 +168,8 @@ def _stopped(status: JobStatus, cause: RootCause | None, now: datetime) -> JobSt
 def _succeed(status: JobStatus, output: OutputSummary, final: Progress | None, now: datetime) -> JobStatus:
     if final is not None:
         known = status.progress.model_dump() if status.progress else {}
-        progress = Progress.model_validate(known | final.model_dump(exclude_none=True))
+        merged = known | final.model_dump(exclude_none=True) | {"warnings": all_warnings(status.progress, final)}
+        progress = Progress.model_validate(merged)
         steps = {"last_step": final.step} | ({} if final.first_step is None else {"first_step": final.first_step})
         last = status.attempts[-1].model_copy(update=steps)
         status = status.model_copy(update={"progress": progress, "attempts": [*status.attempts[:-1], last]})

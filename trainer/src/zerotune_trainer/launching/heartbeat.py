@@ -7,6 +7,7 @@ hand to the main thread only when that returns from C code, such as a wait for o
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,15 @@ from typing import Any
 from zerotune_trainer.errors import Failure, PeerLostError, StoppedError
 from zerotune_trainer.failures import describe
 from zerotune_trainer.launching.processes import exit_now
-from zerotune_trainer.progress import Completion, HeartbeatMessage, Phase, Progress, TopologyEntry
+from zerotune_trainer.progress import (
+    LONGEST_WARNING,
+    MOST_WARNINGS,
+    Completion,
+    HeartbeatMessage,
+    Phase,
+    Progress,
+    TopologyEntry,
+)
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -25,6 +34,7 @@ _PREPARING: frozenset[Phase] = frozenset({"starting", "data", "rendezvous", "mod
 _WAKE = b"\0"
 _SENT = {"progress": None, "topology": None, "completion": None}
 """What one message has carried, the next one does not repeat."""
+_logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
@@ -44,6 +54,7 @@ class Heartbeat:
         os.set_blocking(self._wakeup_reader, False)
         os.set_blocking(self._wakeup_writer, False)
         self._first_step: int | None = None
+        self._warnings: list[str] = []
         self._prepared = False
         self._over = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -66,15 +77,22 @@ class Heartbeat:
     def progress(self, progress: Progress) -> None:
         """Report how far the job is."""
         self._first_step = self._first_step if progress.first_step is None else progress.first_step
+        progress = progress.model_copy(update={"warnings": self._warnings[-MOST_WARNINGS:] or None})
         self._report(progress=progress, step=progress.step)
 
     def topology(self, entries: list[TopologyEntry]) -> None:
         """Report where all ranks run."""
         self._report(topology=entries)
 
+    def warning(self, text: str) -> None:
+        """Log what a person should know though the job goes on; the next progress carries it."""
+        _logger.warning(text)
+        self._warnings.append(text[:LONGEST_WARNING])
+
     def completion(self, completion: Completion) -> None:
-        """Report that the result is complete; its figures are the last progress, but for where this attempt began."""
-        progress = completion.progress.model_copy(update={"first_step": self._first_step})
+        """Report that the result is complete; its figures are the last progress, but for what is of this attempt."""
+        of_attempt = {"first_step": self._first_step, "warnings": self._warnings[-MOST_WARNINGS:] or None}
+        progress = completion.progress.model_copy(update=of_attempt)
         completion = completion.model_copy(update={"progress": progress})
         self._report(completion=completion, progress=progress, step=progress.step)
 

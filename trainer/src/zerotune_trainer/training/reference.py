@@ -58,9 +58,10 @@ class ReferenceStore:
         stored = self.checkpoints.local / _name(key)
         return stored.read_bytes() if stored.is_file() else None
 
-    def has_others(self) -> bool:
-        """Whether the job's checkpoints have those of another reference, or of other rows."""
-        return bool(self.checkpoints.children(_FOLDER))
+    def has_only_others(self, key: str) -> bool:
+        """Whether the job's checkpoints have those of another reference or of other rows, and none under a key."""
+        stored = self.checkpoints.children(_FOLDER)
+        return bool(stored) and Path(_name(key)).name not in stored
 
     def keep(self, key: str, content: bytes) -> None:
         """Store something under a key, in both places."""
@@ -95,19 +96,23 @@ class Reference:
         """
         name = collectives.on_first_rank(lambda: self._key(rows), str)
         sizes = [len(split) for split in rows.splits.values()]
+        self._warn_on_change(name)
         found = self._stored(name, sum(sizes))
         if found is None:
             _log.info("computing the reference log-probabilities of %d rows", sum(sizes))
-            if self.ranks.rank == 0 and self.store.has_others():
-                _log.warning(
-                    "%s has those of another reference, or of other rows: the weights of the reference, or the data, "
-                    "have changed since the job began; training goes on with them as they are now; `resume: never` "
-                    "begins at the beginning",
-                    self.store.checkpoints.uri,
-                )
             found = self._computed(self.model.load(self.tokenizer), rows.splits.values(), collate)
             collectives.on_first_rank(lambda: self.store.keep(name, _encoded(found)), type(None))
         return list(np.split(found, np.cumsum(sizes)[:-1]))
+
+    def _warn_on_change(self, key: str) -> None:
+        """Say that a job goes on with another reference than it began with. Rank 0 does."""
+        resumes = self.model.config.checkpoint.resume != "never"
+        if self.ranks.rank == 0 and resumes and self.store.has_only_others(key):
+            self.report.warning(
+                f"{self.store.checkpoints.uri} has log-probabilities of another reference, or of other rows: the "
+                "weights of the reference, or the data, have changed since the job began; training goes on with them "
+                "as they are now; `resume: never` begins at the beginning"
+            )
 
     def _key(self, rows: PreparedData) -> str:
         config = self.model.config

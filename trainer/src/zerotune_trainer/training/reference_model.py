@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import NamedTuple
 
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -15,8 +14,7 @@ from zerotune_trainer.data import PreparedData
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.model import load_initial
-
-_log = logging.getLogger(__name__)
+from zerotune_trainer.progress import Reporter
 
 
 class ReferenceModel(NamedTuple):
@@ -36,13 +34,16 @@ class ReferenceModel(NamedTuple):
         return load_initial(self.config, self.folders, tokenizer)
 
 
-def reference_model(own: ReferenceModel, tokenizer: PreTrainedTokenizerBase, rows: PreparedData) -> ReferenceModel:
+def reference_model(
+    own: ReferenceModel, tokenizer: PreTrainedTokenizerBase, rows: PreparedData, report: Reporter
+) -> ReferenceModel:
     """The model that the job names as the reference, fetched and checked; where it names none, its own.
 
     Args:
         own: The model that is trained, as it is before.
         tokenizer: What the rows were tokenized with.
         rows: What the reference is to judge.
+        report: Gets a warning where the reference brings no tokenizer to compare.
 
     Raises:
         ConfigurationError: the reference has another vocabulary, or too few positions, or cannot be loaded.
@@ -63,21 +64,23 @@ def reference_model(own: ReferenceModel, tokenizer: PreTrainedTokenizerBase, row
     model_checks.check_config(config, folders.base)
     empty = model_checks.empty_model(model, folders.base)
     model_checks.check_weights(empty, folders.base)
-    _check_vocabulary(tokenizer, model, folders)
+    _check_vocabulary(tokenizer, model, folders, report)
     model_checks.check_tokens(empty, tokenizer, rows.splits.values())
     longest = max(data.padded_length(config, split.longest()) for split in rows.splits.values())
     model_checks.check_positions(empty, longest)
     return ReferenceModel(config, folders, empty.config)
 
 
-def _check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: Model, folders: ModelFolders) -> None:
+def _check_vocabulary(
+    tokenizer: PreTrainedTokenizerBase, model: Model, folders: ModelFolders, report: Reporter
+) -> None:
     """See that a token id means the same to the reference as to the model that is trained.
 
     Raises:
         ConfigurationError: it does not.
     """
     if not any(folders.tokenizer.glob("*token*")):
-        _log.warning("%s holds no tokenizer: it must have been trained with that of the model", folders.tokenizer)
+        report.warning(f"{folders.tokenizer} holds no tokenizer: it must have been trained with that of the model")
         return
     ours, theirs = (
         {number: token for token, number in each.get_vocab().items()}

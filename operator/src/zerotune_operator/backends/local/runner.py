@@ -17,6 +17,7 @@ from zerotune_operator.backends.local.backend import LocalBackend
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.lifecycle.attempts import under_way
 from zerotune_operator.lifecycle.deadlines import pause
+from zerotune_operator.lifecycle.job_events import new_warnings
 from zerotune_operator.lifecycle.observation import Observation
 from zerotune_operator.plan import Plan
 
@@ -37,6 +38,9 @@ class View(Protocol):
 
     def lost(self, failure: str) -> None:
         """A replica was lost, and is started again alone."""
+
+    def warned(self, text: str) -> None:
+        """The ranks warn of something."""
 
     def stopping(self) -> None:
         """The nodes were asked to stop."""
@@ -88,15 +92,17 @@ class Runner:
         step = await driver.step(status)
         if step.status != status:
             self._folder.write_status(step.status)
-        self._show(step)
+        self._show(step, status)
         return step
 
-    def _show(self, step: Step) -> None:
+    def _show(self, step: Step, before: JobStatus) -> None:
         status = step.status
         if step.plan is not None:
             self._view.planned(step.plan, status.attempts[-1].number)
         if step.seen is None:
             return
+        for text in new_warnings(before, status):
+            self._view.warned(text)
         self._show_lost(status.attempts[-1])
         self._view.observed(status, step.seen)
         if under_way(status):

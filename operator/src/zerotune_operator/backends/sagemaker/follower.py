@@ -19,6 +19,7 @@ from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.standalone import driver_of
 from zerotune_operator.lifecycle.attempts import under_way
 from zerotune_operator.lifecycle.deadlines import pause
+from zerotune_operator.lifecycle.job_events import new_warnings
 from zerotune_trainer.errors import TemporaryError
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
@@ -94,6 +95,8 @@ class Follower:
         if step.plan is not None:
             self._view.planned(step.plan, status.attempts[-1].number)
         self._announce(status)
+        for text in new_warnings(before, status):
+            self._view.warned(text)
         if step.seen is not None:
             self._view.observed(status, step.seen)
         self._show_wait(status)

@@ -47,6 +47,8 @@ class MetricsLogger(TrainerCallback):
         self._rows_per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         self._progress = Progress(step=state.global_step, total=state.max_steps, first_step=state.global_step)
         self._reporter.phase("training")
+        if self._writes:
+            self._reporter.progress(self._progress)
 
     @override
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from zerotune_trainer.collectives import barrier, gather, on_first_rank
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.manifest import METRICS_NAME, Manifest, differences
+from zerotune_trainer.progress import Reporter
 from zerotune_trainer.training.checkpoints.loading import first_line, load_problems
 from zerotune_trainer.training.checkpoints.sharing import Share, check_ranks
 from zerotune_trainer.training.checkpoints.store import CheckpointStore, State, name_of
 from zerotune_trainer.zero_checkpoint import allow_state_types
 
 _EPOCH = re.compile(r"^epoch-(?P<epoch>\d+)$")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,14 @@ class Candidate:
 class CheckpointReader:
     """Finds and fetches the checkpoints of a job. Every rank calls the same methods."""
 
-    def __init__(self, store: CheckpointStore, config: TrainConfig, share: Share, output: Path) -> None:
+    def __init__(
+        self, store: CheckpointStore, config: TrainConfig, share: Share, output: Path, report: Reporter
+    ) -> None:
         self._store = store
         self._config = config
         self._share = share
         self._output = output
+        self._report = report
         self.skipped: list[str] = []
         """The checkpoints that were not used though they were there, and why, a sentence each."""
 
@@ -58,7 +61,7 @@ class CheckpointReader:
                 return self._usable(candidate)
             self._skip(f"{self._store.uri}/{candidate.name} is damaged: {'; '.join(problems[:3])}")
         if self.skipped and self._share.rank == 0 and self._config.checkpoint.resume != "never":
-            _log.warning("no checkpoint in %s is whole: training begins at the beginning", self._store.uri)
+            self._report.warning(f"no checkpoint in {self._store.uri} is whole: training begins at the beginning")
         return None
 
     def failed(self, checkpoint: Path, error: Exception) -> ZerotuneError:
@@ -114,24 +117,23 @@ class CheckpointReader:
             raise TemporaryError(
                 f"{self._store.uri}/{name} was complete a moment ago and has no manifest now", "try again"
             )
+        return Candidate(name, manifest)
+
+    def _changes(self, manifest: Manifest) -> Iterator[str]:
+        """What has changed since a checkpoint was written, and what training goes on with."""
         if manifest.config_digest != self._config.digest():
-            _log.warning("%s/%s was written with another configuration of this job", self._store.uri, name)
+            yield "was written with another configuration of this job"
         if manifest.data_digest not in (None, self._store.data_digest):
-            _log.warning(
-                "%s/%s was written over other rows: the data, or what makes rows of it, has changed since; training "
-                "goes on at the same step of the rows as they are now; `resume: never` begins at the beginning",
-                self._store.uri,
-                name,
+            yield (
+                "was written over other rows: the data, or what makes rows of it, has changed since; training goes on "
+                "at the same step of the rows as they are now; `resume: never` begins at the beginning"
             )
         if manifest.plugin_digest != self._store.plugin_digest:
-            _log.warning(
-                "%s/%s was written with another content of the plug-in %s; training goes on with it as it is now; "
-                "`resume: never` begins at the beginning",
-                self._store.uri,
-                name,
-                self._config.plugin.uri if self._config.plugin else "",
+            uri = self._config.plugin.uri if self._config.plugin else ""
+            yield (
+                f"was written with another content of the plug-in {uri}; training goes on with it as it is now; "
+                "`resume: never` begins at the beginning"
             )
-        return Candidate(name, manifest)
 
     def _why_not(self, step: int, state: State) -> str:
         name = name_of(step)
@@ -141,14 +143,14 @@ class CheckpointReader:
             text = f"{self._store.uri}/{name} is not used: {self._store.reason(name)}"
         else:
             text = f"{self._store.uri}/{name} is damaged: {state.value}"
-        _log.warning(text)
+        self._report.warning(text)
         return text
 
     def _skip(self, text: str) -> None:
         if self._config.checkpoint.resume != "auto":
             raise ConfigurationError(text, _RESUME_FROM_ANOTHER)
         if self._share.rank == 0:
-            _log.warning("%s; it is not used", text)
+            self._report.warning(f"{text}; it is not used")
         self.skipped.append(text)
 
     def _named(self, resume: str, newest_first: list[str]) -> str:
@@ -187,6 +189,8 @@ class CheckpointReader:
         path = self._store.path / candidate.name
         check_ranks(candidate.name, candidate.manifest.files, self._share.ranks)
         if self._share.rank == 0:
+            for change in self._changes(candidate.manifest):
+                self._report.warning(f"{self._store.uri}/{candidate.name} {change}")
             # A new file, not new content: an attempt that is cut off and still runs goes on writing to the old one.
             write_atomically(self._output / METRICS_NAME, (path / METRICS_NAME).read_bytes())
         return path

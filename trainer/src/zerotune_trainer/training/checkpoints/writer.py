@@ -15,6 +15,7 @@ from zerotune_trainer.collectives import barrier, gather
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.manifest import METRICS_NAME, ManifestFile, describe, files_of
 from zerotune_trainer.ownership import writing_errors
+from zerotune_trainer.progress import Reporter
 from zerotune_trainer.training.checkpoints.sharing import Share, check_ranks
 from zerotune_trainer.training.checkpoints.store import CheckpointStore, name_of
 from zerotune_trainer.training.volume import warn_on_volume
@@ -53,13 +54,13 @@ class CheckpointWriter:
                 self._complete(name, state, files)
             self._clear_staging()
 
-    def warn_on_volume(self, model: nn.Module, dtype: torch.dtype) -> None:
+    def warn_on_volume(self, model: nn.Module, dtype: torch.dtype, report: Reporter) -> None:
         """Warn where the checkpoints of this model will not fit the disk. Rank 0 does."""
         settings = self._config.checkpoint
         if self._share.rank == 0 and settings.save_strategy != "no":
             parameters = count_parameters(model).trained
             kept = 0 if self._store.is_staged else settings.save_total_limit
-            warn_on_volume(self._store.path, parameters, dtype, kept)
+            warn_on_volume(self._store.path, parameters, dtype, kept, report)
 
     def _make_room(self, name: str) -> None:
         if self._share.rank == 0:
