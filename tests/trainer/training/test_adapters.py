@@ -187,4 +187,4 @@ def test_an_adapter_in_bf16_goes_on_with_its_own_rank_alone(make_lora_job: Any) 
     second.hosts, second.config["model"]["uri"] = first.hosts, f"file://{first.output}"
     message = second.run().failures[0].message
     assert "r is 4, the job asks for 8" in message
-    assert "target_modules is ['q_proj', 'v_proj'], the job asks for ['o_proj']" in message
+    assert "targetModules is ['q_proj', 'v_proj'], the job asks for ['o_proj']" in message

@@ -14,6 +14,7 @@ from zerotune_operator.backends.kubernetes.cache import Cache, Key
 from zerotune_operator.backends.kubernetes.model_source import Source, find_model, find_records, source_keys
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan.outputs import reading_output
+from zerotune_trainer.config.adapter import StoredAdapter
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.sizing.model_config import shape_of_file
@@ -122,7 +123,8 @@ async def test_the_output_of_a_job_is_an_adapter_of_what_it_started_from(
     origin["spec"] |= {"adapter": adapter} if adapter else {}
     output = {"uri": "s3://models/base", "files": 3, "bytes": 9}
     origin["status"] |= {"phase": "Succeeded", "modelUri": URI, "output": output}
-    expected = shape(7).model_copy(update={"base_uri": base})
+    stored = StoredAdapter(r=16, alpha=32) if base else None
+    expected = shape(7).model_copy(update={"base_uri": base, "adapter": stored})
     assert await found(asking, JobStatus(), origin) == Source(str(output["uri"]), expected)
 
 

@@ -179,7 +179,36 @@ def test_an_adapter_has_the_shape_of_its_base(tmp_path: Path) -> None:
     shutil.copy(CONFIG, base / "config.json")
     shape = model_shape(adapter_of(str(base), tmp_path / "adapter"))
     assert shape.base_uri == f"file://{base}"
-    assert shape.model_copy(update={"base_uri": None}) == model_shape(f"file://{base}")
+    assert shape.model_copy(update={"base_uri": None, "adapter": None}) == model_shape(f"file://{base}")
+
+
+def test_an_adapter_of_a_wider_base_is_rejected_before_it_runs(tmp_path: Path) -> None:
+    base, folder = tmp_path / "base", tmp_path / "adapter"
+    base.mkdir()
+    shutil.copy(CONFIG, base / "config.json")
+    uri = adapter_of(str(base), folder)
+    hidden = model_shape(f"file://{base}").hidden_size
+    for width in (hidden, 2 * hidden):
+        name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+        header = json.dumps({name: {"dtype": "F32", "shape": [8, width], "data_offsets": [0, 32 * width]}}).encode()
+        (folder / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        if width == hidden:
+            assert model_shape(uri).hidden_size == hidden
+    with pytest.raises(ConfigurationError) as rejected:
+        model_shape(uri)
+    assert f"is for {2 * hidden} inputs of model.layers.0.self_attn.q_proj" in rejected.value.message
+    assert f"the base has {hidden}" in rejected.value.message
+
+
+def test_an_adapter_with_a_rank_that_none_has_is_rejected(tmp_path: Path) -> None:
+    base, folder = tmp_path / "base", tmp_path / "adapter"
+    base.mkdir()
+    shutil.copy(CONFIG, base / "config.json")
+    uri = adapter_of(str(base), folder)
+    config = json.loads((folder / "adapter_config.json").read_text()) | {"r": "many"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigurationError, match=r"adapter_config\.json: r is 'many', which no adapter has"):
+        model_shape(uri)
 
 
 def test_the_base_of_an_adapter_is_read_where_its_claim_is_mounted(tmp_path: Path) -> None:
@@ -224,7 +253,9 @@ def test_adapter_and_base_may_lie_on_s3() -> None:
 
     shape = read_model_shape("s3://models/adapter/", None, read)
     assert shape.base_uri == "s3://models/base"
-    assert shape.model_copy(update={"base_uri": None}) == read_model_shape("s3://models/base", None, read)
+    assert shape.model_copy(update={"base_uri": None, "adapter": None}) == read_model_shape(
+        "s3://models/base", None, read
+    )
     with pytest.raises(InputMissingError, match=r"s3://models/other/config\.json is not there"):
         read_model_shape("s3://models/other", None, read)
 

@@ -111,6 +111,29 @@ def test_a_job_may_start_from_the_output_of_one_before_it(zerotune: Path, tmp_pa
     assert not (tmp_path / "home").exists(), "a plan leaves nothing behind"
 
 
+@pytest.mark.parametrize(("r", "targets"), [(8, ["q_proj"]), (4, ["v_proj"])])
+def test_training_that_goes_on_with_another_adapter_is_rejected(
+    zerotune: Path, tmp_path: Path, r: int, targets: list[str]
+) -> None:
+    first = training(
+        model_folder(tmp_path), records(tmp_path), adapter={"type": "lora", "r": 4, "targetModules": ["q_proj"]}
+    )
+    data = {"train": {"uris": [records(tmp_path)]}, "maxLength": 64}
+    asked = {"type": "lora", "r": r, "targetModules": targets}
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    stored = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "model"), "r": 4, "lora_alpha": 32}
+    (folder / "adapter_config.json").write_text(json.dumps(stored | {"target_modules": ["q_proj"]}))
+    output = (tmp_path / "home" / "finetunejob" / "learn" / "output").as_uri()
+    for model, uri in (({"fromFineTuneJob": "learn"}, output), ({"uri": folder.as_uri()}, folder.as_uri())):
+        then = job("FineTuneJob", "then", method="cpt", model=model, data=data, adapter=asked)
+        done = run(zerotune, manifest(tmp_path, first, then))
+        assert done.returncode == 64
+        message = " ".join(done.stderr.split())
+        assert f"model.uri {uri} holds an adapter that training goes on with, and it is another one" in message
+        assert ("r is 4, the job asks for 8" if r == 8 else "targetModules is ['q_proj'], the job asks for") in message
+
+
 def test_a_job_may_learn_from_the_answers_of_one_before_it(zerotune: Path, tmp_path: Path) -> None:
     model = {"uri": model_folder(tmp_path)}
     ask = job("InferenceJob", "teacher", model=model, data={"uris": [records(tmp_path)]})

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, load_peft_weights
 from peft.tuners.lora import LoraLayer
@@ -19,11 +19,12 @@ from torch import nn
 from transformers import PreTrainedModel, set_seed
 
 from zerotune_trainer.config import InferConfig, TrainConfig
-from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied
+from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied, require_same
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.input_errors import input_errors
 from zerotune_trainer.model_checks import some
-from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base, recorded_name
+from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base, read_stored, recorded_name
+from zerotune_trainer.sizing.adapter_weights import changes_of, of_another_base
 from zerotune_trainer.storage import local_folder
 from zerotune_trainer.without_mlflow import deepspeed
 from zerotune_trainer.zero_checkpoint import MEND, whole_model
@@ -92,8 +93,9 @@ def attach(model: PreTrainedModel, adapter: Adapter, folders: ModelFolders, seed
         ConfigurationError: the model has no such modules, or the adapter there is another than the one asked for.
     """
     if folders.adapter is not None:
+        path = folders.adapter / ADAPTER_CONFIG
+        require_same(read_stored(path.read_bytes(), str(path)), adapter, str(folders.adapter))
         attached = _load(model, folders.adapter, trains=True)
-        _check_same(attached.peft_config["default"], _lora_config(adapter, folders), folders.adapter)
     else:
         set_seed(seed)
         hint = f"name modules that the model has, such as {', '.join(_linear_names(model))}; or {ALL_LINEAR}"
@@ -146,11 +148,27 @@ def _load(model: PreTrainedModel, folder: Path, *, trains: bool) -> PeftModel:
     hint = "give the adapter together with the base that it was trained on"
     if not any(folder.glob("adapter_model.*")):
         raise InputMissingError(f"{folder} holds no weights of an adapter: there is no adapter_model.safetensors", hint)
+    _check_widths(model, folder)
     with input_errors(ConfigurationError, f"{folder} does not load as an adapter of its base", hint):
         loaded = PeftModel.from_pretrained(model, folder, is_trainable=trains, autocast_adapter_dtype=False)
         stored = set(load_peft_weights(str(folder), device="cpu"))
     _check_whole(loaded, stored, folder, hint)
     return loaded
+
+
+def _check_widths(model: PreTrainedModel, folder: Path) -> None:
+    """See that the layers of the base are as wide as those that an adapter was trained on.
+
+    Raises:
+        ConfigurationError: one is not.
+    """
+    layers = dict(model.named_modules())
+    for change in changes_of(folder):
+        layer = layers.get(change.module)
+        if isinstance(layer, nn.Linear):
+            width = layer.in_features if change.side == "inputs" else layer.out_features
+            if width != change.width:
+                raise of_another_base(folder, change, width)
 
 
 def _check_whole(model: PeftModel, stored: set[str], folder: Path, hint: str) -> None:
@@ -165,33 +183,6 @@ def _check_whole(model: PeftModel, stored: set[str], folder: Path, hint: str) ->
     unexpected = stored - set(get_peft_model_state_dict(model, save_embedding_layers=True))
     if unexpected:
         raise ConfigurationError(f"{folder} holds weights that its base has no place for: {some(unexpected)}", hint)
-
-
-_SAME = ("r", "lora_alpha", "use_dora", "use_rslora", "target_modules", "modules_to_save")
-
-
-def _check_same(found: Any, asked: LoraConfig, folder: Path) -> None:
-    """See that the adapter of a folder is as the job asks for: training goes on with it as it is.
-
-    Raises:
-        ConfigurationError: it is not.
-    """
-    before, wanted = ({name: _listed(getattr(config, name)) for name in _SAME} for config in (found, asked))
-    if wanted["target_modules"] == ALL_LINEAR:  # The adapter lists what these are.
-        wanted["target_modules"] = before["target_modules"]
-    differing = [
-        f"{name} is {before[name]}, the job asks for {wanted[name]}" for name in _SAME if before[name] != wanted[name]
-    ]
-    if differing:
-        raise ConfigurationError(
-            f"{folder} holds an adapter that training goes on with, and it is another one: {'; '.join(differing)}",
-            "give spec.adapter as it was for the job that made it, or leave spec.adapter out: the adapter is merged, "
-            "and all parameters are trained",
-        )
-
-
-def _listed(value: Any) -> Any:
-    return sorted(value) if isinstance(value, (set, list)) else value
 
 
 def _check_untied(model: PeftModel) -> None:

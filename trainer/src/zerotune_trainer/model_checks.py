@@ -48,9 +48,9 @@ def check_config(config: TrainConfig | InferConfig, folder: Path) -> None:
     check = check_trainable if isinstance(config, TrainConfig) else check_generates
     check(found.quantization, str(path))
     planned = config.model_shape
-    if planned is None or found == planned.model_copy(update={"base_uri": None}):
+    if planned is None or found == planned.model_copy(update={"base_uri": None, "adapter": None}):
         return
-    before, now = (shape.model_dump(by_alias=True, exclude={"base_uri"}) for shape in (planned, found))
+    before, now = (shape.model_dump(by_alias=True, exclude={"base_uri", "adapter"}) for shape in (planned, found))
     changed = [f"{name} {now[name]} instead of {before[name]}" for name in now if now[name] != before[name]]
     raise ModelChangedError(
         f"{folder} is another model than the one that the job was planned for: {', '.join(changed)}",

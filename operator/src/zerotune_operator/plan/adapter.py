@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from zerotune_operator.api.jobs import FineTuneJobSpec
-from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied
+from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied, require_same
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import highest_rank
@@ -44,6 +44,8 @@ def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
     if adapter is None:
         return
     check_names(adapter)
+    if shape.adapter is not None:
+        require_same(shape.adapter, adapter, _source(spec))
     if shape.exact and not spec.model.trust_remote_code:
         _check_modules(shape, adapter)
     highest = highest_rank(shape, adapter)
@@ -53,6 +55,12 @@ def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
             f"{shape.architecture} model can have",
             f"set adapter.r to {highest} or less (16 is usual), or train all parameters: leave adapter out",
         )
+
+
+def _source(spec: FineTuneJobSpec) -> str:
+    """What names the folder of the adapter that training goes on with."""
+    job = spec.model.from_fine_tune_job
+    return f"model.uri {spec.model.uri}" if job is None else f"the output of model.fromFineTuneJob: {job!r}"
 
 
 def _check_modules(shape: ModelShape, adapter: Adapter) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.origins import Origin, model_origin
-from zerotune_trainer.config.adapter import Adapter
+from zerotune_trainer.config.adapter import Adapter, stored_from
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
@@ -23,7 +23,8 @@ def shape_of_output(adapter: Adapter | None, shape: ModelShape, model_uri: str) 
     """
     is_adapter = adapter is not None and not adapter.merge
     base = (shape.base_uri or shape.checkpoint_base or model_uri) if is_adapter else None
-    return shape.model_copy(update={"base_uri": base, "checkpoint_base": None})
+    stored = stored_from(adapter) if adapter is not None and is_adapter else None
+    return shape.model_copy(update={"base_uri": base, "adapter": stored, "checkpoint_base": None})
 
 
 @contextmanager
@@ -73,4 +74,6 @@ def checkpoint_of(
         )
     folder = (spec.get("checkpoint") or {}).get("uri") or f"{spec['output']['uri'].rstrip('/')}/checkpoints"
     base = shape.checkpoint_base or shape.base_uri or model_uri
-    return f"{folder.rstrip('/')}/{name}", shape.model_copy(update={"base_uri": None, "checkpoint_base": base})
+    return f"{folder.rstrip('/')}/{name}", shape.model_copy(
+        update={"base_uri": None, "adapter": None, "checkpoint_base": base}
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -52,6 +52,63 @@ class Adapter(Settings):
     """Scale by alpha / sqrt(r) (rank-stabilized LoRA, arXiv 2312.03732), which suits a high rank."""
     merge: bool = False
     """The output is the whole model with the adapter merged into it; the adapter is saved in its folder `adapter`."""
+
+
+class StoredAdapter(Settings):
+    """An adapter that a folder holds, by what training that goes on with it cannot change."""
+
+    model_config = Settings.model_config | {"frozen": True}
+
+    r: int = Field(ge=1)
+    """Its rank."""
+    alpha: int = Field(ge=1)
+    """Its scale."""
+    target_modules: list[str] | None = Field(default=None, max_length=256)
+    """The modules that it lies on; None where it lists none, or very many."""
+    modules_to_save: list[str] = Field(default=[], max_length=256)
+    """The modules that were trained whole."""
+    use_dora: bool = False
+    """Whether it is a DoRA adapter."""
+    use_rslora: bool = False
+    """Whether its scale is rank-stabilized."""
+
+
+def stored_from(adapter: Adapter) -> StoredAdapter:
+    """What the folder will say of an adapter that a job trains; which layers all linear ones are is not known yet."""
+    given = adapter.model_dump(include=set(StoredAdapter.model_fields))
+    return StoredAdapter.model_validate(
+        given | ({"target_modules": None} if adapter.target_modules == [ALL_LINEAR] else {})
+    )
+
+
+def require_same(stored: StoredAdapter, asked: Adapter, where: str) -> None:
+    """See that the adapter of a folder is as a job asks for: training goes on with it as it is.
+
+    Args:
+        stored: The adapter of the folder.
+        asked: What the job asks for.
+        where: What names the folder.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    before, wanted = _by_name(stored), _by_name(asked)
+    if stored.target_modules is None or wanted["targetModules"] == [ALL_LINEAR]:  # The folder lists what these are.
+        wanted["targetModules"] = before["targetModules"]
+    differing = [
+        f"{name} is {before[name]}, the job asks for {wanted[name]}" for name in before if before[name] != wanted[name]
+    ]
+    if differing:
+        raise ConfigurationError(
+            f"{where} holds an adapter that training goes on with, and it is another one: {'; '.join(differing)}",
+            "give spec.adapter as it was for the job that made it, or leave spec.adapter out: the adapter is merged, "
+            "and all parameters are trained",
+        )
+
+
+def _by_name(adapter: Adapter | StoredAdapter) -> dict[str, Any]:
+    given = adapter.model_dump(by_alias=True, include=set(StoredAdapter.model_fields))
+    return {name: sorted(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def changes_tied(where: str) -> ConfigurationError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zerotune_trainer.config.adapter import StoredAdapter
 from zerotune_trainer.config.base import ModelUri, Settings
 
 
@@ -48,5 +49,7 @@ class ModelShape(Settings):
     base_uri: ModelUri | None = None
     """Where the model's folder holds an adapter, the model that it is for, as `adapter_config.json` names it: then this
     is the shape of that model. None: the folder holds a whole model."""
+    adapter: StoredAdapter | None = None
+    """The adapter that the folder holds, where it holds one."""
     checkpoint_base: ModelUri | None = None
     """Where the folder is a training checkpoint, the model that the training began with."""

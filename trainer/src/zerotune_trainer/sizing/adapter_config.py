@@ -11,12 +11,17 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from zerotune_trainer.config.adapter import StoredAdapter
 from zerotune_trainer.config.base import ModelUri
 from zerotune_trainer.errors import ConfigurationError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
+_PEFT_DEFAULT = 8
+"""Rank and scale of an adapter whose configuration names none."""
+_MOST_OF_NAMES = 1024
+"""Characters of the names of modules in all: what is known of a model fits a termination message."""
 _MERGE_IT = "merge it into its model with peft's merge_and_unload(), and give the folder of that"
 _URI = TypeAdapter[str](ModelUri)
 
@@ -52,6 +57,32 @@ def read_base(content: bytes, where: str) -> Base:
             "let base_model_name_or_path name the base: ORG/NAME, /PATH, s3://BUCKET/PREFIX or pvc://CLAIM/PATH",
         ) from error
     return Base(uri, revision if uri.startswith("hf://") and isinstance(revision, str) else None)
+
+
+def read_stored(content: bytes, where: str) -> StoredAdapter:
+    """What an `adapter_config.json` says of the adapter; what it leaves out is as peft has it.
+
+    Raises:
+        ConfigurationError: a value is none that an adapter can have.
+    """
+    config = _parse(content, where)
+    targets = config.get("target_modules")
+    names = targets if isinstance(targets, list) and sum(map(len, map(str, targets))) <= _MOST_OF_NAMES else None
+    try:
+        return StoredAdapter(
+            r=config.get("r", _PEFT_DEFAULT),
+            alpha=config.get("lora_alpha", _PEFT_DEFAULT),
+            target_modules=names,
+            modules_to_save=config.get("modules_to_save") or [],
+            use_dora=config.get("use_dora") or False,
+            use_rslora=config.get("use_rslora") or False,
+        )
+    except ValidationError as error:
+        field = error.errors()[0]
+        raise ConfigurationError(
+            f"{where}: {field['loc'][0]} is {field['input']!r}, which no adapter has: {field['msg']}",
+            "give the folder of an adapter as peft writes it",
+        ) from error
 
 
 def _uri_of(name: Any) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
-from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base
+from zerotune_trainer.sizing.adapter_config import ADAPTER_CONFIG, Base, read_base, read_stored
+from zerotune_trainer.sizing.adapter_weights import check_base
 from zerotune_trainer.sizing.host import BYTES_OF_DTYPE
 from zerotune_trainer.sizing.hub import reader_of_hub
 from zerotune_trainer.sizing.model_folder import WEIGHT_INDEX, Reader, reader_of_folder
@@ -49,7 +50,10 @@ def model_shape(
                 f"the shape of {uri} cannot be read from here",
                 "only what has mounted the claim can: there it is file:///PATH",
             )
-    return _shape_of_folder(where, read, lambda base: model_shape(resolve(base.uri), base.revision, read_s3, resolve))
+    shape = _shape_of_folder(where, read, lambda base: model_shape(resolve(base.uri), base.revision, read_s3, resolve))
+    if scheme == "file" and shape.adapter is not None:
+        check_base(Path(rest), shape)
+    return shape
 
 
 def _shape_of_folder(where: str, read: Reader, shape_of: Callable[[Base], ModelShape]) -> ModelShape:
@@ -58,18 +62,20 @@ def _shape_of_folder(where: str, read: Reader, shape_of: Callable[[Base], ModelS
         content = read("config.json")
     except InputMissingError:
         try:
-            base = read_base(read(ADAPTER_CONFIG), f"{where}/{ADAPTER_CONFIG}")
+            adapter = read(ADAPTER_CONFIG)
         except InputMissingError:
-            base = None
-        if base is None:
+            adapter = None
+        if adapter is None:
             raise
+        name = f"{where}/{ADAPTER_CONFIG}"
+        base, stored = read_base(adapter, name), read_stored(adapter, name)
         shape = shape_of(base)
         if shape.base_uri is not None:
             raise ConfigurationError(
-                f"{where}/{ADAPTER_CONFIG} names the base {base.uri}, which is an adapter itself",
+                f"{name} names the base {base.uri}, which is an adapter itself",
                 "merge that adapter into its model, and train an adapter of the merged model",
             ) from None
-        return shape.model_copy(update={"base_uri": base.uri})
+        return shape.model_copy(update={"base_uri": base.uri, "adapter": stored})
     return _shape_of_content(content, f"{where}/config.json", lambda: read(WEIGHT_INDEX))
 
 
