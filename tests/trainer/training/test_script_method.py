@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
-from zerotune_trainer.errors import ConfigurationError, InternalError, StoppedError
+from zerotune_trainer.errors import ConfigurationError, InputMissingError, PeerLostError, StoppedError
 from zerotune_trainer.manifest import Manifest, differences, read_manifest
 
 pytestmark = pytest.mark.slow
@@ -31,6 +31,13 @@ if dist.get_rank() == 0:
     Path(os.environ["ZEROTUNE_OUTPUT"], NAME).write_text(str(ranks))
 dist.destroy_process_group()
 sys.exit(0)
+"""
+REMOVES = """
+import shutil
+from zerotune_trainer import script_job
+
+job = script_job.current()
+shutil.rmtree(job.output, ignore_errors=True)
 """
 
 
@@ -116,8 +123,27 @@ def test_a_script_that_knows_nothing_of_zerotune_runs_as_under_any_launcher(
 
 @pytest.mark.parametrize(
     ("code", "message"),
-    [("x = 1\nraise KeyError('weights')\n", "line 2"), ("import sys\nsys.exit(3)\n", "ended with exit code 3")],
-    ids=["raises", "exits"],
+    [
+        ("x = 1\nraise KeyError('weights')\n", "bad.py failed: KeyError: 'weights' (line 2)"),
+        (
+            "import json\njson.loads('x')\n",
+            "bad.py failed: JSONDecodeError: Expecting value: line 1 column 1 (char 0) (line 2)",
+        ),
+        ("x = 1\nopen('/nothing')\n", "bad.py (line 2): /nothing is not there"),
+        ("import sys\nsys.exit(3)\n", "bad.py ended with exit code 3"),
+        (REMOVES, "is not there any more, or its .zerotune-job.json is not: the script has removed it"),
+        (REMOVES + "job.progress(1, 1)\n", "the script has removed it"),
+        (REMOVES + "job.output.mkdir()\n(job.output / 'x').touch()\n", "the script has removed it"),
+    ],
+    ids=[
+        "raises",
+        "raises-in-a-library",
+        "misses-a-file",
+        "exits",
+        "removes-its-output",
+        "removes-then-reports",
+        "removes-then-makes",
+    ],
 )
 def test_a_script_that_fails_is_named_with_what_it_said(
     make_script_job: Any, tmp_path: Path, code: str, message: str
@@ -125,9 +151,11 @@ def test_a_script_that_fails_is_named_with_what_it_said(
     (tmp_path / "bad.py").write_text(code)
     job = make_script_job("bad", tmp_path / "bad.py")
     ended = job.run()
-    assert InternalError.exit_code in ended.exit_codes
-    failure = next(each for each in ended.failures.values() if each.failure_class == InternalError.failure_class)
-    assert "bad.py" in failure.message and message in failure.message
+    failures = [each for each in ended.failures.values() if each.failure_class != PeerLostError.failure_class]
+    assert {each.exit_code for each in failures} == {
+        InputMissingError.exit_code if "/nothing" in code else ConfigurationError.exit_code
+    }, ended.log
+    assert message in failures[0].message
     assert read_manifest(job.output) is None
 
 

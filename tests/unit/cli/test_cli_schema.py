@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from zerotune_operator.api.crd import KINDS, resource_schema
+from zerotune_operator.api.explain import explain
+from zerotune_operator.api.schema import Schema
 from zerotune_operator.cli import main
 from zerotune_operator.cli.app import COMMANDS
 
@@ -84,6 +88,25 @@ def test_explain_a_field(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     out = capsys.readouterr().out
     assert 'FIELD:    spec.zero.stage <IntOrString> = "auto"' in out
     assert "auto, 0, 1, 2, 3" in out
+
+
+def test_explain_names_the_values_of_every_field_that_has_some() -> None:
+    assert "each sigmoid, hinge, ipo, robust, apo_zero, apo_down" in explain("ftj.spec.preference.lossType")
+    for kind in KINDS:
+        fields = list(_fields(resource_schema(kind)["properties"]["spec"], f"{kind.name}.spec"))
+        assert len(fields) > 10
+        for field, values in fields:
+            assert ", ".join(map(str, values)) in explain(field), field
+
+
+def _fields(schema: Schema, path: str) -> Iterator[tuple[str, list[object]]]:
+    """The fields below one that have an enumeration, their own or that of what they hold."""
+    for name, child in schema.get("properties", {}).items():
+        inner = child.get("items") or child.get("additionalProperties") or {}
+        inner = inner if isinstance(inner, dict) else {}
+        if values := child.get("enum") or inner.get("enum"):
+            yield f"{path}.{name}", values
+        yield from _fields(child if "properties" in child else inner, f"{path}.{name}")
 
 
 def test_explain_a_part_lists_fields_and_rules(

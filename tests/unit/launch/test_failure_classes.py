@@ -130,6 +130,15 @@ def test_ranks_that_leave_no_word(code: int, kills: int | None, kind: type[error
     assert part in found.message
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"), [(0, "Configuration"), (3, "Configuration"), (255, "Internal"), (-11, "Internal")]
+)
+def test_code_of_the_users_that_ends_a_rank_is_named(code: int, kind: str) -> None:
+    found = of_exit(3, code, oom_kills=None, over_nccl=False, own_code="file:///train.py")
+    assert found.failure_class == kind
+    assert ("it runs file:///train.py" in found.message) is (kind == "Configuration")
+
+
 def test_a_rank_that_nccl_ends_has_lost_a_peer() -> None:
     found = of_exit(3, -signal.SIGABRT, oom_kills=None, over_nccl=True)
     assert type(found) is errors.PeerLostError

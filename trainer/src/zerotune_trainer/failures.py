@@ -9,7 +9,7 @@ import errno
 import re
 import signal
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zerotune_trainer.errors import (
     PLACE_IS_FULL,
@@ -81,7 +81,37 @@ def or_stopped(error: ZerotuneError, *, stopping: bool) -> ZerotuneError:
     return error
 
 
-def of_exit(rank: int, code: int, *, oom_kills: int | None, over_nccl: bool) -> ZerotuneError:
+def where_in(error: BaseException, is_own: Callable[[str], bool]) -> str:
+    """The place of an error in code of the user's, the innermost: ` (line 7)`, and the file where it is another one
+    than the first; empty where the error is in none.
+
+    Args:
+        error: The error.
+        is_own: Says of the name of a file whether it is the user's.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_own(frame.filename)]
+    if not frames:
+        return ""
+    first, last = frames[0], frames[-1]
+    return f" (line {last.lineno})" if last.filename == first.filename else f" ({last.filename}, line {last.lineno})"
+
+
+def placed(error: BaseException, found: ZerotuneError, place: str) -> ZerotuneError:
+    """What an error in code of the user's means: with the place where a file is missing, or may not be read.
+
+    Args:
+        error: The error.
+        found: What it means by itself.
+        place: Of the error, in that code.
+    """
+    if isinstance(error, ZerotuneError) or not isinstance(found, ConfigurationError | InputMissingError):
+        return found
+    return type(found)(f"{place}: {found.message}", found.hint)
+
+
+def of_exit(
+    rank: int, code: int, *, oom_kills: int | None, over_nccl: bool, own_code: str | None = None
+) -> ZerotuneError:
     """What the end of a rank means that did not say why it ended.
 
     Args:
@@ -90,6 +120,7 @@ def of_exit(rank: int, code: int, *, oom_kills: int | None, over_nccl: bool) -> 
         oom_kills: How many processes of this node the kernel has killed for lack of memory since the ranks
             started; None where it does not say.
         over_nccl: Whether the rank had peers to which it spoke over NCCL.
+        own_code: A file of the user's that the rank runs code of.
     """
     if code == -signal.SIGKILL or (code == _UNKNOWN_EXIT_CODE and oom_kills):
         return _of_sigkill(rank, oom_kills)
@@ -105,6 +136,12 @@ def of_exit(rank: int, code: int, *, oom_kills: int | None, over_nccl: bool) -> 
         )
     if code < 0:
         return InternalError(f"rank {rank} died of {signal.Signals(-code).name}", _SEE_LOG)
+    if own_code is not None and code != _UNKNOWN_EXIT_CODE:
+        return ConfigurationError(
+            f"rank {rank} ended with exit code {code} before its work was done, and without a reason, as by os._exit: "
+            f"it runs {own_code}",
+            "let that code return, or raise an error, and not end the process; " + _SEE_LOG,
+        )
     if code == 0:
         return InternalError(f"rank {rank} ended before its work was done", _SEE_LOG)
     return InternalError(f"rank {rank} ended with exit code {code} and no reason", _SEE_LOG)

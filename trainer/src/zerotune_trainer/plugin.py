@@ -17,7 +17,6 @@ import difflib
 import hashlib
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from zerotune_trainer import storage
 from zerotune_trainer.config.functions import COROUTINE, GENERATOR, Signature, cannot_be_called
 from zerotune_trainer.config.plugin import Plugin, PluginFile
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, InternalError, ZerotuneError
-from zerotune_trainer.failures import classify
+from zerotune_trainer.failures import classify, placed, where_in
 
 _MODULE = "zerotune_plugin"
 
@@ -78,11 +77,9 @@ class LoadedPlugin:
             raise self._error_of(error, name, place) from error
 
     def _error_of(self, error: BaseException, name: str, place: str) -> ZerotuneError:
-        found = classify(error)
+        found, where = classify(error), where_in(error, self.file.__eq__)
         if not isinstance(found, InternalError):
-            return found
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == self.file]
-        where = f" (line {lines[-1]})" if lines else ""
+            return placed(error, found, f"{self.file}:{name}{where}")
         text = f"{self.file}:{name} failed {place}: {type(error).__name__}: {error}{where}"
         if isinstance(error, SystemExit):  # Which is no error of a record: it asks for the end of everything.
             return ConfigurationError(text, "let the function return or raise an error, and not end the process")
@@ -127,7 +124,7 @@ def _module(uri: str, source: bytes) -> ModuleType:
     try:
         exec(compile(source, uri, "exec"), module.__dict__)  # noqa: S102 - running it is what was asked for
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {error}{where_in(error, uri.__eq__)}"
         raise ConfigurationError(f"{uri} cannot be executed: {what}", "try it with python") from error
     return module
 

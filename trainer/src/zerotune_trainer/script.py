@@ -10,7 +10,6 @@ import os
 import runpy
 import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -20,18 +19,17 @@ from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ConfigurationError, InternalError, ZerotuneError
-from zerotune_trainer.failures import classify
+from zerotune_trainer.failures import classify, placed, where_in
 from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, Manifest, ManifestFile, describe, files_of
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.reporting.results import RESULTS_NAME, Results
-from zerotune_trainer.script_job import ScriptJob, enter
+from zerotune_trainer.script_job import ZEROTUNE_CHECKPOINTS, ZEROTUNE_OUTPUT, ScriptJob, enter
 from zerotune_trainer.training.drafts import staging_folder
 from zerotune_trainer.training.folders import acquire
 from zerotune_trainer.training.output import completion_of
 
 _log = logging.getLogger(__name__)
-_TRACEBACK_LINES = 6
 
 
 def script(config: TrainConfig, context: RankContext) -> None:
@@ -39,8 +37,7 @@ def script(config: TrainConfig, context: RankContext) -> None:
 
     Raises:
         StoppedError: the job was asked to stop, and the script stopped.
-        InternalError: the script failed; the message has the end of its traceback.
-        ConfigurationError: it wrote nothing to the output.
+        ConfigurationError: the script failed, wrote nothing to the output, or removed it.
         ZerotuneError: whatever else keeps the job from finishing, as its class says.
     """
     cache = Path(config.launch.cache_dir)
@@ -92,14 +89,13 @@ def _run(path: Path, script: Script, job: ScriptJob) -> None:
 
     Raises:
         StoppedError: it stopped on request.
-        InternalError: it raised an error, or ended with another exit code than 0.
+        ConfigurationError: it raised an error, or ended with another exit code than 0.
         ZerotuneError: what an error of memory, of the disk or of another rank means.
     """
     os.environ.pop("TORCH_FORCE_WEIGHTS_ONLY_LOAD", None)  # The user's script may trust the user's files.
     os.environ.update(
         ZEROTUNE_FOLDER=str(job.context.folder),
-        ZEROTUNE_OUTPUT=str(job.output),
-        ZEROTUNE_CHECKPOINTS=str(job.checkpoints),
+        **{ZEROTUNE_OUTPUT: str(job.output), ZEROTUNE_CHECKPOINTS: str(job.checkpoints)},
     )
     sys.argv = [str(path), *script.arguments]
     sys.path.insert(0, str(path.parent))
@@ -108,27 +104,32 @@ def _run(path: Path, script: Script, job: ScriptJob) -> None:
         runpy.run_path(str(path), run_name="__main__")
     except SystemExit as ended:
         if ended.code not in (None, 0):
-            raise InternalError(
+            raise ConfigurationError(
                 f"{script.file} ended with exit code {ended.code}", "see its last lines in the log"
             ) from ended
     except Exception as error:
-        raise _of_script(error, script) from error
+        job.require_output()
+        raise _of_script(error, script, path.parent) from error
     finally:
         end()
 
 
-def _of_script(error: Exception, script: Script) -> ZerotuneError:
+def _of_script(error: Exception, script: Script, folder: Path) -> ZerotuneError:
     found = classify(error)
+    where = where_in(error, lambda file: Path(file).is_relative_to(folder))
     if isinstance(error, ZerotuneError) or type(found) is not InternalError:
-        return found
-    lines = "".join(traceback.format_exception(error)).rstrip().splitlines()[-_TRACEBACK_LINES:]
-    return InternalError("\n".join([f"{script.file} failed:", *lines]), "correct the script; the log has all of it")
+        return placed(error, found, f"{script.file}{where}")
+    return ConfigurationError(
+        f"{script.file} failed: {type(error).__name__}: {error}{where}",
+        "correct the script; the log has the whole traceback",
+    )
 
 
 def _complete(output: Ownership, job: ScriptJob) -> Manifest:
     """Send what the ranks have written, and write the manifest of it."""
     folder, context = output.folder, job.context
     step = job.last.step if job.last else 0
+    job.require_output()
     if context.rank == 0:
         (folder.local / METRICS_NAME).touch()
         results = Results(steps=step, train_loss=job.last.loss if job.last else None)

@@ -28,11 +28,13 @@ from zerotune_trainer.adapters import model_folders
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ConfigurationError, StoppedError
-from zerotune_trainer.manifest import METRICS_NAME
+from zerotune_trainer.manifest import METRICS_NAME, OWNER_NAME
 from zerotune_trainer.ownership import Ownership
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import TrainRecord
 
+ZEROTUNE_OUTPUT, ZEROTUNE_CHECKPOINTS = "ZEROTUNE_OUTPUT", "ZEROTUNE_CHECKPOINTS"
+"""Variables that name the folders of a script's result and checkpoints."""
 _QUIET_SECONDS = 10.0
 _current: ScriptJob | None = None
 
@@ -75,7 +77,9 @@ class ScriptJob:
 
     @property
     def output(self) -> Path:
-        """Receives the result. All ranks of a host share it; where it is on S3 it is sent there at the end."""
+        """Receives the result. All ranks of a host share it; where it is on S3 it is sent there at the end. Elsewhere
+        it still holds what an attempt that failed has written: write over it, or remove it.
+        """
         return self.result.folder.local
 
     @property
@@ -141,12 +145,21 @@ class ScriptJob:
             SupersededError: a later attempt of the job has the folder.
             TemporaryError, ConfigurationError: the store does not take it.
         """
+        _require(self.saved, ZEROTUNE_CHECKPOINTS)
         collectives.on_first_rank(self.saved.verify, type(None))
         if self.context.local_rank == 0:
             self.saved.folder.push([name])
         if self.context.rank == 0 and (self.output / METRICS_NAME).is_file():
             self.result.folder.push([METRICS_NAME])
         collectives.barrier()
+
+    def require_output(self) -> None:
+        """See that the output folder is there.
+
+        Raises:
+            ConfigurationError: it is not: only the script may have removed it.
+        """
+        _require(self.result, ZEROTUNE_OUTPUT)
 
     def keep_alive_until_reported(self) -> Callable[[], None]:
         """Report that the rank is there, as long as the script reports nothing itself: it need not know of zerotune.
@@ -177,3 +190,17 @@ class ScriptJob:
         )
         with (self.output / METRICS_NAME).open("a", encoding="utf-8") as lines:
             lines.write(record.model_dump_json(by_alias=True, exclude_none=True) + "\n")
+
+
+def _require(folder: Ownership, variable: str) -> None:
+    """See that a script has not removed a folder of the job, or the file in it that says whose it is.
+
+    Raises:
+        ConfigurationError: it has.
+    """
+    local, staged = folder.folder.local, folder.folder.is_staged
+    if not local.is_dir() or not (staged or (local / OWNER_NAME).is_file()):
+        raise ConfigurationError(
+            f"{folder.folder.uri} is not there any more, or its {OWNER_NAME} is not: the script has removed it",
+            f"let the script remove only what it has written below {variable}, and never the folder itself",
+        )

@@ -102,6 +102,9 @@ def _default(schema: Schema) -> str:
 def _limits(schema: Schema) -> Iterator[str]:
     if "enum" in schema:
         yield ", ".join(str(value) for value in schema["enum"])
+    for each in ("items", "additionalProperties"):
+        if isinstance(schema.get(each), dict):
+            yield from (f"each {limit}" for limit in _limits(schema[each]))
     for key, sign, strict, exclusive in (
         ("minimum", ">=", ">", "exclusiveMinimum"),
         ("maximum", "<=", "<", "exclusiveMaximum"),

@@ -64,17 +64,20 @@ class Rank:
         self.process.join()
         self.exit_code = self.process.exitcode
 
-    def failure(self, *, oom_kills: int | None, over_nccl: bool, stopping: bool) -> Failure | None:
+    def failure(
+        self, *, oom_kills: int | None, over_nccl: bool, own_code: str | None, stopping: bool
+    ) -> Failure | None:
         """What the end of a rank means that left no failure of its own; None while it runs and where all was done.
 
         Args:
             oom_kills: As in `failures.of_exit`.
             over_nccl: As in `failures.of_exit`.
+            own_code: As in `failures.of_exit`.
             stopping: Whether the ranks were asked to stop.
         """
         if self.exit_code is None or (self.exit_code == 0 and self.last.phase == "done"):
             return None
-        error = of_exit(self.number, self.exit_code, oom_kills=oom_kills, over_nccl=over_nccl)
+        error = of_exit(self.number, self.exit_code, oom_kills=oom_kills, over_nccl=over_nccl, own_code=own_code)
         return describe(or_stopped(error, stopping=stopping))
 
     def stalls(self, seconds: float) -> bool:

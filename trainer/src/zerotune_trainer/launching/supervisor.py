@@ -131,6 +131,7 @@ class Supervisor:
             failure = rank.failure(
                 oom_kills=self._oom_kills_since_start(),
                 over_nccl=self._over_nccl,
+                own_code=_own_code(self._config),
                 stopping=self._stopping,
             )
             if failure is not None:
@@ -208,3 +209,10 @@ class Supervisor:
     def _oom_kills_since_start(self) -> int | None:
         now = oom_kills()
         return None if now is None or self._oom_kills is None else now - self._oom_kills
+
+
+def _own_code(config: TrainConfig | InferConfig) -> str | None:
+    """The file of the user's that the ranks run code of; None where there is none."""
+    if isinstance(config, TrainConfig) and config.script is not None:
+        return config.script.file
+    return config.plugin.uri if config.plugin is not None else None
