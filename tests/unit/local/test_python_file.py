@@ -52,9 +52,14 @@ def test_a_name_may_be_bound_in_any_way(tmp_path: Path, source: str) -> None:
 
 
 def test_a_name_that_is_bound_within_functions_alone_is_not_there(tmp_path: Path) -> None:
-    path = written(tmp_path, "def cleam(record):\n    clean = 1\n    return record\n_other = 1\n")
+    path = written(tmp_path, "import os\nfrom sys import path\ndef cleam(record):\n    clean = 1\n    return record\n")
     found = problem(path, "clean")
     assert f"InputMissing: plugin.file: {path} defines no 'clean': did you mean 'cleam'? it defines cleam" in found
+    loaded = load_plugin(Plugin(file=f"file://{path}"))
+    assert loaded is not None
+    with pytest.raises(InputMissingError) as caught:
+        loaded.function("clean", PROCESSING)
+    assert caught.value.hint == "did you mean 'cleam'? it defines cleam"
 
 
 @pytest.mark.parametrize(
@@ -145,6 +150,34 @@ def test_what_may_be_called_so_passes(tmp_path: Path, source: str) -> None:
 def test_what_is_no_callback_is_named(tmp_path: Path, source: str) -> None:
     found = problem_of(written(tmp_path, source), ("f", CALLBACK))
     assert "plugin.py:f is no class derived from transformers.TrainerCallback: define class NAME(Tr" in found
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("class f(TrainerCallback):\n    def __init__(self, limit): ...", "missing a required argument: 'limit'"),
+        ("class f(TrainerCallback):\n    def __init__(self, *, limit): ...", "missing a required"),
+        (
+            "class a(TrainerCallback):\n    def __init__(self, limit): ...\nclass f(a): pass",
+            "missing a required argument: 'limit'",
+        ),
+        ("class f(TrainerCallback):\n    def __init__(self, limit=3): ...", ""),
+        ("class f(TrainerCallback):\n    def __init__(*args, **options): ...", ""),
+        ("class a(TrainerCallback):\n    def __init__(self, limit): ...\nclass f(a):\n    def __init__(self): ...", ""),
+    ],
+)
+def test_a_callback_is_made_without_arguments(tmp_path: Path, source: str, problem: str) -> None:
+    path = written(tmp_path, f"from transformers import TrainerCallback\n{source}\n")
+    found = problem_of(path, ("f", CALLBACK))
+    assert (f"{path}:f cannot be called: {problem}" in found) if problem else (found == "")
+    loaded = load_plugin(Plugin(file=f"file://{path}"))
+    assert loaded is not None
+    if not problem:
+        loaded.function("f", CALLBACK)
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        loaded.function("f", CALLBACK)
+    assert caught.value.message.removeprefix("file://") in found
 
 
 def test_a_class_derived_from_any_other_may_be_a_callback(tmp_path: Path) -> None:

@@ -86,9 +86,10 @@ class LoadedPlugin:
         return PluginError(text, "correct the function; the log has the whole traceback")
 
     def _there_are(self, name: str) -> str:
-        names = [each for each, value in vars(self.module).items() if callable(value) and not each.startswith("_")]
+        own = (each for each, value in vars(self.module).items() if getattr(value, "__module__", "") == _MODULE)
+        names = [each for each in own if not each.startswith("_")]
         near = difflib.get_close_matches(name, names, n=1)
-        listed = f"it defines {', '.join(names) or 'nothing that can be called'}"
+        listed = f"it defines {', '.join(names) or 'no function and no class'}"
         return f"did you mean {near[0]!r}? {listed}" if near else listed
 
 

@@ -104,6 +104,12 @@ METHOD_RULES = (
         "data.addGenerationPrompt",
     ),
     Rule(
+        f"!({_PREFERENCE}) || !self.data.addGenerationPrompt",
+        "addGenerationPrompt ends conversations with the prompt for a turn that no completion has: leave "
+        "addGenerationPrompt out, or use method sft",
+        "data.addGenerationPrompt",
+    ),
+    Rule(
         "self.method != 'dpo' || !has(self.preference) || self.preference.labelSmoothing == 0.0 "
         "|| 'robust' in self.preference.lossType",
         "labelSmoothing is read by the loss robust alone: add robust to lossType, or leave labelSmoothing out",

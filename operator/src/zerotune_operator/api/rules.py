@@ -109,12 +109,6 @@ _PACKING = (
 
 _ZERO = (
     Rule(
-        f"!has(self.adapter) || self.adapter.type != 'qlora' || {_STAGE} in ['0', '1', '2']",
-        "zero.stage 3, which auto may choose, cannot partition the quantized base of adapter.type: qlora: set "
-        "zero.stage to 0, 1 or 2, or adapter.type: lora",
-        "zero.stage",
-    ),
-    Rule(
         f"!has({_ARGUMENTS}.optim) || !{_ARGUMENTS}.optim.matches('bnb|[48]bit|paged|32bit|ademamix') "
         f"|| {_STAGE} in ['0', '1', '2']",
         "zero.stage 3, which auto may choose, cannot partition the state of this optim, a quantized or paged optimizer "

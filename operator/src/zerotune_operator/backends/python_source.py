@@ -50,7 +50,7 @@ def require_source(field: str, file: str, source: bytes | str, used: Sequence[Fu
         return
     for name, signature in used:
         if name not in bound:
-            raise _undefined(field, file, name, sorted(set(bound)))
+            raise _undefined(field, file, name, sorted(set(_defined(tree))))
         if bound.count(name) == 1:  # Else it is not known which of them counts.
             _require_callable(f"{field}: {file}", name, tree, signature)
 
@@ -73,7 +73,7 @@ def _parsed(field: str, file: str, source: bytes | str) -> ast.Module:
 def _undefined(field: str, file: str, name: str, defined: list[str]) -> InputMissingError:
     close = get_close_matches(name, defined, n=1)
     public = [each for each in defined if not each.startswith("_")]
-    listed = f"it defines {', '.join(public) or 'nothing'}"
+    listed = f"it defines {', '.join(public) or 'no function and no class'}"
     return InputMissingError(
         f"{field}: {file} defines no {name!r}", f"did you mean {close[0]!r}? {listed}" if close else listed
     )
@@ -83,11 +83,35 @@ def _require_callable(file: str, name: str, tree: ast.Module, signature: Signatu
     """See that what a file binds to a name, once, can be called; what it is made by is not known, and passes."""
     node = next((found for found in tree.body if _binds(found, name)), None)
     value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else node
-    if problem := _problem(value, signature):
+    made = _constructor(value, tree) if signature.is_class and isinstance(value, ast.ClassDef) else None
+    if problem := signature.problem(_bound_to_self(made.args)) if made else _problem(value, signature):
         raise cannot_be_called(file, name, problem, signature)
     is_function = isinstance(value, ast.FunctionDef | ast.Lambda) and not getattr(value, "decorator_list", [])
     if signature.is_class and (is_function or (isinstance(value, ast.ClassDef) and not value.bases)):
         raise no_callback(file, name)
+
+
+def _constructor(kind: ast.ClassDef, tree: ast.Module) -> ast.FunctionDef | None:
+    """What makes a class, its own or that of a base in the same file; None where that is not known."""
+    if kind.decorator_list or kind.keywords:  # They may make anything of it.
+        return None
+    own = [node for node in kind.body if isinstance(node, ast.FunctionDef) and node.name in ("__init__", "__new__")]
+    if own:
+        return own[0] if len(own) == 1 and not own[0].decorator_list else None
+    base = kind.bases[0] if kind.bases else None
+    bases = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and isinstance(base, ast.Name) and node.name == base.id
+    ]
+    return _constructor(bases[0], tree) if len(bases) == 1 and bases[0] is not kind else None
+
+
+def _bound_to_self(args: ast.arguments) -> inspect.Signature:
+    """The signature of a method without its first parameter."""
+    found = list(_signature(args).parameters.values())
+    takes_all = bool(found) and found[0].kind is inspect.Parameter.VAR_POSITIONAL
+    return inspect.Signature(found if takes_all else found[1:])
 
 
 def _binds(node: ast.stmt, name: str) -> bool:
@@ -154,6 +178,15 @@ def _bound(body: list[ast.stmt]) -> Iterator[str]:
             yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
         else:
             yield from _bound_in(node)
+
+
+def _defined(body: ast.AST) -> Iterator[str]:
+    """Names of the functions and classes among what `_bound` gives: what is imported is none of the file's."""
+    for node in ast.iter_child_nodes(body):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        else:
+            yield from _defined(node)
 
 
 def _bound_in(node: ast.AST) -> Iterator[str]:
