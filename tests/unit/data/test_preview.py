@@ -53,6 +53,20 @@ def test_preview_marks_loss_tokens_and_names_what_was_skipped_and_why(
     assert "1 record skipped, too long" in printed
 
 
+def test_no_text_of_a_record_moves_the_cursor_or_turns_around(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turned = "a\x1b[2Jb\u202ec\u2066d\r\x9be"
+    config = make_config([{"prompt": turned, "completion": " Cross-site scripting"}])
+    assert main(["preview", written(config, tmp_path / "job")]) == 0
+    printed = capsys.readouterr().out
+    assert r"a\x1b[2Jb\u202ec\u2066d\r\x9be" in printed
+    config = make_config([{"prompt": "a", "completion": " b"}], columns={"prompt": "prompt", "completion": turned})
+    assert main(["preview", written(config, tmp_path / "other")]) == 66
+    for text in (capsys.readouterr().err, printed):
+        assert all(character.isprintable() or character in "\n\t" for character in text)
+
+
 def test_preview_shows_packed_blocks_as_the_job_trains_on_them(
     make_config: MakeConfig,
     tokenizer: PreTrainedTokenizerFast,

@@ -29,6 +29,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from zerotune_trainer.printable import printable
+
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes Kubernetes keeps of a termination message."""
 
@@ -41,15 +43,15 @@ PLACE_IS_FULL = {
 
 
 class ZerotuneError(Exception):
-    """An error for the person who reads it: what was found (the value), the rule it breaks, and the remedy."""
+    """An error for the person who reads it: what was found (the value), the rule it breaks, and the remedy. What it
+    quotes, of records for one, is shown on terminals: control characters are escaped."""
 
     exit_code: ClassVar[int] = 70
     failure_class: ClassVar[str] = "Internal"
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = printable(message), printable(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message

@@ -16,6 +16,7 @@ from pydantic_core import from_json
 
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import TERMINATION_MESSAGE_LIMIT, Failure, InternalError, error_classes
+from zerotune_trainer.printable import CONTROLS
 from zerotune_trainer.progress import Completion, NodeProgress, NodeReport
 
 TEXT_LIMIT = TERMINATION_MESSAGE_LIMIT
@@ -32,11 +33,7 @@ _CLASSES = frozenset(
     name for name, error in error_classes().items() if error.__module__.partition(".")[0] == "zerotune_trainer"
 )
 """Those of the trainer: what the API server reports, such as QuotaExceeded, is not for a pod to claim."""
-_DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Unicode's `Bidi_Control`."""
-_CONTROLS = {code: None for code in (*range(32), 127, *range(128, 160)) if chr(code) not in "\n\t"} | {
-    ord(mark): None for mark in _DIRECTION_MARKS
-}
+_CONTROLS = dict.fromkeys(CONTROLS)
 """They would reach the terminal of whoever reads the status. Lines of a library's message stay lines."""
 
 

@@ -26,6 +26,7 @@ from zerotune_trainer.data.preview import preview
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.failures import classify
+from zerotune_trainer.printable import printable
 
 _ACTIONS = ("preview", "prepare")
 
@@ -69,7 +70,7 @@ def _preview(folder: Path, shown: int, first: int | None) -> None:
     rows = prepare(config, tokenizer, most=first)
     records = tokenized_records(config, tokenizer, first)
     for line in preview(rows, records, tokenizer, config.traits, shown):
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(f"{printable(line)}\n")
 
 
 def _prepare(folder: Path, out: str, first: int | None) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from zerotune_trainer.errors import Failure, PeerLostError, StoppedError
 from zerotune_trainer.failures import describe
 from zerotune_trainer.launching.processes import exit_now
+from zerotune_trainer.printable import printable
 from zerotune_trainer.progress import (
     LONGEST_WARNING,
     MOST_WARNINGS,
@@ -86,7 +87,8 @@ class Heartbeat:
 
     def warning(self, text: str) -> None:
         """Log what a person should know though the job goes on; the next progress carries it."""
-        _logger.warning(text)
+        text = printable(text)
+        _logger.warning("%s", text)
         self._warnings.append(text[:LONGEST_WARNING])
 
     def completion(self, completion: Completion) -> None:
