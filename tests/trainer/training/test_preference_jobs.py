@@ -126,3 +126,14 @@ def test_the_reference_is_computed_once(make_preference_job: Any, tmp_path: Path
     assert ended.exit_codes == [0, 0], ended.failures
     assert COMPUTED in ended.log
     assert "has log-probabilities of another reference, or of other rows" in " ".join(ended.warnings)
+
+
+def test_completions_that_are_all_good_are_warned_of(make_preference_job: Any, tmp_path: Path) -> None:
+    job = make_preference_job("kto", ranks=1)
+    records = [{"prompt": f"Is {number} known?", "completion": GOOD, "label": True} for number in range(8)]
+    (tmp_path / "good.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    job.config["data"]["train"] = {"uris": [f"file://{tmp_path}/good.jsonl"]}
+    job.config["training"]["maxSteps"] = 1
+    ended = job.run()
+    assert ended.exit_codes == [0], ended.failures
+    assert any("completions to train on are good" in text for text in ended.warnings)

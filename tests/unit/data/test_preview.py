@@ -22,6 +22,7 @@ from zerotune_operator.cli.data import plan_here, prepare
 from zerotune_trainer import data
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.plugin import Plugin
+from zerotune_trainer.config.training import Preference
 from zerotune_trainer.data.__main__ import main
 from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.preview import histogram, marked
@@ -51,6 +52,33 @@ def test_preview_marks_loss_tokens_and_names_what_was_skipped_and_why(
     assert "<s>What is CWE-79?⟦ Cross-site scripting</s>⟧\n" in printed
     assert "train.jsonl:2: " in printed and "tokens are more than data.maxLength 32" in printed
     assert "1 record skipped, too long" in printed
+
+
+@pytest.mark.parametrize(
+    ("labels", "weight", "warning"),
+    [
+        ([True] * 3, 1.0, "all 3 completions to train on are good: method kto learns from both kinds"),
+        ([False] * 3, 1.0, "all 3 completions to train on are bad"),
+        ([True, False, False, False, False], 1.0, "1 good and 4 bad completions weigh 0.25 to 1"),
+        ([True, False, False, False, False], 4.0, ""),
+        ([True, False], 1.0, ""),
+    ],
+)
+def test_good_and_bad_completions_are_counted_and_weighed(
+    make_config: MakeConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    labels: list[bool],
+    weight: float,
+    warning: str,
+) -> None:
+    records = [{"prompt": f"Is {n} known?", "completion": " yes", "label": label} for n, label in enumerate(labels)]
+    config = make_config(records, method="kto")
+    config = config.model_copy(update={"preference": Preference(desirable_weight=weight)})
+    assert main(["preview", written(config, tmp_path / "job")]) == 0
+    printed = capsys.readouterr().out
+    assert f"{labels.count(True)} of the completions are good, {labels.count(False)} bad" in printed
+    assert f"warning: {warning}" in printed if warning else "warning" not in printed
 
 
 def test_no_text_of_a_record_moves_the_cursor_or_turns_around(

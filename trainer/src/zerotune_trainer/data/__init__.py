@@ -11,12 +11,14 @@ packing.py     rows -> blocks
 cache.py       rows are made once (arrow.py: how they lie on the disk)
 preparation.py records -> rows in blocks (replay.py: general text among them)
 prepare.py     all of the above
+judgements.py  good and bad completions of kto weighed
 preview.py     the same as text for a person (__main__.py: `zerotune data`)
 collate.py     rows -> batches
 """
 
 from zerotune_trainer.data.collate import collator, padded_length, padding_collator
 from zerotune_trainer.data.counts import DataCounts, SplitCounts
+from zerotune_trainer.data.judgements import imbalance
 from zerotune_trainer.data.preference_batches import PreferenceCollator, RowsWithReference
 from zerotune_trainer.data.prepare import PreparedData, prepare
 from zerotune_trainer.data.replay import SplitRows
@@ -29,6 +31,7 @@ __all__ = [
     "SplitCounts",
     "SplitRows",
     "collator",
+    "imbalance",
     "padded_length",
     "padding_collator",
     "prepare",

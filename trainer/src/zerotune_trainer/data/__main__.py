@@ -20,7 +20,9 @@ from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer import storage
 from zerotune_trainer.config import TrainConfig, load_config
+from zerotune_trainer.config.training import Preference
 from zerotune_trainer.counting import counted
+from zerotune_trainer.data.judgements import imbalance
 from zerotune_trainer.data.prepare import prepare, tokenized_records
 from zerotune_trainer.data.preview import preview
 from zerotune_trainer.data.tokenizer import load_tokenizer
@@ -71,6 +73,8 @@ def _preview(folder: Path, shown: int, first: int | None) -> None:
     records = tokenized_records(config, tokenizer, first)
     for line in preview(rows, records, tokenizer, config.traits, shown):
         sys.stdout.write(f"{printable(line)}\n")
+    if text := imbalance(rows.counts.train, config.preference or Preference()):
+        sys.stdout.write(f"\nwarning: {text}\n")
 
 
 def _prepare(folder: Path, out: str, first: int | None) -> None:

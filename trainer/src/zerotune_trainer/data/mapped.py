@@ -64,6 +64,12 @@ class MappedRows:
             return int(pc.max(pc.list_flatten(self.table["seq_lengths"])).as_py())
         return int(pc.max(pc.list_value_length(self.table["input_ids"])).as_py())
 
+    def good_completions(self) -> int | None:
+        """Rows whose completion was judged good; None where none was judged."""
+        if "desirable" not in self.table.column_names:
+            return None
+        return int(pc.sum(pc.list_flatten(self.table["desirable"])).as_py())
+
     def largest_id(self) -> int:
         """The largest token id of all rows."""
         return max(int(pc.max(pc.list_flatten(chunk)).as_py()) for chunk in self.table["input_ids"].chunks)

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.data.cache import digest
-from zerotune_trainer.data.counts import DataCounts
+from zerotune_trainer.data.counts import DataCounts, SplitCounts
 from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.data.parallel import available_processes
 from zerotune_trainer.data.preparation import Preparation, Split
@@ -62,10 +62,15 @@ def prepare(
     else:
         train, validation = preparation.packed(tokens), None
     rows = [preparation.completed(split.rows) for split in (train, validation) if split is not None]
-    counts = DataCounts(train=train.counts, validation=validation.counts if validation else None)
+    counts = DataCounts(train=_judged(train), validation=_judged(validation) if validation else None)
     key = digest(train.key, validation.key if validation else None)
     prepared = PreparedData(rows[0], rows[1] if validation else None, counts, key)
     return _with_control(_with_replay(prepared, train, preparation), preparation)
+
+
+def _judged(split: Split) -> SplitCounts:
+    """The counts of a split, with its good completions where completions are judged."""
+    return split.counts.model_copy(update={"good_completions": split.rows.good_completions()})
 
 
 def _with_replay(prepared: PreparedData, train: Split, preparation: Preparation) -> PreparedData:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.data import PreparedData
+from zerotune_trainer.data import DataCounts, PreparedData
 from zerotune_trainer.training.batches import Batch, Collator, Rows
 from zerotune_trainer.training.objective import Objective
 from zerotune_trainer.training.reference import Reference
@@ -33,6 +33,10 @@ class Method(ABC):
         Raises:
             ZerotuneError: as `data.prepare` says.
         """
+
+    def warnings(self, config: TrainConfig, counts: DataCounts) -> list[str]:  # noqa: ARG002
+        """What a person should know of the data, though the method can train on it."""
+        return []
 
     @abstractmethod
     def collator(self, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, model: PretrainedConfig) -> Collator:

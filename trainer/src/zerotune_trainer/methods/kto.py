@@ -6,7 +6,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.training import Preference
+from zerotune_trainer.data import DataCounts, imbalance
 from zerotune_trainer.methods.preference import PairObjective, PreferenceMethod
 from zerotune_trainer.training.batches import Batch
 from zerotune_trainer.training.log_probabilities import completion_log_probabilities
@@ -19,6 +21,11 @@ class Kto(PreferenceMethod):
     def of(self, preference: Preference) -> Objective:
         """See PreferenceMethod."""
         return KtoObjective(preference)
+
+    def warnings(self, config: TrainConfig, counts: DataCounts) -> list[str]:
+        """See Method: good and bad completions that weigh too differently."""
+        text = imbalance(counts.train, config.preference or Preference())
+        return [text] if text else []
 
 
 class KtoObjective(PairObjective):
