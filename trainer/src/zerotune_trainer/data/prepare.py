@@ -70,7 +70,8 @@ def prepare(
 
 def _judged(split: Split) -> SplitCounts:
     """The counts of a split, with its good completions where completions are judged."""
-    return split.counts.model_copy(update={"good_completions": split.rows.good_completions()})
+    good = split.rows.good_completions()
+    return split.counts if good is None else split.counts.model_copy(update={"good_completions": good})
 
 
 def _with_replay(prepared: PreparedData, train: Split, preparation: Preparation) -> PreparedData:
