@@ -29,8 +29,10 @@ class SplitCounts(Settings):
     """Packed blocks left out because none of their tokens counts in the loss: nothing can be learned from them."""
     idle_tokens: int = 0
     """Tokens of those blocks."""
-    good_completions: int | None = None
-    """Rows whose completion was judged good, where completions are judged (method kto)."""
+    good_completions: int = 0
+    """Rows whose completion was judged good (method kto)."""
+    bad_completions: int = 0
+    """Rows whose completion was judged bad."""
     repeated_rows: int = 0
     """Rows that an epoch has more than once, as there is less text than `data.replay.share` takes."""
 

@@ -16,8 +16,8 @@ def imbalance(counts: SplitCounts, preference: Preference) -> str:
         counts: Of the rows to train on.
         preference: The spec's, with the weight of a good completion and of a bad one.
     """
-    good, bad = counts.good_completions, counts.rows - (counts.good_completions or 0)
-    if good is None:
+    good, bad = counts.good_completions, counts.bad_completions
+    if not good and not bad:
         return ""
     if not good or not bad:
         kind, other = ("good", "false") if good else ("bad", "true")

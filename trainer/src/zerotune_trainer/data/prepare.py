@@ -71,7 +71,9 @@ def prepare(
 def _judged(split: Split) -> SplitCounts:
     """The counts of a split, with its good completions where completions are judged."""
     good = split.rows.good_completions()
-    return split.counts if good is None else split.counts.model_copy(update={"good_completions": good})
+    if good is None:
+        return split.counts
+    return split.counts.model_copy(update={"good_completions": good, "bad_completions": len(split.rows) - good})
 
 
 def _with_replay(prepared: PreparedData, train: Split, preparation: Preparation) -> PreparedData:

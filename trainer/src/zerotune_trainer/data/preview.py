@@ -101,9 +101,8 @@ def _summary(name: str, counts: SplitCounts, longest: int) -> Iterator[str]:
         f"the longest sequence {counted(longest, 'token')}"
     )
     yield f"  {counted(counts.tokens, 'token')}, {counts.loss_tokens:,} of which count in the loss"
-    if counts.good_completions is not None:
-        bad = counts.rows - counts.good_completions
-        yield f"  {counts.good_completions:,} of the completions are good, {bad:,} bad"
+    if counts.good_completions or counts.bad_completions:
+        yield f"  {counts.good_completions:,} of the completions are good, {counts.bad_completions:,} bad"
     for number, noun, what in (
         (counts.skipped_records, "record", "skipped, too long"),
         (counts.truncated_records, "record", "truncated"),
