@@ -64,8 +64,21 @@ def test_parameters_on_disk_give_what_a_whole_copy_does(
         "perDeviceBatchSize": 2,
     }
     rows = {engine: rows_of(engine, engine=engine, offloadParam=offload, **parts) for engine, offload in ENGINES}
-    assert rows["zero"] == rows["transformers"]
+    assert without_scores(rows["zero"]) == without_scores(rows["transformers"])
+    assert scores(rows["zero"]) == pytest.approx(scores(rows["transformers"]), rel=1e-5)
     assert list((tmp_path / "disk").iterdir()) == []
+
+
+def scores(rows: list[dict[str, Any]]) -> list[float]:
+    """Log-likelihoods: of other kernels for other shapes of batches, they differ in their last digits."""
+    return [row["generation"]["logLikelihood"] for row in rows if isinstance(row["generation"], dict)]
+
+
+def without_scores(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        row | {"generation": row["generation"]["tokens"]} if isinstance(row["generation"], dict) else row
+        for row in rows
+    ]
 
 
 def test_an_adapter_is_merged_into_parameters_on_disk(
@@ -118,6 +131,7 @@ def test_parameters_that_memory_has_room_for_stay_off_the_disk(
 ) -> None:
     data = {"uris": [write_jsonl(weaknesses[:24]).as_uri()], "columns": {"prompt": "name"}}
     parts = {"data": data, "model": {"uri": large_parameters.as_uri()}, "perDeviceBatchSize": 1}
+    parts["outputFormat"] = {"rowsPerFile": 1}  # The first is there long before the job ends, and clears the disk.
     expected = rows_of("copy", **parts)
     on_disk = {}
     for max_in_cpu in (0, 2_000_000):

@@ -32,7 +32,7 @@ def load(names: Sequence[str]) -> None:
     """Give operators that are kept to this process, and to those forked from it."""
     from deepspeed.ops.op_builder.builder import OpBuilder
 
-    for name in names:
+    for name in [name for name in names if name not in OpBuilder._loaded_ops]:
         spec = importlib.util.spec_from_file_location(name, _file(name))
         assert spec is not None and spec.loader is not None
         OpBuilder._loaded_ops[name] = module = importlib.util.module_from_spec(spec)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from zerotune_trainer.config import RENDEZVOUS_FILE, InferConfig
 from zerotune_trainer.errors import Failure
@@ -81,7 +81,17 @@ class Ranks:
             process.join()
 
 
-def start_ranks(folder: Path, target: RankTarget = run_rank, replica: int = 0, replicas: int = 1) -> Ranks:
+def run_rank_with_operators(folder: Path, host: str, local_rank: int, pipe: Connection) -> NoReturn:
+    """As `worker.run_rank`, with DeepSpeed's operators where they were compiled since the forkserver began."""
+    from zerotune_devtools.compiled import async_io  # Imports torch, which the forkserver has.
+
+    async_io.load()
+    run_rank(folder, host, local_rank, pipe)
+
+
+def start_ranks(
+    folder: Path, target: RankTarget = run_rank_with_operators, replica: int = 0, replicas: int = 1
+) -> Ranks:
     """Fork the ranks of a job's folder.
 
     Args:
