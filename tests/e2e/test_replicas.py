@@ -16,7 +16,6 @@ _COMMON: Object = {
     "outputFormat": {"rowsPerFile": 1},
     "perDeviceBatchSize": 1,
 }
-_SECOND = "zerotune.dev/job-name=replicas,batch.kubernetes.io/job-completion-index=1"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def disturbed(namespace: Namespace, volume: Volume) -> Object:
     """Status of a job of two replicas, one of which was killed in the middle of its work."""
     namespace.apply(inference_job("replicas", topology=one_rank() | {"replicas": 2}, **_COMMON))
     namespace.step("ij/replicas", 4)
-    [pod] = namespace.list("pods", _SECOND)
+    [pod] = namespace.list("pods", _node_of("replicas", 1))
     # Every process of the container: as when the kernel or a node takes it away.
     namespace.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", _KILL)
     return namespace.phase("ij/replicas", "Succeeded", 600)
@@ -62,6 +61,28 @@ def test_replicas_are_changed_while_the_job_is_suspended(namespace: Namespace, v
     done = namespace.phase("ij/changed", "Succeeded", 600)
     assert done["progress"]["step"] == done["progress"]["total"]
     assert _checksums(volume, "changed") == _checksums(volume, "alone")
+
+
+def test_a_lost_node_takes_its_own_replica_along_and_no_other(namespace: Namespace, volume: Volume) -> None:
+    """Two replicas, each one model on the ranks of two nodes."""
+    gangs = one_rank() | {"nodes": 2, "replicas": 2}
+    namespace.apply(inference_job("gangs", topology=gangs, engine="zero", **_COMMON))
+    namespace.step("ij/gangs", 4)
+    [pod] = namespace.list("pods", _node_of("gangs", 3))
+    others = [namespace.list("pods", _node_of("gangs", index))[0]["metadata"]["uid"] for index in (0, 1)]
+    namespace.kubectl("exec", pod["metadata"]["name"], "--", "python", "-c", _KILL)
+    namespace.until("ij/gangs", lambda job: job["status"]["attempts"][-1].get("replicaRestarts", 0) == 1)
+    done = namespace.phase("ij/gangs", "Succeeded", 600)
+    [attempt] = done["attempts"]
+    assert (attempt["replicaRestarts"], done["restarts"], done["plan"]["worldSize"]) == (1, 0, 4)
+    assert attempt["replicaFailure"].startswith("replica 1: ")
+    left = [pod["metadata"]["uid"] for index in (0, 1) for pod in namespace.list("pods", _node_of("gangs", index))]
+    assert left == others
+    assert _checksums(volume, "gangs") == _checksums(volume, "alone")
+
+
+def _node_of(name: str, index: int) -> str:
+    return f"zerotune.dev/job-name={name},batch.kubernetes.io/job-completion-index={index}"
 
 
 def _checksums(volume: Volume, name: str) -> str:
