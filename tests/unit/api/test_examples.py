@@ -17,6 +17,7 @@ ACCEPTED = {
     "infer-deepspeed.yaml": "malware-reports",
     "infer-zero.yaml": "firewall-logs",
     "infer-zero-nvme.yaml": "firewall-logs-overnight",
+    "infer-vllm.yaml": "cwe-answers-vllm",
     "infer-replicas.yaml": "report-triage",
     "score.yaml": "phishing-scores",
     "sagemaker.yaml": "log-analyst-spot",

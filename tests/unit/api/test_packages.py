@@ -33,6 +33,18 @@ def job(arguments: dict[str, Any], backend: dict[str, Any]) -> Job:
     return parse_job(header | {"spec": spec})
 
 
+def inference(backend: dict[str, Any]) -> Job:
+    spec = {
+        "model": {"uri": "s3://models/m"},
+        "engine": "vllm",
+        "data": {"uris": ["s3://data/d"]},
+        "output": {"uri": "s3://models/o"},
+        "backend": backend,
+    }
+    header = {"apiVersion": "zerotune.dev/v1alpha1", "kind": "InferenceJob", "metadata": {"name": "j"}}
+    return parse_job(header | {"spec": spec})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -70,6 +82,17 @@ def test_a_missing_package_is_named_with_the_remedy(
 def test_a_tracker_that_transformers_does_not_know_is_rejected(value: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(message)):
         job({"report_to": value}, {})
+
+
+@pytest.mark.parametrize(
+    ("target", "remedy"), [(Target.KUBERNETES, "in backend.kubernetes.image"), (Target.LOCAL, "run `pip install vllm`")]
+)
+def test_an_engine_whose_package_is_missing_is_rejected(target: Target, remedy: str) -> None:
+    message = "spec.engine is 'vllm', which needs the Python package vllm: take another engine, or "
+    with pytest.raises(ConfigurationError, match=re.escape(message)) as rejected:
+        check(inference({}), target)
+    assert remedy in str(rejected.value)
+    check(inference({"kubernetes": {"image": "registry.example/own:1"}}), Target.KUBERNETES)
 
 
 def test_an_image_of_the_users_may_have_every_package() -> None:

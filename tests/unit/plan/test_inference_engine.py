@@ -62,6 +62,24 @@ def test_ranks_of_engine_deepspeed_take_their_shard_and_the_embeddings(plan_infe
     assert plan.generation.kv_cache == one.generation.kv_cache  # A quarter of each of four times as many.
 
 
+def test_engine_vllm_needs_room_for_its_weights_and_one_record(plan_inference: PlanOf) -> None:
+    asked = {"engine": "vllm", "parallelism": {"tensor": 4}, "data": {"uris": ["s3://data/d"], "maxLength": 1000}}
+    plan = plan_inference(on="llama-3.1-70b", topology=gpus(8, "80Gi"), **asked)
+    assert (engine_of(plan), plan.batch.micro) == (("vllm", "none"), 256)
+    assert plan.config.tensor_parallel == 4  # type: ignore[union-attr]
+    assert plan.generation is not None
+    assert plan.generation.kv_cache == 2 * 2 * 80 * 1024 * (1000 + 256)
+    with pytest.raises(ConfigurationError, match=r"the weights take .* in bf16 with engine vllm, usable are"):
+        plan_inference(on="llama-3.1-70b", topology=gpus(8, "24Gi"), **asked)
+
+
+@pytest.mark.parametrize("tensor", [3, 16])
+def test_engine_vllm_splits_by_heads_and_within_a_node(tensor: int, plan_inference: PlanOf) -> None:
+    asked = {"engine": "vllm", "parallelism": {"tensor": tensor}}
+    with pytest.raises(ConfigurationError, match=f"parallelism.tensor {tensor} does not divide"):
+        plan_inference(on="llama-3.1-70b", topology=gpus(8, "80Gi") | {"nodes": 6}, **asked)
+
+
 def test_engine_deepspeed_splits_no_further_than_the_weights_ask_for(plan_inference: PlanOf) -> None:
     plan = plan_inference(on="llama-3.1-8b", engine="deepspeed", topology=gpus(8, "12Gi"))
     assert plan.config.tensor_parallel == 2  # type: ignore[union-attr]

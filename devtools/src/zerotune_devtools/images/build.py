@@ -73,12 +73,15 @@ def main() -> None:
     parser.add_argument(
         "--trackers", action="store_true", help="put TensorBoard, MLflow and Weights & Biases into the trainer's image"
     )
+    parser.add_argument("--vllm", action="store_true", help="put vLLM into the trainer's image, which is for GPUs then")
     parser.add_argument(
         "--base",
         metavar="IMAGE",
         help="a Debian 12 to build on; NAME@sha256:... pins it",
     )
     options = parser.parse_args()
+    if options.vllm and options.torch_backend != "cuda":
+        parser.error("vLLM is for GPUs: make images TORCH_BACKEND=cuda VLLM=1")
     os.chdir(ROOT)
     builder: Builder = Docker() if Docker.is_used() else Buildah(cache_folder() / "images")
     with ThreadPoolExecutor() as pool:
@@ -98,6 +101,7 @@ def _build(builder: Builder, name: str, options: argparse.Namespace) -> None:
         if name == "trainer":
             arguments += ["--build-arg", f"TORCH_BACKEND={options.torch_backend}"]
             arguments += ["--build-arg", "TRACKERS=yes"] if options.trackers else []
+            arguments += ["--build-arg", "VLLM=yes"] if options.vllm else []
         if name == ON_TRAINER:
             trainer = f"{REGISTRY}/trainer:{_tag('trainer', options)}"
             arguments += ["--build-arg", f"TRAINER={trainer}"]
@@ -108,11 +112,15 @@ def _build(builder: Builder, name: str, options: argparse.Namespace) -> None:
 
 
 def _tag(name: str, options: argparse.Namespace) -> str:
-    """One of its own for GPUs and for trackers: a node that has another trainer of a tag would not pull this one."""
+    """One of its own for GPUs, trackers and vLLM: a node that has another trainer of a tag would not pull this one."""
     if name not in ("trainer", ON_TRAINER):
         return _version()
-    parts = ("-cuda" if options.torch_backend == "cuda" else "", "-trackers" if options.trackers else "")
-    return _version() + "".join(parts)
+    parts = {
+        "-cuda": options.torch_backend == "cuda",
+        "-trackers": options.trackers,
+        "-vllm": options.vllm,
+    }
+    return _version() + "".join(part for part, is_in in parts.items() if is_in)
 
 
 def _secrets(folder: Path) -> list[str]:

@@ -101,7 +101,8 @@ class InferenceJobSpec(Settings):
     """The model to run."""
     engine: Engine = "auto"
     """What generates. transformers: a copy of the model on every rank; deepspeed: each layer split over ranks (AutoTP);
-    zero: ZeRO-Inference. `auto`: the first of these whose weights fit into memory."""
+    zero: ZeRO-Inference; vllm: vLLM, in an image that has it. `auto`: the first of the first three whose weights fit
+    into memory."""
     data: InferenceData
     """Records to run the model over."""
     plugin: RecordPlugin | None = None
@@ -119,7 +120,7 @@ class InferenceJobSpec(Settings):
     """Records all ranks of a replica generate for at once; must be a multiple of these ranks."""
     per_device_batch_size: int | None = Field(default=None, ge=1)
     """Records a rank generates for at once where their prompts are long; of shorter ones up to 8 times as many, in the
-    memory of those. Default: `globalBatchSize` / ranks, else 8."""
+    memory of those. Default: `globalBatchSize` / ranks, else 8, or 256 with engine vllm on GPUs."""
     parallelism: Parallelism = Parallelism()
     """How one model replica is split over ranks. `tensor` 1 leaves it to the engine `deepspeed` over how few ranks of a
     node it splits the model, so that the weights fit."""

@@ -215,6 +215,20 @@ FINE_TUNE_RULES = (
 )
 """Of a FineTuneJob's spec."""
 
+_VLLM = tuple(
+    Rule(
+        f"self.engine != 'vllm' || {condition}",
+        f"engine vllm has no {what}: leave it out, or set engine: transformers",
+        f"generation.{field}",
+    )
+    for field, condition, what in (
+        ("numBeams", "self.generation.numBeams == 1", "beam search"),
+        ("penaltyAlpha", "!has(self.generation.penaltyAlpha) || self.generation.penaltyAlpha == 0.0", "penaltyAlpha"),
+        ("noRepeatNgramSize", "self.generation.noRepeatNgramSize == 0", "noRepeatNgramSize"),
+        ("useCache", "self.generation.useCache", "useCache: false"),
+    )
+)
+
 INFERENCE_RULES = (
     Rule(
         "!self.model.resizeEmbeddings",
@@ -223,9 +237,10 @@ INFERENCE_RULES = (
     ),
     _half_precision("precision"),
     *TASK_RULES,
+    *_VLLM,
     Rule(
-        "self.parallelism.tensor == 1 || self.engine in ['auto', 'deepspeed']",
-        "parallelism.tensor is for engine: deepspeed: set that engine, or leave parallelism.tensor out",
+        "self.parallelism.tensor == 1 || self.engine in ['auto', 'deepspeed', 'vllm']",
+        "parallelism.tensor is for engines deepspeed and vllm: set one of them, or leave parallelism.tensor out",
         "parallelism.tensor",
     ),
     Rule(

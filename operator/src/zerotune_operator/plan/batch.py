@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from zerotune_operator.plan.topology import neighbours
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.generation import Engine
 from zerotune_trainer.config.training import Training
 from zerotune_trainer.counting import counted
 from zerotune_trainer.errors import ConfigurationError
 
 DEFAULT_RECORDS = 8
 """Records a rank generates for at once where an InferenceJob does not say."""
+_VLLM_RECORDS = 256
+"""The same of engine vllm on GPUs, which begins with fewer where its cache has no room: `max_num_seqs` of vLLM."""
 
 
 class Batch(Settings):
@@ -53,8 +56,16 @@ def training_batch(training: Training, data_parallel: int) -> Batch:
     )
 
 
-def inference_batch(global_size: int | None, per_device: int | None, ranks: int) -> Batch:
+def inference_batch(
+    global_size: int | None, per_device: int | None, ranks: int, default: int = DEFAULT_RECORDS
+) -> Batch:
     """The records that all ranks generate for at once, and each rank's share.
+
+    Args:
+        global_size: `globalBatchSize`.
+        per_device: `perDeviceBatchSize`.
+        ranks: How many there are.
+        default: Each rank's share where neither is given.
 
     Raises:
         ConfigurationError: the global size is not a share for every rank; the hint names the nearest valid ones.
@@ -69,8 +80,13 @@ def inference_batch(global_size: int | None, per_device: int | None, ranks: int)
         valid = [unit] if per_device else neighbours(global_size, unit)
         raise ConfigurationError(f"globalBatchSize {global_size} is not {share}", _hint("globalBatchSize", valid))
     if per_device is None:
-        per_device = DEFAULT_RECORDS if global_size is None else global_size // ranks
+        per_device = default if global_size is None else global_size // ranks
     return Batch(global_size=per_device * ranks, micro=per_device, accumulation=1, data_parallel=ranks)
+
+
+def default_records(engine: Engine, accelerator: str) -> int:
+    """Records that a rank generates for at once where an InferenceJob does not say."""
+    return _VLLM_RECORDS if engine == "vllm" and accelerator == "cuda" else DEFAULT_RECORDS
 
 
 def _contradiction(wanted: int, micro: int | None, accumulation: int | None, data_parallel: int) -> ConfigurationError:

@@ -55,18 +55,20 @@ def plan_engine(
     """
     options = spec.generation
     new_tokens = options.max_new_tokens if spec.task == "generate" else 0
+    beside = max(options.num_beams, options.num_return_sequences)
     what = Generating(
         shape=shape,
         precision=precision,
-        sequences=batch.micro * max(options.num_beams, options.num_return_sequences),
+        # vLLM begins with as many as its cache has room for.
+        sequences=1 if spec.engine == "vllm" and topology.accelerator == "cuda" else batch.micro * beside,
         length=(spec.data.max_length + new_tokens) if spec.data.max_length else shape.context or 0,
         ranks=topology.world_size,
         ranks_per_node=topology.ranks_per_node,
         on_cpu=topology.accelerator == "cpu",
     )
-    if spec.engine in ("zero", "deepspeed") or spec.parallelism.tensor > 1:
+    if spec.engine != "vllm" and (spec.engine in ("zero", "deepspeed") or spec.parallelism.tensor > 1):
         check_tensor_parallel(shape, spec.parallelism.tensor)
-    candidates = list(_candidates(spec, what))
+    candidates = [_vllm(spec, what)] if spec.engine == "vllm" else list(_candidates(spec, what))
     fitting = next((each for each in candidates if not _excess(each, what, topology)), None)
     if fitting is None:
         raise _rejection(candidates[-1], what, topology)
@@ -112,6 +114,22 @@ def _candidates(spec: InferenceJobSpec, what: Generating) -> Iterator[PlannedEng
             yield PlannedEngine("zero", memory_of_parts(what, "cpu"), "cpu")
         if asked == "nvme":
             yield PlannedEngine("zero", memory_of_parts(what, "nvme"), "nvme")
+
+
+def _vllm(spec: InferenceJobSpec, what: Generating) -> PlannedEngine:
+    """Engine `vllm`, which runs architectures of its own: a node's ranks at most split a model, by its heads.
+
+    Raises:
+        ConfigurationError: the heads or the ranks of a node do not divide by `parallelism.tensor`.
+    """
+    size = spec.parallelism.tensor
+    if not divides(what.shape, size) or what.ranks_per_node % size:
+        raise ConfigurationError(
+            f"parallelism.tensor {size} does not divide both the model's heads and the "
+            f"{counted(what.ranks_per_node, 'rank')} of a node",
+            "set it to a divisor of both, or leave it out",
+        )
+    return PlannedEngine("vllm", memory_of_shards(what, size), tensor_parallel=size)
 
 
 def _filled(

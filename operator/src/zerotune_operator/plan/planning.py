@@ -5,7 +5,7 @@ from __future__ import annotations
 from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
 from zerotune_operator.plan.adapter import check_adapter
 from zerotune_operator.plan.arguments import check_arguments
-from zerotune_operator.plan.batch import inference_batch, training_batch
+from zerotune_operator.plan.batch import default_records, inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, resolve_training, train_config
 from zerotune_operator.plan.deepspeed import deepspeed_settings
 from zerotune_operator.plan.engine import check_options, plan_engine
@@ -151,7 +151,8 @@ def _plan_inference(job: InferenceJob, shape: ModelShape, layout: RuntimeLayout,
     check_end_tokens(spec.generation, shape.vocab_size)
     check_options(spec)
     topology = plan_topology(spec.topology, spec.parallelism, layout)
-    batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.world_size)
+    default = default_records(spec.engine, topology.accelerator)
+    batch = inference_batch(spec.global_batch_size, spec.per_device_batch_size, topology.world_size, default)
     precision = resolve_precision(spec.precision, topology.accelerator)
     engine = plan_engine(spec, shape, precision, batch, topology)
     return Plan(

@@ -12,7 +12,7 @@ from zerotune_trainer.config.data import Columns, Records
 from zerotune_trainer.config.sources import SecretReference
 from zerotune_trainer.errors import ConfigurationError
 
-Engine = Literal["auto", "transformers", "deepspeed", "zero"]
+Engine = Literal["auto", "transformers", "deepspeed", "zero", "vllm"]
 Task = Literal["generate", "score"]
 
 

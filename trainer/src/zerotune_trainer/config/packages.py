@@ -1,4 +1,4 @@
-"""Packages that values of `training.arguments` need, and that the trainer does not bring along. Torch-free.
+"""Packages that an engine or values of `training.arguments` need, and the trainer does not bring along. Torch-free.
 
 transformers imports them when a Trainer is made: only then, with all data prepared and the model loaded, would it be
 known that one is missing.
@@ -94,6 +94,25 @@ def require_packages(arguments: Mapping[str, Any]) -> None:
             f"training.arguments.{missing.argument} {missing}, and this image has none",
             f"leave {missing.argument} out, or add {missing.module} to the trainer's image",
         )
+
+
+def require_engine(engine: str) -> None:
+    """See that this interpreter has what an engine needs.
+
+    Raises:
+        ConfigurationError: its package is missing.
+    """
+    for module in engine_packages(engine):
+        if not is_installed(module):
+            raise ConfigurationError(
+                f"engine {engine} needs the Python package {module}, and this image has none",
+                f"take another engine, or an image of the trainer with {module}",
+            )
+
+
+def engine_packages(engine: str) -> tuple[str, ...]:
+    """The packages that an engine needs besides the trainer's own."""
+    return ("vllm",) if engine == "vllm" else ()
 
 
 def _needed(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from zerotune_trainer.config import InferConfig
 from zerotune_trainer.engines.deepspeed import DeepSpeedEngine
 from zerotune_trainer.engines.transformers import TransformersEngine
+from zerotune_trainer.engines.vllm import VllmEngine
 from zerotune_trainer.engines.zero import ZeroEngine
 from zerotune_trainer.inference.engine import Engine
 
@@ -13,6 +14,7 @@ ENGINES: dict[str, type[Engine]] = {
     "transformers": TransformersEngine,
     "deepspeed": DeepSpeedEngine,
     "zero": ZeroEngine,
+    "vllm": VllmEngine,
 }
 """The engines that there are, by their names in the spec."""
 

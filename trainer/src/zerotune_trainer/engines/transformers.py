@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from transformers import (
     GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -62,7 +63,7 @@ class TransformersEngine:
         self.device = model.device
         model.eval()  # type: ignore[no-untyped-call]
         self.generation = generation
-        self.ends = _end_tokens(model, generation)
+        self.ends = end_tokens(model.generation_config, model.config, generation)
         self.pad = _pad_token(tokenizer, self.ends, model.config.get_text_config().vocab_size)
         self.model.generation_config = _configured(bos_token_id=tokenizer.bos_token_id)
         self.stop_strings = [StopStringCriteria(tokenizer, generation.stop_strings)] if generation.stop_strings else []
@@ -217,12 +218,21 @@ def _beam_options(options: Generation) -> dict[str, Any]:
     return {"do_sample": True, **sampling_of(options)._asdict(), **beams}
 
 
-def _end_tokens(model: PreTrainedModel, generation: Generation) -> list[int]:
-    own = model.generation_config.eos_token_id if model.generation_config is not None else None
-    own = own if own is not None else model.config.get_text_config().eos_token_id
-    ends = [*([own] if isinstance(own, int) else own or []), *generation.eos_token_ids]
-    check_end_tokens(generation, model.config.get_text_config().vocab_size)
-    return list(dict.fromkeys(ends))
+def end_tokens(own: GenerationConfig | None, config: PretrainedConfig, generation: Generation) -> list[int]:
+    """What ends a generation: the model's end tokens and the job's.
+
+    Args:
+        own: The model's `generation_config.json`.
+        config: The model's `config.json`, which counts where that names none.
+        generation: What the job asks for.
+
+    Raises:
+        ConfigurationError: the job names one that the model does not have.
+    """
+    check_end_tokens(generation, config.get_text_config().vocab_size)
+    named = own.eos_token_id if own is not None else None
+    found = named if named is not None else config.get_text_config().eos_token_id
+    return list(dict.fromkeys([*([found] if isinstance(found, int) else found or []), *generation.eos_token_ids]))
 
 
 def _pad_token(tokenizer: PreTrainedTokenizerBase, ends: list[int], vocabulary: int) -> int:
