@@ -86,7 +86,7 @@ generate: $(STAMP) ## Write the generated files anew: crds/, the tables of Train
 .PHONY: support-matrix
 support-matrix: $(STAMP) ## Run a job for every cell of docs/support-matrix.md, and write it anew
 	ZEROTUNE_EVERY_CELL=1 $(BIN)/pytest -x $(addprefix tests/trainer/,inference/test_shared_models.py \
-	  inference/test_scoring.py inference/test_offload_nvme.py training/test_support_matrix.py)
+	  inference/test_scoring.py inference/test_offload_nvme.py inference/test_vllm.py training/test_support_matrix.py)
 
 .PHONY: format
 format: $(STAMP) ## Format the code

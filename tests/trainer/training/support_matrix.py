@@ -115,7 +115,7 @@ def _inference(reasons: list[str]) -> Iterator[str]:
     """The table of engines; reasons of rejections that are new are added to the others."""
     yield f"| engine | task | {' | '.join(OFFLOADS)} |"
     yield f"|{'---|' * (len(OFFLOADS) + 2)}"
-    for engine, task in product(("transformers", "deepspeed", "zero"), get_args(Task)):
+    for engine, task in product(("transformers", "deepspeed", "zero", "vllm"), get_args(Task)):
         asked = {"engine": engine, "task": task, "labels": [" yes", " no"] if task == "score" else []}
         row = []
         for offload in OFFLOADS.values():
