@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import CDLL, c_bool, c_int64, c_void_p
+from pathlib import Path
 from typing import Any, NoReturn
+
+from torch.utils.cpp_extension import _get_build_directory
 
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.workload import gib
@@ -33,9 +39,28 @@ def load_async_io() -> Any:
     """
     check_async_io()
     try:
-        return AsyncIOBuilder().load(verbose=False)
+        with compiling(["pin_memory", "async_io"]):
+            return AsyncIOBuilder().load(verbose=False)
     except (RuntimeError, ImportError, OSError) as error:
         raise _refusal(str(error).splitlines()[0]) from error
+
+
+@contextmanager
+def compiling(names: Sequence[str]) -> Iterator[None]:
+    """Let torch compile operators, in one process at a time.
+
+    torch has a lock of its own, a file, and waits for ever for that of a process which was killed as it compiled
+    (`torch.utils.file_baton`). One that lies there while nobody else can be compiling is removed.
+
+    Args:
+        names: Of the operators, by which torch names their folders.
+    """
+    folders = [Path(_get_build_directory(name, verbose=False)) for name in names]
+    with (folders[0].parent / f"{names[-1]}.compiling").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for folder in folders:
+            (folder / "lock").unlink(missing_ok=True)
+        yield
 
 
 def check_locked_memory(size: int) -> None:
