@@ -115,17 +115,22 @@ def _killed(host: str, number: int) -> Failure:
 
 
 class Reporter:
-    """Writes the reports of this host. One that cannot be written is logged: the ranks go on.
+    """Writes the reports of this host. One that cannot be written is logged: the ranks go on, and what they write
+    themselves says what fails.
 
     Args:
         folder: URI of the folder that receives them.
         host: Name of this host in the plan, which names the file.
+
+    Raises:
+        InputMissingError, ConfigurationError: the folder cannot be written, before any rank has begun.
     """
 
     def __init__(self, folder: str, host: str) -> None:
         self._uri, self._host = f"{folder}/{host}.json", host
         self._progress: NodeProgress | None = None
-        self._write(NodeReport(host=host))  # One of an earlier container of this attempt is true no more.
+        # One of an earlier container of this attempt is true no more.
+        self._write(NodeReport(host=host), tolerated=TemporaryError)
 
     def report_progress(self, progress: NodeProgress | None) -> None:
         """Report how far this host is, where that is known."""
@@ -150,13 +155,13 @@ class Reporter:
             )
         )
 
-    def _write(self, report: NodeReport) -> None:
+    def _write(self, report: NodeReport, tolerated: type[ZerotuneError] = ZerotuneError) -> None:
         content = report.model_dump_json(by_alias=True, exclude_none=True).encode()
         bucket, _, key = locate(self._uri).path.partition("/")
         try:
             with s3_errors(self._uri):
                 client().put_object(Bucket=bucket, Key=key, Body=content)
-        except TemporaryError as error:
+        except tolerated as error:
             _logger.warning("a report is lost: %s", error)
 
 
