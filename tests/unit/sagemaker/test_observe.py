@@ -139,6 +139,20 @@ def test_a_host_that_was_killed_explains_those_that_lost_it() -> None:
     assert (status.root_cause.failure_class, status.root_cause.host, status.restarts) == ("Killed", "algo-2", 1)
 
 
+@pytest.mark.parametrize("silent", [None, DataError("record 7 has no text")], ids=["killed", "failed"])
+def test_a_host_that_sagemaker_has_stopped_does_not_make_a_failure_a_stop(silent: ZerotuneError | None) -> None:
+    """Of two hosts the second ended; SageMaker stops the first, and quotes that."""
+    said = reports(StoppedError("stopped on request after step 7"), silent)
+    reason = "AlgorithmError: Stopped (exit code 143): stopped on request after step 7, exit code: 143"
+    status = verdict(observe(ATTEMPT, described("Failed", FailureReason=reason), said))
+    assert status.root_cause is not None
+    if silent is None:
+        assert (status.phase, status.root_cause.failure_class, status.restarts) == ("Restarting", "Killed", 1)
+        assert status.root_cause.message == "algo-2 ended without a word, and SageMaker stopped the others"
+    else:
+        assert (status.phase, status.root_cause.failure_class) == ("Failed", "Data")
+
+
 def test_a_stopped_job_is_suspended() -> None:
     said = reports(StoppedError("stopped on request after step 7"), StoppedError("stopped on request after step 7"))
     status = verdict(observe(ATTEMPT, described("Stopped"), said), suspend=True)

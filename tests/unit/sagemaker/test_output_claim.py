@@ -50,7 +50,7 @@ def test_an_output_to_which_a_training_job_writes_is_no_other_jobs(account: Acco
     assert "name another output.uri" in caught.value.hint
     assert account.stand_in.created == [name]
     with pytest.raises(ConfigurationError, match="which has not ended"):
-        asyncio.run(account.backend(second(kind)).require_own_output())
+        asyncio.run(account.backend(second(kind)).creation.require_own_output())
 
 
 def test_an_output_is_free_once_the_training_job_has_ended(account: Account) -> None:
@@ -98,3 +98,19 @@ def test_each_attempt_of_a_job_renews_its_claim(account: Account) -> None:
     assert len(asyncio.run(run()).attempts) == 2
     claim = boto3.resource("s3").Object("results", "r/.sagemaker/claim.json").get()["Body"].read().decode()
     assert job_name(FIRST, 1) in claim
+
+
+def test_a_job_that_runs_in_another_region_is_not_started_a_second_time(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another machine does whose default region is another one. The stand-in has one list for all regions."""
+    name = run_first(account)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    elsewhere = account.backend(FIRST)
+    monkeypatch.setattr(elsewhere.creation._client, "region", "eu-west-1")
+    with pytest.raises(ConfigurationError, match=f"the training job {name} of this job in us-east-1, which") as caught:
+        asyncio.run(elsewhere.creation.require_own_output())
+    assert caught.value.hint.startswith("set backend.sagemaker.region: us-east-1 to follow it there, or name")
+    with pytest.raises(ConfigurationError, match="in us-east-1, which has not ended"):
+        asyncio.run(elsewhere.apply(elsewhere.render(plan(FIRST))))
+    assert account.stand_in.created == [name]

@@ -13,13 +13,15 @@ import pytest
 from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
 from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
-from zerotune_operator.api.status import JobStatus
+from zerotune_operator.api.status import Attempt, JobStatus
 from zerotune_operator.backends.driver import Driver
 from zerotune_operator.backends.local.home import Home
+from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker import follower
 from zerotune_operator.backends.sagemaker.layout import job_name, uid_of
 from zerotune_operator.cli import status
 from zerotune_operator.cli.run import run_job
+from zerotune_operator.cli.run_sagemaker import say_left
 from zerotune_operator.lifecycle.job_events import changes
 
 CALLS_UNTIL_IT_RUNS = 26
@@ -116,3 +118,11 @@ def test_a_training_job_that_sagemaker_takes_a_while_to_show_is_nothing_to_repor
     created = asyncio.run(account.drive(job, lambda status: status.phase == "Planned"))
     assert created.root_cause is None
     assert account.stand_in.created == [job_name(job, 0)]
+
+
+def test_who_leaves_a_job_is_told_whether_it_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = JobFolder(tmp_path / "tune")
+    say_left(folder, JobStatus(phase="Planned"))
+    assert capsys.readouterr().out == "tune: no training job of it runs at SageMaker; run it again to start one\n"
+    say_left(folder, JobStatus(phase="Running", attempts=[Attempt(number=0)]))
+    assert "tune: goes on at SageMaker; `zerotune status tune` shows it" in capsys.readouterr().out

@@ -121,6 +121,7 @@ def test_a_stop_of_a_training_job_that_is_gone_says_that_nothing_runs(
     said = capsys.readouterr().out
     assert "tune: no training job of it runs at SageMaker" in said
     assert "a `zerotune run` follows it, and starts the next attempt: press Ctrl-C there" in said
+    assert "tune: one that was created less than two minutes ago may not be known yet" in said
     assert "StopTrainingJob" not in aws.made
 
 

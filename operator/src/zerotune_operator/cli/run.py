@@ -28,6 +28,8 @@ from zerotune_operator.lifecycle.attempts import ACTIVE, has_made_steps, next_at
 from zerotune_operator.lifecycle.transitions import abandoned, planned, rejected
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
 
+LEFT_EXIT_CODE = 128 + signal.SIGINT
+"""Of a command that was left with Ctrl-C before its job had ended, as of any that is."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -106,8 +108,8 @@ def _follow_on_sagemaker(job: Job, folder: JobFolder, home: Home, make_room: Cal
 
     status = run_on_sagemaker(with_role(job), folder, home, make_room)
     if under_way(status) or status.phase in ACTIVE:
-        say_left(folder)
-        return 0
+        say_left(folder, status)
+        return LEFT_EXIT_CODE
     return conclude(status, folder, f"`zerotune logs {folder.name}`")
 
 

@@ -157,8 +157,11 @@ def take_over(job: Job, folder: JobFolder) -> None:
     folder.write_job(job)
 
 
-def say_left(folder: JobFolder) -> None:
+def say_left(folder: JobFolder, status: JobStatus) -> None:
     """Say what becomes of a job that is no longer followed."""
+    if not under_way(status):
+        typer.echo(f"{folder.name}: no training job of it runs at SageMaker; run it again to start one")
+        return
     typer.echo(
         f"{folder.name}: goes on at SageMaker; `zerotune status {folder.name}` shows it, run it again to follow it, "
         f"`zerotune stop {folder.name}` stops it"

@@ -18,6 +18,7 @@ from zerotune_trainer.errors import ConfigurationError
 _SAID = {"InProgress": "SageMaker stops it within two minutes", "Stopping": "SageMaker is stopping it already"}
 """By the state that its training job was in."""
 _NOTHING_RUNS = "no training job of it runs at SageMaker"
+_NOT_KNOWN_YET = "one that was created less than two minutes ago may not be known yet; stop it once more then"
 
 
 def command(name: Annotated[str, typer.Argument(help="Name of the job.")]) -> None:
@@ -39,6 +40,8 @@ def _stop(folder: JobFolder, home: Home) -> None:
     found = asyncio.run(_stop_newest(standalone_backend(job, home), status))
     said = next((text for state, text in _SAID.items() if state in found), _NOTHING_RUNS)
     typer.echo(f"{folder.name}: {said}; `zerotune status {folder.name}` shows what becomes of it")
+    if said is _NOTHING_RUNS:
+        typer.echo(f"{folder.name}: {_NOT_KNOWN_YET}")
     if said is _NOTHING_RUNS and folder.is_running():
         typer.echo(f"{folder.name}: a `zerotune run` follows it, and starts the next attempt: press Ctrl-C there")
 

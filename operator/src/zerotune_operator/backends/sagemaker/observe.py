@@ -18,7 +18,7 @@ from zerotune_operator.backends.sagemaker.failure_reason import failure_of, is_e
 from zerotune_operator.backends.sagemaker.gone import deleted, how_to_stop
 from zerotune_operator.backends.sagemaker.layout import is_of_a_run
 from zerotune_operator.lifecycle.observation import AttemptRef, NodeObservation, Observation
-from zerotune_trainer.errors import Failure, StoppedError, TemporaryError
+from zerotune_trainer.errors import Failure, KilledError, StoppedError, TemporaryError
 from zerotune_trainer.progress import NodeReport
 
 Description = Mapping[str, Any]
@@ -145,7 +145,7 @@ def _waits_for(description: Description) -> Failure | None:
 
 
 def _ended(attempt: AttemptRef, description: Description, reports: Reports, log: str) -> Observation:
-    reason = _reason(description, reports, log)
+    reason = _reason(attempt, description, reports, log)
     nodes = tuple(_node(host, description, reports.get(host), reason) for host in attempt.hosts)
     seen = Observation(attempt.number, nodes)
     first = reports.get(attempt.hosts[0])
@@ -179,7 +179,7 @@ def _explains(own: Failure, description: Description) -> bool:
     return was_stopped(description) or not stopped
 
 
-def _reason(description: Description, reports: Reports, log: str) -> Failure | None:
+def _reason(attempt: AttemptRef, description: Description, reports: Reports, log: str) -> Failure | None:
     """Why the training job ended, by SageMaker; None: it has succeeded."""
     status, secondary = description["TrainingJobStatus"], description.get("SecondaryStatus", "")
     if status == "Completed":
@@ -187,11 +187,28 @@ def _reason(description: Description, reports: Reports, log: str) -> Failure | N
     if secondary in _OUT_OF_TIME:
         return _out_of_time(_OUT_OF_TIME[secondary])
     if status == "Failed":
-        return failure_of(description.get("FailureReason", "SageMaker gives no reason"), log)
+        failure = failure_of(description.get("FailureReason", "SageMaker gives no reason"), log)
+        # Nobody has asked for a stop: SageMaker stops the other hosts when one of them ends, and may quote any.
+        return failure if failure.failure_class != StoppedError.failure_class else _lost_host(attempt, reports)
     said = [read_failure(report.message) for report in reports.values() if report.exit_code]
     unsaid = "no host has said what it saved" if reports else "before its ranks ran"
     message = next((failure.message for failure in said if failure), unsaid)
     return Failure(failure_class=StoppedError.failure_class, message=message, exit_code=StoppedError.exit_code)
+
+
+def _lost_host(attempt: AttemptRef, reports: Reports) -> Failure:
+    """Why a training job has failed of which SageMaker quotes a host that it has stopped itself."""
+    said = [read_failure(report.message) for report in reports.values() if report.exit_code]
+    own = next((each for each in said if each and each.failure_class != StoppedError.failure_class), None)
+    if own is not None:
+        return own
+    silent = [host for host in attempt.hosts if host not in reports or reports[host].exit_code is None]
+    return Failure(
+        failure_class=KilledError.failure_class,
+        message=f"{', '.join(silent) or 'a host'} ended without a word, and SageMaker stopped the others",
+        hint="an instance that is out of memory kills its processes: lower the batch, or take a larger instance type",
+        exit_code=KilledError.exit_code,
+    )
 
 
 def _out_of_time(field: str) -> Failure:

@@ -5,7 +5,8 @@ they find that out.
     OUTPUT/.sagemaker/claim.json    the training job that was created last; written before it is created
 
 A claim holds for as long as its training job runs: where that never came to be, or has ended before its ranks had
-written anything, another job may have the output. Training jobs are looked for in the region of the job itself.
+written anything, another job may have the output. It names the region, in which it is looked for, also where it is of
+the same job, which another machine has started.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Claim(Settings):
     name: str
     uid: str
     training_job_name: str
+    region: str | None = None
+    """None in a claim of a version that wrote none: the job's own."""
 
 
 class OutputClaim:
@@ -45,6 +48,8 @@ class OutputClaim:
     def __init__(self, job: Job, training_jobs: TrainingJobs) -> None:
         self._job, self._training_jobs, self._client = job, training_jobs, training_jobs.client
         self._output, self._uri = output_uri(job), claim_uri(job)
+        self._elsewhere: dict[str, TrainingJobs] = {}
+        """What is known of training jobs in other regions."""
 
     async def require_free(self) -> None:
         """See that the output is not another job's.
@@ -55,7 +60,7 @@ class OutputClaim:
         """
         await self._require_own_files()
         claim = claim_of(await self._client.read_versioned(self._uri))
-        if claim is not None and claim.uid != self._job.metadata.uid:
+        if claim is not None and self._is_anothers(claim):
             await self._has_ended(claim)
 
     async def take(self, training_job: str, kms_key: str | None) -> None:
@@ -68,13 +73,19 @@ class OutputClaim:
         await self._require_own_files()
         found = await self._client.read_versioned(self._uri)
         claim, metadata = claim_of(found), self._job.metadata
-        if claim is not None and claim.uid != metadata.uid and not await self._has_ended(claim):
+        if claim is not None and self._is_anothers(claim) and not await self._has_ended(claim):
             raise TemporaryError(
                 f"{self._output} is claimed by {self._described(claim)}, and SageMaker does not know that training "
                 "job, which may have been created a moment ago",
                 f"it is tried again; after {self._training_jobs.visible_within:.0f} s it counts as deleted",
             )
-        own = Claim(kind=self._job.kind, name=metadata.name, uid=metadata.uid, training_job_name=training_job)
+        own = Claim(
+            kind=self._job.kind,
+            name=metadata.name,
+            uid=metadata.uid,
+            training_job_name=training_job,
+            region=self._client.region,
+        )
         if claim == own:
             return
         content = own.model_dump_json(by_alias=True).encode()
@@ -85,27 +96,46 @@ class OutputClaim:
         content = await self._client.read(f"{self._output}/{OWNER_NAME}")
         require_own(self._output, content, self._job)
 
+    def _is_anothers(self, claim: Claim) -> bool:
+        """Whether a claim is of another job, or of this one in another region."""
+        return claim.uid != self._job.metadata.uid or self._is_elsewhere(claim)
+
+    def _is_elsewhere(self, claim: Claim) -> bool:
+        return claim.region not in (None, self._client.region)
+
     async def _has_ended(self, claim: Claim) -> bool:
-        """Whether the training job of another job's claim has ended, or was deleted; False where that is not certain.
+        """Whether the training job of a claim has ended, or was deleted; False where that is not certain.
 
         Raises:
             ConfigurationError: it runs.
         """
-        name = claim.training_job_name
-        description = await self._training_jobs.describe(name)
+        name, training_jobs = claim.training_job_name, self._training_jobs_of(claim)
+        description = await training_jobs.describe(name)
         if description is not None and may_run(description):
+            follow = f"set backend.sagemaker.region: {claim.region} to follow it there, or "
+            remedy = follow if self._is_elsewhere(claim) and claim.uid == self._job.metadata.uid else ""
             raise ConfigurationError(
                 f"{self._output} is written to by {self._described(claim)}, which has not ended",
-                "name another output.uri, or wait until that one has ended, or stop it",
+                f"{remedy}name another output.uri, or wait until that one has ended, or stop it",
             )
-        if description is None and not self._training_jobs.is_missing(name):
+        if description is None and not training_jobs.is_missing(name):
             return False
-        self._training_jobs.forget(name)
+        training_jobs.forget(name)
         return True
 
+    def _training_jobs_of(self, claim: Claim) -> TrainingJobs:
+        if claim.region is None or not self._is_elsewhere(claim):
+            return self._training_jobs
+        if claim.region not in self._elsewhere:
+            visible_within = self._training_jobs.visible_within
+            self._elsewhere[claim.region] = TrainingJobs(SageMakerClient(claim.region), visible_within=visible_within)
+        return self._elsewhere[claim.region]
+
     def _described(self, claim: Claim) -> str:
-        other = described(claim.kind, claim.name, claim.uid, self._job)
-        return f"the training job {claim.training_job_name} of {other}"
+        is_own = claim.uid == self._job.metadata.uid
+        other = "this job" if is_own else described(claim.kind, claim.name, claim.uid, self._job)
+        place = f" in {claim.region}" if self._is_elsewhere(claim) else ""
+        return f"the training job {claim.training_job_name} of {other}{place}"
 
 
 async def claimed_by(client: SageMakerClient, job: Job) -> Claim | None:
