@@ -159,6 +159,19 @@ def test_a_script_that_fails_is_named_with_what_it_said(
     assert read_manifest(job.output) is None
 
 
+@pytest.mark.parametrize("target", ["/etc", "/etc/hostname"])
+def test_a_link_out_of_the_output_fails_the_job(make_script_job: Any, tmp_path: Path, target: str) -> None:
+    """A link within it is one more file."""
+    code = "import os\nfrom pathlib import Path\nif os.environ['RANK'] == '0':\n"
+    code += "    output = Path(os.environ['ZEROTUNE_OUTPUT'])\n    (output / 'model').write_text('whole')\n"
+    code += f"    (output / 'best').symlink_to('model')\n    (output / 'out').symlink_to({target!r})\n"
+    (tmp_path / "links.py").write_text(code)
+    ended = make_script_job("links", tmp_path / "links.py").run()
+    assert ConfigurationError.exit_code in ended.exit_codes, ended.log
+    messages = [each.message for each in ended.failures.values() if each.failure_class == "Configuration"]
+    assert [f"out is a link to {target}, which is no file of the output" in each for each in messages] == [True]
+
+
 def test_a_script_that_writes_nothing_to_the_output_fails(make_script_job: Any, tmp_path: Path) -> None:
     code = "from zerotune_trainer import script_job\n"
     code += "job = script_job.current()\njob.progress(1, 1, loss=0.5)\n"

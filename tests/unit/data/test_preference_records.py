@@ -105,6 +105,14 @@ def test_kto_takes_a_pair_as_a_good_and_a_bad_completion(make_config: MakeConfig
 
 
 JUDGED = {"prompt": "p", "completion": " c", "label": True}
+
+
+@pytest.mark.parametrize(("label", "good"), [("True", True), ("1", True), (" false", False), ("0", False), (0, False)])
+def test_labels_may_be_texts_as_in_csv(make_config: MakeConfig, tokenizer: Tokenizer, label: Any, good: bool) -> None:
+    [row] = prepared(make_config, tokenizer, JUDGED | {"label": label}, "kto")
+    assert bool(row["desirable"][0]) is good
+
+
 NO_GOOD: list[tuple[str, dict[str, Any], type[ZerotuneError], str]] = [
     ("dpo", TEXT | {"rejected": TEXT["chosen"]}, DataError, "'chosen' and 'rejected' are the same"),
     ("kto", TEXT | {"rejected": TEXT["chosen"]}, DataError, "'chosen' and 'rejected' are the same"),
@@ -116,6 +124,8 @@ NO_GOOD: list[tuple[str, dict[str, Any], type[ZerotuneError], str]] = [
     ("dpo", TEXT | {"rejected": [BAD]}, DataError, "'chosen' and 'rejected' hold str and list"),
     ("dpo", {"chosen": "a b", "rejected": "c d"}, DataError, "have no prompt in common"),
     ("kto", JUDGED | {"label": "yes"}, DataError, "'yes', which is neither true nor false"),
+    ("kto", JUDGED | {"label": "2"}, DataError, "'2', which is neither true nor false"),
+    ("dpo", CHAT | {"chosen": [QUESTION]}, DataError, "'chosen' begins with a message of role 'user'"),
     ("kto", JUDGED | {"label": 2}, DataError, "2, which is neither true nor false"),
     ("kto", JUDGED | {"label": None}, DataError, "column 'label' is null"),
     ("kto", {"prompt": "p", "completion": " c"}, InputMissingError, "prompt, completion and label"),

@@ -115,6 +115,7 @@ def test_exact_match_and_rouge() -> None:
         ("lambda p, r: {str(n): n for n in range(17)}", "returned {'0': 0"),
         ("lambda p, r: p[7]", r"mine.py:mine failed for 2 generated texts: IndexError.* \(line 1\)"),
         ("lambda p, r: {'a b': 1}", "returned {'a b': 1}"),
+        ("lambda p, r: {}", "returned {} for 2 generated texts"),
         ("lambda p: 1", "cannot be called: too many positional arguments"),
     ],
 )
@@ -127,6 +128,12 @@ def test_a_function_of_the_plug_in_measures(tmp_path: Path, code: str, expected:
         with pytest.raises(ConfigurationError, match=expected) as caught:
             measured(["mine"], plugin)
         assert isinstance(caught.value, PluginError) == ("cannot be called" not in expected)
+
+
+def test_a_metric_that_changes_the_texts_changes_them_for_no_other(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def mine(p, r):\n    p.clear()\n    r[:] = ['so']\n    return 1.0")
+    plugin = load_plugin(PluginFile(file=f"file://{tmp_path}/mine.py"))
+    assert measured(["mine", "exact_match"], plugin) == {"mine": 1.0, "exact_match": 0.5}
 
 
 def test_the_status_gets_the_first_figures() -> None:

@@ -104,9 +104,9 @@ def _run(path: Path, script: Script, job: ScriptJob) -> None:
         runpy.run_path(str(path), run_name="__main__")
     except SystemExit as ended:
         if ended.code not in (None, 0):
-            raise ConfigurationError(
-                f"{script.file} ended with exit code {ended.code}", "see its last lines in the log"
-            ) from ended
+            is_text = isinstance(ended.code, str)
+            said = f"ended: {ended.code}" if is_text else f"ended with exit code {ended.code}"
+            raise ConfigurationError(f"{script.file} {said}", "see its last lines in the log") from ended
     except Exception as error:
         job.require_output()
         raise _of_script(error, script, path.parent) from error
@@ -172,7 +172,17 @@ def _require_result(paths: set[str], output: Ownership, job: ScriptJob) -> None:
 
 
 def _result_files(job: ScriptJob) -> list[Path]:
-    """What lies in the output but checkpoints."""
+    """What lies in the output but checkpoints.
+
+    Raises:
+        ConfigurationError: there is a link in it that leads to a folder, or out of it: the result would not be whole.
+    """
+    for path in job.output.rglob("*"):
+        if path.is_symlink() and not (path.is_file() and path.resolve().is_relative_to(job.output.resolve())):
+            raise ConfigurationError(
+                f"{path} is a link to {path.readlink()}, which is no file of the output",
+                "copy what it leads to into the folder that ZEROTUNE_OUTPUT names, or remove the link",
+            )
     return [path for path in files_of(job.output) if not path.is_relative_to(job.checkpoints)]
 
 

@@ -112,7 +112,10 @@ class ScriptJob:
 
         Raises:
             ValidationError: one is no number.
+            ValueError: `step` is not from 0 to `total`.
         """
+        if not 0 <= step <= total:
+            raise ValueError(f"step {step} of {total} steps: report the steps that are done, of all there are")
         self._reports.set()
         known = {name: value for name, value in figures.items() if name in Progress.model_fields}
         first = step - 1 if self.last is None else self.last.first_step

@@ -18,6 +18,9 @@ from zerotune_trainer.data.columns import cell_of
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
 
+_LABELS = {"true": True, "1": True, "false": False, "0": False}
+"""What a label may be as text, whatever its case."""
+
 
 @dataclass(frozen=True)
 class PreferenceColumns:
@@ -56,6 +59,10 @@ class PreferenceColumns:
             DataError: it is neither true nor false.
         """
         label = cell_of(record, self.label)
+        # Of csv every cell is a text.
+        known = _LABELS.get(label.strip().lower()) if isinstance(label, str) else None
+        if known is not None:
+            return known
         if isinstance(label, bool) or (isinstance(label, int) and label in (0, 1)):
             return bool(label)
         raise DataError(
@@ -79,7 +86,20 @@ class PreferenceColumns:
                 "remove the record, or write two completions",
             )
 
+    def _check_answers(self, record: Record, cells: list[Any]) -> None:
+        """See that conversations go on with what the model says."""
+        for column, cell in zip(self.completions, cells, strict=True):
+            first = cell[0] if isinstance(cell, list) and cell else None
+            role = first.get("role") if isinstance(first, dict) else "assistant"
+            if role != "assistant":
+                raise DataError(
+                    f"{record.location}: the completion in column {column!r} begins with a message of role {role!r}",
+                    f"let it begin with one of role assistant; what comes before is the prompt, in column "
+                    f"{self.prompt!r}",
+                )
+
     def _checked(self, record: Record, prompt: Any, cells: list[Any]) -> Record:
+        self._check_answers(record, cells)
         if isinstance(cell_of(record, self.prompt), list) != isinstance(cells[0], list):
             found = f"{type(prompt).__name__} and {type(cells[0]).__name__}"
             raise DataError(
@@ -99,6 +119,7 @@ class PreferenceColumns:
         )
 
     def _with(self, record: Record, prompt: Any, cells: list[Any]) -> Record:
+        self._check_answers(record, cells)
         apart = dict(zip(self.completions, cells, strict=True))
         return record._replace(values=record.values | {self.prompt: prompt} | apart)
 

@@ -60,12 +60,12 @@ def _measured(
 ) -> dict[str, float]:
     place = f"for {len(predictions)} generated texts"
     with plugin.errors(name, place):
-        returned = function(predictions, references)
+        returned = function(list(predictions), list(references))  # What it changes of them is its own.
     figures = returned if isinstance(returned, dict) else {"": returned}
     names_fit = all(isinstance(key, str) and _NAME.fullmatch(key) for key in figures)
-    if len(figures) > _MOST_FIGURES or not names_fit or not all(map(_is_number, figures.values())):
+    if not 0 < len(figures) <= _MOST_FIGURES or not names_fit or not all(map(_is_number, figures.values())):
         remedy = (
-            f"return a finite number, or a dict of at most {_MOST_FIGURES} of them, each by a name of at most 64 "
+            f"return a finite number, or a dict of 1 to {_MOST_FIGURES} of them, each by a name of at most 64 "
             "letters, digits and _ . / -"
         )
         raise plugin.wrong(name, place, f"returned {returned!r:.200}", remedy)
