@@ -46,7 +46,7 @@ class Fault:
     """Whether it takes effect when other calls have been answered already."""
 
 
-def _answer(code: str, message: str, status: int) -> ClientError:
+def answer(code: str, message: str, status: int) -> ClientError:
     answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(answer, "Call")
 
@@ -54,8 +54,8 @@ def _answer(code: str, message: str, status: int) -> ClientError:
 FAULTS = {
     "killed before": Fault(Killed),
     "killed after": Fault(Killed, takes_effect=True),
-    "throttled": Fault(lambda: _answer("ThrottlingException", "Rate exceeded", 400)),
-    "failed": Fault(lambda: _answer("InternalFailure", "of AWS", 500)),
+    "throttled": Fault(lambda: answer("ThrottlingException", "Rate exceeded", 400)),
+    "failed": Fault(lambda: answer("InternalFailure", "of AWS", 500)),
     "timed out before": Fault(lambda: ConnectTimeoutError(endpoint_url="aws")),
     "timed out after": Fault(lambda: ReadTimeoutError(endpoint_url="aws"), takes_effect=True),
     "answered late": Fault(lambda: ReadTimeoutError(endpoint_url="aws"), late=True),
@@ -154,7 +154,7 @@ class Aws:
             if fault is None:
                 return effect()
             if fault.takes_effect:
-                self._ignoring_its_answer(effect)
+                self._ignoring_itsanswer(effect)
             if fault.late:
                 self._late.append((number + _CALLS_UNTIL_LATE, effect))
             raise fault.error()
@@ -163,9 +163,9 @@ class Aws:
         due = [effect for at, effect in self._late if at <= number]
         self._late = [(at, effect) for at, effect in self._late if at > number]
         for effect in due:
-            self._ignoring_its_answer(effect)
+            self._ignoring_itsanswer(effect)
 
-    def _ignoring_its_answer(self, effect: Effect) -> None:
+    def _ignoring_itsanswer(self, effect: Effect) -> None:
         with suppress(ClientError):
             effect()
 
@@ -177,7 +177,7 @@ class Aws:
                 found = self.service.call(f"SageMaker.{operation}", request)
                 return {name: _time(value) if name.endswith("Time") else value for name, value in found.items()}
             except AwsError as error:
-                raise _answer(error.code, error.message, 400) from error
+                raise answer(error.code, error.message, 400) from error
 
         return lambda **request: self.call(operation, lambda: ask(request))
 
@@ -187,9 +187,9 @@ class Aws:
         def put() -> dict[str, Any]:
             there = self.objects.get(_name(request))
             if "IfNoneMatch" in request and there is not None:
-                raise _answer("PreconditionFailed", "it is there", 412)
+                raise answer("PreconditionFailed", "it is there", 412)
             if "IfMatch" in request and (there is None or _etag(there) != request["IfMatch"]):
-                raise _answer("PreconditionFailed", "it is another one", 412)
+                raise answer("PreconditionFailed", "it is another one", 412)
             self.objects[_name(request)] = request["Body"]
             return {}
 
@@ -200,7 +200,7 @@ class Aws:
 
         def get() -> dict[str, Any]:
             if _name(request) not in self.objects:
-                raise _answer("NoSuchKey", "it is not there", 404)
+                raise answer("NoSuchKey", "it is not there", 404)
             content = self.objects[_name(request)]
             return {"Body": io.BytesIO(content), "ETag": _etag(content)}
 

@@ -114,3 +114,16 @@ def test_a_job_that_runs_in_another_region_is_not_started_a_second_time(
     with pytest.raises(ConfigurationError, match="in us-east-1, which has not ended"):
         asyncio.run(elsewhere.apply(elsewhere.render(plan(FIRST))))
     assert account.stand_in.created == [name]
+
+
+def test_a_deleted_attempt_is_not_created_again_beside_a_later_one(account: Account) -> None:
+    """Another machine, which knows of no attempt, goes through them all, and finds the one that runs."""
+    account.stand_in.command = UNTIL_STOPPED
+    for attempt in (0, 1):
+        backend = account.backend(FIRST)
+        asyncio.run(backend.apply(backend.render(plan(FIRST, attempt))))
+    first, later = job_name(FIRST, 0), job_name(FIRST, 1)
+    account.delete(first)
+    found = asyncio.run(account.drive(FIRST, lambda status: len(status.attempts) == 2))
+    assert [attempt.number for attempt in found.attempts] == [0, 1]
+    assert account.stand_in.created == [first, later]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
-from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
+from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Fault, Killed, answer, serve_commands
 from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
 from zerotune_operator.api.status import Attempt, JobStatus
 from zerotune_operator.backends.driver import Driver
@@ -25,6 +25,7 @@ from zerotune_operator.cli.run_sagemaker import say_left
 from zerotune_operator.lifecycle.job_events import changes
 
 CALLS_UNTIL_IT_RUNS = 26
+QUOTA = Fault(lambda: answer("ResourceLimitExceeded", "The account-level service limit is reached", 400))
 FOUND = sagemaker_job(roleArn=ROLE)
 JOB = FOUND.model_copy(update={"metadata": FOUND.metadata.model_copy(update={"uid": uid_of(FOUND)})})
 NAME = job_name(JOB, 0)
@@ -58,6 +59,35 @@ def test_a_run_says_which_training_job_it_has_created_or_follows(
         run(aws, tmp_path / home)
         said = capsys.readouterr().out
         assert (said.count(followed), "is created" in said) == (1, False)
+
+
+def test_status_says_what_a_job_waits_for_that_aws_does_not_take(
+    aws: Aws, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quota, such as of instances: the process that asks again and again ends meanwhile, and the next one goes on."""
+    creation = next(number for number, call in enumerate(calls_of_a_run(tmp_path)) if call == "CreateTrainingJob")
+    aws.faults |= {creation: QUOTA, creation + 1: FAULTS["killed before"]}
+    with pytest.raises(Killed):
+        run_job(JOB, Home(tmp_path / "home"), fresh=False)
+    capsys.readouterr()
+    status.command("tune")
+    assert "The account-level service limit is reached" in capsys.readouterr().out
+    run(aws, tmp_path / "home")
+    capsys.readouterr()
+    status.command("tune")
+    assert "service limit" not in capsys.readouterr().out
+
+
+def calls_of_a_run(tmp_path: Path) -> list[str]:
+    """What an undisturbed run asks AWS for, until its training job runs."""
+    undisturbed = Aws(tmp_path / "undisturbed", (*LIFE[:2], *["Training"] * 99))
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            serve_commands(undisturbed, patched)
+            run(undisturbed, tmp_path / "undisturbed-home")
+    finally:
+        undisturbed.close()
+    return undisturbed.made
 
 
 def test_status_has_the_training_job_and_its_region(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
-from tests.unit.sagemaker.jobs import sagemaker_job
+from tests.unit.sagemaker.jobs import sagemaker_job, training_job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
@@ -82,6 +82,18 @@ def test_a_stop_at_aws_is_said_to_be_one(aws: Aws) -> None:
     folder = start(aws, RUNNING)
     aws.jobs[0].stop()
     assert "; it was stopped at AWS, not by zerotune" in said_of_its_stop(folder)
+
+
+def test_a_stopped_job_that_another_machine_has_resumed_is_seen_to_run(aws: Aws) -> None:
+    folder = start(aws, RUNNING)
+    stop.command("tune")
+    aws.jobs[0]._end("Stopped")
+    assert status_of(folder).phase == "Suspended"
+    aws.service.call("SageMaker.CreateTrainingJob", training_job(JOB, 1).request)
+    found = status_of(folder)
+    assert ([attempt.number for attempt in found.attempts], found.attempts[-1].outcome) == ([0, 1], "Running")
+    assert found.phase in ("Planned", "Running")
+    assert len(aws.service.created) == 2
 
 
 def test_a_stop_that_cannot_be_noted_is_made_nevertheless(aws: Aws, caplog: pytest.LogCaptureFixture) -> None:

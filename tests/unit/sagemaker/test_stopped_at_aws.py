@@ -17,6 +17,7 @@ from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.sagemaker import follower
 from zerotune_operator.backends.sagemaker.layout import attempt_uri, uid_of
 from zerotune_operator.cli.run import run_job
+from zerotune_operator.cli.status import command as show_status
 from zerotune_operator.lifecycle.job_events import EventText, changes
 from zerotune_trainer.errors import StoppedError
 from zerotune_trainer.failures import describe
@@ -77,6 +78,7 @@ def test_a_stopped_run_says_what_the_next_one_begins_with(
     aws: Aws,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     stopped: Job,
     step: int | None,
     error: StoppedError | None,
@@ -87,6 +89,9 @@ def test_a_stopped_run_says_what_the_next_one_begins_with(
         report(aws, stopped, step, error)
     assert run_job(stopped, Home(tmp_path / "home"), fresh=False) == StoppedError.exit_code
     assert capsys.readouterr().out.splitlines()[-1] == f"tune: stopped: {reason}; {NOT_OURS}; {next_run}"
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "home"))
+    show_status("tune")
+    assert f"Suspended:      {reason}; {NOT_OURS}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])

@@ -142,9 +142,16 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
         "Output": _output(status.output) if status.output else "",
         "Warning": f"\n{'':{_INDENT}}".join((status.progress and status.progress.warnings) or []),
         "Root cause": _cause(status.root_cause) if status.root_cause else "",
+        "Suspended": _stopped(status),
     }
     lines = [f"{fact + ':':<{_INDENT}}{value}" for fact, value in facts.items() if value]
     return "\n".join([*lines, *_topology(status), *_attempts(status)])
+
+
+def _stopped(status: JobStatus) -> str:
+    """What a job that is stopped has kept, and who has stopped it where it was not zerotune."""
+    messages = [found.message for found in status.conditions if found.type == "Suspended"]
+    return next(iter(messages), "") if status.phase == "Suspended" else ""
 
 
 def _training_job(status: JobStatus) -> str:

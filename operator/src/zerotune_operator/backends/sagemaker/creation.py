@@ -78,11 +78,14 @@ class Creation:
     async def create(self, rendered: TrainingJob) -> None:
         """Claim the output, write the files, then create the training job. One that is there already stays as it is.
 
+        One that is there no more, though a later attempt has claimed the output, was deleted: it is not created again.
+
         Raises:
             ConfigurationError: it is rejected, or its name or output is somebody else's.
             QuotaExceededError, TemporaryError: it was not created, or AWS does not answer.
         """
-        await self._claim.take(rendered.name, rendered.kms_key)
+        if not await self._claim.take(rendered.attempt, rendered.kms_key):
+            return
         await self._write_files(rendered)
         try:
             await self._client.create(rendered.request)

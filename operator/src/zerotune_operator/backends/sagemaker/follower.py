@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.status import JobStatus
+from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.driver import Step
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.runner import View
@@ -49,6 +49,8 @@ class Follower:
         self._leave, self._asks = asyncio.Event(), False
         self._pause = _FIRST_PAUSE_SECONDS
         self._error, self._wait = "", ""
+        self._error_noted = False
+        """Whether the status that is written down has an error that passes, such as a quota, as its cause."""
         self._announced: int | None = None
 
     def leave(self) -> None:
@@ -73,6 +75,8 @@ class Follower:
             try:
                 step = await self._step(status)
             except TemporaryError as error:
+                self._folder.write_status(status.model_copy(update={"root_cause": cause_of(error)}))
+                self._error_noted = True
                 await self._wait_after(error)
                 continue
             self._pause = _FIRST_PAUSE_SECONDS
@@ -90,8 +94,9 @@ class Follower:
 
     def _take(self, step: Step, before: JobStatus) -> None:
         status = step.status
-        if status != before:
+        if status != before or self._error_noted:
             self._folder.write_status(status)
+            self._error_noted = False
         if step.plan is not None:
             self._view.planned(step.plan, status.attempts[-1].number)
         self._announce(status)

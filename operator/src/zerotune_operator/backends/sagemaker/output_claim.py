@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.output_owner import described, require_own
 from zerotune_operator.backends.sagemaker.client import SageMakerClient, Versioned
-from zerotune_operator.backends.sagemaker.layout import claim_uri, output_uri
+from zerotune_operator.backends.sagemaker.layout import claim_uri, job_name, output_uri
 from zerotune_operator.backends.sagemaker.observe import may_run
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_trainer.config.base import Settings
@@ -63,8 +63,12 @@ class OutputClaim:
         if claim is not None and self._is_anothers(claim):
             await self._has_ended(claim)
 
-    async def take(self, training_job: str, kms_key: str | None) -> None:
-        """Claim the output for a training job that is to be created. Of two jobs that do so at once one succeeds.
+    async def take(self, attempt: int, kms_key: str | None) -> bool:
+        """Claim the output for the training job of an attempt, which is to be created. Of two jobs that do so at once
+        one succeeds.
+
+        Returns:
+            Whether it is claimed; False where a later attempt of the job, which another machine has started, has it.
 
         Raises:
             ConfigurationError: it is another job's, or AWS rejects the question.
@@ -73,6 +77,8 @@ class OutputClaim:
         await self._require_own_files()
         found = await self._client.read_versioned(self._uri)
         claim, metadata = claim_of(found), self._job.metadata
+        if claim is not None and claim.uid == metadata.uid and self._is_of_later(claim, attempt):
+            return False
         if claim is not None and self._is_anothers(claim) and not await self._has_ended(claim):
             raise TemporaryError(
                 f"{self._output} is claimed by {self._described(claim)}, and SageMaker does not know that training "
@@ -83,14 +89,15 @@ class OutputClaim:
             kind=self._job.kind,
             name=metadata.name,
             uid=metadata.uid,
-            training_job_name=training_job,
+            training_job_name=job_name(self._job, attempt),
             region=self._client.region,
         )
         if claim == own:
-            return
+            return True
         content = own.model_dump_json(by_alias=True).encode()
         if not await self._client.exchange(self._uri, content, kms_key, found.version if found else None):
             raise TemporaryError(f"{self._uri} was written by another process at the same time", "it is tried again")
+        return True
 
     async def _require_own_files(self) -> None:
         content = await self._client.read(f"{self._output}/{OWNER_NAME}")
@@ -99,6 +106,11 @@ class OutputClaim:
     def _is_anothers(self, claim: Claim) -> bool:
         """Whether a claim is of another job, or of this one in another region."""
         return claim.uid != self._job.metadata.uid or self._is_elsewhere(claim)
+
+    def _is_of_later(self, claim: Claim, attempt: int) -> bool:
+        stem = job_name(self._job, attempt).removesuffix(str(attempt))
+        number = claim.training_job_name.removeprefix(stem)
+        return number.isdecimal() and int(number) > attempt
 
     def _is_elsewhere(self, claim: Claim) -> bool:
         return claim.region not in (None, self._client.region)

@@ -28,7 +28,7 @@ from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
 from zerotune_operator.plan.outputs import reading_output
-from zerotune_trainer.errors import TemporaryError
+from zerotune_trainer.errors import ConfigurationError, TemporaryError
 from zerotune_trainer.sizing.model_config import model_shape
 
 POLL_SECONDS = 5.0
@@ -96,12 +96,22 @@ async def refresh(folder: JobFolder, home: Home) -> JobStatus:
         raise
 
 
+async def _started_elsewhere(backend: SageMakerBackend, status: JobStatus) -> bool:
+    """Whether another machine has started the next attempt, also of a job that was stopped here. One of its name that
+    is somebody else's is not: a run says so.
+    """
+    try:
+        return await backend.has_started(next_attempt(status))
+    except ConfigurationError:
+        return False
+
+
 async def _observe(folder: JobFolder, home: Home) -> JobStatus:
     status, job = folder.read_status(), folder.read_job()
-    if not under_way(status) and status.phase in FINAL | {"Suspended"}:
+    if not under_way(status) and status.phase in FINAL:
         return status
     backend = standalone_backend(job, home)
-    if not under_way(status) and not await backend.has_started(next_attempt(status)):
+    if not under_way(status) and not await _started_elsewhere(backend, status):
         return status
     step = await driver_of(job, backend).step(status)
     folder.write_status(step.status)
