@@ -227,7 +227,9 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
         for target in panel.get("targets", [])
         for name in re.findall(r"zerotune_\w+", target["expr"])
     }
-    progress = Progress.model_validate(dict.fromkeys(Progress.model_fields, 1) | {"generation": {"rougeL": 1.0}})
+    progress = Progress.model_validate(
+        dict.fromkeys(Progress.model_fields, 1) | {"generation": {"rougeL": 1.0}, "warnings": []}
+    )
     rank = RankProgress(rank=0, heartbeat_age_seconds=1, step_age_seconds=1)
     node = NodeProgress(job="cwe", attempt=0, host="a", ranks=[rank], progress=progress)
     served = render_metrics(node).decode() + generate_latest(Metrics(Cache()).registry).decode()
