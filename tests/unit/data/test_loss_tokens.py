@@ -232,6 +232,12 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, Any], type[ZerotuneError], 
         "needs conversations",
     ),
     "system prompt for text": ([OK], {"systemPrompt": "x"}, ConfigurationError, "are for conversations"),
+    "system prompt for tokens": (
+        [{"input_ids": [1, 5]}],
+        {"systemPrompt": "x"},
+        ConfigurationError,
+        "the records are tokens already, and data.systemPrompt",
+    ),
 }
 
 

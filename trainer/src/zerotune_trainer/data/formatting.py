@@ -64,6 +64,8 @@ class Formatter:
         _check_templates(data, self.loss, columns.layout)
         if columns.layout == "text":
             _check_plain(data, "the records are plain text")
+        if columns.layout == "tokens":
+            _check_plain(data, "the records are tokens already")
         self._tokenizer = tokenizer
         self._created = created
 
