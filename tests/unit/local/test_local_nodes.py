@@ -79,7 +79,7 @@ def test_an_attempt_that_was_applied_is_not_started_again(home: Home, job: Calla
         await _until(backend, attempt, lambda seen: seen.all_ended)
         return home.job("FineTuneJob", "cwe").attempt(0).log(0).read_text()
 
-    assert asyncio.run(run()) == "up\n"
+    assert asyncio.run(run()).split() == ["up"], "and it may be killed before the end of its line"
 
 
 def test_parameters_on_disk_go_with_the_nodes_that_left_them(home: Home, job: Callable[..., Job]) -> None:
