@@ -1,7 +1,7 @@
 """Engine `vllm`: vLLM, which batches token by token and keeps keys and values in pages.
 
 The leader of a model replica runs it over the devices of all its ranks; the others wait. vLLM sees all requests of a
-shard at once, and finishes them in any order. Written to its class LLMEngine, as of versions 0.32 and 0.33:
+shard at once, and finishes them in any order. Written to its class LLMEngine of version 0.32:
 https://docs.vllm.ai/en/stable/api/vllm/v1/engine/llm_engine/.
 
 What vLLM computes for a record may differ in its last bits with what else is in the batch
@@ -148,7 +148,7 @@ def generation_options(generation: Generation, ends: list[int], record: int) -> 
 
     Args:
         generation: What the job asks for.
-        ends: Tokens that end a generation. vLLM's own are put aside: a tokenizer's need not be the model's.
+        ends: Tokens that end a generation. vLLM's own are ignored: a tokenizer's need not be the model's.
         record: Its global number.
     """
     options: dict[str, Any] = {
