@@ -1,7 +1,7 @@
 """What can go wrong, as exit codes that say why.
 
     ZerotuneError
-    +-- ConfigurationError   64  the spec, or two parts of it, cannot be carried out
+    +-- ConfigurationError   64  the spec is wrong, contradicts itself, or is not supported
     +-- DataError            65  a record or a file of the data is bad
     +-- InputMissingError    66  a file, folder, column or host that should be there is not
     +-- ForgettingError      67  the model has forgotten more than the spec allows
@@ -61,7 +61,7 @@ class ZerotuneError(Exception):
 
 
 class ConfigurationError(ZerotuneError):
-    """The spec, or two parts of it, cannot be carried out."""
+    """The spec is wrong, contradicts itself, or asks for what is not supported."""
 
     exit_code = 64
     failure_class = "Configuration"

@@ -43,7 +43,7 @@ def changes_of(folder: Path) -> Iterator[Change]:
 
 
 def check_base(folder: Path, base: ModelShape) -> None:
-    """See that an adapter is for a model of this width, as far as the names of the layers tell.
+    """See that an adapter is for a model of this width, as far as the names of the layers show.
 
     Raises:
         ConfigurationError: it is for another one.

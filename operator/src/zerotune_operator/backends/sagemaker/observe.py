@@ -84,8 +84,8 @@ def is_unexplained(description: Description) -> bool:
 def _stopped_by_others(seen: Observation, attempt: AttemptRef) -> Observation:
     """With who has stopped it. On a cluster it starts again, as its spec says that it is to run."""
     by = "it was stopped at AWS, not by zerotune"
-    told = by if is_of_a_run(attempt.job_uid) else f"{by}, which starts it again: {how_to_stop(attempt)}"
-    nodes = (replace(node, failure=_also(node.failure, told)) for node in seen.nodes)
+    message = by if is_of_a_run(attempt.job_uid) else f"{by}, which starts it again: {how_to_stop(attempt)}"
+    nodes = (replace(node, failure=_also(node.failure, message)) for node in seen.nodes)
     return replace(seen, nodes=tuple(nodes))
 
 
@@ -190,16 +190,20 @@ def _reason(attempt: AttemptRef, description: Description, reports: Reports, log
         failure = failure_of(description.get("FailureReason", "SageMaker gives no reason"), log)
         # Nobody has asked for a stop: SageMaker stops the other hosts when one of them ends, and may quote any.
         return failure if failure.failure_class != StoppedError.failure_class else _lost_host(attempt, reports)
-    said = [read_failure(report.message) for report in reports.values() if report.exit_code]
     unsaid = "no host has said what it saved" if reports else "before its ranks ran"
-    message = next((failure.message for failure in said if failure), unsaid)
+    message = next((failure.message for failure in _failures(reports)), unsaid)
     return Failure(failure_class=StoppedError.failure_class, message=message, exit_code=StoppedError.exit_code)
+
+
+def _failures(reports: Reports) -> list[Failure]:
+    """What the hosts that failed, or were stopped, have reported."""
+    found = (read_failure(report.message) for report in reports.values() if report.exit_code)
+    return [failure for failure in found if failure is not None]
 
 
 def _lost_host(attempt: AttemptRef, reports: Reports) -> Failure:
     """Why a training job has failed of which SageMaker quotes a host that it has stopped itself."""
-    said = [read_failure(report.message) for report in reports.values() if report.exit_code]
-    own = next((each for each in said if each and each.failure_class != StoppedError.failure_class), None)
+    own = next((each for each in _failures(reports) if each.failure_class != StoppedError.failure_class), None)
     if own is not None:
         return own
     silent = [host for host in attempt.hosts if host not in reports or reports[host].exit_code is None]
