@@ -144,8 +144,13 @@ def test_a_base_image_that_is_named_is_neither_made_nor_pulled_before(
     monkeypatch.setattr(sys, "argv", ["build", "--base", base])
     stand_in.make_images()
     lines = (stand_in.folder / "record").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["bud", "bud", "push", "push"]
-    assert all(f"--build-arg BASE={base} " in line for line in lines[:2])
+    assert [line.split()[0] for line in lines] == ["rm", "bud", "bud", "push", "push"]
+    assert all(f"--build-arg BASE={base} " in line for line in lines[1:3])
+
+
+def test_what_a_killed_build_has_left_is_removed_before_another(stand_in: StandIn) -> None:
+    stand_in.make_images()
+    assert (stand_in.folder / "record").read_text().splitlines()[0] == "rm --all"
 
 
 def test_a_build_that_fails_is_named_and_the_other_is_finished(

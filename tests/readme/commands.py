@@ -24,6 +24,7 @@ NOT_RUN = {
     "make kill-inference": "minutes: tests/trainer/inference/test_exactly_once.py is its short form",
     "make bench-offload": "minutes, gigabytes on a disk: tests/trainer/inference/test_offload_nvme.py runs such jobs",
     "make images TORCH_BACKEND=cuda": "gigabytes for GPUs that are not here; the README says that it has not been seen",
+    "make images TORCH_BACKEND=cuda VLLM=1": "as above: more than a disk of 20 GB free takes",
 }
 SHORT = {
     # One short pair or round shows that a benchmark runs; its figures come from a run of its own on a quiet machine.

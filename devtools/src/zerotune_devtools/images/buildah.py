@@ -35,6 +35,11 @@ class Buildah:
         # A second `make images` would remove blobs of the layout that this one has just written: it waits.
         self._lock = (folder / "lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._remove_containers()
+
+    def _remove_containers(self) -> None:
+        """Remove what builds that were killed have left mounted, gigabytes each: no other one runs."""
+        subprocess.run(self._command("rm", "--all"), check=True, capture_output=True, env=self._environment())
 
     def build(self, dockerfile: Path, reference: str, arguments: Sequence[str], secrets: Sequence[str]) -> None:
         """Build the image into the layout, unless it is there and was built from the same."""
