@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path
 
 
 @pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for temporary files of what the test starts; its path is short, as those of sockets must be."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
 def start(python: Path, job: Any, wide_model: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts a job of one rank with engine vllm: `start(data={...})`."""
 
@@ -84,7 +93,13 @@ def vllm_rows(start: Any, output_rows: Any, tmp_path: Path) -> Callable[..., lis
 
 
 def test_greedy_texts_of_an_adapter_are_those_of_transformers(
-    vllm_rows: Any, rows_of: Any, write_jsonl: Any, weaknesses: list[dict[str, Any]], wide_model: Path, tmp_path: Path
+    vllm_rows: Any,
+    rows_of: Any,
+    write_jsonl: Any,
+    weaknesses: list[dict[str, Any]],
+    wide_model: Path,
+    temporary: Path,
+    tmp_path: Path,
 ) -> None:
     """With stop strings, further end tokens and penalties; two of the records cannot be done."""
     records = [*weaknesses[:9], {"id": 0, "name": ""}, {"id": 1, "name": "long " * 200}]
@@ -103,6 +118,7 @@ def test_greedy_texts_of_an_adapter_are_those_of_transformers(
     rows = vllm_rows(**parts)
     assert rows == rows_of("transformers", ranks=1, **parts)
     assert [row["id"] for row in rows if "error" in row] == [0, 1]
+    assert not list(temporary.iterdir()), "what vLLM leaves behind goes with it"
     assert len({len(row["generation"]) for row in rows[:9]}) > 2, "they end at different tokens"
 
 

@@ -27,7 +27,7 @@ from zerotune_trainer.config.packages import require_engine
 from zerotune_trainer.engines.batches import completions
 from zerotune_trainer.engines.sampling import sampling_of, seed_of
 from zerotune_trainer.engines.transformers import end_tokens
-from zerotune_trainer.engines.vllm_start import start
+from zerotune_trainer.engines.vllm_start import start, temporary_folder
 from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.inference.engine import Completion, ModelReplica, OnToken, Request, Results, Score
 from zerotune_trainer.model_checks import empty_model
@@ -83,6 +83,7 @@ class VllmEngine:
         """See Engine."""
         if self._engine is not None:
             self._engine.engine_core.shutdown()
+            temporary_folder().cleanup()
         self._engine = None
 
     def _finished(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[tuple[Request, Results]]:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +32,10 @@ def start(config: InferConfig, folders: ModelFolders, replica: ModelReplica, sha
     Raises:
         ConfigurationError: vLLM cannot run this model here.
     """
-    os.environ.update(VLLM_NO_USAGE_STATS="1", VLLM_WORKER_MULTIPROC_METHOD="spawn")
+    kept = Path(config.launch.cache_dir).absolute() / "vllm"
+    os.environ.update(VLLM_NO_USAGE_STATS="1", VLLM_WORKER_MULTIPROC_METHOD="spawn", VLLM_CACHE_ROOT=str(kept))
+    # It reads both: vLLM in this process, and in those that it starts.
+    tempfile.tempdir = os.environ["TMPDIR"] = temporary_folder().name
     if config.launch.accelerator == "cuda":
         os.environ[_DEVICES] = _devices(os.environ.get(_DEVICES), replica)
     from vllm import EngineArgs, LLMEngine
@@ -45,6 +49,12 @@ def start(config: InferConfig, folders: ModelFolders, replica: ModelReplica, sha
                 f"vLLM does not start with {config.model_uri}: {str(error).splitlines()[0]}",
                 "see what vLLM wrote above it in this rank's log, or set engine: transformers",
             ) from error
+
+
+@cache
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """The folder for the sockets and files that vLLM leaves behind: to be removed once vLLM has ended."""
+    return tempfile.TemporaryDirectory(prefix="vllm-")
 
 
 @contextmanager
