@@ -51,7 +51,7 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder for temporary files of what the test starts; its path is short, as those of sockets must be."""
     with tempfile.TemporaryDirectory() as folder:
