@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 
 import typer
 from rich.console import Console
@@ -17,7 +18,31 @@ _SECONDS_BETWEEN_LINES = 5.0
 _SHARE_BETWEEN_LINES = 0.02
 
 
-class PlainView:
+class _Messages(ABC):
+    """What is printed of a job however it is shown."""
+
+    def restarting(self, cause: RootCause, seconds: float) -> None:
+        """Print why, and when it goes on."""
+        self.show(_restart(cause, seconds))
+
+    def lost(self, failure: str) -> None:
+        """Print why a replica is started again."""
+        self.show(_lost(failure))
+
+    def warned(self, text: str) -> None:
+        """Print what the ranks warn of."""
+        self.show(f"warning: {text}")
+
+    def stopping(self) -> None:
+        """Print what Ctrl-C does."""
+        self.show(_STOPPING)
+
+    @abstractmethod
+    def show(self, text: str) -> None:
+        """Print a line, with the job's name before it."""
+
+
+class PlainView(_Messages):
     """A line for every phase, and one every few seconds while steps are made."""
 
     def __init__(self, name: str) -> None:
@@ -44,22 +69,6 @@ class PlainView:
         now = time.monotonic()
         return now - self._printed_at >= max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._began_at))
 
-    def restarting(self, cause: RootCause, seconds: float) -> None:
-        """Print why, and when it goes on."""
-        self.show(_restart(cause, seconds))
-
-    def lost(self, failure: str) -> None:
-        """Print why a replica is started again."""
-        self.show(_lost(failure))
-
-    def warned(self, text: str) -> None:
-        """Print what the ranks warn of."""
-        self.show(f"warning: {text}")
-
-    def stopping(self) -> None:
-        """Print what Ctrl-C does."""
-        self.show(_STOPPING)
-
     def show(self, text: str) -> None:
         """Print a line, with the job's name before it."""
         self._printed_at = time.monotonic()
@@ -69,7 +78,7 @@ class PlainView:
         """Nothing is left on the screen."""
 
 
-class LiveView:
+class LiveView(_Messages):
     """A bar with step, loss, tokens per second and time to go."""
 
     def __init__(self, name: str, console: Console) -> None:
@@ -103,22 +112,6 @@ class LiveView:
             phase=(rank_phase(seen) or "starting") if status.phase == "Running" else str(status.phase).lower(),
             figures=figures(status),
         )
-
-    def restarting(self, cause: RootCause, seconds: float) -> None:
-        """Print why, and when it goes on."""
-        self.show(_restart(cause, seconds))
-
-    def lost(self, failure: str) -> None:
-        """Print why a replica is started again."""
-        self.show(_lost(failure))
-
-    def warned(self, text: str) -> None:
-        """Print what the ranks warn of."""
-        self.show(f"warning: {text}")
-
-    def stopping(self) -> None:
-        """Print what Ctrl-C does."""
-        self.show(_STOPPING)
 
     def show(self, text: str) -> None:
         """Print above the bar."""

@@ -39,7 +39,7 @@ from zerotune_trainer.training.log_probabilities import (
 class TransformersEngine:
     """Generates with plain transformers.
 
-    Only the spec's options count: what the model's `generation_config.json` says of sampling is put aside, its end
+    Only the spec's options count: what the model's `generation_config.json` says of sampling is ignored, its end
     tokens are kept.
     """
 

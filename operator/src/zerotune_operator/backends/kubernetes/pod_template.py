@@ -157,7 +157,7 @@ def _spec(job: Job, mounts: Sequence[Mount], container: Object, grace_seconds: i
             "runAsUser": _USER,
             "runAsGroup": _USER,
             "fsGroup": _USER,
-            # A volume of many files is gone through once, not before every attempt.
+            # The files of a volume are visited once, not before every attempt.
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
