@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from zerotune_devtools.harness.stub_inference import StubJob
+from zerotune_trainer import engines, infer
+from zerotune_trainer.errors import StoppedError
 
 LABELS = [" injection", " overflow of a buffer", " x"]
 
@@ -21,7 +23,8 @@ def scored(job: Any, write_jsonl: Any, output_rows: Any) -> Callable[..., list[d
     """The output of a job of one rank, in this process."""
 
     def run(rows: list[dict[str, Any]], data: dict[str, Any], **parts: Any) -> list[dict[str, Any]]:
-        data = {"uris": [write_jsonl(rows).as_uri()]} | data
+        if "uris" not in data:
+            data = data | {"uris": [write_jsonl(rows).as_uri()]}
         StubJob(job(ranks=1, task="score", data=data, perDeviceBatchSize=3, **parts)).run()
         found: list[dict[str, Any]] = output_rows()
         return found
@@ -73,16 +76,22 @@ def test_labels(scored: Any, likelihood: Any, weaknesses: list[dict[str, Any]], 
 
 
 def test_parquet_and_another_name_for_the_column_without_scoring_again(
-    scored: Any, weaknesses: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scored: Any, write_jsonl: Any, weaknesses: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [{"prompt": each["name"]} for each in weaknesses[:5]]
-    results = []
-    for column in ("verdict", "judgement"):
-        scored(rows, {}, labels=LABELS, outputFormat={"format": "parquet", "generationColumn": column})
-        results.append(pq.read_table(tmp_path / "output" / "part-000000.parquet")[column].to_pylist())
-        (tmp_path / "output" / "manifest.json").unlink()
-    assert results[0] == results[1]
-    assert results[0][0]["probabilities"].keys() == set(LABELS)
+    data = {"uris": [write_jsonl([{"prompt": each["name"]} for each in weaknesses[:5]]).as_uri()]}
+    names = {"format": "parquet"}
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(infer, "write_results", stop)
+        scored([], data, labels=LABELS, outputFormat=names | {"generationColumn": "verdict"})
+    first = pq.read_table(tmp_path / "output" / "part-000000.parquet")["verdict"].to_pylist()
+    monkeypatch.setattr(engines.ENGINES["transformers"], "score", None)
+    scored([], data, labels=LABELS, outputFormat=names | {"generationColumn": "judgement"})
+    assert pq.read_table(tmp_path / "output" / "part-000000.parquet")["judgement"].to_pylist() == first
+    assert first[0]["probabilities"].keys() == set(LABELS)
+
+
+def stop(*_: Any) -> None:
+    raise StoppedError("stopped before the result is written")
 
 
 def test_a_text_that_is_too_long_is_an_error_or_loses_its_beginning(scored: Any, likelihood: Any) -> None:

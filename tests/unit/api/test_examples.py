@@ -20,6 +20,7 @@ ACCEPTED = {
     "infer-vllm.yaml": "cwe-answers-vllm",
     "infer-replicas.yaml": "report-triage",
     "score.yaml": "phishing-scores",
+    "embed.yaml": "alert-vectors",
     "sagemaker.yaml": "log-analyst-spot",
     "sagemaker-instance-types.yaml": "log-analyst-capacity",
     "sagemaker-channels.yaml": "log-analyst-channels",

@@ -15,7 +15,7 @@ from zerotune_operator.api.topology import Topology
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import JsonObject, Number, Rule, Settings
 from zerotune_trainer.config.data import Data
-from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat, Task
+from zerotune_trainer.config.generation import Embedding, Engine, Generation, InferenceData, InferenceOutputFormat, Task
 from zerotune_trainer.config.methods import Method
 from zerotune_trainer.config.plugin import Plugin, RecordPlugin
 from zerotune_trainer.config.script import Script
@@ -108,10 +108,13 @@ class InferenceJobSpec(Settings):
     plugin: RecordPlugin | None = None
     """A function of your own that every record goes through first."""
     task: Task = "generate"
-    """generate: text; score: how likely the model finds a text, a completion of a prompt, or each of `labels`."""
+    """generate: text; score: how likely the model finds a text, a completion of a prompt, or each of `labels`; embed: a
+    vector of each text."""
     labels: list[Annotated[str, StringConstraints(min_length=1)]] = Field(default=[], max_length=256)
     """For task `score`: the texts that may follow a prompt. The output has the likeliest, and the probability of each
     among them."""
+    embedding: Embedding = Embedding()
+    """For task `embed`: how vectors are made."""
     generation: Generation = Generation()
     """Generation options."""
     precision: Precision = "auto"

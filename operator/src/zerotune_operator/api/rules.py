@@ -269,6 +269,7 @@ INFERENCE_RULES = (
             "data",
             "task",
             "labels",
+            "embedding",
             "generation",
             "precision",
             "parallelism",

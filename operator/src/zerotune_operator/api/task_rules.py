@@ -16,9 +16,10 @@ TASK_RULES = (
         for name in ("prompt", "messages", "completion", "text")
     ),
     Rule(
-        "!has(self.data.columns.chosen) "
-        "&& (self.task == 'score' || !has(self.data.columns.text) && !has(self.data.columns.completion))",
-        "an InferenceJob reads the column prompt or messages, with task: score text or completion too: name one",
+        "!has(self.data.columns.chosen) && (self.task == 'score' || !has(self.data.columns.completion)) "
+        "&& (self.task != 'generate' || !has(self.data.columns.text))",
+        "an InferenceJob reads the column prompt or messages, with task: score text or completion "
+        "too, with task: embed text: name one",
         "data.columns",
     ),
     Rule(
@@ -32,6 +33,16 @@ TASK_RULES = (
         "self.task == 'score' || size(self.labels) == 0",
         "labels are for task: score: set that task, or leave labels out",
         "labels",
+    ),
+    Rule(
+        "self.task == 'embed' || self.embedding.pooling == 'mean' && self.embedding.normalize",
+        "embedding is for task: embed: set that task, or leave embedding out",
+        "embedding",
+    ),
+    Rule(
+        "self.task != 'embed' || self.engine != 'vllm'",
+        "engine vllm gives no hidden states here: leave engine out, or set transformers, deepspeed or zero",
+        "task",
     ),
     Rule(
         "size(self.labels) != 1",

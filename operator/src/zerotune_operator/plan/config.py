@@ -88,6 +88,7 @@ def infer_config(
         engine=engine.name,
         task=spec.task,
         labels=spec.labels,
+        embedding=spec.embedding,
         offload_param=engine.offload_param,
         tensor_parallel=engine.tensor_parallel,
         precision=precision,

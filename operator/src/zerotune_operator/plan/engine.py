@@ -82,9 +82,9 @@ def check_options(spec: InferenceJobSpec) -> None:
     Raises:
         ConfigurationError: it does.
     """
-    if spec.task == "score" and spec.generation != Generation():
+    if spec.task != "generate" and spec.generation != Generation():
         raise ConfigurationError(
-            "task: score generates nothing, and generation has options",
+            f"task: {spec.task} generates nothing, and generation has options",
             "leave generation out, or set task: generate",
         )
     if len(set(spec.labels)) < len(spec.labels):

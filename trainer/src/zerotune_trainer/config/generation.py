@@ -13,7 +13,17 @@ from zerotune_trainer.config.sources import SecretReference
 from zerotune_trainer.errors import ConfigurationError
 
 Engine = Literal["auto", "transformers", "deepspeed", "zero", "vllm"]
-Task = Literal["generate", "score"]
+Task = Literal["generate", "score", "embed"]
+
+
+class Embedding(Settings):
+    """How the vector of a text is made, for task `embed`."""
+
+    pooling: Literal["mean", "lastToken"] = "mean"
+    """Which of the last hidden states the vector is: the mean of all tokens', or that of the last one, which alone has
+    seen all others. For what to choose see the model: mean where it was trained on text alone."""
+    normalize: bool = True
+    """Scale the vector to length 1, so that the scalar product of two is their cosine similarity."""
 
 
 class InferenceData(Records):
@@ -45,8 +55,9 @@ class InferenceData(Records):
     )
 
     columns: Columns = Columns()
-    """Column with the `prompt`, or with the `messages`. Left out: whichever of the two the records have. For task
-    `score` also the column with the `text`, or with the `completion` behind the `prompt`."""
+    """Column with the `prompt`, or with the `messages`. Left out: whichever of the two the records have. For
+    tasks `score` and `embed` also the column with the `text`, for `score` that with the `completion` behind the
+    `prompt`."""
     template: str | None = Field(default=None, max_length=65536)
     """A Jinja template that makes the prompt from a record's columns: `Summarize: {{ description }}`."""
     system_prompt: str | None = None
@@ -190,7 +201,7 @@ class InferenceOutputFormat(Settings):
     generation_column: str = Field(default="generation", min_length=1)
     """Column that receives the text; the input's columns stay beside it. With `numReturnSequences` > 1: a list. For
     task `score`: an object with `logLikelihood` (nats), `tokens` and `perplexity`, or with `label`, `probabilities` and
-    `logLikelihoods`."""
+    `logLikelihoods`. For task `embed`: a list of numbers, as many as the model's hidden size."""
     error_column: str = Field(default="error", min_length=1)
     """Column that says why a record has no text. Parquet always has it, jsonl only where it says something."""
     rows_per_file: int = Field(default=1000, ge=1)

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.config.base import Number, Settings
 from zerotune_trainer.config.data import Data, Packing
-from zerotune_trainer.config.generation import Engine, Generation, InferenceData, InferenceOutputFormat, Task
+from zerotune_trainer.config.generation import Embedding, Engine, Generation, InferenceData, InferenceOutputFormat, Task
 from zerotune_trainer.config.methods import METHODS, Method, MethodTraits, packing_of
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.plugin import Plugin, RecordPlugin
@@ -160,6 +160,8 @@ class InferConfig(_Config):
     task: Task = "generate"
     labels: list[str] = Field(default=[])
     """For task `score`: what may follow a prompt."""
+    embedding: Embedding = Embedding()
+    """For task `embed`: how vectors are made."""
     precision: Precision = "auto"
     data: InferenceData
     generation: Generation

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from zerotune_trainer.data.labels import IGNORE_INDEX
-from zerotune_trainer.inference.engine import BatchFigures, Completion, Request, Results, Score
+from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.inference.engine import BatchFigures, Completion, Request, Results, Score, Vector
 
 MORE = 8
 """How many times as many short requests a batch may have: the logits of a step take memory for each, however short."""
@@ -36,21 +38,40 @@ def by_length(requests: Sequence[Request], size: int, most: int, new_tokens: int
 
 
 def completions(batch: Sequence[Request], results: Sequence[Results], seconds: float) -> Iterator[Completion]:
-    """What was generated for the requests of a batch, or their scores, with its figures on the last.
+    """What was generated for the requests of a batch, their scores or embeddings, with its figures on the last.
 
     Args:
         batch: The requests.
-        results: The sequences or scores of each.
+        results: The sequences, scores or embeddings of each.
         seconds: What the batch took.
+
+    Raises:
+        ConfigurationError: a score or an embedding is not finite.
     """
+    for request, found in zip(batch, results, strict=True):
+        _require_finite(request, found)
     figures = BatchFigures(
         records=len(batch),
         prompt_tokens=sum(len(request.ids) for request in batch),
-        new_tokens=sum(each.tokens if isinstance(each, Score) else len(each) for part in results for each in part),
+        new_tokens=sum(_tokens(each) for part in results for each in part),
         seconds=seconds,
     )
     for request, found in zip(batch, results, strict=True):
         yield Completion(request.record, found, figures if request is batch[-1] else None)
+
+
+def _tokens(result: list[int] | Score | Vector) -> int:
+    return len(result) if isinstance(result, list) else result.tokens
+
+
+def _require_finite(request: Request, results: Results) -> None:
+    for each in results:
+        numbers = each.values if isinstance(each, Vector) else [each.log_likelihood] if isinstance(each, Score) else []
+        if not all(map(math.isfinite, numbers)):
+            raise ConfigurationError(
+                f"record {request.record}: what the model computes of it is not finite",
+                "numbers of the model overflow in this precision: set precision: fp32, or bf16 on GPUs",
+            )
 
 
 def left_padded(rows: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from zerotune_trainer import model as models
 from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.generation import Generation, Task
+from zerotune_trainer.config.generation import Embedding, Generation, Task
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.lockstep import Lockstep, nothing
 from zerotune_trainer.engines.transformers import TransformersEngine
@@ -45,8 +45,9 @@ class DeepSpeedEngine(TransformersEngine):
         batch_size: int,
         task: Task,
         group: dist.ProcessGroup,
+        embedding: Embedding | None = None,
     ) -> None:
-        super().__init__(model, tokenizer, generation, batch_size * group.size(), task)
+        super().__init__(model, tokenizer, generation, batch_size * group.size(), task, embedding)
         self._lockstep = Lockstep(model, self.device, self.pad, group)
 
     @classmethod
@@ -70,7 +71,8 @@ class DeepSpeedEngine(TransformersEngine):
         shards = split(loaded, group, models.DTYPES[precision])
         check_causality(shards)
         tokenizer = load_tokenizer(config.model, folders.tokenizer)
-        return cls(shards, tokenizer, config.generation, config.per_device_batch_size, config.task, group)
+        size = config.per_device_batch_size
+        return cls(shards, tokenizer, config.generation, size, config.task, group, config.embedding)
 
     def results(self, batch: Sequence[Request], on_token: OnToken) -> list[Results]:
         """As of a whole copy of the model; the ranks of the replica stop at the same token."""

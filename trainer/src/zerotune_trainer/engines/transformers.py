@@ -21,15 +21,16 @@ from zerotune_trainer import model as models
 from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.generation import Generation, Task, check_end_tokens
+from zerotune_trainer.config.generation import Embedding, Generation, Task, check_end_tokens
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.batches import MORE, by_length, completions, left_padded
 from zerotune_trainer.engines.contrastive import contrastive_search
 from zerotune_trainer.engines.diverse import diverse_beam_search
+from zerotune_trainer.engines.embedding import HiddenStates, vectors_of
 from zerotune_trainer.engines.lockstep import Mode
 from zerotune_trainer.engines.sampling import sampler, sampling_of, seed_of
 from zerotune_trainer.engines.scoring import scores_of
-from zerotune_trainer.inference.engine import Completion, ModelReplica, OnToken, Request, Results, Score
+from zerotune_trainer.inference.engine import Completion, ModelReplica, OnToken, Request, Results, Score, Vector
 from zerotune_trainer.training.log_probabilities import (
     add_log_probabilities,
     check_log_probabilities,
@@ -53,6 +54,7 @@ class TransformersEngine:
         generation: Generation,
         batch_size: int = 8,
         task: Task = "generate",
+        embedding: Embedding | None = None,
     ) -> None:
         """Raises ConfigurationError for an end token outside the vocabulary, or a model that cannot be scored with."""
         # Beam sampling draws from torch's own generator, one for the whole batch: alone, a record has its own.
@@ -71,6 +73,8 @@ class TransformersEngine:
         if task == "score":
             add_log_probabilities(model, by_rows=True)
             check_log_probabilities(model)
+        self.embedding = embedding or Embedding()
+        self.hidden_states = HiddenStates(model) if task == "embed" else None
 
     @classmethod
     def load(cls, config: InferConfig, replica: ModelReplica) -> Self:
@@ -84,7 +88,7 @@ class TransformersEngine:
             loaded = merge(loaded, folders.adapter)
         check_causality(loaded)
         tokenizer = load_tokenizer(config.model, folders.tokenizer)
-        return cls(loaded, tokenizer, config.generation, config.per_device_batch_size, config.task)
+        return cls(loaded, tokenizer, config.generation, config.per_device_batch_size, config.task, config.embedding)
 
     @classmethod
     def ranks_per_model_replica(cls, config: InferConfig, world_size: int) -> int:  # noqa: ARG003
@@ -112,9 +116,21 @@ class TransformersEngine:
         return by_length(requests, ranks * self.batch_size, ranks * self.most, new_tokens)
 
     def results(self, batch: Sequence[Request], on_token: OnToken) -> list[Results]:
-        """What is generated for each request of a batch, or the scores of its continuations."""
-        found = self.generate(batch, on_token) if self.task == "generate" else self.score(batch, on_token)
-        return list[Results](found)
+        """What is generated for each request of a batch, the scores of its continuations, or its embedding."""
+        if self.task == "generate":
+            return list[Results](self.generate(batch, on_token))
+        return list[Results](self.score(batch, on_token) if self.task == "score" else self.embed(batch, on_token))
+
+    @torch.inference_mode()
+    def embed(self, batch: Sequence[Request], on_token: OnToken) -> list[list[Vector]]:
+        """The embedding of each request's text."""
+        assert self.hidden_states is not None, "the engine was loaded for another task"
+        rows, vectors = [request.ids for request in batch], list[Vector]()
+        for start in range(0, len(rows), self.batch_size):
+            on_token()
+            part = rows[start : start + self.batch_size]
+            vectors += vectors_of(self.hidden_states, part, self.embedding, self.pad, self.device)
+        return [[each] for each in vectors]
 
     @torch.inference_mode()
     def score(self, batch: Sequence[Request], on_token: OnToken) -> list[list[Score]]:

@@ -22,7 +22,7 @@ from zerotune_trainer import model as models
 from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.generation import Generation, Task
+from zerotune_trainer.config.generation import Embedding, Generation, Task
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.batches import completions
@@ -48,8 +48,9 @@ class ZeroEngine(TransformersEngine):
         task: Task,
         replica: ModelReplica,
         device: torch.device,
+        embedding: Embedding | None = None,
     ) -> None:
-        super().__init__(model, tokenizer, generation, batch_size, task)
+        super().__init__(model, tokenizer, generation, batch_size, task, embedding)
         self.device = device  # Its parameters are not on any while they are partitioned.
         self.replica = replica
         self.offloaded: OffloadFolder | None = None
@@ -86,8 +87,8 @@ class ZeroEngine(TransformersEngine):
         check_causality(loaded)
         tokenizer = load_tokenizer(config.model, folders.tokenizer)
         device = torch.device(f"cuda:{replica.local_rank}" if accelerator == "cuda" else "cpu")
-        batch_size = config.per_device_batch_size
-        engine = cls(runtime.module, tokenizer, config.generation, batch_size, config.task, replica, device)
+        asked = (config.generation, config.per_device_batch_size, config.task)
+        engine = cls(runtime.module, tokenizer, *asked, replica, device, config.embedding)
         engine.offloaded = offloaded
         return engine
 

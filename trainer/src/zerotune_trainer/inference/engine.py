@@ -1,4 +1,5 @@
-"""The seam between an InferenceJob and what generates: token ids of prompts in, generated token ids or scores out.
+"""The seam between an InferenceJob and what generates: token ids of prompts in, generated token ids, scores or
+vectors out.
 
     replica = ModelReplica(ranks=(0, 1), rank=1)
     engine = ENGINES["transformers"].load(config, replica)
@@ -49,7 +50,7 @@ class BatchFigures(Settings):
     records: int
     prompt_tokens: int
     new_tokens: int
-    """Tokens that were generated, or scored."""
+    """Tokens that were generated, scored, or embedded."""
     seconds: float
 
 
@@ -61,11 +62,20 @@ class Score(Settings):
     tokens: int
 
 
+class Vector(Settings):
+    """The embedding of a text."""
+
+    values: list[float]
+    """As many as the model's hidden size."""
+    tokens: int
+    """Of the text."""
+
+
 Sequences = list[list[int]]
 """`numReturnSequences` lists of token ids: no prompt, no padding, no end token but the one that ended it."""
 
-Results = Sequences | list[Score]
-"""What was generated for a record, or the scores of its continuations."""
+Results = Sequences | list[Score] | list[Vector]
+"""What was generated for a record, the scores of its continuations, or its one embedding."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,7 @@ class Engine(Protocol):
         """
 
     def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
-        """Generate for every request, or score it, in whatever order, batch after batch. Every rank of the model
+        """Do what the job is for with every request, in whatever order, batch after batch. Every rank of the model
         replica calls this with the same requests; all see the same completions."""
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ COMMIT_SECONDS = 30.0
 """What a killed rank loses at most, besides the batch in hand."""
 
 Texts = dict[int, list[str]]
-"""What was generated, by record number: a text for each sequence that was asked for; or scores as JSON."""
+"""What was generated, by record number: a text for each sequence; or scores, or a vector, as JSON."""
 
 
 class _Commit(Settings):
@@ -102,9 +102,10 @@ class PartialShard:
 
 
 def _texts(cell: Cell) -> list[str]:
-    if isinstance(cell, dict):
-        return [json.dumps(cell)]
-    return [cell] if isinstance(cell, str) else cell
+    if isinstance(cell, str):
+        return [cell]
+    several = [each for each in cell if isinstance(each, str)] if isinstance(cell, list) else []
+    return several or [json.dumps(cell)]
 
 
 def read_commits(output: Folder, plan: WorkPlan, shard: int) -> list[_Commit]:

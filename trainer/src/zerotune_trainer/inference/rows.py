@@ -20,7 +20,7 @@ from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.reporting.page import cut
 from zerotune_trainer.reporting.record_outcomes import ShownRecord
 
-Cell = str | list[str] | dict[str, Any]
+Cell = str | list[str] | list[float] | dict[str, Any]
 """What the output has of a record."""
 
 
@@ -32,7 +32,7 @@ class OutputRow:
     raw: bytes | None = None
     """The line of jsonl that the columns come from."""
     generation: Cell | None = None
-    """One text, a list where several were asked for, an object with scores; None where `error` says why."""
+    """One text, a list where several were asked for, an object with scores, a vector; None where `error` says why."""
     error: str | None = None
 
 

@@ -103,6 +103,8 @@ def cell_type(config: InferConfig) -> pa.DataType:
     """The type of the column with the results, in parquet."""
     if config.task == "generate":
         return pa.list_(pa.string()) if config.generation.num_return_sequences > 1 else pa.string()
+    if config.task == "embed":
+        return pa.list_(pa.float32())
     if not config.labels:
         return pa.struct({"logLikelihood": pa.float64(), "tokens": pa.int64(), "perplexity": pa.float64()})
     numbers = pa.struct(dict.fromkeys(config.labels, pa.float64()))

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import numpy as np
+import orjson
 from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config import InferConfig
@@ -15,7 +17,7 @@ from zerotune_trainer.counting import counted
 from zerotune_trainer.data.processing import Process
 from zerotune_trainer.errors import DataError, InputMissingError, InternalError, StoppedError
 from zerotune_trainer.inference.committing import Committer
-from zerotune_trainer.inference.engine import Engine, Request, Results, Score, Sequences
+from zerotune_trainer.inference.engine import Engine, Request, Results, Score, Sequences, Vector
 from zerotune_trainer.inference.model_replica import ModelReplicaChannel
 from zerotune_trainer.inference.output import ShardFiles
 from zerotune_trainer.inference.partial import PartialShard, Texts
@@ -147,6 +149,8 @@ class ShardGenerator:
     def _cells(self, results: Results) -> list[str]:
         if self.scoring is not None:
             return [self.scoring.cell(cast(list[Score], results))]
+        if self.config.task == "embed":
+            return [_vector_cell(cast(list[Vector], results))]
         skip = self.config.generation.skip_special_tokens
         return self.tokenizer.batch_decode(cast(Sequences, results), skip_special_tokens=skip)
 
@@ -155,7 +159,13 @@ class ShardGenerator:
         if entry.number in errors:
             return OutputRow(columns, entry.raw, error=errors[entry.number])
         generated = texts[entry.number]
-        if self.scoring is not None:
+        if self.config.task != "generate":
             return OutputRow(columns, entry.raw, generation=json.loads(generated[0]))
         is_several = self.config.generation.num_return_sequences > 1
         return OutputRow(columns, entry.raw, generation=generated if is_several else generated[0])
+
+
+def _vector_cell(vectors: Sequence[Vector]) -> str:
+    """An embedding as JSON, in the fewest digits that give the same numbers in fp32."""
+    [vector] = vectors
+    return orjson.dumps(np.array(vector.values, np.float32), option=orjson.OPT_SERIALIZE_NUMPY).decode()
