@@ -233,3 +233,17 @@ def stub_job(tmp_path: Path, job: Any, stub_engine: Any, write_jsonl: Any) -> Ca
         return StubJob(folder, replicas=replicas)
 
     return make
+
+
+@pytest.fixture
+def rows_here(job: Any, write_jsonl: Any, output_rows: Any) -> Callable[..., list[dict[str, Any]]]:
+    """The rows of a job of one rank, which runs in this process: `rows_here(task, records, data, **parts)`."""
+
+    def run(task: str, records: list[dict[str, Any]], data: dict[str, Any], **parts: Any) -> list[dict[str, Any]]:
+        if "uris" not in data:
+            data = data | {"uris": [write_jsonl(records).as_uri()]}
+        StubJob(job(ranks=1, task=task, data=data, perDeviceBatchSize=3, **parts)).run()
+        found: list[dict[str, Any]] = output_rows()
+        return found
+
+    return run

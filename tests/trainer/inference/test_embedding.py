@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,17 +19,9 @@ from zerotune_trainer.errors import ConfigurationError, StoppedError
 
 
 @pytest.fixture
-def embedded(job: Any, write_jsonl: Any, output_rows: Any) -> Callable[..., list[dict[str, Any]]]:
+def embedded(rows_here: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[dict[str, Any]]]:
     """The output of a job of one rank, in this process."""
-
-    def run(rows: list[dict[str, Any]], data: dict[str, Any], **parts: Any) -> list[dict[str, Any]]:
-        if "uris" not in data:
-            data = data | {"uris": [write_jsonl(rows).as_uri()]}
-        StubJob(job(ranks=1, task="embed", data=data, perDeviceBatchSize=3, **parts)).run()
-        found: list[dict[str, Any]] = output_rows()
-        return found
-
-    return run
+    return functools.partial(rows_here, "embed")
 
 
 @pytest.fixture
@@ -71,17 +65,13 @@ def test_parquet_has_fp32_lists_and_another_column_name_embeds_nothing_anew(
     data = {"uris": [write_jsonl([{"prompt": each["name"]} for each in weaknesses[:5]]).as_uri()]}
     names = {"format": "parquet"}
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(infer, "write_results", stop)
+        patch.setattr(infer, "write_results", Mock(side_effect=StoppedError("stopped")))
         embedded([], data, outputFormat=names | {"generationColumn": "vector"})
     first = pq.read_table(tmp_path / "output" / "part-000000.parquet")["vector"]
     monkeypatch.setattr(engines.ENGINES["transformers"], "embed", None)
     embedded([], data, outputFormat=names | {"generationColumn": "embedding"})
     assert pq.read_table(tmp_path / "output" / "part-000000.parquet")["embedding"].to_pylist() == first.to_pylist()
     assert first.type == pa.list_(pa.float32())
-
-
-def stop(*_: Any) -> None:
-    raise StoppedError("stopped before the result is written")
 
 
 def test_a_stopped_job_goes_on_with_the_vectors_that_it_has(

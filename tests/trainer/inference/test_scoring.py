@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from zerotune_devtools.harness.stub_inference import StubJob
 from zerotune_trainer import engines, infer
 from zerotune_trainer.errors import StoppedError
 
@@ -19,17 +20,9 @@ LABELS = [" injection", " overflow of a buffer", " x"]
 
 
 @pytest.fixture
-def scored(job: Any, write_jsonl: Any, output_rows: Any) -> Callable[..., list[dict[str, Any]]]:
+def scored(rows_here: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[dict[str, Any]]]:
     """The output of a job of one rank, in this process."""
-
-    def run(rows: list[dict[str, Any]], data: dict[str, Any], **parts: Any) -> list[dict[str, Any]]:
-        if "uris" not in data:
-            data = data | {"uris": [write_jsonl(rows).as_uri()]}
-        StubJob(job(ranks=1, task="score", data=data, perDeviceBatchSize=3, **parts)).run()
-        found: list[dict[str, Any]] = output_rows()
-        return found
-
-    return run
+    return functools.partial(rows_here, "score")
 
 
 @pytest.fixture
@@ -81,17 +74,13 @@ def test_parquet_and_another_name_for_the_column_without_scoring_again(
     data = {"uris": [write_jsonl([{"prompt": each["name"]} for each in weaknesses[:5]]).as_uri()]}
     names = {"format": "parquet"}
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
-        patch.setattr(infer, "write_results", stop)
+        patch.setattr(infer, "write_results", Mock(side_effect=StoppedError("stopped")))
         scored([], data, labels=LABELS, outputFormat=names | {"generationColumn": "verdict"})
     first = pq.read_table(tmp_path / "output" / "part-000000.parquet")["verdict"].to_pylist()
     monkeypatch.setattr(engines.ENGINES["transformers"], "score", None)
     scored([], data, labels=LABELS, outputFormat=names | {"generationColumn": "judgement"})
     assert pq.read_table(tmp_path / "output" / "part-000000.parquet")["judgement"].to_pylist() == first
     assert first[0]["probabilities"].keys() == set(LABELS)
-
-
-def stop(*_: Any) -> None:
-    raise StoppedError("stopped before the result is written")
 
 
 def test_a_text_that_is_too_long_is_an_error_or_loses_its_beginning(scored: Any, likelihood: Any) -> None:
