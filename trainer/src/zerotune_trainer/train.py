@@ -104,7 +104,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     topology = distributed.init_process_group(context, config.launch, store)
     mesh = Mesh.of(context)
     _check_rows(context, rows)
-    for text in method.warnings(config, rows.counts) if context.rank == 0 else ():
+    for text in (*rows.warnings, *method.warnings(config, rows.counts)) if context.rank == 0 else ():
         context.report.warning(text)
     checkpoint_store = CheckpointStore(acquire(config, context, ownership, cache), config, rows.digest, own_code)
     share = Share.of(checkpoint_store, context, mesh)

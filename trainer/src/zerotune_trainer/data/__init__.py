@@ -10,6 +10,7 @@ preferences.py records of preferences; preference_rows.py, mismatched.py, prefer
 packing.py     rows -> blocks
 cache.py       rows are made once (arrow.py: how they lie on the disk)
 preparation.py records -> rows in blocks (replay.py: general text among them)
+provenance.py  what rows that are on the disk already were made with
 prepare.py     all of the above
 judgements.py  good and bad completions of kto weighed
 preview.py     the same as text for a person (__main__.py: `zerotune data`)

@@ -4,7 +4,8 @@
     python -m zerotune_trainer.data prepare FOLDER OUT    write the records as rows; so does FOLDER OUT alone
 
 FOLDER has the job's `config.json`. OUT becomes a folder that `datasets.load_from_disk` reads, with the split `train`
-and, where the job names validation records, `validation`: a row a record, processed and tokenized. A job that names it
+and, where the job names validation records, `validation`: a row a record, processed and tokenized; `zerotune.json` in
+the folder of each says how they were made. A job that names it
 (`uris: [OUT]`, `split: train`) trains on the same rows as the job that names the files.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -25,6 +27,7 @@ from zerotune_trainer.counting import counted
 from zerotune_trainer.data.judgements import imbalance
 from zerotune_trainer.data.prepare import prepare, tokenized_records
 from zerotune_trainer.data.preview import preview
+from zerotune_trainer.data.provenance import provenance_of, write_provenance
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.failures import classify
@@ -73,8 +76,12 @@ def _preview(folder: Path, shown: int, first: int | None) -> None:
     records = tokenized_records(config, tokenizer, first)
     for line in preview(rows, records, tokenizer, config.traits, shown):
         sys.stdout.write(f"{printable(line)}\n")
-    if text := imbalance(rows.counts.train, config.preference or Preference()):
-        sys.stdout.write(f"\nwarning: {text}\n")
+    text = imbalance(rows.counts.train, config.preference or Preference())
+    _warn([*rows.warnings, *([text] if text else [])])
+
+
+def _warn(texts: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"\nwarning: {printable(text)}\n" for text in texts))
 
 
 def _prepare(folder: Path, out: str, first: int | None) -> None:
@@ -82,13 +89,17 @@ def _prepare(folder: Path, out: str, first: int | None) -> None:
     with tempfile.TemporaryDirectory() as staging:
         _require_new(uri, Path(staging))
         config, tokenizer = _loaded(folder)
-        prepare(config, tokenizer, most=first)  # Rows that no job can train on are rejected as a job rejects them.
+        # Rows that no job can train on are rejected as a job rejects them.
+        warnings = prepare(config, tokenizer, most=first).warnings
         splits = tokenized_records(config, tokenizer, first)
         saved = {name: datasets.Dataset(datasets.table.InMemoryTable(rows.table)) for name, rows in splits.items()}
         target = storage.open_folder(uri, Path(staging))
         datasets.DatasetDict(saved).save_to_disk(str(target.local))
+        for name in saved:
+            write_provenance(target.local / name, provenance_of(config, tokenizer))
         target.push([""])
     sys.stdout.write("".join(f"{name}: {counted(len(rows), 'row')} in {uri}\n" for name, rows in splits.items()))
+    _warn(warnings)
 
 
 def _require_new(uri: str, staging: Path) -> None:

@@ -30,6 +30,7 @@ from zerotune_trainer.data.parallel import Tokenize
 from zerotune_trainer.data.preference_rows import PreferenceTokenizer, TokenizedPreferences
 from zerotune_trainer.data.preferences import resolve_preferences
 from zerotune_trainer.data.processing import Process, load_formatting
+from zerotune_trainer.data.provenance import provenance_warnings
 from zerotune_trainer.data.readers import Record
 from zerotune_trainer.data.tokenizing import tokenize_files
 from zerotune_trainer.data.tokens import RecordTokenizer
@@ -79,10 +80,18 @@ class Preparation:
         self.tokenizer = tokenizer
         self.processes = processes
         self.most = most
+        self.warnings: list[str] = []
+        """What a person should know of the records."""
 
     def tokenized(self, records: Records) -> Split:
-        """One row a record."""
+        """One row a record.
+
+        Raises:
+            ZerotuneError: as `prepare` says; a ConfigurationError also where rows are of another tokenizer.
+        """
         files = resolve(records, self.cache_dir)
+        for file in files:
+            self.warnings += provenance_warnings(file, self.config, self.tokenizer)
         key = digest(self._tools_key, content_key(files, self.cache_dir), self._options, self.most)
 
         def build(folder: Path) -> None:

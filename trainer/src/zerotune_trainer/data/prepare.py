@@ -27,6 +27,8 @@ class PreparedData:
     """Of what the rows were made of, and how: the same wherever the rows are the same."""
     control: MappedRows | None = None
     """Rows of the control texts, where there are some."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of the records, though they can be trained on."""
 
     @property
     def splits(self) -> dict[str, SplitRows]:
@@ -49,7 +51,7 @@ def prepare(
     Raises:
         DataError: a file or record is bad, with its file and line, or nothing is left.
         InputMissingError: a file, folder or column is not there.
-        ConfigurationError: options that do not go together, or with what the records hold.
+        ConfigurationError: options that do not go together, or with what the records hold; rows of another tokenizer.
         OutOfMemoryError, TemporaryError: see `tokenize_in_parallel` and `storage.store_errors`.
     """
     preparation = Preparation(config, tokenizer, processes or available_processes(), most)
@@ -64,7 +66,8 @@ def prepare(
     rows = [preparation.completed(split.rows) for split in (train, validation) if split is not None]
     counts = DataCounts(train=_judged(train), validation=_judged(validation) if validation else None)
     key = digest(train.key, validation.key if validation else None)
-    prepared = PreparedData(rows[0], rows[1] if validation else None, counts, key)
+    warnings = tuple(dict.fromkeys(preparation.warnings))
+    prepared = PreparedData(rows[0], rows[1] if validation else None, counts, key, warnings=warnings)
     return _with_control(_with_replay(prepared, train, preparation), preparation)
 
 
