@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,32 @@ def test_records_and_code_of_an_inference_are_named(here: str) -> None:
     spec = {"data": {"uris": [f"{here}/b.jsonl"]}, "plugin": {"file": f"{here}/mine.py", "processing": "clear"}}
     with pytest.raises(InputMissingError, match=r"data.uris: .*/b.jsonl is not there; plugin.file: .* no 'clear'"):
         check_inputs(inference_job(**spec))
+
+
+@pytest.mark.parametrize(
+    ("listed", "split", "message"),
+    [
+        (["train"], "validation", "rows has no split 'validation'; it holds train"),
+        (["train", "validation"], None, "rows holds the splits train, validation"),
+        (None, "train", "rows holds no splits, and 'train' is asked for"),
+        (["train"], None, ""),
+        (["train", "validation"], "validation", ""),
+        (None, None, ""),
+    ],
+)
+def test_the_split_of_a_datasets_folder_is_there_and_named(
+    tmp_path: Path, listed: list[str] | None, split: str | None, message: str
+) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / ("state.json" if listed is None else "dataset_dict.json")).write_text(json.dumps({"splits": listed}))
+    part = {"uris": [rows.as_uri()], **({"split": split} if split else {})}
+    job = fine_tune_job(data={"train": {"uris": ["s3://ddd/t"]}, "validation": part})
+    if not message:
+        check_inputs(job)
+        return
+    with pytest.raises((InputMissingError, ConfigurationError), match=f"data.validation.uris: {tmp_path}/{message}"):
+        check_inputs(job)
 
 
 @pytest.mark.parametrize(

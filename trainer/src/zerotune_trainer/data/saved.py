@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+from zerotune_trainer.config.splits import chosen_split, no_splits
 from zerotune_trainer.data.files import DataFile
-from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError
+from zerotune_trainer.errors import DataError, InputMissingError
 from zerotune_trainer.input_errors import input_errors
 
 
@@ -30,17 +31,7 @@ def open_split(file: DataFile) -> Any:
                 f"{path} is no folder that datasets.save_to_disk wrote: {error}", "save it again, or set `format`"
             ) from error
     if isinstance(found, datasets.DatasetDict):
-        return _choose(path, found, file.split)
+        return found[chosen_split(path, list(found), file.split)]
     if file.split is not None:
-        raise ConfigurationError(f"{path} holds no splits, and {file.split!r} is asked for", "leave `split` out")
+        raise no_splits(path, file.split)
     return found
-
-
-def _choose(path: str, found: Any, split: str | None) -> Any:
-    names = ", ".join(found)
-    if split is None and len(found) > 1:
-        raise ConfigurationError(f"{path} holds the splits {names}", "name one of them as `split`")
-    name = next(iter(found)) if split is None else split
-    if name not in found:
-        raise InputMissingError(f"{path} has no split {name!r}; it holds {names}", "name one of them as `split`")
-    return found[name]

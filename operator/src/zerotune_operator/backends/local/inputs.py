@@ -12,6 +12,7 @@ from zerotune_operator.backends.local.first_record import first_record_problem
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.layout import checkpoint_uri, output_uri, resolve
 from zerotune_operator.backends.local.python_file import python_problem
+from zerotune_operator.backends.local.saved_split import split_problem
 from zerotune_operator.backends.python_source import Function, functions_of
 from zerotune_trainer.config.data import Records, no_match
 from zerotune_trainer.config.training import all_records
@@ -48,6 +49,8 @@ def _records_problems(job: Job, planned: Collection[str]) -> Iterator[ZerotuneEr
             yield InputMissingError(
                 f"{place}.uris: {path} {problem}", "give a file, a folder, or a pattern such as file:///data/*.jsonl"
             )
+        elif path and (unread := split_problem(place, records, Path(path))):
+            yield unread
         elif path and os.path.isfile(path) and (found := first_record_problem(job, place, records, Path(path))):  # noqa: PTH113
             yield found
 
