@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
 from tests.unit.sagemaker.jobs import sagemaker_job, training_job
-from zerotune_operator.api.status import JobStatus
+from zerotune_operator.api.status import JobStatus, Phase
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker import follower, standalone
@@ -150,5 +150,25 @@ def test_a_job_of_this_machine_is_not_stopped_so(aws: Aws) -> None:
     folder = start(aws, RUNNING)
     backend = JOB.spec.backend.model_copy(update={"sagemaker": None})
     folder.write_job(JOB.model_copy(update={"spec": JOB.spec.model_copy(update={"backend": backend})}))
-    with pytest.raises(ConfigurationError, match="runs on this machine"):
+    with folder.locked(), pytest.raises(ConfigurationError, match="runs on this machine"):
         stop.command("tune")
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        ("Suspended", "tune: is suspended already, and nothing of it runs; `zerotune run` with its file goes on"),
+        ("Succeeded", "tune: has ended already, its phase is Succeeded"),
+        ("Running", "tune: has ended already, its phase is Failed"),
+        (None, "tune: nothing of it runs, its phase is Pending; `zerotune run` with its file starts it"),
+    ],
+)
+def test_a_job_of_this_machine_that_does_not_run_is_said_to(
+    aws: Aws, capsys: pytest.CaptureFixture[str], phase: Phase | None, said: str
+) -> None:
+    folder = start(aws, RUNNING)
+    backend = JOB.spec.backend.model_copy(update={"sagemaker": None})
+    folder.write_job(JOB.model_copy(update={"spec": JOB.spec.model_copy(update={"backend": backend})}))
+    folder.write_status(JobStatus(phase=phase))
+    stop.command("tune")
+    assert said in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.standalone import standalone_backend
+from zerotune_operator.cli.status import true_status
 from zerotune_operator.lifecycle.attempts import FINAL, current_attempt, next_attempt, under_way
 from zerotune_trainer.errors import ConfigurationError
 
@@ -31,9 +33,8 @@ def command(name: Annotated[str, typer.Argument(help="Name of the job.")]) -> No
 def _stop(folder: JobFolder, home: Home) -> None:
     job, status = folder.read_job(), folder.read_status()
     if job.spec.backend.sagemaker is None:
-        raise ConfigurationError(
-            f"{folder.name} runs on this machine", "press Ctrl-C where `zerotune run` runs: it saves a checkpoint first"
-        )
+        typer.echo(f"{folder.name}: {_why_nothing_runs(folder)}")
+        return
     if status.phase in FINAL and not under_way(status):
         typer.echo(f"{folder.name}: has ended already, its phase is {status.phase}")
         return
@@ -44,6 +45,24 @@ def _stop(folder: JobFolder, home: Home) -> None:
         typer.echo(f"{folder.name}: {_NOT_KNOWN_YET}")
     if said is _NOTHING_RUNS and folder.is_running():
         typer.echo(f"{folder.name}: a `zerotune run` follows it, and starts the next attempt: press Ctrl-C there")
+
+
+def _why_nothing_runs(folder: JobFolder) -> str:
+    """What there is to say of a job of this machine that is to be stopped.
+
+    Raises:
+        ConfigurationError: it runs, and only who runs it can stop it.
+    """
+    status = true_status(folder, datetime.now(UTC))
+    if folder.is_running():
+        raise ConfigurationError(
+            f"{folder.name} runs on this machine", "press Ctrl-C where `zerotune run` runs: it saves a checkpoint first"
+        )
+    if status.phase == "Suspended":
+        return "is suspended already, and nothing of it runs; `zerotune run` with its file goes on from where it is"
+    if status.phase in FINAL:
+        return f"has ended already, its phase is {status.phase}"
+    return f"nothing of it runs, its phase is {status.phase or 'Pending'}; `zerotune run` with its file starts it"
 
 
 async def _stop_newest(backend: SageMakerBackend, status: JobStatus) -> list[str | None]:
