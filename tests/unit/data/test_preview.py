@@ -120,6 +120,22 @@ def test_preview_shows_both_sequences_of_a_preference(
     assert all(text in printed for text in shown)
 
 
+def test_the_preview_of_kto_shows_how_long_its_records_are(
+    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the most that a completion after the prompt of another record may take."""
+    long = PREFERENCE | {"prompt": "What is CWE-79? " * 20}
+    config = make_config([PREFERENCE, long], method="kto", maxLength=48, overflow="truncate")
+    assert main(["preview", written(config, tmp_path / "job")]) == 0
+    printed = capsys.readouterr().out
+    assert "the longest sequence 48 tokens" in printed and "1 record truncated" in printed
+    short = make_config([PREFERENCE], method="kto", maxLength=64)
+    assert data.prepare(short, tokenizer).train.longest() == 64
+    assert main(["preview", written(short, tmp_path / "short")]) == 0
+    lengths = [len(tokenizer(PREFERENCE["prompt"] + PREFERENCE[name])["input_ids"]) for name in ("chosen", "rejected")]
+    assert f"the longest sequence {max(lengths) + 1} tokens" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("method", ["dpo", "orpo", "kto"])
 def test_a_job_trains_on_prepared_preferences_as_on_their_records(
     make_config: MakeConfig,
@@ -166,6 +182,20 @@ def test_a_histogram_counts_every_length_once(lengths: list[int]) -> None:
     assert sum(int(number) for _, _, _, number, *_ in parts) == len(lengths) and len(parts) <= 10
     for begin, _, end, number, *_ in parts:
         assert sum(int(begin) <= length <= int(end) for length in lengths) == int(number)
+
+
+def test_a_function_that_fails_in_a_preview_is_printed_with_its_traceback(
+    make_config: MakeConfig,
+    write_function: Callable[[str], dict[str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = make_config([PAIR], plugin=write_function("    record['x'] = record['none']"))
+    assert main(["preview", written(config, tmp_path / "job")]) == 64
+    printed = capsys.readouterr().err
+    assert "hint: correct the function; its whole traceback is printed above" in printed
+    assert "Traceback (most recent call last)" in printed and "KeyError: 'none'" in printed
+    assert "the log" not in printed
 
 
 @pytest.mark.slow

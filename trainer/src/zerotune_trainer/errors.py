@@ -34,6 +34,9 @@ from zerotune_trainer.printable import printable
 TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes Kubernetes keeps of a termination message."""
 
+SEE_TRACEBACK = "the log has the whole traceback"
+"""Part of the hint of an error of code of the user's, or of ours."""
+
 PLACE_IS_FULL = {
     errno.ENOSPC: "is full",
     errno.EDQUOT: "has reached its quota",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from zerotune_trainer.errors import (
     PLACE_IS_FULL,
+    SEE_TRACEBACK,
     ConfigurationError,
     Failure,
     InputMissingError,
@@ -56,7 +57,7 @@ def classify(error: BaseException) -> ZerotuneError:
         if (found := attempt(error)) is not None:
             return found
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()[-_TRACEBACK_LINES:]
-    return InternalError("\n".join(lines), "the log has the whole traceback; please report it with the spec")
+    return InternalError("\n".join(lines), f"{SEE_TRACEBACK}; please report it with the spec")
 
 
 def describe(

@@ -27,7 +27,7 @@ from typing import Any
 from zerotune_trainer import storage
 from zerotune_trainer.config.functions import COROUTINE, GENERATOR, Signature, cannot_be_called
 from zerotune_trainer.config.plugin import Plugin, PluginFile
-from zerotune_trainer.errors import ConfigurationError, InputMissingError, InternalError, ZerotuneError
+from zerotune_trainer.errors import SEE_TRACEBACK, ConfigurationError, InputMissingError, InternalError, ZerotuneError
 from zerotune_trainer.failures import classify, placed, where_in
 
 _MODULE = "zerotune_plugin"
@@ -83,7 +83,7 @@ class LoadedPlugin:
         text = f"{self.file}:{name} failed {place}: {type(error).__name__}: {error}{where}"
         if isinstance(error, SystemExit):  # Which is no error of a record: it asks for the end of everything.
             return ConfigurationError(text, "let the function return or raise an error, and not end the process")
-        return PluginError(text, "correct the function; the log has the whole traceback")
+        return PluginError(text, f"correct the function; {SEE_TRACEBACK}")
 
     def _there_are(self, name: str) -> str:
         own = (each for each, value in vars(self.module).items() if getattr(value, "__module__", "") == _MODULE)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from zerotune_trainer.data.prepare import prepare, tokenized_records
 from zerotune_trainer.data.preview import preview
 from zerotune_trainer.data.provenance import provenance_of, write_provenance
 from zerotune_trainer.data.tokenizer import load_tokenizer
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import SEE_TRACEBACK, ConfigurationError
 from zerotune_trainer.failures import classify
 from zerotune_trainer.printable import printable
 
@@ -48,7 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
             _prepare(options.folder, options.out, options.first)
     except Exception as raised:  # noqa: BLE001 (whatever it is, it is reported)
         error = classify(raised)
-        sys.stderr.write(f"error: {error.message}\nhint: {error.hint}\n")
+        if SEE_TRACEBACK in error.hint:  # There is no log here but what is printed.
+            traceback.print_exception(raised.__cause__ or raised)
+        hint = error.hint.replace(SEE_TRACEBACK, "its whole traceback is printed above")
+        sys.stderr.write(f"error: {error.message}\nhint: {hint}\n")
         return error.exit_code
     if options.done:
         options.done.touch()

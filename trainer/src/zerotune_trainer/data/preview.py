@@ -19,6 +19,7 @@ from zerotune_trainer.data.counts import SplitCounts
 from zerotune_trainer.data.labels import IGNORE_INDEX
 from zerotune_trainer.data.mapped import MappedRows
 from zerotune_trainer.data.prepare import PreparedData
+from zerotune_trainer.data.replay import SplitRows
 
 _BARS = 10
 _BAR_WIDTH = 40
@@ -47,9 +48,9 @@ def preview(
         yield from _lengths(name, tokenized)
         yield from _skipped(read_skipped(tokenized))
     for name, split in rows.splits.items():
-        yield from _summary(name, getattr(rows.counts, name), split.longest())
+        yield from _summary(name, getattr(rows.counts, name), _longest(split))
         if name == "train" and rows.counts.replay is not None:
-            yield from _summary("replay, mixed into train", rows.counts.replay, split.longest())
+            yield from _summary("replay, mixed into train", rows.counts.replay, _longest(split))
         for index in range(min(shown, len(split))):
             yield from _row(split[index], f"{name} row {index + 1} of {len(split)}", tokenizer, traits)
 
@@ -86,6 +87,11 @@ def _lengths(name: str, rows: MappedRows) -> Iterator[str]:
     yield f"{name}: {counted(len(lengths), 'sequence')} of {lengths.min():,} to {lengths.max():,} tokens"
     yield f"  {lengths.mean():,.0f} tokens on average, half up to {median:,}, 95% up to {high:,}"
     yield from histogram(lengths)
+
+
+def _longest(split: SplitRows) -> int:
+    """Tokens of the longest sequence; of kto, where `longest` is the most that there may be, that of the records."""
+    return int(split.lengths().max()) if isinstance(split, MappedRows) else split.longest()
 
 
 def _skipped(skipped: list[str]) -> Iterator[str]:
