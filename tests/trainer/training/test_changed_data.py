@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -35,3 +36,21 @@ def test_a_run_that_goes_on_with_other_data_says_so(interrupted: Any, corpus: Pa
     said = "checkpoint-6 was written over other rows: the data, or what makes rows of it, has changed"
     assert said in ended.log
     assert said in " ".join(ended.warnings)
+    assert sum(said in text for text in job.results()["changes"]) == 1
+
+    # The next attempt begins at a checkpoint that was written over the changed rows.
+    (job.output / "manifest.json").unlink()
+    ended = job.run()
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert "training begins at checkpoint-8" in ended.log
+    assert sum(said in text for text in ended.warnings) == 1
+
+
+def test_a_job_over_rows_that_do_not_say_their_tokenizer_warns_of_it(make_job: Any, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    datasets.Dataset.from_dict({"input_ids": [list(range(5, 100))] * 20}).save_to_disk(str(rows))
+    job = make_job()
+    job.config["data"]["train"]["uris"] = [rows.as_uri()]
+    ended = job.run()
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert [text for text in ended.warnings if text.startswith(f"{rows} does not say which tokenizer")]

@@ -55,11 +55,16 @@ def make_script_job(make_job: Any) -> Any:
     return make
 
 
+def losses_of(job: Any) -> list[float]:
+    lines = (job.output / "zerotune-metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
 def test_the_example_learns_stops_and_goes_on_where_it_stopped(make_script_job: Any) -> None:
     whole = make_script_job("whole", EXAMPLE, "8")
     ended = whole.run()
     assert ended.exit_codes == [0, 0], ended.log
-    losses = whole.losses()
+    losses = losses_of(whole)
     assert len(losses) == 8 and losses[-1] < losses[0] - 0.2
     (completion,) = [each.completion for each in ended.heartbeats if each.completion is not None]
     assert (completion.progress.step, completion.progress.loss) == (8, pytest.approx(losses[-1]))
@@ -74,12 +79,12 @@ def test_the_example_learns_stops_and_goes_on_where_it_stopped(make_script_job: 
     stopped.config["job"]["attempt"] = 1
     ended = stopped.run()
     assert ended.exit_codes == [0, 0], ended.log
-    assert stopped.losses() == pytest.approx(losses, rel=1e-5)
+    assert losses_of(stopped) == pytest.approx(losses, rel=1e-5)
 
     manifest = read_manifest(stopped.output)
     assert manifest is not None and differences(stopped.output, manifest) == []
     names = {file.path for file in manifest.files}
-    assert names >= {"model.safetensors", "tokenizer.json", "metrics.jsonl", "results.json"}
+    assert names >= {"model.safetensors", "tokenizer.json", "zerotune-metrics.jsonl", "zerotune-results.json"}
     assert not any(name.startswith("checkpoints/") for name in names)
     assert "is finished" in stopped.run().log
 
@@ -104,7 +109,7 @@ def test_checkpoints_and_output_of_a_script_are_in_the_store(
     objects = {each.key: each for each in boto3.resource("s3").Bucket("results").objects.all()}
     manifest = Manifest.model_validate_json(objects["job/manifest.json"].get()["Body"].read())
     assert all(objects[f"job/{file.path}"].size == file.size for file in manifest.files)
-    records = objects["job/metrics.jsonl"].get()["Body"].read().decode().splitlines()
+    records = objects["job/zerotune-metrics.jsonl"].get()["Body"].read().decode().splitlines()
     assert [json.loads(record)["step"] for record in records] == [1, 2, 3, 4, 5, 6]
 
 
@@ -119,6 +124,26 @@ def test_a_script_that_knows_nothing_of_zerotune_runs_as_under_any_launcher(
     assert (job.output / "ranks.txt").read_text() == """["['--here'] 0 of 2", "['--here'] 1 of 2"]"""
     manifest = read_manifest(job.output)
     assert manifest is not None and "ranks.txt" in [file.path for file in manifest.files]
+
+
+def test_files_of_a_script_with_names_of_ours_are_kept(make_script_job: Any, tmp_path: Path) -> None:
+    code = "from zerotune_trainer import script_job\njob = script_job.current()\n"
+    code += "job.progress(1, 1, loss=0.5)\nif job.context.rank == 0:\n"
+    code += "    for name in ('metrics.jsonl', 'results.json', 'manifest.json'):\n"
+    code += "        (job.output / name).write_text('mine')\n"
+    (tmp_path / "names.py").write_text(code)
+    job = make_script_job("names", tmp_path / "names.py")
+    ended = job.run()
+    assert ended.exit_codes == [0, 0], ended.log
+    manifest = read_manifest(job.output)
+    assert manifest is not None and differences(job.output, manifest) == []
+    for name in ("metrics.jsonl", "results.json", "script-manifest.json"):
+        assert (job.output / name).read_text() == "mine"
+        assert name in [file.path for file in manifest.files]
+    assert json.loads((job.output / "zerotune-results.json").read_text())["trainLoss"] == 0.5
+    (completion,) = [each.completion for each in ended.heartbeats if each.completion is not None]
+    assert completion.progress.step == 1
+    assert ["is kept as script-manifest.json" in text for text in completion.progress.warnings] == [True]
 
 
 @pytest.mark.parametrize(

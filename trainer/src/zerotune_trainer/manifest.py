@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from zerotune_trainer.atomic import sync
 from zerotune_trainer.config.base import Settings
@@ -22,6 +22,8 @@ OWNER_NAME = ".zerotune-job.json"
 """Says which job and attempt a folder belongs to; written before anything else."""
 METRICS_NAME = "metrics.jsonl"
 """What happened step by step, or batch by batch."""
+SCRIPT_METRICS_NAME, SCRIPT_RESULTS_NAME = "zerotune-metrics.jsonl", "zerotune-results.json"
+"""The same, and its figures, beside what a script of the user's writes, who may have files of the usual names."""
 
 
 class ManifestFile(Settings):
@@ -44,6 +46,8 @@ class Manifest(Settings):
     """Of the rows that a checkpoint was written over."""
     plugin_digest: str | None = None
     """Of the user's plug-in, where it changes how rows are trained on."""
+    changes: list[str] = Field(default=[])
+    """What has changed in the course of the training that a checkpoint is of, a sentence each."""
     error_column: str | None = None
     """Column by which a record of an InferenceJob says why it has no text."""
 

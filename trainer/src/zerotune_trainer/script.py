@@ -18,17 +18,26 @@ from zerotune_trainer import collectives, compat, distributed, storage
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.script import Script
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.errors import ConfigurationError, InternalError, ZerotuneError
+from zerotune_trainer.errors import SEE_TRACEBACK, ConfigurationError, InternalError, ZerotuneError
 from zerotune_trainer.failures import classify, placed, where_in
-from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, Manifest, ManifestFile, describe, files_of
+from zerotune_trainer.manifest import (
+    MANIFEST_NAME,
+    SCRIPT_METRICS_NAME,
+    SCRIPT_RESULTS_NAME,
+    Manifest,
+    ManifestFile,
+    describe,
+    files_of,
+)
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.rendezvous import rendezvous
-from zerotune_trainer.reporting.results import RESULTS_NAME, Results
+from zerotune_trainer.reporting.results import Results
 from zerotune_trainer.script_job import ZEROTUNE_CHECKPOINTS, ZEROTUNE_OUTPUT, ScriptJob, enter
 from zerotune_trainer.training.drafts import staging_folder
 from zerotune_trainer.training.folders import acquire
 from zerotune_trainer.training.output import completion_of
 
+_OWN_MANIFEST_NAME = "script-manifest.json"
 _log = logging.getLogger(__name__)
 
 
@@ -55,7 +64,7 @@ def script(config: TrainConfig, context: RankContext) -> None:
     if context.local_rank == 0:
         checkpoints.folder.pull()
     if context.rank == 0:
-        output.folder.fetch(METRICS_NAME)
+        output.folder.fetch(SCRIPT_METRICS_NAME)
     collectives.barrier()
     job = ScriptJob(config, context, output, checkpoints)
     enter(job)
@@ -121,7 +130,7 @@ def _of_script(error: Exception, script: Script, folder: Path) -> ZerotuneError:
         return placed(error, found, f"{script.file}{where}")
     return ConfigurationError(
         f"{script.file} failed: {type(error).__name__}: {error}{where}",
-        "correct the script; the log has the whole traceback",
+        f"correct the script; {SEE_TRACEBACK}",
     )
 
 
@@ -131,11 +140,13 @@ def _complete(output: Ownership, job: ScriptJob) -> Manifest:
     step = job.last.step if job.last else 0
     job.require_output()
     if context.rank == 0:
-        (folder.local / METRICS_NAME).touch()
+        (folder.local / SCRIPT_METRICS_NAME).touch()
         results = Results(steps=step, train_loss=job.last.loss if job.last else None)
-        (folder.local / RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n")
+        (folder.local / SCRIPT_RESULTS_NAME).write_text(results.model_dump_json(by_alias=True, indent=2) + "\n")
     collectives.barrier()
     writes = context.rank == 0 or (folder.is_staged and context.local_rank == 0)
+    if writes:
+        _keep_own_manifest(job)
     mine = describe(folder.local, _result_files(job)) if writes else []
     folder.push([file.path for file in mine])
     of_ranks = collectives.gather(mine, list[ManifestFile])
@@ -156,13 +167,24 @@ def _complete(output: Ownership, job: ScriptJob) -> Manifest:
     return manifest
 
 
+def _keep_own_manifest(job: ScriptJob) -> None:
+    """Give a manifest that the script has written another name: ours says that the output is complete."""
+    own = job.output / MANIFEST_NAME
+    if own.is_file():
+        own.replace(job.output / _OWN_MANIFEST_NAME)
+        job.context.report.warning(
+            f"{own}, which the script has written, is kept as {_OWN_MANIFEST_NAME}: the manifest of the output has its "
+            "name"
+        )
+
+
 def _require_result(paths: set[str], output: Ownership, job: ScriptJob) -> None:
     """See that a script wrote something besides what we keep of its progress.
 
     Raises:
         ConfigurationError: it did not.
     """
-    if paths <= {METRICS_NAME, RESULTS_NAME}:
+    if paths <= {SCRIPT_METRICS_NAME, SCRIPT_RESULTS_NAME}:
         assert job.config.script is not None, "validation asks for it"
         raise ConfigurationError(
             f"{job.config.script.file} wrote no files to the output folder {output.folder.uri}",

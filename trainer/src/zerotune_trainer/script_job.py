@@ -28,7 +28,7 @@ from zerotune_trainer.adapters import model_folders
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.errors import ConfigurationError, StoppedError
-from zerotune_trainer.manifest import METRICS_NAME, OWNER_NAME
+from zerotune_trainer.manifest import OWNER_NAME, SCRIPT_METRICS_NAME
 from zerotune_trainer.ownership import Ownership
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import TrainRecord
@@ -102,7 +102,7 @@ class ScriptJob:
         return model_folders(self.config).base
 
     def progress(self, step: int, total: int, *, loss: float | None = None, **figures: float) -> None:
-        """Report that a step is done. Rank 0's figures are shown in the status, and written to `metrics.jsonl`.
+        """Report that a step is done. Rank 0's figures are shown in the status and written to `zerotune-metrics.jsonl`.
 
         Args:
             step: Steps done.
@@ -152,8 +152,8 @@ class ScriptJob:
         collectives.on_first_rank(self.saved.verify, type(None))
         if self.context.local_rank == 0:
             self.saved.folder.push([name])
-        if self.context.rank == 0 and (self.output / METRICS_NAME).is_file():
-            self.result.folder.push([METRICS_NAME])
+        if self.context.rank == 0 and (self.output / SCRIPT_METRICS_NAME).is_file():
+            self.result.folder.push([SCRIPT_METRICS_NAME])
         collectives.barrier()
 
     def require_output(self) -> None:
@@ -180,7 +180,7 @@ class ScriptJob:
 
     def _forget_records_from(self, step: int) -> None:
         """Drop what an earlier attempt wrote of steps that are made again."""
-        path = self.output / METRICS_NAME
+        path = self.output / SCRIPT_METRICS_NAME
         lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
         path.write_text("".join(line for line in lines if json.loads(line)["step"] < step))
 
@@ -191,7 +191,7 @@ class ScriptJob:
         record = TrainRecord.model_validate(
             {"step": step, "loss": loss, "elapsed_seconds": seconds, "metrics": others or None, **known}
         )
-        with (self.output / METRICS_NAME).open("a", encoding="utf-8") as lines:
+        with (self.output / SCRIPT_METRICS_NAME).open("a", encoding="utf-8") as lines:
             lines.write(record.model_dump_json(by_alias=True, exclude_none=True) + "\n")
 
 

@@ -172,8 +172,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
         weights = trainer.gather_weights()
         if weights is not None:
             stage = trainer.engine.zero_optimization_stage()
-            skipped, parameters = checkpoints.skipped, zero.count_parameters(loaded)
-            run = Run(trainer.state, topology, rows.counts, stage, folders, skipped, parameters, own_code)
+            parameters, found = zero.count_parameters(loaded), (checkpoints.skipped, checkpoints.changes)
+            run = Run(trainer.state, topology, rows.counts, stage, folders, parameters, *found, own_code)
             manifest = write_output(ownership, config, run, loaded, weights, tokenizer)
             context.report.completion(completion_of(output, manifest))
     distributed.destroy_process_group()

@@ -12,7 +12,7 @@ from zerotune_trainer import storage
 from zerotune_trainer.config.data import Records
 from zerotune_trainer.data.hub import HUB_SCHEME, data_set_folder
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
-from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, OWNER_NAME, Manifest
+from zerotune_trainer.manifest import MANIFEST_NAME, METRICS_NAME, OWNER_NAME, SCRIPT_METRICS_NAME, Manifest
 from zerotune_trainer.storage import Location, StoredFile
 
 Format = Literal["jsonl", "parquet", "csv", "txt", "datasets"]
@@ -24,7 +24,7 @@ _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".txt": "txt",
 }
-_OWN_NAMES = frozenset({METRICS_NAME, "merges.txt", "vocab.txt"})
+_OWN_NAMES = frozenset({METRICS_NAME, SCRIPT_METRICS_NAME, "merges.txt", "vocab.txt"})
 """Files beside the results of a job that look like records: its metrics, and its tokenizer's."""
 _LEVELS = 3
 """How far up a job's folder is: `output/checkpoints/checkpoint-500/metrics.jsonl`."""

@@ -56,7 +56,7 @@ def write_report(folder: Path, config: TrainConfig) -> Path:
         hosts=_hosts(read_topology(folder)),
         samples=_samples(read_samples(folder), results),
         counts=counts_table(results.counts),
-        advice=[*_skipped(results), *advise(config, steps, evaluations)],
+        advice=[*_skipped(results), *_changed(results), *advise(config, steps, evaluations)],
         config_json=config.model_dump_json(by_alias=True, indent=2),
         place=(config.output.uri or "").removeprefix("file://"),
     )
@@ -70,6 +70,10 @@ def _skipped(results: Results) -> list[str]:
         f"When the run was resumed, a checkpoint was skipped: {text}. See what became of its volume."
         for text in results.skipped_checkpoints
     ]
+
+
+def _changed(results: Results) -> list[str]:
+    return [f"The run was resumed though something had changed: {text}." for text in results.changes]
 
 
 def _finished(folder: Path) -> str:

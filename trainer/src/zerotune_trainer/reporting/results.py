@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.errors import DataError, InputMissingError
-from zerotune_trainer.manifest import METRICS_NAME
+from zerotune_trainer.manifest import METRICS_NAME, SCRIPT_METRICS_NAME, SCRIPT_RESULTS_NAME
 from zerotune_trainer.progress import LONGEST_FIGURE_NAME, MOST_FIGURES, Progress, TopologyEntry
 
 RESULTS_NAME = "results.json"
@@ -101,6 +101,8 @@ class Results(Settings):
     """What the train and the validation part of the data hold, and what was left out of them (data.DataCounts)."""
     skipped_checkpoints: list[str] = Field(default=[])
     """Checkpoints that were there when the run was resumed and were not used, and why."""
+    changes: list[str] = Field(default=[])
+    """What had changed when the run was resumed, such as its data."""
 
 
 GENERATION = "generation/"
@@ -144,14 +146,14 @@ def read_samples(folder: Path) -> list[Sample]:
         raise DataError(f"{path}: {error}", _OTHER_VERSION) from error
 
 
-def read_metrics(folder: Path) -> Iterator[Metrics]:
-    """The records of `metrics.jsonl` in the order they were written.
+def read_metrics(folder: Path, name: str = METRICS_NAME) -> Iterator[Metrics]:
+    """The records of `metrics.jsonl`, or of another file of such, in the order they were written.
 
     Raises:
         InputMissingError: there is no such file.
         DataError: a line is not a record.
     """
-    path = _existing(folder / METRICS_NAME)
+    path = _existing(folder / name)
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -160,26 +162,27 @@ def read_metrics(folder: Path) -> Iterator[Metrics]:
                 raise DataError(f"{path}:{number}: {error}", _OTHER_VERSION) from error
 
 
-def read_results(folder: Path) -> Results:
-    """The figures of `results.json`.
+def read_results(folder: Path, name: str = RESULTS_NAME) -> Results:
+    """The figures of `results.json`, or of another file of such.
 
     Raises:
         InputMissingError: there is no such file.
         DataError: it holds something else.
     """
-    return _read(_existing(folder / RESULTS_NAME), TypeAdapter(Results))
+    return _read(_existing(folder / name), TypeAdapter(Results))
 
 
 def final_progress(folder: Path) -> Progress:
     """The last figures of a finished run: how far it came, its last train record, and the evaluation of its output.
 
     Raises:
-        InputMissingError: `results.json` or `metrics.jsonl` is not there.
+        InputMissingError: its results or its metrics are not there.
         DataError: one of them holds something else.
     """
-    results = read_results(folder)
+    of_script = (folder / SCRIPT_RESULTS_NAME).is_file()
+    results = read_results(folder, SCRIPT_RESULTS_NAME if of_script else RESULTS_NAME)
     last = None
-    for record in read_metrics(folder):
+    for record in read_metrics(folder, SCRIPT_METRICS_NAME if of_script else METRICS_NAME):
         last = record if isinstance(record, TrainRecord) else last
     figures = last.model_dump(include={"epoch", "loss", "learning_rate", "grad_norm", "memory_bytes"}) if last else {}
     return Progress(

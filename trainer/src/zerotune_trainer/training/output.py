@@ -19,6 +19,8 @@ from zerotune_trainer.data import DataCounts
 from zerotune_trainer.manifest import (
     MANIFEST_NAME,
     METRICS_NAME,
+    SCRIPT_METRICS_NAME,
+    SCRIPT_RESULTS_NAME,
     Manifest,
     ManifestFile,
     completion,
@@ -59,9 +61,11 @@ class Run:
     zero_stage: int
     folders: ModelFolders
     """The model that it started from."""
+    parameters: ParameterCounts
     skipped: list[str]
     """Checkpoints that were not used when the run was resumed, and why."""
-    parameters: ParameterCounts
+    changes: list[str]
+    """What has changed since training began: the data, the plug-in, the configuration."""
     plugin_digest: str | None = None
     """Of the user's plug-in, where it changes how rows are trained on."""
 
@@ -131,7 +135,7 @@ def _each_once(model: PreTrainedModel, weights: dict[str, Any]) -> dict[str, Any
 
 def completion_of(output: Folder, manifest: Manifest) -> Completion:
     """What is reported of a complete output: the figures that it holds."""
-    for name in (METRICS_NAME, RESULTS_NAME):
+    for name in (METRICS_NAME, RESULTS_NAME, SCRIPT_METRICS_NAME, SCRIPT_RESULTS_NAME):
         output.fetch(name)
     return completion(output.uri, manifest, final_progress(output.local))
 
@@ -185,4 +189,5 @@ def _results(folder: Path, config: TrainConfig, run: Run) -> Results:
         best_step=best,
         counts=run.counts.model_dump(by_alias=True),
         skipped_checkpoints=run.skipped,
+        changes=run.changes,
     )

@@ -13,7 +13,7 @@ from zerotune_operator.backends.local.layout import resolve
 from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_operator.backends.output_owner import require_own
 from zerotune_trainer.errors import InputMissingError
-from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, Manifest, ManifestFile
+from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, SCRIPT_RESULTS_NAME, Manifest, ManifestFile
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import RESULTS_NAME, generation_figures
 
@@ -60,7 +60,7 @@ def require_own_output(job: Job) -> None:
 
 def final_progress(output: OutputSummary) -> Progress | None:
     """The last figures of a complete result: a job may end between two polls of `/progress`."""
-    content = _read(output.uri, RESULTS_NAME)
+    content = _read(output.uri, SCRIPT_RESULTS_NAME) or _read(output.uri, RESULTS_NAME)
     if content is None:
         return None
     results = _Results.model_validate_json(content)

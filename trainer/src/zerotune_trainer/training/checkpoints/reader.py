@@ -14,7 +14,7 @@ from zerotune_trainer.collectives import barrier, gather, on_first_rank
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 from zerotune_trainer.manifest import METRICS_NAME, Manifest, differences
-from zerotune_trainer.progress import Reporter
+from zerotune_trainer.progress import MOST_WARNINGS, Reporter
 from zerotune_trainer.training.checkpoints.loading import first_line, load_problems
 from zerotune_trainer.training.checkpoints.sharing import Share, check_ranks
 from zerotune_trainer.training.checkpoints.store import CheckpointStore, State, name_of
@@ -44,6 +44,8 @@ class CheckpointReader:
         self._report = report
         self.skipped: list[str] = []
         """The checkpoints that were not used though they were there, and why, a sentence each."""
+        self.changes: list[str] = []
+        """On rank 0: what has changed since training began, with this attempt or an earlier one, a sentence each."""
 
     def choose(self) -> Path | None:
         """The checkpoint to resume from; None where training begins at the beginning.
@@ -189,8 +191,12 @@ class CheckpointReader:
         path = self._store.path / candidate.name
         check_ranks(candidate.name, candidate.manifest.files, self._share.ranks)
         if self._share.rank == 0:
-            for change in self._changes(candidate.manifest):
-                self._report.warning(f"{self._store.uri}/{candidate.name} {change}")
+            found = (f"{self._store.uri}/{candidate.name} {change}" for change in self._changes(candidate.manifest))
+            # Those that an earlier attempt went on over are true of this model still.
+            self.changes = list(dict.fromkeys([*candidate.manifest.changes, *found]))[-MOST_WARNINGS:]
+            self._store.changes = self.changes
+            for text in self.changes:
+                self._report.warning(text)
             # A new file, not new content: an attempt that is cut off and still runs goes on writing to the old one.
             write_atomically(self._output / METRICS_NAME, (path / METRICS_NAME).read_bytes())
         return path

@@ -62,6 +62,8 @@ class CheckpointStore:
         self._ownership = ownership
         self.data_digest = data_digest
         self.plugin_digest = plugin_digest
+        self.changes: list[str] = []
+        """What has changed since training began, as checkpoints from now on say it, so that later attempts know."""
         self.folder = self._folder = ownership.folder
         self._config = config
         self._leftovers: set[int] = set()
@@ -159,6 +161,7 @@ class CheckpointStore:
             files=files,
             data_digest=self.data_digest,
             plugin_digest=self.plugin_digest,
+            changes=self.changes,
         )
         if self.is_staged:
             self._folder.write(f"{name}/{MANIFEST_NAME}", manifest.encoded())
