@@ -20,6 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rslora": {"use_rslora": True},
     "dora": {"use_dora": True},
     "head": {"modules_to_save": ["lm_head"]},
+    "patterns": {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 64}},
 }
 
 

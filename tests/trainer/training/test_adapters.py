@@ -174,6 +174,16 @@ def test_a_later_job_goes_on_with_the_adapter_or_merges_it(make_lora_job: Any, m
     assert (third.output / "model.safetensors").is_file()
 
 
+def test_a_job_that_goes_on_with_an_adapter_on_fewer_layers_says_so(make_lora_job: Any) -> None:
+    first, second = make_lora_job("first"), make_lora_job("second", targetModules=["all-linear"])
+    assert first.run().exit_codes == [0, 0]
+    second.config["model"]["uri"] = f"file://{first.output}"
+    ended = second.run()
+    assert ended.exit_codes == [0, 0], ended.failures
+    (warning,) = ended.warnings
+    assert f"{first.output} holds an adapter that lies on 4 of the 14 layers" in warning
+
+
 def test_an_adapter_in_bf16_goes_on_with_its_own_rank_alone(make_lora_job: Any) -> None:
     import torch
     from safetensors.torch import load_file

@@ -18,6 +18,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel, set_seed
 
+from zerotune_trainer.adapter_modules import differences, linear_names, require_targets, require_whole_modules
 from zerotune_trainer.config import InferConfig, TrainConfig
 from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied, require_same
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
@@ -98,14 +99,23 @@ def attach(model: PreTrainedModel, adapter: Adapter, folders: ModelFolders, seed
         attached = _load(model, folders.adapter, trains=True)
     else:
         set_seed(seed)
-        hint = f"name modules that the model has, such as {', '.join(_linear_names(model))}; or {ALL_LINEAR}"
+        require_whole_modules(model, adapter)
+        hint = f"name modules that the model has, such as {', '.join(linear_names(model))}; or {ALL_LINEAR}"
         with input_errors(ConfigurationError, "adapter does not go with the model", hint):
             # In the dtype of training, as all of the model: DeepSpeed keeps fp32 weights of what it updates.
             attached = get_peft_model(model, _lora_config(adapter, folders), autocast_adapter_dtype=False)
+        require_targets(attached, adapter)
     _check_untied(attached)
     trained, total = attached.get_nb_trainable_parameters()
     _log.info("adapter: %s of %s parameters are trained", f"{trained:,}", f"{total:,}")
     return attached
+
+
+def adapter_warnings(model: PreTrainedModel | PeftModel, adapter: Adapter | None, folders: ModelFolders) -> list[str]:
+    """What a person should know of the adapter that training goes on with, where a job goes on with one."""
+    if adapter is None or folders.adapter is None or not isinstance(model, PeftModel):
+        return []
+    return differences(model, adapter, folders.adapter)
 
 
 def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -194,12 +204,6 @@ def _check_untied(model: PeftModel) -> None:
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     if ends[0].weight is ends[1].weight and any(isinstance(each, LoraLayer) for each in ends):
         raise changes_tied("the adapter lies on the embeddings")
-
-
-def _linear_names(model: nn.Module) -> list[str]:
-    """The last names of the linear layers: what `targetModules` may hold."""
-    found = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return sorted(found)[:8]
 
 
 @contextmanager

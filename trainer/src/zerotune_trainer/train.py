@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from zerotune_trainer import collectives, compat, data, distributed, methods, model, model_checks
-from zerotune_trainer.adapters import model_folders
+from zerotune_trainer.adapters import adapter_warnings, model_folders
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.packages import require_packages
 from zerotune_trainer.context import RankContext
@@ -120,6 +120,8 @@ def train(config: TrainConfig, context: RankContext) -> None:
     judged_by = method.collator(config, tokenizer, judge.architecture)
     train_rows, validation_rows = method.completed(rows, reference, judged_by)
     loaded = model.load_for_training(config, folders, tokenizer)
+    for text in adapter_warnings(loaded, config.adapter, folders) if context.rank == 0 else ():
+        context.report.warning(text)
     method.extend(loaded)
     writer = CheckpointWriter(checkpoint_store, config, share, output.local)
     writer.warn_on_volume(loaded, loaded.dtype, context.report)

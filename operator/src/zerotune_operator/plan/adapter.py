@@ -11,6 +11,7 @@ from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import highest_rank
 from zerotune_trainer.sizing.modules import (
+    MODULES,
     last_names,
     saved_and_adapted,
     tied_targets,
@@ -57,6 +58,19 @@ def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
         )
 
 
+def adapter_notes(spec: FineTuneJobSpec, shape: ModelShape) -> list[str]:
+    """What the plan says of an adapter that training goes on with."""
+    stored, known = shape.adapter, set(last_names(shape)) if shape.architecture in MODULES else set()
+    if stored is None or spec.adapter is None or spec.adapter.target_modules != [ALL_LINEAR]:
+        return []
+    names = stored.target_modules or []
+    missing = sorted(known - {name.rpartition(".")[2] for name in names})
+    if not names or not missing:
+        return []
+    lacks = f"{_source(spec)} holds an adapter that does not lie on {', '.join(missing)}"
+    return [f"adapter.targetModules is {ALL_LINEAR}, and {lacks}: training goes on with the adapter as it is"]
+
+
 def _source(spec: FineTuneJobSpec) -> str:
     """What names the folder of the adapter that training goes on with."""
     job = spec.model.from_fine_tune_job
@@ -65,9 +79,9 @@ def _source(spec: FineTuneJobSpec) -> str:
 
 def _check_modules(shape: ModelShape, adapter: Adapter) -> None:
     if unknown := unknown_targets(shape, adapter):
-        raise _no_such_module("targetModules", unknown[0], shape, f"; or {ALL_LINEAR}")
+        raise _no_such_module("targetModules", unknown[0], shape, last_names(shape), f"; or {ALL_LINEAR}")
     if unknown := unknown_modules(shape, adapter):
-        raise _no_such_module("modulesToSave", unknown[0], shape, "")
+        raise _no_such_module("modulesToSave", unknown[0], shape, last_names(shape, whole=True), "")
     _reject_both(saved_and_adapted(shape, adapter))
     for name in tied_targets(shape, adapter):
         raise changes_tied(f"adapter.targetModules names {name!r}")
@@ -81,8 +95,7 @@ def _reject_both(names: Iterable[str]) -> None:
         )
 
 
-def _no_such_module(field: str, name: str, shape: ModelShape, otherwise: str) -> ConfigurationError:
-    names = last_names(shape)
+def _no_such_module(field: str, name: str, shape: ModelShape, names: list[str], otherwise: str) -> ConfigurationError:
     close = get_close_matches(name.rpartition(".")[2], names, n=1)
     meant = f"did you mean {close[0]}? " if close else ""
     return ConfigurationError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
-from zerotune_operator.plan.adapter import check_adapter
+from zerotune_operator.plan.adapter import adapter_notes, check_adapter
 from zerotune_operator.plan.arguments import check_arguments
 from zerotune_operator.plan.batch import default_records, inference_batch, training_batch
 from zerotune_operator.plan.config import infer_config, resolve_training, train_config
@@ -182,7 +182,7 @@ def _notes_on_model(shape: ModelShape, length: int | None) -> list[str]:
 
 
 def _notes_on_training(job: FineTuneJob, candidate: ZeroCandidate, workload: Workload, shape: ModelShape) -> list[str]:
-    notes = []
+    notes = adapter_notes(job.spec, shape)
     if job.spec.model.resize_embeddings:
         notes.append(
             f"model.resizeEmbeddings: memory is estimated for the {shape.vocab_size:,} tokens of config.json; each "

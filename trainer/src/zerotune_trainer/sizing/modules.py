@@ -150,9 +150,16 @@ def saved_and_adapted(shape: ModelShape, adapter: Adapter) -> list[str]:
     return [name for name in adapter.modules_to_save if _is_end(_pattern(name, shape), tuple(adapted))]
 
 
-def last_names(shape: ModelShape) -> list[str]:
-    """The last names of a decoder layer's linear layers: `q_proj`. Embeddings and head are none; they may be tied."""
-    return list(dict.fromkeys(path.rpartition(".")[2] for path in MODULES[shape.architecture].linear))
+def last_names(shape: ModelShape, *, whole: bool = False) -> list[str]:
+    """The last names of a decoder layer's linear layers: `q_proj`. Embeddings and head are none; they may be tied.
+
+    Args:
+        shape: Of a model whose modules are known.
+        whole: Those of embeddings, head and norms as well, which may be trained whole.
+    """
+    modules = MODULES[shape.architecture]
+    paths = (*modules.linear, *modules.outside, *modules.norms, *modules.last_norms) if whole else modules.linear
+    return list(dict.fromkeys(path.rpartition(".")[2] for path in paths))
 
 
 def _is_end(name: str, paths: tuple[str, ...]) -> bool:
