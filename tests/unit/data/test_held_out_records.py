@@ -38,6 +38,18 @@ def test_held_out_records_are_never_trained_on(
     assert seen(data.prepare(other_seed, tokenizer).validation) != held_out
 
 
+def test_both_completions_of_a_pair_are_held_out_by_kto_or_neither(
+    make_config: MakeConfig, tokenizer: Tokenizer, listed: Listed
+) -> None:
+    records = [{"prompt": f"{n}?", "chosen": f" yes {n}", "rejected": f" no {n}"} for n in range(20)]
+    prepared = data.prepare(make_config(records, method="kto", validationFraction=0.25), tokenizer)
+    assert prepared.validation is not None and prepared.counts.validation is not None
+    for rows, number in ((prepared.train, 15), (prepared.validation, 5)):
+        good = [bool(row["desirable"][0]) for row in listed(rows)]
+        assert good == [True, False] * number
+    assert (prepared.counts.train.records, prepared.counts.validation.records) == (15, 5)
+
+
 def test_the_split_does_not_depend_on_the_packing(
     make_config: MakeConfig, tokenizer: Tokenizer, listed: Listed
 ) -> None:

@@ -109,12 +109,14 @@ class Preparation:
 
     def divided(self, tokens: Split) -> tuple[Split, Split]:
         """The rows of train and of validation records, each in blocks."""
-        chosen = _chosen(len(tokens.rows), self.data.validation_fraction, self.seed)
+        of_record = _rows_of_a_record(tokens)
+        records = _chosen(len(tokens.rows) // of_record, self.data.validation_fraction, self.seed)
+        chosen = np.repeat(records, of_record)  # What one record says twice is not both trained on and held out.
         key = digest(tokens.key, self.packing, self.data.max_length, self.data.validation_fraction, self.seed)
         nothing_lost = SplitCounts(records=0, rows=0, tokens=0, loss_tokens=0)
         return (
-            self._packed(tokens.rows, tokens.counts, digest(key, "train"), ~chosen),
-            self._packed(tokens.rows, nothing_lost, digest(key, "validation"), chosen),
+            self._packed(tokens.rows, tokens.counts, digest(key, "train"), ~chosen, of_record),
+            self._packed(tokens.rows, nothing_lost, digest(key, "validation"), chosen, of_record),
         )
 
     def general(self, texts: Texts) -> Split:
@@ -143,7 +145,12 @@ class Preparation:
         return PreferenceTokenizer(self.data, self.preference, tokenizer, preferences, judged=self.judged, **options)
 
     def _packed(
-        self, rows: MappedRows, losses: SplitCounts, key: str, chosen: NDArray[np.bool_] | None = None
+        self,
+        rows: MappedRows,
+        losses: SplitCounts,
+        key: str,
+        chosen: NDArray[np.bool_] | None = None,
+        of_record: int = 1,
     ) -> Split:
         def build(folder: Path) -> None:
             before = TokenCounter(rows.tables(chosen))
@@ -160,7 +167,7 @@ class Preparation:
                 )
             counts.idle_blocks, counts.idle_tokens = blocks.blocks, blocks.tokens
             rows_in = len(rows) if chosen is None else int(chosen.sum())
-            counts.records = rows_in + losses.skipped_records + losses.failed_records
+            counts.records = rows_in // of_record + losses.skipped_records + losses.failed_records
             for name in ("skipped_records", "failed_records", "truncated_records", "dropped_tokens"):
                 setattr(counts, name, getattr(losses, name))
             write_counts(folder, counts)
@@ -191,6 +198,12 @@ class Preparation:
         longest = self.preference and [self.judged, self.preference.max_prompt_length]
         options = self.data.model_dump(mode="json", include=fields)
         return [self.packing == "none", clock, self._plugin_key, longest, options]
+
+
+def _rows_of_a_record(tokens: Split) -> int:
+    """How many rows each record gives: two where kto reads pairs, else one."""
+    counts = tokens.counts
+    return len(tokens.rows) // (counts.records - counts.skipped_records - counts.failed_records)
 
 
 def _chosen(records: int, fraction: float, seed: int) -> NDArray[np.bool_]:
