@@ -147,6 +147,13 @@ def test_what_ranks_warn_of_is_reported_once_and_stays_in_the_status() -> None:
     assert done.progress is not None and done.progress.warnings == ["a", "seen at the end"]
 
 
+def test_what_the_attempt_that_runs_warns_of_makes_room_for_nothing_older() -> None:
+    first = seen(warned("the data changed", "a", "b", "c"))
+    again = seen(warned("d", "the data changed", first=4), attempt=1)
+    status = status_after(first, seen(ended("a", "Killed", 137)), again)
+    assert status.progress is not None and status.progress.warnings == ["b", "c", "d", "the data changed"]
+
+
 def test_the_step_at_which_a_rank_ended_counts_though_no_figures_came_of_it() -> None:
     stopped = ended("a", "Stopped", 143)
     assert stopped.failure is not None

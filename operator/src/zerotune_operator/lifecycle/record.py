@@ -45,9 +45,12 @@ def _completed(found: Progress | None, known: Progress | None, seen: Observation
 
 
 def all_warnings(known: Progress | None, found: Progress) -> list[str] | None:
-    """The warnings that are known and those that are found, each once; the newest that there is room for."""
-    texts = dict.fromkeys([*((known and known.warnings) or []), *(found.warnings or [])])
-    return list(texts)[-MOST_WARNINGS:] or None
+    """The warnings that are known and those that are found, each once; the newest that there is room for. What the
+    attempt that runs says again is as new as what it says first.
+    """
+    now = found.warnings or []
+    earlier = [text for text in (known and known.warnings) or [] if text not in now]
+    return [*earlier, *dict.fromkeys(now)][-MOST_WARNINGS:] or None
 
 
 def _merged(known: list[NodeTopology], found: list[NodeTopology], seen: Observation) -> list[NodeTopology]:
