@@ -72,10 +72,23 @@ def test_another_template_method_or_length_is_warned_of(
     make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, rows: Path
 ) -> None:
     tokenizer.chat_template = "{{ messages }}"
-    template, method, length = warnings_of(make_config, tokenizer, rows, method="cpt", maxLength=128)
+    template, method, loss, length = warnings_of(make_config, tokenizer, rows, method="cpt", maxLength=128, loss="all")
     assert "with another chat template" in template
-    assert "for method sft, and this job has method cpt" in method
+    assert "for method sft, and this job has cpt" in method
+    assert "with data.loss left out, and this job has all" in loss
     assert "with data.maxLength 64, and this job has 128" in length
+
+
+def test_rows_of_preferences_are_not_trained_on_as_texts(
+    make_config: MakeConfig, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """With sft both completions would be learned, one after the other."""
+    config = make_config([{"prompt": "What is it?", "chosen": " This", "rejected": " That"}], method="dpo")
+    (tmp_path / "config.json").write_text(config.model_dump_json(by_alias=True, exclude_none=True))
+    assert main(["prepare", str(tmp_path), str(tmp_path / "pairs")]) == 0
+    with pytest.raises(ConfigurationError, match=r"pairs holds rows for method dpo, and this job has method sft"):
+        warnings_of(make_config, tokenizer, tmp_path / "pairs")
+    assert warnings_of(make_config, tokenizer, tmp_path / "pairs", method="orpo") == ()
 
 
 def test_a_damaged_mark_is_an_error_that_says_what_to_do(
@@ -93,4 +106,4 @@ def test_a_preview_of_prepared_rows_prints_what_is_to_be_known(
     config = make_config(rows, train={"uris": [rows.as_uri()], "split": "train"}, method="cpt")
     (tmp_path / "config.json").write_text(config.model_dump_json(by_alias=True, exclude_none=True))
     assert main(["preview", str(tmp_path)]) == 0
-    assert f"warning: {rows} was prepared for method sft, and this job has method cpt" in capsys.readouterr().out
+    assert f"warning: {rows} was prepared for method sft, and this job has cpt" in capsys.readouterr().out

@@ -6,18 +6,21 @@ import json
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 from pydantic import ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.base import Settings
+from zerotune_trainer.config.methods import METHODS, Method
 from zerotune_trainer.data.cache import digest
 from zerotune_trainer.data.files import DataFile
 from zerotune_trainer.errors import ConfigurationError
 
 PROVENANCE_NAME = "zerotune.json"
 """In the folder of each split, so that the folder of one says it, too."""
+_LOSS = "what counts in the loss is taken as it is"
 _PREPARE_AGAIN = "prepare the records again, with `zerotune data prepare` and this job"
 
 
@@ -28,6 +31,8 @@ class Provenance(Settings):
 
     zerotune_version: str
     method: str
+    loss: str | None
+    """What counts in the loss, where `data.loss` said it."""
     model: str
     """URI of the model whose tokenizer it was."""
     tokens: int
@@ -46,6 +51,7 @@ def provenance_of(config: TrainConfig, tokenizer: PreTrainedTokenizerBase) -> Pr
     return Provenance(
         zerotune_version=version("zerotune-trainer"),
         method=config.method,
+        loss=config.data.loss,
         model=config.model_source or config.model_uri,
         tokens=len(tokenizer),
         vocabulary=digest(sorted(tokenizer.get_vocab().items())),
@@ -82,6 +88,12 @@ def provenance_warnings(file: DataFile, config: TrainConfig, tokenizer: PreTrain
             f"{now.model} is another one ({_named(now)})",
             _PREPARE_AGAIN,
         )
+    if _kind_of(made.method) != _kind_of(now.method):
+        raise ConfigurationError(
+            f"{file.name} holds rows for method {made.method}, and this job has method {now.method}, which does not "
+            "train on such",
+            _PREPARE_AGAIN,
+        )
     yield from (f"{file.name} was prepared {text}" for text in _differences(made, now, config.data.max_length))
 
 
@@ -91,15 +103,21 @@ def _differences(made: Provenance, now: Provenance, longest: int) -> Iterator[st
             f"with another chat template, or other tokens that begin and end a text, than this job has, by the model "
             f"{made.model}: its rows are taken as they are; {_PREPARE_AGAIN}, if they should be as this job has them"
         )
-    if {made.method, now.method} == {"cpt", "sft"}:
-        yield (
-            f"for method {made.method}, and this job has method {now.method}: what counts in the loss is taken as it is"
-        )
+    if made.method != now.method and _kind_of(now.method) is None:
+        yield f"for method {made.method}, and this job has {now.method}: {_LOSS}"
+    if now.loss not in (None, made.loss):
+        yield f"with data.loss {made.loss or 'left out'}, and this job has {now.loss}: {_LOSS}"
     if made.max_length is not None and made.max_length < longest:
         yield (
             f"with data.maxLength {made.max_length}, and this job has {longest}: longer records are cut or missing; "
             f"{_PREPARE_AGAIN}, if they should not be"
         )
+
+
+def _kind_of(method: str) -> str | None:
+    """What its rows are."""
+    traits = METHODS.get(cast("Method", method))
+    return traits.preference if traits else None
 
 
 def _named(provenance: Provenance) -> str:
