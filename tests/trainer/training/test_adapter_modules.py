@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from zerotune_trainer.adapter_modules import differences, require_targets, require_whole_modules
 from zerotune_trainer.config.adapter import Adapter
@@ -46,6 +46,14 @@ def test_a_target_that_is_not_there_beside_others_is_named_with_those_that_are()
     assert "did you mean 'v_proj'? There are 'down_proj', 'gate_proj', 'k_proj'" in caught.value.hint
 
 
+def test_layers_of_gpt2_which_are_no_linear_ones_in_torch_count_too() -> None:
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=32, n_embd=16, n_layer=2, n_head=2))
+    attached = get_peft_model(gpt2, LoraConfig(r=4, lora_alpha=8, target_modules=["c_attn"]))
+    assert differences(attached, lora("c_attn"), FOLDER) == []
+    (text,) = differences(attached, lora("all-linear"), FOLDER)
+    assert "lies on 2 of the 8 layers" in text and "not on c_fc, c_proj" in text
+
+
 @pytest.mark.parametrize(
     ("options", "targets", "said"),
     [
@@ -55,6 +63,11 @@ def test_a_target_that_is_not_there_beside_others_is_named_with_those_that_are()
             {"target_modules": ["q_proj", "v_proj"]},
             ["all-linear"],
             ["lies on 4 of the 14 layers .* not on down_proj, gate_proj, k_proj, o_proj, up_proj: training goes on"],
+        ),
+        (
+            {"target_modules": r".*\.(q|v)_proj"},
+            ["q_proj"],
+            ["lies on v_proj as well, which adapter.targetModules does not ask for: training goes on"],
         ),
         (
             {"target_modules": ["q_proj"], "layers_to_transform": [1]},

@@ -11,9 +11,11 @@ from typing import Any, cast
 
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.layer import ParamWrapper
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter
 from zerotune_trainer.data.columns import did_you_mean
@@ -62,7 +64,8 @@ def differences(attached: PeftModel, adapter: Adapter, folder: Path) -> list[str
     """
     base, config = attached.get_base_model(), _config(attached)
     wanted = set(filter(_is_wanted(adapter), _linear_paths(base)))
-    missing = sorted(wanted - {path for path, module in base.named_modules() if isinstance(module, LoraLayer)})
+    adapted = {path for path, module in base.named_modules() if _is_adapted(module)}
+    missing, more = sorted(wanted - adapted), sorted(adapted - wanted)
     patterns = {**(config.rank_pattern or {}), **(config.alpha_pattern or {})}
     others = [name for name in patterns if not name.startswith(_MADE_BY_PEFT)]
     found = []
@@ -71,12 +74,22 @@ def differences(attached: PeftModel, adapter: Adapter, folder: Path) -> list[str
             f"{folder} holds an adapter that lies on {len(wanted) - len(missing)} of the {len(wanted)} layers which "
             f"adapter.targetModules asks for, and not on {', '.join(_last_names(missing))}: {_GOES_ON}"
         )
+    if more:
+        found.append(
+            f"{folder} holds an adapter that lies on {', '.join(_last_names(more))} as well, which "
+            f"adapter.targetModules does not ask for: {_GOES_ON}"
+        )
     if others:
         found.append(
             f"{folder} holds an adapter with another rank or scale than adapter.r and adapter.alpha on "
             f"{', '.join(sorted(others)[:8])} (rank_pattern and alpha_pattern of its configuration): {_GOES_ON}"
         )
     return found
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    """Whether a module is a layer with an adapter; the parameters of experts, which peft wraps too, are none."""
+    return isinstance(module, LoraLayer) and not isinstance(module, ParamWrapper)
 
 
 def _config(attached: PeftModel) -> LoraConfig:
@@ -92,14 +105,14 @@ def _is_wanted(adapter: Adapter) -> Callable[[str], bool]:
 
 def _linear_paths(model: nn.Module) -> Iterator[str]:
     """Paths of the linear layers but the head, those with an adapter among them."""
-    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None  # type: ignore[no-untyped-call]
     within = "."
     for path, module in model.named_modules():
         if path.startswith(within):
             continue
         if isinstance(module, LoraLayer | ModulesToSaveWrapper):
             within = f"{path}."  # What follows is below it, until all of that has come.
-        if isinstance(module, LoraLayer) or (isinstance(module, nn.Linear) and module is not head):
+        if _is_adapted(module) or (isinstance(module, nn.Linear | Conv1D) and module is not head):
             yield path
 
 
