@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from zerotune_trainer.adapter_modules import differences, require_targets, require_whole_modules
+from zerotune_trainer.adapters import ModelFolders, attach
 from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.errors import ConfigurationError
 
@@ -44,6 +45,13 @@ def test_a_target_that_is_not_there_beside_others_is_named_with_those_that_are()
     with pytest.raises(ConfigurationError, match=r"adapter\.targetModules names 'v_porj', and the model") as caught:
         require_targets(adapted(target_modules=["q_proj", "v_porj"]), lora("q_proj", "v_porj"))
     assert "did you mean 'v_proj'? There are 'down_proj', 'gate_proj', 'k_proj'" in caught.value.hint
+
+
+@pytest.mark.parametrize("asked", [lora("q_proj", "v_porj"), lora("q_proj", modulesToSave=["lm_haed"]), lora("v_porj")])
+def test_a_new_adapter_with_a_name_that_no_module_has_is_not_trained(asked: Adapter) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        attach(model(), asked, ModelFolders(FOLDER), seed=0)
+    assert "v_proj" in caught.value.hint
 
 
 def test_layers_of_gpt2_which_are_no_linear_ones_in_torch_count_too() -> None:

@@ -85,6 +85,8 @@ def test_the_split_of_a_datasets_folder_is_there_and_named(
         return
     with pytest.raises((InputMissingError, ConfigurationError), match=f"data.validation.uris: {tmp_path}/{message}"):
         check_inputs(job)
+    with pytest.raises((InputMissingError, ConfigurationError), match=f"data.uris: {tmp_path}/{message}"):
+        check_inputs(inference_job(data=part))
 
 
 @pytest.mark.parametrize(

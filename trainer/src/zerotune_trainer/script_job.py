@@ -84,7 +84,9 @@ class ScriptJob:
 
     @property
     def checkpoints(self) -> Path:
-        """Holds what earlier attempts saved, and receives what this one saves."""
+        """Holds what earlier attempts saved, and receives what this one saves. Names in it that begin with a dot are
+        zerotune's.
+        """
         return self.saved.folder.local
 
     @property
