@@ -21,7 +21,7 @@ from zerotune_trainer.errors import ConfigurationError
 PROVENANCE_NAME = "zerotune.json"
 """In the folder of each split, so that the folder of one says it, too."""
 _LOSS = "what counts in the loss is taken as it is"
-_PREPARE_AGAIN = "prepare the records again, with `zerotune data prepare` and this job"
+_PREPARE_AGAIN = "prepare the records again by `zerotune data prepare`, with the model, method and options of this job"
 
 
 class Provenance(Settings):
