@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import create_model
 from transformers import TrainingArguments
 
 from zerotune_operator.api.load import load_jobs
@@ -61,6 +62,16 @@ def test_what_is_written_is_what_the_trainer_reads(case: Path, tmp_path: Path) -
     assert config == planned.config
     assert config.digest() == planned.summary().config_digest
     assert Hostfile.parse((tmp_path / "hostfile").read_text()) == planned.hostfile
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_field_that_a_later_version_adds_leaves_the_digest_as_it_is(case: Path) -> None:
+    config = plan(case).config
+    output = create_model("Output", __base__=type(config.output), added=(str, "none"))
+    later = create_model("Later", __base__=type(config), added=(int, 0), output=(output, ...))
+    upgraded = later.model_validate_json(config.model_dump_json(by_alias=True))
+    assert upgraded.digest() == config.digest()
+    assert upgraded.model_copy(update={"added": 1}).digest() != config.digest()
 
 
 @pytest.mark.parametrize("case", TRAINING, ids=lambda case: case.name)

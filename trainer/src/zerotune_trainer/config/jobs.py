@@ -87,11 +87,16 @@ class _Config(Settings):
     attempt on another one goes on with what it has made."""
 
     def digest(self) -> str:
-        """sha256 (hex) of what determines the result: all but attempt, launch and where to resume."""
+        """sha256 (hex) of what determines the result: all but attempt, launch and where to resume.
+
+        Defaults are left out: an attempt that begins after an upgrade goes on with what the one before has made, also
+        where there are new fields. So no default may change that determines a result.
+        """
         if self.same_result_as is not None:
             return self.same_result_as
         text = self.model_dump_json(
             by_alias=True,
+            exclude_defaults=True,
             exclude={
                 "launch": True,
                 "same_result_as": True,
