@@ -48,6 +48,9 @@ def rejection(path: str, value: Any) -> str:
             {"instanceType": "ml.m5.xlarge", "experiment": {"experimentName": "My_run"}},
             "write My-run: letters, digits and '-'. Experiment, which is there",
         ),
+        ("spec.backend.sagemaker", {"instanceType": "p4d.24xlarge"}, "write ml.p4d.24xlarge. Instance type, e.g."),
+        ("spec.backend.sagemaker", {"instanceTypes": ["P4d.24xlarge"]}, "write ml.p4d.24xlarge. Instance types in"),
+        ("spec.backend.sagemaker", {"instanceType": "g5"}, "write a type of SageMaker, such as ml.g5.12xlarge"),
         (
             "spec.backend.sagemaker",
             {"instanceType": "ml.m5.xlarge", "instanceCount": 2},

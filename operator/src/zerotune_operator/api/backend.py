@@ -105,7 +105,7 @@ class SageMakerSpec(Settings):
             "maxWaitSeconds",
         ),
         Rule(
-            "!has(self.maxWaitSeconds) || self.maxWaitSeconds >= self.maxRuntimeSeconds",
+            "!has(self.maxWaitSeconds) || !self.spot || self.maxWaitSeconds >= self.maxRuntimeSeconds",
             "maxWaitSeconds includes the run itself: it must not be below maxRuntimeSeconds",
             "maxWaitSeconds",
         ),

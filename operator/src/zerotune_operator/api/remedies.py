@@ -32,6 +32,9 @@ _ARNS = {
     "roleArn": "arn:aws:iam::ACCOUNT:role/ROLE",
     "trainingPlanArn": "arn:aws:sagemaker:REGION:ACCOUNT:training-plan/PLAN",
 }
+_INSTANCE_TYPES = frozenset({"instanceType", "instanceTypes"})
+_INSTANCE_TYPE = re.compile(r"^(?:ml\.)?([a-z0-9-]+\.[a-z0-9]+)$")
+"""One of SageMaker, or the type of EC2 that it is named after."""
 _REGION = r"[a-z]{2,}(-[a-z]+)+-[0-9]"
 _ACCOUNT = re.compile(r"^[0-9]{12}$")
 _REPOSITORY = re.compile(r"^[\w.-]+/[\w.-]+$")
@@ -133,7 +136,7 @@ def remedy_for_pattern(field: str, found: str) -> str:
         return f"write {size[1]}{'k' if unit == 'K' else unit} (units of 1000) or {size[1]}{unit}i (units of 1024)"
     if field in ("uri", "uris", "file", "s3Uri"):
         return _remedy_for_uri(field, without_keys(found))
-    if field in {"region", *_ARNS, *_AWS_NAMES}:
+    if field in {"region", *_ARNS, *_AWS_NAMES, *_INSTANCE_TYPES}:
         return _remedy_for_value_of_aws(field, found)
     if field.lower().endswith("name") or field in ("fromFineTuneJob", "fromInferenceJob", "priorityClass", "queue"):
         return remedy_for_name(found)
@@ -143,10 +146,17 @@ def remedy_for_pattern(field: str, found: str) -> str:
 def _remedy_for_value_of_aws(field: str, found: str) -> str:
     if field == "region":
         return _remedy_for_region(found)
+    if field in _INSTANCE_TYPES:
+        return _remedy_for_instance_type(found)
     if field in _ARNS:
         return wrong_account("".join(found.split(":")[4:5])) or f"write {_ARNS[field]}"
     name = re.sub("[^a-zA-Z0-9]+", "-", found).strip("-")
     return f"write {name}: letters, digits and '-'" if name else ""
+
+
+def _remedy_for_instance_type(found: str) -> str:
+    known = _INSTANCE_TYPE.match(found.strip().lower())
+    return f"write ml.{known[1]}" if known else "write a type of SageMaker, such as ml.g5.12xlarge"
 
 
 def wrong_account(found: str) -> str:
