@@ -15,7 +15,8 @@ from typing import Any
 from zerotune_devtools.sagemaker.channels import FileSystems, download, in_container
 from zerotune_trainer.launching.instance import CHANNEL
 
-_KEPT = ("PATH", "HOME", "LANG", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+_KEPT = ("PATH", "HOME", "LANG", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "PYTHONPATH")
+"""Variables that a host has of this process. PYTHONPATH: its trainer is the one of who asks, not the installed one."""
 _SETTINGS = {"DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 _IMAGE_INIT = ["tini", "--"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from zerotune_operator.api.manifest_yaml import Path, Problem
-from zerotune_operator.backends.sagemaker.secret_values import is_name_of_secret, is_secret
+from zerotune_operator.backends.sagemaker.secret_values import is_name_of_secret, secret_in
 
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,511}")
 _OWN_PREFIX = "ZEROTUNE_"
@@ -46,4 +46,5 @@ def _problem(name: str, value: str) -> str:
         return "is set by the launcher, from the plan of the job: leave it out; nodes and ranks follow from topology"
     if is_name_of_secret(name):
         return f"is the name of a secret, {_SEEN}"
-    return f"has a value that looks like a secret, {_SEEN}" if is_secret(value) else ""
+    found = secret_in(value)
+    return f"has a value that looks like a secret ({found}), {_SEEN}" if found else ""

@@ -17,7 +17,7 @@ from zerotune_operator.backends.packages import in_image, package_problems
 from zerotune_operator.backends.sagemaker.channels import channel_problems, no_channel
 from zerotune_operator.backends.sagemaker.environment import environment_problems
 from zerotune_operator.backends.sagemaker.layout import sagemaker_of
-from zerotune_operator.backends.sagemaker.secret_values import is_name_of_secret, is_secret
+from zerotune_operator.backends.sagemaker.secret_values import is_name_of_secret, secret_in
 from zerotune_operator.backends.sagemaker.values import value_problems
 
 _METRIC = re.compile(r".{1,255}")
@@ -100,5 +100,5 @@ def _secrets(sagemaker: SageMakerSpec, place: Path) -> Iterator[Problem]:
     texts = {"tags": sagemaker.tags, "metricDefinitions": sagemaker.metric_definitions, "experiment": experiment}
     for field, values in texts.items():
         for name, value in values.items():
-            if is_secret(value):
-                yield Problem((*place, field, name), f"has a value that looks like a secret, {_SEEN}")
+            if found := secret_in(value):
+                yield Problem((*place, field, name), f"has a value that looks like a secret ({found}), {_SEEN}")
