@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.unit.sagemaker.jobs import MODELS, SETTINGS, plan
 from zerotune_devtools.sagemaker.faults import Fault
@@ -18,10 +18,11 @@ from zerotune_operator.backends.driver import Driver
 from zerotune_operator.backends.model_shape import shape_of_file
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
-from zerotune_operator.backends.sagemaker.layout import attempt_uri
+from zerotune_operator.backends.sagemaker.layout import attempt_uri, output_uri
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_trainer.errors import TemporaryError
-from zerotune_trainer.progress import Completion, NodeProgress, NodeReport, Progress
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile, completion
+from zerotune_trainer.progress import NodeProgress, NodeReport, Progress
 
 SHAPE = shape_of_file(MODELS / "tiny-llama.json")
 PATIENCE_SECONDS = 180
@@ -45,8 +46,9 @@ class Account:
         return SageMakerBackend(job, jobs, SETTINGS, find_inputs)
 
     async def leave_result(self, job: Job, attempt: int = 0) -> None:
-        """What the first host of an attempt that succeeds writes."""
-        await self._client.write(*result_of(job, attempt), None)
+        """What the ranks and the first host of an attempt that succeeds write."""
+        for name, content in result_of(job, attempt).items():
+            await self._client.write(f"s3://{name}", content, None)
 
     async def leave_progress(self, job: Job, step: int) -> None:
         """What the first host of the first attempt writes while it runs."""
@@ -96,26 +98,18 @@ class Account:
         return status
 
 
-class Result(NamedTuple):
-    """An object on S3."""
-
-    uri: str
-    content: bytes
-
-
-def result_of(job: Job, attempt: int = 0) -> Result:
-    """What the first host of an attempt that succeeds writes."""
-    completion = Completion(
-        job_uid=job.metadata.uid,
-        config_digest=plan(job, attempt).config.digest(),
-        uri="s3://results/r",
-        files=1,
-        bytes=1,
-        progress=Progress(step=1, total=1),
-    )
-    report = NodeReport(host="algo-1", exit_code=0, message=completion.termination_message())
-    uri = f"{attempt_uri(job, attempt)}/status/algo-1.json"
-    return Result(uri, report.model_dump_json(by_alias=True).encode())
+def result_of(job: Job, attempt: int = 0) -> dict[str, bytes]:
+    """What the ranks and the first host of an attempt that succeeds write, by `BUCKET/KEY`."""
+    config = plan(job, attempt).config
+    file = ManifestFile(path="model.safetensors", size=1, sha256="0" * 64)
+    manifest = Manifest(job=config.job, config_digest=config.digest(), step=1, files=[file])
+    message = completion("s3://results/r", manifest, Progress(step=1, total=1)).termination_message()
+    report = NodeReport(host="algo-1", exit_code=0, message=message).model_dump_json(by_alias=True)
+    objects = {
+        f"{attempt_uri(job, attempt)}/status/algo-1.json": report.encode(),
+        f"{output_uri(job)}/{MANIFEST_NAME}": manifest.encoded(),
+    }
+    return {uri.removeprefix("s3://"): content for uri, content in objects.items()}
 
 
 def _inputs(job: Job) -> Inputs:

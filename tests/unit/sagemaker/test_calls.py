@@ -34,7 +34,7 @@ def test_a_job_of_an_hour_is_created_once_and_described_once_a_minute(aws: Aws) 
 
     async def run() -> None:
         await operator.run(60 * MINUTES)
-        leave(aws, *result_of(job))
+        aws.objects |= result_of(job)
         await operator.run(60 * 10)
 
     asyncio.run(run())
@@ -53,7 +53,8 @@ def test_a_job_that_waits_for_spot_instances_is_described_once_a_minute(aws: Aws
     operator, end = Operator(aws, [job]), datetime(2026, 1, 1, tzinfo=UTC)
     asyncio.run(operator.run(60 * 5))
     report = NodeReport(host="algo-1", exit_code=143, ended_at=end)
-    leave(aws, f"{attempt_uri(job, 0)}/status/algo-1.json", report.model_dump_json(by_alias=True).encode())
+    name = f"{attempt_uri(job, 0)}/status/algo-1.json".removeprefix("s3://")
+    aws.objects[name] = report.model_dump_json(by_alias=True).encode()
     aws.made.clear()
     asyncio.run(operator.run(60 * 10))
     assert aws.made.count("DescribeTrainingJob") <= 10 + 3, "and some times as the host has ended"
@@ -72,7 +73,3 @@ def test_a_hundred_jobs_that_run_are_each_described_once_a_minute(aws: Aws) -> N
         assert counts.keys() == {"DescribeTrainingJob", "GetObject"}
         assert counts["DescribeTrainingJob"] <= 100
         assert counts["GetObject"] <= 100 * 60 / INTERVAL_SECONDS
-
-
-def leave(aws: Aws, uri: str, content: bytes) -> None:
-    aws.objects[uri.removeprefix("s3://")] = content

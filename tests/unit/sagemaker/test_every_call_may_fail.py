@@ -144,8 +144,7 @@ def account(folder: Path, states: Sequence[str], job: Job = JOB) -> Iterator[Aws
     """An account with the model, and with the result that the first host of a job will have left."""
     aws = Aws(folder, states, objects={"models/m/config.json": (MODELS / "tiny-llama.json").read_bytes()})
     if states[-1] == "Completed":
-        result = result_of(job)
-        aws.objects[result.uri.removeprefix("s3://")] = result.content
+        aws.objects |= result_of(job)
     yield aws
     aws.close()
 

@@ -57,8 +57,7 @@ def start(aws: Aws, home: Path, started: Job, fresh: bool = False) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_from_another_machine_follows_the_job_to_its_end(aws: Aws, tmp_path: Path, kind: str) -> None:
     """D32: what started it may go away."""
-    uri, content = result_of(job(kind))
-    aws.objects[uri.removeprefix("s3://")] = content
+    aws.objects |= result_of(job(kind))
     start(aws, tmp_path / "one", job(kind))
 
     assert run_job(job(kind), Home(tmp_path / "two"), fresh=False) == 0

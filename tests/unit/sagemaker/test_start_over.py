@@ -38,8 +38,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
 
 def finish(aws: Aws, job: Job) -> None:
     """Run a job to its end; its output is there."""
-    uri, content = result_of(job)
-    aws.objects[uri.removeprefix("s3://")] = content
+    aws.objects |= result_of(job)
     assert run_job(job, Home.of_environment(), fresh=False) == 0
     owner = JobIdentity(kind=job.kind, name=job.metadata.name, uid=job.metadata.uid, attempt=0)
     aws.objects[f"results/r/{OWNER_NAME}"] = owner.model_dump_json(by_alias=True).encode()

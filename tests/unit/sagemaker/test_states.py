@@ -46,8 +46,7 @@ UNUSUAL = (
 @pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
 def test_a_life_through_undocumented_states_is_one_attempt(tmp_path: Path, kind: str) -> None:
     job, aws = sagemaker_job(kind), Aws(tmp_path, UNUSUAL[1:])
-    uri, content = result_of(job)
-    aws.objects[uri.removeprefix("s3://")] = content
+    aws.objects |= result_of(job)
     operator, phases = Operator(aws, [job]), list[str | None]()
     for _ in UNUSUAL:
         asyncio.run(operator.run(60))

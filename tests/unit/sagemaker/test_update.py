@@ -13,15 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
-from tests.unit.sagemaker.jobs import sagemaker_job
+from tests.unit.sagemaker.account import UNTIL_STOPPED, Account, result_of
+from tests.unit.sagemaker.in_process import Aws, serve_commands
+from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
 from zerotune_devtools.sagemaker.service_model import problems_of
 from zerotune_operator.api.backend import SageMakerSpec
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import InvalidManifestError, check_update
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.home import Home
-from zerotune_operator.backends.sagemaker.layout import job_name, sagemaker_of
+from zerotune_operator.backends.sagemaker.layout import job_name, sagemaker_of, uid_of
 from zerotune_operator.backends.sagemaker.update import changes_of
 from zerotune_operator.cli.run import run_job
 from zerotune_operator.cli.run_sagemaker import take_over
@@ -88,15 +89,19 @@ def test_another_run_of_a_job_that_runs_may_not_change_its_result(tmp_path: Path
 
 
 def test_what_changes_after_the_end_has_no_effect_and_that_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = Home(tmp_path).create("FineTuneJob", "tune")
-    folder.write_job(sagemaker_job(keepAliveSeconds=60))
-    folder.write_status(JobStatus(phase="Succeeded"))
-    run_job(sagemaker_job(keepAliveSeconds=60), Home(tmp_path), fresh=False)
-    run_job(sagemaker_job(keepAliveSeconds=0), Home(tmp_path), fresh=False)
+    aws, job = Aws(tmp_path), sagemaker_job(keepAliveSeconds=60, roleArn=ROLE)
+    serve_commands(aws, monkeypatch)
+    job = job.model_copy(update={"metadata": job.metadata.model_copy(update={"uid": uid_of(job)})})
+    aws.objects |= result_of(job)
+    assert run_job(job, Home(tmp_path), fresh=False) == 0
+    capsys.readouterr()
+    run_job(job, Home(tmp_path), fresh=False)
+    run_job(sagemaker_job(keepAliveSeconds=0, roleArn=ROLE), Home(tmp_path), fresh=False)
+    aws.close()
     unchanged, changed = capsys.readouterr().out.splitlines()
-    assert unchanged == "tune: finished already, there is nothing to do"
+    assert unchanged == "tune: finished already, there is nothing to do; its output is s3://results/r"
     assert changed == f"{unchanged}; what has changed in its file since has no effect"
 
 

@@ -27,6 +27,7 @@ from zerotune_operator.cli.live import view_for
 from zerotune_operator.lifecycle.attempts import ACTIVE, has_made_steps, next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import abandoned, planned, rejected
 from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
+from zerotune_trainer.manifest import MANIFEST_NAME
 
 LEFT_EXIT_CODE = 128 + signal.SIGINT
 """Of a command that was left with Ctrl-C before its job had ended, as of any that is."""
@@ -95,9 +96,14 @@ def _target(job: Job) -> Target:
 
 
 def _run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> int:
-    if folder.read_status().phase == "Succeeded":
-        _say_finished(job, folder)
-        return 0
+    from zerotune_operator.cli.run_sagemaker import has_output  # boto3 takes time to import.
+
+    status = folder.read_status()
+    if status.phase == "Succeeded" and status.output is not None:
+        if has_output(job, status, home):
+            _say_finished(job, folder, status.output.uri)
+            return 0
+        _say_incomplete(folder, status.output.uri)
     return _follow_on_sagemaker(job, folder, home, None)
 
 
@@ -138,14 +144,23 @@ def _finished(job: Job, folder: JobFolder, status: JobStatus) -> bool:
     if status.phase != "Succeeded" or status.output is None or status.plan is None:
         return False
     if complete_output(status.output.uri, job.metadata.uid, status.plan.config_digest or "") is None:
+        _say_incomplete(folder, status.output.uri)
         return False
-    _say_finished(job, folder, f"; its output is {status.output.uri}")
+    _say_finished(job, folder, status.output.uri)
     return True
 
 
-def _say_finished(job: Job, folder: JobFolder, output: str = "") -> None:
+def _say_finished(job: Job, folder: JobFolder, output: str) -> None:
     changed = "" if job.spec == folder.read_job().spec else "; what has changed in its file since has no effect"
-    typer.echo(f"{folder.name}: finished already, there is nothing to do{output}{changed}")
+    typer.echo(f"{folder.name}: finished already, there is nothing to do; its output is {output}{changed}")
+
+
+def _say_incomplete(folder: JobFolder, output: str) -> None:
+    """Say why a job that has succeeded runs again."""
+    typer.echo(
+        f"{folder.name}: finished already, but {output} is no longer complete: its {MANIFEST_NAME}, or a file that it "
+        "names, is missing or of another job; the next attempt makes it again"
+    )
 
 
 def _run(

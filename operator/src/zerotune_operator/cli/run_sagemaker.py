@@ -46,6 +46,15 @@ def run_on_sagemaker(job: Job, folder: JobFolder, home: Home, make_room: MakeRoo
     return asyncio.run(_run(job, folder, backend, make_room))
 
 
+def has_output(job: Job, status: JobStatus, home: Home) -> bool:
+    """Whether the output of a job that has succeeded is there still.
+
+    Raises:
+        ConfigurationError, TemporaryError: AWS does not answer, so that nobody knows.
+    """
+    return asyncio.run(standalone_backend(job, home).has_output(status))
+
+
 async def _run(job: Job, folder: JobFolder, backend: SageMakerBackend, make_room: MakeRoom | None) -> JobStatus:
     status = JobStatus() if make_room else folder.read_status()
     if under_way(status):

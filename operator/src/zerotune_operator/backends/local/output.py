@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import OutputSummary
+from zerotune_operator.backends.complete_output import own_manifest, summary_of
 from zerotune_operator.backends.local.layout import resolve
 from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_operator.backends.output_owner import require_own
 from zerotune_trainer.errors import InputMissingError
-from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, SCRIPT_RESULTS_NAME, Manifest, ManifestFile
+from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, SCRIPT_RESULTS_NAME, ManifestFile
 from zerotune_trainer.progress import Progress
 from zerotune_trainer.reporting.results import RESULTS_NAME, generation_figures
 
@@ -38,12 +39,10 @@ def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | N
     Raises:
         ConfigurationError, TemporaryError: its store rejects or does not answer, so that nobody knows.
     """
-    manifest = _manifest(uri)
-    if manifest is None or manifest.job.uid != uid or manifest.config_digest != config_digest:
+    manifest = own_manifest(_read(uri, MANIFEST_NAME), uid, config_digest)
+    if manifest is None or not all(_is_there(uri, entry) for entry in manifest.files):
         return None
-    return OutputSummary(
-        uri=uri, step=manifest.step, files=len(manifest.files), bytes=sum(entry.size for entry in manifest.files)
-    )
+    return summary_of(uri, manifest)
 
 
 def require_own_output(job: Job) -> None:
@@ -68,17 +67,6 @@ def final_progress(output: OutputSummary) -> Progress | None:
     figures = {"eval_loss", "perplexity", "control_perplexity", "failed_records"}
     generation = generation_figures(results.metrics)
     return Progress(step=done, total=done, generation=generation, **results.model_dump(include=figures))
-
-
-def _manifest(uri: str) -> Manifest | None:
-    content = _read(uri, MANIFEST_NAME)
-    if content is None:
-        return None
-    try:
-        manifest = Manifest.model_validate_json(content)
-    except ValidationError:
-        return None  # one that cannot be read makes the folder incomplete
-    return manifest if all(_is_there(uri, entry) for entry in manifest.files) else None
 
 
 def _read(uri: str, name: str) -> bytes | None:

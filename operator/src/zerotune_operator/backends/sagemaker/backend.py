@@ -5,6 +5,7 @@ write to S3 (`observer`), and stopped (`stops`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.origins import starting_from
@@ -97,6 +98,17 @@ class SageMakerBackend:
     async def observe(self, attempt: AttemptRef) -> Observation:
         """See `Observer`."""
         return await self._observer.observe(attempt)
+
+    async def has_output(self, status: JobStatus) -> bool:
+        """Whether the output of a job that has succeeded is there still.
+
+        Raises:
+            ConfigurationError, TemporaryError: S3 does not answer, so that nobody knows.
+        """
+        if status.output is None or status.plan is None:
+            return False
+        attempt = self.attempt_ref(status.attempts[-1].number, status.plan.config_digest or "")
+        return await self._observer.has_manifest(replace(attempt, output_uri=status.output.uri))
 
     async def stop(self, attempt: AttemptRef) -> None:
         """See `Stops`."""

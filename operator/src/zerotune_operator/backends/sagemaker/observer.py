@@ -5,9 +5,11 @@ why it failed, its log.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.backends.complete_output import own_manifest
 from zerotune_operator.backends.reports import read_report
 from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.gone import deleted, not_found
@@ -19,6 +21,7 @@ from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_trainer.errors import Failure
+from zerotune_trainer.manifest import MANIFEST_NAME
 from zerotune_trainer.progress import NodeReport
 
 
@@ -63,7 +66,19 @@ class Observer:
         if is_unexplained(description) and not any(each.exit_code for each in reports.values()):
             log = await asyncio.to_thread(last_words, self._client, name, attempt.hosts)
         by_others = was_stopped(description) and not await self._stops.was_asked_for(attempt.number)
-        return observe(attempt, description, reports, log, by_others=by_others)
+        seen = observe(attempt, description, reports, log, by_others=by_others)
+        if seen.output is not None and not await self.has_manifest(attempt):
+            return replace(seen, output=None)  # Somebody has emptied it since a host reported that it is complete.
+        return seen
+
+    async def has_manifest(self, attempt: AttemptRef) -> bool:
+        """Whether the output of an attempt has the manifest that its ranks write last.
+
+        Raises:
+            ConfigurationError, TemporaryError: S3 does not answer.
+        """
+        content = await self._client.read(f"{attempt.output_uri}/{MANIFEST_NAME}")
+        return own_manifest(content, attempt.job_uid, attempt.config_digest) is not None
 
     def _not_found(self, attempt: AttemptRef, name: str) -> Failure | None:
         """Why an attempt waits whose training job SageMaker does not know; None of one that it has just accepted."""
