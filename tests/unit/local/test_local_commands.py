@@ -183,6 +183,22 @@ def test_a_finished_job_says_so_and_does_nothing(
         zerotune("run", _write(tmp_path, manifest(training={"globalBatchSize": 4, "maxSteps": 5})))
 
 
+def test_a_finished_job_whose_output_is_complete_no_more_says_that_it_runs_again(
+    zerotune: Callable[..., str],
+    home: Home,
+    manifest: Callable[..., dict[str, Any]],
+    job: Callable[..., Job],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = finish(home, job())
+    (folder.output / "model.safetensors").unlink()
+    with pytest.raises(InputMissingError, match=r"/data/a\.jsonl is not there"):
+        zerotune("run", _write(tmp_path, manifest()))
+    said = capsys.readouterr().out
+    assert f"cwe: finished already, but {folder.output.as_uri()} is no longer complete: its {MANIFEST_NAME}, or" in said
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

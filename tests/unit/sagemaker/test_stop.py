@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Killed, serve_commands
-from tests.unit.sagemaker.jobs import sagemaker_job, training_job
-from zerotune_operator.api.status import JobStatus, Phase
+from tests.unit.sagemaker.account import SHAPE
+from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Fault, Killed, answer, serve_commands
+from tests.unit.sagemaker.jobs import SETTINGS, sagemaker_job, training_job
+from zerotune_operator.api.status import Attempt, JobStatus, Phase
+from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker import follower, standalone
+from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
+from zerotune_operator.backends.sagemaker.errors import QuotaExceededError
 from zerotune_operator.backends.sagemaker.layout import job_name
+from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.cli import stop
 from zerotune_operator.cli.run_sagemaker import run_on_sagemaker
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_trainer.errors import ConfigurationError, TemporaryError
 
 JOB = sagemaker_job()
 NAME = job_name(JOB, 0)
@@ -123,6 +129,62 @@ def test_a_stop_finds_a_training_job_that_the_status_does_not_record(aws: Aws) -
     assert aws.jobs[0].status == "Stopping"
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_stop_waits_for_a_training_job_that_sagemaker_does_not_show_yet(
+    aws: Aws, capsys: pytest.CaptureFixture[str], recorded: bool
+) -> None:
+    """One that the status does not record is known by the claim of its output."""
+    aws.hidden = 9
+    folder = start(aws, CREATED)
+    if recorded:
+        folder.write_status(JobStatus(phase="Planned", attempts=[Attempt(number=0)]))
+    stop.command("tune")
+    said = capsys.readouterr().out
+    assert said.count(f"tune: SageMaker does not show training job {NAME} yet; this command waits for it") == 1
+    assert "tune: SageMaker stops it within two minutes" in said
+    assert aws.jobs[0].status == "Stopping"
+    assert f"results/r/.sagemaker/{NAME}/stop" in aws.objects
+
+
+def test_a_stop_waits_no_longer_than_a_training_job_may_be_unknown(
+    aws: Aws, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(aws, CREATED)
+    del aws.service.jobs[NAME]
+    monkeypatch.setattr(standalone, "TrainingJobs", partial(TrainingJobs, visible_within=0.2))
+    stop.command("tune")
+    assert "tune: no training job of it runs at SageMaker" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "InferenceJob"])
+def test_a_resource_is_not_let_go_while_its_training_job_may_yet_appear(aws: Aws, kind: str) -> None:
+    """It would run on, and nobody would know of it."""
+    job, aws.hidden = sagemaker_job(kind), 9
+    jobs = TrainingJobs(aws.client(), max_age=0.0)
+    backend = SageMakerBackend(job, jobs, SETTINGS, find_inputs)
+    asyncio.run(backend.apply(training_job(job)))
+    after_restart = SageMakerBackend(job, TrainingJobs(aws.client(), max_age=0.0), SETTINGS, find_inputs)
+    for each in (backend, after_restart):
+        with pytest.raises(TemporaryError, match=f"{job_name(job, 0)} is to be stopped, and SageMaker, which takes"):
+            asyncio.run(each.finalize(JobStatus()))
+    aws.jobs[0].hidden = 0  # type: ignore[attr-defined]
+    asyncio.run(after_restart.finalize(JobStatus()))
+    assert aws.jobs[0].status == "Stopping"
+
+
+def test_a_resource_whose_training_job_aws_has_rejected_is_let_go_at_once(aws: Aws) -> None:
+    backend = SageMakerBackend(JOB, TrainingJobs(aws.client(), max_age=0.0), SETTINGS, find_inputs)
+    aws.faults[len(aws.made) + 8] = Fault(lambda: answer("ResourceLimitExceeded", "no quota", 400))
+    with pytest.raises(QuotaExceededError):
+        asyncio.run(backend.apply(training_job(JOB)))
+    asyncio.run(backend.finalize(JobStatus()))
+    assert aws.service.created == []
+
+
+async def find_inputs(_: JobStatus) -> Inputs:
+    return Inputs("s3://models/m", SHAPE, {})
+
+
 def test_a_stop_of_a_training_job_that_is_gone_says_that_nothing_runs(
     aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +195,7 @@ def test_a_stop_of_a_training_job_that_is_gone_says_that_nothing_runs(
     said = capsys.readouterr().out
     assert "tune: no training job of it runs at SageMaker" in said
     assert "a `zerotune run` follows it, and starts the next attempt: press Ctrl-C there" in said
-    assert "tune: one that was created less than two minutes ago may not be known yet" in said
+    assert "does not show training job" not in said, "it did show this one, which was deleted since"
     assert "StopTrainingJob" not in aws.made
 
 

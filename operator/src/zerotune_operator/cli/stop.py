@@ -11,16 +11,16 @@ import typer
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
+from zerotune_operator.backends.sagemaker import standalone
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
-from zerotune_operator.backends.sagemaker.standalone import standalone_backend
 from zerotune_operator.cli.status import true_status
-from zerotune_operator.lifecycle.attempts import FINAL, current_attempt, next_attempt, under_way
+from zerotune_operator.lifecycle.attempts import FINAL, under_way
 from zerotune_trainer.errors import ConfigurationError
 
 _SAID = {"InProgress": "SageMaker stops it within two minutes", "Stopping": "SageMaker is stopping it already"}
 """By the state that its training job was in."""
 _NOTHING_RUNS = "no training job of it runs at SageMaker"
-_NOT_KNOWN_YET = "one that was created less than two minutes ago may not be known yet; stop it once more then"
+_STOPPED_THEN = "this command waits for it, two minutes at most, and stops it then"
 
 
 def command(name: Annotated[str, typer.Argument(help="Name of the job.")]) -> None:
@@ -38,11 +38,9 @@ def _stop(folder: JobFolder, home: Home) -> None:
     if status.phase in FINAL and not under_way(status):
         typer.echo(f"{folder.name}: has ended already, its phase is {status.phase}")
         return
-    found = asyncio.run(_stop_newest(standalone_backend(job, home), status))
+    found = asyncio.run(_stop_newest(standalone.standalone_backend(job, home), status, folder.name))
     said = next((text for state, text in _SAID.items() if state in found), _NOTHING_RUNS)
     typer.echo(f"{folder.name}: {said}; `zerotune status {folder.name}` shows what becomes of it")
-    if said is _NOTHING_RUNS:
-        typer.echo(f"{folder.name}: {_NOT_KNOWN_YET}")
     if said is _NOTHING_RUNS and folder.is_running():
         typer.echo(f"{folder.name}: a `zerotune run` follows it, and starts the next attempt: press Ctrl-C there")
 
@@ -65,6 +63,14 @@ def _why_nothing_runs(folder: JobFolder) -> str:
     return f"nothing of it runs, its phase is {status.phase or 'Pending'}; `zerotune run` with its file starts it"
 
 
-async def _stop_newest(backend: SageMakerBackend, status: JobStatus) -> list[str | None]:
-    """Stop the newest training job, recorded or not: the states that it, and the one before it, had."""
-    return [await backend.stops.stop(attempt) for attempt in sorted({current_attempt(status), next_attempt(status)})]
+async def _stop_newest(backend: SageMakerBackend, status: JobStatus, name: str) -> set[str]:
+    """Stop the newest training job, recorded or not, once SageMaker shows it: the states that it, and the one before
+    it, had.
+    """
+    stopped = await backend.stops.stop_newest(status)
+    if stopped.unseen is not None:
+        typer.echo(f"{name}: SageMaker does not show training job {stopped.unseen} yet; {_STOPPED_THEN}")
+    while stopped.unseen is not None:
+        await asyncio.sleep(standalone.POLL_SECONDS)
+        stopped = await backend.stops.stop_newest(status)
+    return stopped.states

@@ -27,6 +27,7 @@ from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_operator.lifecycle.pending import Awaited
 from zerotune_operator.plan import Partition, Plan, identity_of, loading, plan_job
 from zerotune_trainer.config import Launch
+from zerotune_trainer.errors import TemporaryError
 
 FindInputs = Callable[[JobStatus], Awaitable[Inputs | Awaited]]
 """Finds what a job starts from: see `backends.base.Backend.find_inputs`."""
@@ -154,10 +155,17 @@ class SageMakerBackend:
         """Stop the newest training job, recorded or not. One that was deleted is no error.
 
         Raises:
-            ConfigurationError, TemporaryError: AWS does not answer.
+            ConfigurationError: AWS rejects it.
+            TemporaryError: AWS does not answer, or does not show a training job yet that was created a moment ago.
         """
-        for attempt in sorted({current_attempt(status), next_attempt(status)}):
-            await self.stops.stop(attempt)
+        stopped = await self.stops.stop_newest(status)
+        if stopped.unseen is not None:
+            raise TemporaryError(
+                f"training job {stopped.unseen} is to be stopped, and SageMaker, which takes a while to show one that "
+                "was just created, does not know it yet",
+                f"it is tried again; after {self._training_jobs.visible_within:.0f} s it counts as deleted",
+            )
+        for attempt in {current_attempt(status), next_attempt(status)}:
             self._training_jobs.forget(job_name(self._job, attempt))
 
 

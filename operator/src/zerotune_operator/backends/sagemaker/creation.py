@@ -11,7 +11,7 @@ import asyncio
 import secrets
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.backends.sagemaker.errors import NameInUseError
+from zerotune_operator.backends.sagemaker.errors import NameInUseError, QuotaExceededError
 from zerotune_operator.backends.sagemaker.layout import job_name
 from zerotune_operator.backends.sagemaker.output_claim import OutputClaim
 from zerotune_operator.backends.sagemaker.render import TrainingJob
@@ -92,6 +92,9 @@ class Creation:
             self._training_jobs.created(rendered.name)
         except NameInUseError:
             await self._require_own(rendered.attempt)
+        except (ConfigurationError, QuotaExceededError):
+            self._training_jobs.not_created(rendered.name)
+            raise
         finally:
             self._training_jobs.expire(rendered.name)
 

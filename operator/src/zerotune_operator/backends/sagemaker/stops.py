@@ -7,15 +7,34 @@ beside the files of the attempt says so; one that is stopped without it was stop
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.backends.sagemaker.layout import job_name, sagemaker_of, stop_uri
+from zerotune_operator.api.status import JobStatus
+from zerotune_operator.backends.sagemaker.layout import claim_uri, job_name, sagemaker_of, stop_uri
+from zerotune_operator.backends.sagemaker.output_claim import claim_of
 from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
+from zerotune_operator.lifecycle.attempts import current_attempt, next_attempt
 from zerotune_trainer.errors import ZerotuneError
 
 _logger = logging.getLogger(__name__)
+
+
+RUNNING = frozenset({"InProgress", "Stopping"})
+"""Values of `TrainingJobStatus` of one that runs."""
+
+
+class Stopped(NamedTuple):
+    """What was found of the newest training jobs of a job when they were to be stopped."""
+
+    states: set[str]
+    """The `TrainingJobStatus` that they had."""
+    unseen: str | None
+    """Name of one that may have been created, and that SageMaker has yet to show: it cannot be stopped before. None
+    where there is none, or where it has been unknown for so long that it counts as deleted."""
 
 
 class Stops:
@@ -49,6 +68,35 @@ class Stops:
             self._training_jobs.expire(name)
             await self._note(attempt)
         return found
+
+    async def stop_newest(self, status: JobStatus) -> Stopped:
+        """Stop the newest training job of a job, recorded or not.
+
+        Args:
+            status: What is known of the job.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        attempts = sorted({current_attempt(status), next_attempt(status)})
+        states = {state for attempt in attempts if (state := await self.stop(attempt)) is not None}
+        return Stopped(states, None if states & RUNNING else await self._unseen(attempts, status))
+
+    async def _unseen(self, attempts: Sequence[int], status: JobStatus) -> str | None:
+        """A training job that may have been created, and that SageMaker has yet to show."""
+        for attempt in attempts:
+            name = job_name(self._job, attempt)
+            if not self._training_jobs.may_appear(name):
+                continue
+            recorded = next((each for each in status.attempts if each.number == attempt), None)
+            if recorded.training_job_arn is None if recorded else await self._claims(name):
+                return name
+        return None
+
+    async def _claims(self, name: str) -> bool:
+        """Whether a training job has claimed the output of the job, which it does before it is created."""
+        claim = claim_of(await self._client.read_versioned(claim_uri(self._job)))
+        return claim is not None and claim.training_job_name == name
 
     async def was_asked_for(self, attempt: int) -> bool:
         """Whether zerotune has asked for the stop of an attempt, from whichever machine; so does a job that is to be

@@ -52,6 +52,7 @@ class TrainingJobs:
         self._known: dict[str, _Known] = {}
         self._created: dict[str, bool] = {}
         """By the names of those that this process has created: whether SageMaker has described them since."""
+        self._not_created: set[str] = set()
         self._rejected: dict[str, dict[str, Any]] = {}
         self._ends: dict[str, tuple[datetime, int]] = {}
 
@@ -83,9 +84,22 @@ class TrainingJobs:
         known = self._known.get(name)
         return 0.0 if known is None or known.missing_since is None else self._clock() - known.missing_since
 
+    def may_appear(self, name: str) -> bool:
+        """Whether a training job that SageMaker did not know when it was described may have been created all the same:
+        neither was that rejected, nor has it been unknown for too long.
+        """
+        known = self._known.get(name)
+        was_unknown = known is not None and known.missing_since is not None
+        return was_unknown and name not in self._not_created and not self.is_missing(name)
+
     def created(self, name: str) -> None:
         """Note that this process has created a training job."""
         self._created[name] = False
+        self._not_created.discard(name)
+
+    def not_created(self, name: str) -> None:
+        """Note that AWS has rejected the creation of a training job."""
+        self._not_created.add(name)
 
     def was_created_here(self, name: str) -> bool:
         """Whether this process has created it."""
@@ -131,6 +145,7 @@ class TrainingJobs:
         """Keep nothing of a training job: its attempt is over."""
         self._known.pop(name, None)
         self._created.pop(name, None)
+        self._not_created.discard(name)
         self._rejected.pop(name, None)
         self._ends.pop(name, None)
 
