@@ -22,6 +22,7 @@ from zerotune_operator.backends.sagemaker import follower
 from zerotune_operator.backends.sagemaker.layout import job_name, uid_of
 from zerotune_operator.cli import status, stop
 from zerotune_operator.cli.run import run_job
+from zerotune_operator.lifecycle.transitions import planned
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 
 KINDS = ("FineTuneJob", "InferenceJob")
@@ -136,6 +137,29 @@ def test_all_attempts_of_a_job_of_another_machine_are_found(
     assert found["restarts"] == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_and_a_status_say_why_an_attempt_failed_that_had_ended_before_they_looked(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    start(aws, tmp_path / "one", job(kind))
+    aws.jobs[0].reason = "InternalServerError: of AWS"
+    aws.jobs[0]._end("Failed")
+    aws.service.call("SageMaker.CreateTrainingJob", training_job(job(kind), 1).request)
+    capsys.readouterr()
+
+    aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS] = FAULTS["killed before"]
+    with pytest.raises(Killed):
+        run_job(job(kind), Home(tmp_path / "two"), fresh=False)
+    said = capsys.readouterr().out
+    assert said.count("tune: failed (Temporary): InternalServerError: of AWS; goes on in") == 1
+    assert said.index("failed (Temporary)") < said.index(f"follows training job {job_name(job(kind), 1)}")
+
+    monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "three"))
+    status.command(file=file_of(tmp_path, job(kind)))
+    said = capsys.readouterr().err
+    assert said == "tune: attempt 0 failed (Temporary): InternalServerError: of AWS\n"
+
+
 def test_times_of_a_found_job_are_those_of_sagemaker(
     aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,11 +180,14 @@ def test_times_of_a_found_job_are_those_of_sagemaker(
     assert re.search(rf"Failed +InputMissing +{re.escape(began.isoformat(timespec='seconds'))} +{took}$", said, re.M)
     (folder,) = Home(tmp_path / "two").jobs()
     found = folder.read_status()
+    assert found.plan is not None
     assert found.start_time == datetime.fromtimestamp(training_job.created, UTC) == BEGIN
     assert found.completion_time == datetime.fromtimestamp(training_job.ended, UTC)
+    folder.write_status(planned(found, found.plan, datetime.now(UTC)))  # It is run again.
     status.command()
     age = re.search(r" (\d+)h\w+$", capsys.readouterr().out, re.M)
     assert age is not None and int(age[1]) == (datetime.now(UTC) - BEGIN) // timedelta(hours=1)
+    assert folder.read_job().metadata.model_dump(by_alias=True)["creationTimestamp"] == BEGIN
 
 
 def test_a_file_of_which_sagemaker_knows_nothing_says_what_was_looked_for(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Fault, Killed, answer, serve_commands
@@ -24,7 +27,7 @@ from zerotune_operator.cli.run import run_job
 from zerotune_operator.cli.run_sagemaker import say_left
 from zerotune_operator.lifecycle.job_events import changes
 
-CALLS_UNTIL_IT_RUNS = 26
+CALLS_UNTIL_IT_RUNS = 27
 QUOTA = Fault(lambda: answer("ResourceLimitExceeded", "The account-level service limit is reached", 400))
 FOUND = sagemaker_job(roleArn=ROLE)
 JOB = FOUND.model_copy(update={"metadata": FOUND.metadata.model_copy(update={"uid": uid_of(FOUND)})})
@@ -88,6 +91,43 @@ def calls_of_a_run(tmp_path: Path) -> list[str]:
     finally:
         undisturbed.close()
     return undisturbed.made
+
+
+def as_seen(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What `zerotune status` prints of a job that cannot be observed, after which it ends with exit code 75."""
+    capsys.readouterr()
+    with pytest.raises(typer.Exit) as caught:
+        status.command("tune")
+    assert caught.value.exit_code == 75
+    return capsys.readouterr()
+
+
+@pytest.mark.parametrize("followed", [True, False])
+def test_a_status_that_aws_does_not_confirm_says_of_when_it_is(
+    aws: Aws, tmp_path: Path, capsys: pytest.CaptureFixture[str], followed: bool
+) -> None:
+    """A process that follows the job writes that AWS does not answer; else the one that asks finds out."""
+    before = datetime.now(UTC)
+    first = len(aws.made) + CALLS_UNTIL_IT_RUNS
+    aws.faults[first] = FAULTS["timed out before" if followed else "killed before"]
+    aws.faults[first + 1] = FAULTS["killed before"]
+    with pytest.raises(Killed):
+        run_job(JOB, Home(tmp_path / "home"), fresh=False)
+    (folder,) = Home.of_environment().jobs()
+    aws.faults = {} if followed else {len(aws.made): FAULTS["timed out before"]}
+    with folder.locked() if followed else nullcontext():
+        said, failed = as_seen(capsys)
+    seen = re.search(r"^Phase: +Running at (\S+), when it was observed last$", said, re.M)
+    assert seen is not None and before - timedelta(seconds=1) <= datetime.fromisoformat(seen[1]) <= datetime.now(UTC)
+    assert "AWS did not answer: " in failed and "AWS did not answer: " in said
+    assert f"; the job was observed last at {seen[1]}" in said
+
+    aws.faults = {}
+    status.command("tune")
+    said = capsys.readouterr().out
+    assert "Phase:          Running\n" in said and "observed last" not in said, "AWS answers again"
+    (condition,) = [each for each in folder.read_status().conditions if each.type == "Running"]
+    assert condition.status == "True"
 
 
 def test_status_has_the_training_job_and_its_region(

@@ -27,7 +27,7 @@ from zerotune_trainer.errors import ConfigurationError, TemporaryError
 
 JOB = sagemaker_job()
 NAME = job_name(JOB, 0)
-CREATED, RUNNING = 16, 28
+CREATED, RUNNING = 17, 29
 """Calls that `zerotune run` has made when the training job is there, and when its status says so."""
 
 

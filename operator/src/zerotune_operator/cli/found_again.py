@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+import typer
+
 from zerotune_operator.api.jobs import Job
+from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.admit import admit
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
@@ -56,3 +59,11 @@ async def _adopt(job: Job, folder: JobFolder, home: Home) -> None:
     while not under_way(status) and status.phase not in FINAL and await backend.has_started(next_attempt(status)):
         status = (await driver_of(job, backend).step(status)).status
         folder.write_status(status)
+        _say_ended(folder, status)
+
+
+def _say_ended(folder: JobFolder, status: JobStatus) -> None:
+    """Say why an attempt has ended after which there may be another one: the status has the cause of the last alone."""
+    if status.phase == "Restarting" and status.root_cause is not None:
+        cause, number = status.root_cause, status.attempts[-1].number
+        typer.echo(f"{folder.name}: attempt {number} failed ({cause.failure_class}): {cause.message}", err=True)

@@ -15,7 +15,7 @@ from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.problems import find_changes
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.base import Inputs
-from zerotune_operator.backends.local.admit import result_changes
+from zerotune_operator.backends.local.admit import created_at, result_changes
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
@@ -137,6 +137,8 @@ async def begin(
     await backend.creation.require_same_spec(plan)
     if make_room is not None:
         make_room()
+    elif not (folder.path / "job.yaml").is_file() and (created := await backend.creation.first_created_at()):
+        job = created_at(job, created)  # Another machine has begun it.
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))
     folder.write_status(status)

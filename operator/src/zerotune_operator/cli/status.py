@@ -14,13 +14,15 @@ import yaml
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
 from zerotune_operator.api.load import load_jobs
-from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, duration
+from zerotune_operator.api.status import JobStatus, OutputSummary, RootCause, cause_of, duration
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.cli.found_again import find_again
-from zerotune_operator.lifecycle.transitions import abandoned
+from zerotune_operator.lifecycle.attempts import under_way
+from zerotune_operator.lifecycle.conditions import unknown_since
+from zerotune_operator.lifecycle.transitions import abandoned, unobserved
 from zerotune_trainer.counting import counted
-from zerotune_trainer.errors import ZerotuneError
+from zerotune_trainer.errors import TemporaryError, ZerotuneError
 
 _COLUMNS = ("NAME", "KIND", "METHOD", "NODES", "PHASE", "STEP", "LOSS", "TOKENS/S", "ETA", "AGE")
 _INDENT = 16
@@ -76,18 +78,25 @@ def _read(
             if job.spec.backend.sagemaker is None:
                 found.append((folder, job, true_status(folder, now)))
                 continue
-            found.append((folder, job, folder.read_status()))
-            found[-1] = (folder, job, _observed(folder, home))
+            status, error = _observed(folder, home)
+            found.append((folder, job, status))
+            errors += [error] if error else []
         except ZerotuneError as error:
             errors.append(error)
     return found, errors
 
 
-def _observed(folder: JobFolder, home: Home) -> JobStatus:
-    """The status of a job on SageMaker, which needs no process here."""
+def _observed(folder: JobFolder, home: Home) -> tuple[JobStatus, ZerotuneError | None]:
+    """The status of a job on SageMaker, without a process here; where AWS does not answer, the last one, and why."""
     from zerotune_operator.backends.sagemaker.standalone import refresh  # boto3 takes time to import.
 
-    return asyncio.run(refresh(folder, home))
+    try:
+        return asyncio.run(refresh(folder, home)), None
+    except ZerotuneError as error:
+        status = folder.read_status()
+        if isinstance(error, TemporaryError) and under_way(status):
+            status = unobserved(status, cause_of(error), folder.status_written_at())
+        return status, error
 
 
 def true_status(folder: JobFolder, now: datetime) -> JobStatus:
@@ -104,7 +113,6 @@ def _none(home: Home) -> str:
 def _row(job: Job, status: JobStatus, now: datetime) -> tuple[str, ...]:
     shown = status.display
     created = datetime.fromisoformat(str(job.metadata.model_dump(by_alias=True)["creationTimestamp"]))
-    begun = min(created, status.start_time or created)  # Another machine may have begun it, before it was known here.
     return (
         job.metadata.name,
         job.kind,
@@ -115,7 +123,7 @@ def _row(job: Job, status: JobStatus, now: datetime) -> tuple[str, ...]:
         (shown and shown.loss) or "",
         (shown and shown.tokens_per_second) or "",
         (shown and shown.eta) or "",
-        duration(now - begun),
+        duration(now - created),
     )
 
 
@@ -130,7 +138,7 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
     facts = {
         "Name": job.metadata.name,
         "Kind": job.kind,
-        "Phase": status.phase or "Pending",
+        "Phase": _phase(status),
         "Folder": str(folder.path),
         "Training job": _training_job(status),
         "Instance type": (status.plan and status.plan.instance_type) or "",
@@ -146,6 +154,12 @@ def _describe(folder: JobFolder, job: Job, status: JobStatus) -> str:
     }
     lines = [f"{fact + ':':<{_INDENT}}{value}" for fact, value in facts.items() if value]
     return "\n".join([*lines, *_topology(status), *_attempts(status)])
+
+
+def _phase(status: JobStatus) -> str:
+    """With when it was so, where nobody knows what it is now."""
+    phase, since = status.phase or "Pending", unknown_since(status)
+    return phase if since is None else f"{phase} at {since:%Y-%m-%dT%H:%M:%SZ}, when it was observed last"
 
 
 def _stopped(status: JobStatus) -> str:

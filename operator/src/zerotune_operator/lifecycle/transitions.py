@@ -17,8 +17,8 @@ from datetime import datetime
 from zerotune_operator.api.plan_summary import PlanSummary
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus, OutputSummary, Phase, RootCause, display
-from zerotune_operator.lifecycle.attempts import ACTIVE, FINAL, has_made_steps
-from zerotune_operator.lifecycle.conditions import enter, not_running
+from zerotune_operator.lifecycle.attempts import ACTIVE, FINAL, has_made_steps, under_way
+from zerotune_operator.lifecycle.conditions import enter, not_known, not_running, unknown_since
 from zerotune_operator.lifecycle.deadlines import overdue
 from zerotune_operator.lifecycle.messages import keep_unless_changed
 from zerotune_operator.lifecycle.observation import DISRUPTIONS, Observation
@@ -81,6 +81,19 @@ def abandoned(previous: JobStatus, now: datetime) -> JobStatus:
         hint=f"run it again: it {'goes on from its last checkpoint' if has_made_steps(previous) else 'begins anew'}",
     )
     return _fail(_close(previous, "Failed", cause, None), "RunnerLost", cause, now)
+
+
+def unobserved(previous: JobStatus, cause: RootCause, seen_at: datetime) -> JobStatus:
+    """What runs the attempt does not answer, for a reason that may pass: what the status says of it is as old as the
+    last observation.
+    """
+    if not under_way(previous):
+        return previous.model_copy(update={"root_cause": cause})
+    if unknown_since(previous) is not None:
+        return previous
+    message = f"{cause.message}; the job was observed last at {seen_at:%Y-%m-%dT%H:%M:%SZ}"
+    noted = previous.model_copy(update={"root_cause": cause.model_copy(update={"message": message})})
+    return not_known(noted, cause.failure_class, message, seen_at)
 
 
 def _wait(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:

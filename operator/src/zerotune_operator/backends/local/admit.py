@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from zerotune_operator.api.jobs import Job
@@ -63,8 +63,13 @@ def result_changes(known: Job, job: Job) -> list[str]:
 
 def _with_identity(job: Job, uid: str, now: datetime) -> Job:
     """The job as an API server would store it."""
-    stored = {"uid": uid, "creationTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return created_at(job.model_copy(update={"metadata": job.metadata.model_copy(update={"uid": uid})}), now)
+
+
+def created_at(job: Job, time: datetime) -> Job:
+    """The job with the time of its creation."""
     given = job.metadata.model_dump(by_alias=True, exclude_unset=True)
+    stored = {"creationTimestamp": time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
     return job.model_copy(update={"metadata": type(job.metadata).model_validate(given | stored)})
 
 

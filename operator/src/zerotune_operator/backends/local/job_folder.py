@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -105,6 +106,11 @@ class JobFolder:
             return JobStatus()
         with _readable(path):
             return JobStatus.model_validate_json(path.read_bytes())
+
+    def status_written_at(self) -> datetime:
+        """When the status was written last; now where there is none."""
+        path = self.path / "status.json"
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.is_file() else datetime.now(UTC)
 
     def write_status(self, status: JobStatus) -> None:
         """Replace the status as a whole: a reader sees the old one or the new one."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from datetime import datetime
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.sagemaker.errors import NameInUseError, QuotaExceededError
@@ -74,6 +75,18 @@ class Creation:
         if description is not None and not is_own(description, self._job, attempt):
             raise foreign(self._job, attempt)
         return description is not None
+
+    async def first_created_at(self) -> datetime | None:
+        """When the training job of the first attempt was created; None where there is none.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        description = await self._training_jobs.describe(job_name(self._job, 0))
+        if description is None or not is_own(description, self._job, 0):
+            return None
+        created: datetime = description["CreationTime"]
+        return created
 
     async def create(self, rendered: TrainingJob) -> None:
         """Claim the output, write the files, then create the training job. One that is there already stays as it is.

@@ -20,6 +20,7 @@ from zerotune_operator.backends.sagemaker.standalone import driver_of
 from zerotune_operator.lifecycle.attempts import under_way
 from zerotune_operator.lifecycle.deadlines import pause
 from zerotune_operator.lifecycle.job_events import new_warnings
+from zerotune_operator.lifecycle.transitions import unobserved
 from zerotune_trainer.errors import TemporaryError
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
@@ -51,6 +52,8 @@ class Follower:
         self._error, self._wait = "", ""
         self._error_noted = False
         """Whether the status that is written down has an error that passes, such as a quota, as its cause."""
+        self._seen_at = folder.status_written_at()
+        """When AWS answered last."""
         self._announced: int | None = None
 
     def leave(self) -> None:
@@ -75,11 +78,11 @@ class Follower:
             try:
                 step = await self._step(status)
             except TemporaryError as error:
-                self._folder.write_status(status.model_copy(update={"root_cause": cause_of(error)}))
+                self._folder.write_status(unobserved(status, cause_of(error), self._seen_at))
                 self._error_noted = True
                 await self._wait_after(error)
                 continue
-            self._pause = _FIRST_PAUSE_SECONDS
+            self._pause, self._seen_at = _FIRST_PAUSE_SECONDS, datetime.now(UTC)
             self._take(step, status)
             status = step.status
             await self._sleep(step.again or 0.0)
@@ -105,8 +108,7 @@ class Follower:
         if step.seen is not None:
             self._view.observed(status, step.seen)
         self._show_wait(status)
-        has_ended = under_way(before) and not under_way(status)
-        if status.phase == "Restarting" and has_ended and status.root_cause is not None:
+        if status.phase == "Restarting" and status.root_cause is not None and _newly_ended(before, status):
             self._view.restarting(status.root_cause, pause(status, datetime.now(UTC)))
 
     def _announce(self, status: JobStatus) -> None:
@@ -136,3 +138,10 @@ class Follower:
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._leave.wait(), seconds)
+
+
+def _newly_ended(before: JobStatus, status: JobStatus) -> bool:
+    """Whether an attempt has ended that ran before, or that was not known then: it had ended when it was looked for."""
+    if under_way(status) or not status.attempts:
+        return False
+    return under_way(before) or not before.attempts or before.attempts[-1].number < status.attempts[-1].number

@@ -27,6 +27,7 @@ from zerotune_operator.backends.sagemaker.settings import OwnAccount
 from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
+from zerotune_operator.lifecycle.conditions import unknown_since
 from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
 from zerotune_trainer.sizing.model_config import model_shape
@@ -85,15 +86,18 @@ async def refresh(folder: JobFolder, home: Home) -> JobStatus:
     """The status of a job, observed now unless a process of this machine follows it. No attempt is started.
 
     Raises:
-        ZerotuneError: AWS does not answer.
+        ZerotuneError: AWS does not answer, this process or the one that follows the job.
     """
     try:
         with folder.locked():
             return await _observe(folder, home)
     except TemporaryError:
-        if folder.is_running():
-            return folder.read_status()  # Whoever follows the job writes it.
-        raise
+        if not folder.is_running():
+            raise
+    status = folder.read_status()  # Whoever follows the job writes it.
+    if unknown_since(status) is not None and status.root_cause is not None:
+        raise TemporaryError(status.root_cause.message, status.root_cause.hint)
+    return status
 
 
 async def _started_elsewhere(backend: SageMakerBackend, status: JobStatus) -> bool:
