@@ -25,6 +25,7 @@ from zerotune_devtools.sagemaker.faults import AwsError
 from zerotune_devtools.sagemaker.server import SageMakerStandIn
 from zerotune_devtools.sagemaker.training_job import TrainingJob
 from zerotune_operator.backends.sagemaker import standalone
+from zerotune_operator.backends.sagemaker.advice import COMMAND_LINE
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
 
 Effect = Callable[[], dict[str, Any]]
@@ -214,7 +215,7 @@ class Aws:
         methods = {f"{name}_training_job": self.sagemaker(f"{word}TrainingJob") for name, word in operations.items()}
         client._sagemaker = SimpleNamespace(exceptions=exceptions, **methods)
         client._s3 = SimpleNamespace(exceptions=exceptions, put_object=self.put_object, get_object=self.get_object)
-        client.region = "us-east-1"
+        client.region, client.advice = "us-east-1", COMMAND_LINE
         client._threads = ThreadPoolExecutor(1)
         return client
 

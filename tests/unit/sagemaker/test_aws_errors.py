@@ -15,6 +15,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
+from zerotune_operator.backends.sagemaker.advice import CLUSTER, COMMAND_LINE
 from zerotune_operator.backends.sagemaker.errors import (
     NameInUseError,
     NotFoundError,
@@ -81,7 +82,7 @@ def test_who_may_not_read_a_bucket_is_told_the_rights_of_s3() -> None:
         (ReadTimeoutError(endpoint_url="aws"), TemporaryError, "it is tried again"),
         (EndpointConnectionError(endpoint_url="aws"), TemporaryError, "see that the region is the one you mean"),
         (NoCredentialsError(), ConfigurationError, "run `aws configure` or `aws sso login`, or set AWS_PROFILE, or"),
-        (NoCredentialsError(), ConfigurationError, "a role (IRSA or EKS Pod Identity): they were looked for in"),
+        (NoCredentialsError(), ConfigurationError, "AWS_SECRET_ACCESS_KEY: they were looked for in the environment"),
         (ProfileNotFound(profile="p"), ConfigurationError, "set AWS_PROFILE to one that `aws configure list-profiles`"),
         (NoRegionError(), ConfigurationError, "AWS_REGION"),
     ],
@@ -90,3 +91,27 @@ def test_no_answer_and_no_credentials_have_a_remedy(error: Exception, kind: type
     found = raised(error)
     assert type(found) is kind
     assert remedy in found.hint
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NoCredentialsError(),
+        ProfileNotFound(profile="p"),
+        NoRegionError(),
+        *(
+            ClientError({"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "Call")
+            for code in ("ExpiredTokenException", "RequestTimeTooSkewed", "InvalidSignatureException")
+        ),
+    ],
+    ids=str,
+)
+def test_each_reader_gets_the_remedy_of_the_place_where_zerotune_runs(error: Exception) -> None:
+    """At the command line nobody has a ServiceAccount, and on a cluster nobody can run `aws sso login`."""
+    with pytest.raises(ZerotuneError) as here, aws_errors("training job t", COMMAND_LINE):
+        raise error
+    with pytest.raises(ZerotuneError) as there, aws_errors("training job t", CLUSTER):
+        raise error
+    assert not any(word in here.value.hint for word in ("operator", "cluster", "ServiceAccount", "chart"))
+    assert any(word in there.value.hint for word in ("operator", "chart"))
+    assert not any(word in there.value.hint for word in ("`aws ", "this machine", "~/.aws"))

@@ -120,11 +120,11 @@ def test_a_deleted_job_leaves_nothing_running(account: Account) -> None:
     async def run(status: JobStatus) -> None:
         await account.backend(job).finalize(status)
 
-    asyncio.run(account.drive(job, lambda status: status.phase == "Running"))
+    running = asyncio.run(account.drive(job, lambda status: status.phase == "Running"))
     asyncio.run(run(JobStatus()))  # Its status was never written.
     assert account.stand_in.jobs[job_name(job, 0)].status in ("Stopping", "Stopped")
     account.delete(job_name(job, 0))
-    asyncio.run(run(JobStatus()))  # What was deleted holds nothing up.
+    asyncio.run(run(running))  # What was there, and was deleted, holds nothing up.
     assert account.stand_in.calls["StopTrainingJob"] == 1
 
 

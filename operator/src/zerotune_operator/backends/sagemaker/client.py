@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import boto3
 from botocore.config import Config
 
+from zerotune_operator.backends.sagemaker.advice import COMMAND_LINE, Advice
 from zerotune_operator.backends.sagemaker.errors import NotFoundError, aws_errors
 
 ResultT = TypeVar("ResultT")
@@ -43,19 +44,21 @@ class SageMakerClient:
 
     Args:
         region: The region; None: that of the environment.
+        advice: For who reads what is wrong.
 
     Raises:
         ConfigurationError: there is no such profile or region.
     """
 
-    def __init__(self, region: str | None = None) -> None:
+    def __init__(self, region: str | None = None, advice: Advice = COMMAND_LINE) -> None:
+        self.advice = advice
         config = Config(
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=_READ_SECONDS,
             retries={"mode": "adaptive"},  # As often as AWS_MAX_ATTEMPTS says.
             max_pool_connections=_THREADS,
         )
-        with aws_errors("AWS cannot be asked"):
+        with aws_errors("AWS cannot be asked", self.advice):
             session = open_session(region)
             self._sagemaker = session.client("sagemaker", config=config)
             self.region: str = self._sagemaker.meta.region_name
@@ -71,7 +74,7 @@ class SageMakerClient:
         """
 
         def call() -> TrainingJobDescription:
-            with aws_errors(f"training job {name}"):
+            with aws_errors(f"training job {name}", self.advice):
                 return dict(self._sagemaker.describe_training_job(TrainingJobName=name))
 
         try:
@@ -89,7 +92,7 @@ class SageMakerClient:
         """
 
         def call() -> None:
-            with aws_errors(f"training job {request['TrainingJobName']} was not created"):
+            with aws_errors(f"training job {request['TrainingJobName']} was not created", self.advice):
                 self._sagemaker.create_training_job(**request)
 
         await self._off_loop(call)
@@ -102,7 +105,7 @@ class SageMakerClient:
         """
 
         def call() -> None:
-            with aws_errors(f"training job {name} was not changed"):
+            with aws_errors(f"training job {name} was not changed", self.advice):
                 self._sagemaker.update_training_job(TrainingJobName=name, **changes)
 
         await self._off_loop(call)
@@ -116,7 +119,7 @@ class SageMakerClient:
         """
 
         def call() -> None:
-            with aws_errors(f"training job {name} was not stopped"):
+            with aws_errors(f"training job {name} was not stopped", self.advice):
                 try:
                     self._sagemaker.stop_training_job(TrainingJobName=name)
                 except self._sagemaker.exceptions.ClientError as error:
@@ -153,7 +156,7 @@ class SageMakerClient:
 
     def _get(self, uri: str) -> Versioned:
         bucket, key = _split(uri)
-        with aws_errors(uri):
+        with aws_errors(uri, self.advice):
             found = self._s3.get_object(Bucket=bucket, Key=key)
             return Versioned(bytes(found["Body"].read()), str(found["ETag"]))
 
@@ -186,7 +189,7 @@ class SageMakerClient:
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
 
         def call() -> bool:
-            with aws_errors(uri):
+            with aws_errors(uri, self.advice):
                 try:
                     self._s3.put_object(Bucket=bucket, Key=key, Body=content, **encryption, **condition)
                 except self._s3.exceptions.ClientError as error:
@@ -204,7 +207,7 @@ class SageMakerClient:
             ConfigurationError, TemporaryError: CloudWatch Logs does not answer.
         """
         try:
-            with aws_errors(f"the log of {name}/{host}"):
+            with aws_errors(f"the log of {name}/{host}", self.advice):
                 streams = self._logs.describe_log_streams(
                     logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/{host}-"
                 )["logStreams"]

@@ -29,6 +29,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from zerotune_operator.backends.sagemaker.advice import COMMAND_LINE, Advice
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 
 _THROTTLED = {"ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}
@@ -37,15 +38,6 @@ _EXPIRED = {"ExpiredTokenException", "ExpiredToken"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
 _SIGNATURE = "InvalidSignatureException"
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404"}
-_CHAIN = (
-    "they were looked for in the environment (AWS_ACCESS_KEY_ID), the profile (AWS_PROFILE, ~/.aws), the "
-    "pod's identity or IRSA role (AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CONTAINER_CREDENTIALS_FULL_URI) and the role of "
-    "the instance"
-)
-_GIVE_CREDENTIALS = (
-    "run `aws configure` or `aws sso login`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; on a "
-    f"cluster give the operator's ServiceAccount a role (IRSA or EKS Pod Identity): {_CHAIN}"
-)
 
 
 class QuotaExceededError(TemporaryError):
@@ -63,11 +55,12 @@ class NotFoundError(InputMissingError):
 
 
 @contextmanager
-def aws_errors(what: str) -> Iterator[None]:
+def aws_errors(what: str, advice: Advice = COMMAND_LINE) -> Iterator[None]:
     """Say what an error of boto3 means.
 
     Args:
         what: What is asked for: it begins the message.
+        advice: For who reads it.
 
     Raises:
         ConfigurationError, NotFoundError, QuotaExceededError, NameInUseError, TemporaryError: see above.
@@ -75,17 +68,13 @@ def aws_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _meaning(what, error) from error
+        raise _meaning(what, error, advice) from error
     except ProfileNotFound as error:
-        raise ConfigurationError(
-            f"{what}: {error}", "set AWS_PROFILE to one that `aws configure list-profiles` lists, or unset it"
-        ) from error
+        raise ConfigurationError(f"{what}: {error}", advice.profile) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise ConfigurationError(f"{what}: {error}", _GIVE_CREDENTIALS) from error
+        raise ConfigurationError(f"{what}: {error}", advice.give) from error
     except (ParamValidationError, NoRegionError) as error:
-        raise ConfigurationError(
-            f"{what}: {error}", "set backend.sagemaker.region, or AWS_REGION, and check the values of backend.sagemaker"
-        ) from error
+        raise ConfigurationError(f"{what}: {error}", advice.region) from error
     except BotoCoreError as error:
         raise TemporaryError(
             f"{what}: AWS did not answer: {error}",
@@ -93,7 +82,7 @@ def aws_errors(what: str) -> Iterator[None]:
         ) from error
 
 
-def _meaning(what: str, error: ClientError) -> ZerotuneError:
+def _meaning(what: str, error: ClientError, advice: Advice) -> ZerotuneError:
     answer: Mapping[str, Any] = error.response["Error"]
     code, text = str(answer.get("Code", "")), str(answer.get("Message", ""))
     message = f"{what}: {text} ({code})"
@@ -109,18 +98,21 @@ def _meaning(what: str, error: ClientError) -> ZerotuneError:
         )
     if code in _THROTTLED:
         return TemporaryError(message, "AWS asks for fewer requests; it is tried again, ever more seldom")
-    if code in _EXPIRED:
-        return TemporaryError(message, "the credentials have expired: renew them, for example with `aws sso login`")
-    if code in _SKEWED or (code == _SIGNATURE and ("expired" in text or "not yet current" in text)):
-        return TemporaryError(
-            message, "set the clock of this machine, which AWS finds minutes off, for example by NTP; it is tried again"
-        )
+    if code in {*_EXPIRED, *_SKEWED, _SIGNATURE}:
+        return _not_accepted(code, message, advice)
     return _rejected(code, message, error)
 
 
+def _not_accepted(code: str, message: str, advice: Advice) -> ZerotuneError:
+    """What is wrong with the signature of a request."""
+    if code in _EXPIRED:
+        return TemporaryError(message, advice.renew)
+    if code in _SKEWED or "expired" in message or "not yet current" in message:
+        return TemporaryError(message, advice.clock)
+    return ConfigurationError(message, advice.correct)
+
+
 def _rejected(code: str, message: str, error: ClientError) -> ZerotuneError:
-    if code == _SIGNATURE:
-        return ConfigurationError(message, f"correct the secret key of the AWS credentials: {_CHAIN}")
     if code in _DENIED and message.startswith("s3://"):
         return ConfigurationError(
             message, "give the identity that asks s3:GetObject and s3:PutObject of it, and s3:ListBucket of its bucket"

@@ -27,7 +27,9 @@ from zerotune_trainer.errors import (
 _EXIT_CODE = re.compile(r"exit code:? (\d{1,3})", re.IGNORECASE)
 _EMPTY = re.compile(r"AlgorithmError: *,? *exit code:? \d{1,3}", re.IGNORECASE)
 _CODES = {error.exit_code: error.failure_class for error in ZerotuneError.__subclasses__()}
-_CONSOLE = "see the training job in the console of SageMaker, and its log: `zerotune logs`"
+_CONSOLE = (
+    "see the training job in the console of SageMaker, and its log in CloudWatch Logs, /aws/sagemaker/TrainingJobs"
+)
 
 
 def is_empty(reason: str) -> bool:

@@ -10,6 +10,7 @@ from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.kubernetes.cluster import Cluster
 from zerotune_operator.backends.kubernetes.model_source import find_model, find_records
+from zerotune_operator.backends.sagemaker.advice import CLUSTER
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.layout import model_source, sagemaker_of
@@ -49,4 +50,4 @@ def backend_on_cluster(job: Job, cluster: Cluster) -> SageMakerBackend:
 @cache
 def _training_jobs(region: str | None) -> TrainingJobs:
     """Those of a region: all jobs share a client, and what is known of training jobs."""
-    return TrainingJobs(SageMakerClient(region))
+    return TrainingJobs(SageMakerClient(region, CLUSTER))

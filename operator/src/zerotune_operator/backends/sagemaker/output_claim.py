@@ -139,8 +139,9 @@ class OutputClaim:
         if claim.region is None or not self._is_elsewhere(claim):
             return self._training_jobs
         if claim.region not in self._elsewhere:
+            client = SageMakerClient(claim.region, self._client.advice)
             visible_within = self._training_jobs.visible_within
-            self._elsewhere[claim.region] = TrainingJobs(SageMakerClient(claim.region), visible_within=visible_within)
+            self._elsewhere[claim.region] = TrainingJobs(client, visible_within=visible_within)
         return self._elsewhere[claim.region]
 
     def _described(self, claim: Claim) -> str:
