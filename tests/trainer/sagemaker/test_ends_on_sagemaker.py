@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 import yaml
 
@@ -41,6 +42,43 @@ def test_d1_a_rank_that_fails_fails_the_training_job(
     (training_job,) = aws.jobs.values()
     assert training_job.status == "Failed"
     assert "AlgorithmError: Data (exit code 65)" in str(training_job.reason)
+
+
+PLUGIN = '''
+import boto3
+from transformers import TrainerCallback
+
+
+class TakesTheBucketAway(TrainerCallback):
+    """From the end of training on nobody can upload the model."""
+
+    def on_train_end(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            bucket = boto3.resource("s3").Bucket("results")
+            bucket.objects.all().delete()
+            bucket.delete()
+'''
+
+
+def test_d2_an_upload_of_the_output_that_fails_fails_the_training_job(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    bucket.put_object(Key="plugin.py", Body=PLUGIN.encode())
+    boto3.resource("s3").Bucket("results").create()
+    file = changed(
+        manifest(tmp_path, sagemaker=SAGEMAKER),
+        plugin={"file": "s3://cwe/plugin.py", "callbacks": ["TakesTheBucketAway"]},
+        output={"uri": "s3://results/out"},
+        runPolicy={"maxRestarts": 0},
+    )
+
+    code, said = workplace.zerotune("run", str(file))
+
+    assert code != 0 and "succeeded" not in said, said
+    assert "cwe failed" in said and "s3://results/out" in said
+    (training_job,) = aws.jobs.values()
+    assert training_job.status == "Failed"
+    assert "s3://results/out" in str(training_job.reason)
 
 
 def test_r54_r44_all_ranks_of_an_inference_have_their_output_on_s3(
