@@ -116,6 +116,19 @@ def test_a_job_that_runs_in_another_region_is_not_started_a_second_time(
     assert account.stand_in.created == [name]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_that_runs_under_another_prefix_is_not_started_a_second_time(account: Account, kind: str) -> None:
+    """As from another machine, where the file has another backend.sagemaker.jobNamePrefix."""
+    account.stand_in.command = UNTIL_STOPPED
+    first, renamed = sagemaker_job(kind), sagemaker_job(kind, jobNamePrefix="renamed")
+    asyncio.run(account.drive(first, lambda status: status.phase == "Running"))
+    name = job_name(first, 0)
+    with pytest.raises(ConfigurationError, match=f"the training job {name} of this job, which has not") as caught:
+        create(account, renamed)
+    assert caught.value.hint.startswith("set backend.sagemaker.jobNamePrefix to what it was to follow it, or name")
+    assert account.stand_in.created == [name]
+
+
 def test_a_deleted_attempt_is_not_created_again_beside_a_later_one(account: Account) -> None:
     """Another machine, which knows of no attempt, goes through them all, and finds the one that runs."""
     account.stand_in.command = UNTIL_STOPPED

@@ -77,7 +77,8 @@ class OutputClaim:
         await self._require_own_files()
         found = await self._client.read_versioned(self._uri)
         claim, metadata = claim_of(found), self._job.metadata
-        if claim is not None and claim.uid == metadata.uid and self._is_of_later(claim, attempt):
+        number = self._attempt_of(claim) if claim is not None else None
+        if number is not None and number > attempt:
             return False
         if claim is not None and self._is_anothers(claim) and not await self._has_ended(claim):
             raise TemporaryError(
@@ -104,13 +105,15 @@ class OutputClaim:
         require_own(self._output, content, self._job)
 
     def _is_anothers(self, claim: Claim) -> bool:
-        """Whether a claim is of another job, or of this one in another region."""
-        return claim.uid != self._job.metadata.uid or self._is_elsewhere(claim)
+        """Whether a claim is of another job; or of this one in another region, or under a name that its attempts do not
+        have now: what runs there would not be found.
+        """
+        return self._attempt_of(claim) is None or self._is_elsewhere(claim)
 
-    def _is_of_later(self, claim: Claim, attempt: int) -> bool:
-        stem = job_name(self._job, attempt).removesuffix(str(attempt))
-        number = claim.training_job_name.removeprefix(stem)
-        return number.isdecimal() and int(number) > attempt
+    def _attempt_of(self, claim: Claim) -> int | None:
+        """The attempt of the job whose training job has claimed its output; None where the claim is none of these."""
+        number = claim.training_job_name.removeprefix(job_name(self._job, 0).removesuffix("0"))
+        return int(number) if claim.uid == self._job.metadata.uid and number.isdecimal() else None
 
     def _is_elsewhere(self, claim: Claim) -> bool:
         return claim.region not in (None, self._client.region)
@@ -124,16 +127,22 @@ class OutputClaim:
         name, training_jobs = claim.training_job_name, self._training_jobs_of(claim)
         description = await training_jobs.describe(name)
         if description is not None and may_run(description):
-            follow = f"set backend.sagemaker.region: {claim.region} to follow it there, or "
-            remedy = follow if self._is_elsewhere(claim) and claim.uid == self._job.metadata.uid else ""
             raise ConfigurationError(
                 f"{self._output} is written to by {self._described(claim)}, which has not ended",
-                f"{remedy}name another output.uri, or wait until that one has ended, or stop it",
+                f"{self._how_to_follow(claim)}name another output.uri, or wait until that one has ended, or stop it",
             )
         if description is None and not training_jobs.is_missing(name):
             return False
         training_jobs.forget(name)
         return True
+
+    def _how_to_follow(self, claim: Claim) -> str:
+        """What to set to find a training job of this job; empty where the claim is of another job."""
+        if claim.uid != self._job.metadata.uid:
+            return ""
+        if self._is_elsewhere(claim):
+            return f"set backend.sagemaker.region: {claim.region} to follow it there, or "
+        return "set backend.sagemaker.jobNamePrefix to what it was to follow it, or "
 
     def _training_jobs_of(self, claim: Claim) -> TrainingJobs:
         if claim.region is None or not self._is_elsewhere(claim):
