@@ -26,7 +26,7 @@ from zerotune_operator.backends.registry import BACKENDS, Target, run_backend
 from zerotune_operator.cli.live import view_for
 from zerotune_operator.lifecycle.attempts import ACTIVE, has_made_steps, next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import abandoned, planned, rejected
-from zerotune_trainer.errors import ConfigurationError, StoppedError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, DataError, StoppedError, ZerotuneError
 from zerotune_trainer.manifest import MANIFEST_NAME
 
 LEFT_EXIT_CODE = 128 + signal.SIGINT
@@ -70,6 +70,8 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
     folder = home.create(job.kind, job.metadata.name)
     with folder.locked() as lock:
         now = datetime.now(UTC)
+        if fresh or target is Target.LOCAL:
+            _require_ended(folder, fresh)
         if fresh:
             job = new_job(job, now, lambda: BACKENDS[target].uid(job, True))
             return _run_anew(job, folder, home, target, lock)
@@ -86,7 +88,6 @@ def _run_anew(job: Job, folder: JobFolder, home: Home, target: Target, lock: int
     """Run a job in the place of the one that its folder holds, which is moved away once this one may run."""
     make_room = partial(_put_aside, folder, home)
     if target is Target.SAGEMAKER:
-        _require_ended(folder)
         return _follow_on_sagemaker(job, folder, home, make_room)
     return _run(job, folder, home, JobStatus(), lock, make_room)
 
@@ -131,13 +132,19 @@ def _put_aside(folder: JobFolder, home: Home) -> None:
         typer.echo(f"{folder.name}: what was there is now in {place}")
 
 
-def _require_ended(folder: JobFolder) -> None:
-    """See that no training job of a folder that is to be replaced goes on."""
-    if under_way(folder.read_status()):
-        raise ConfigurationError(
-            f"{folder.name} has a training job on SageMaker that has not ended",
-            f"stop it first: `zerotune stop {folder.name}`; `zerotune status {folder.name}` shows when it has ended",
-        )
+def _require_ended(folder: JobFolder, fresh: bool) -> None:
+    """See that no training job goes on of what a folder holds, before another job takes its place, or it goes on here.
+    What is damaged is replaced by a fresh job, whatever it was.
+    """
+    try:
+        if not (folder.path / "job.yaml").is_file() or folder.read_job().spec.backend.sagemaker is None:
+            return
+        from zerotune_operator.cli.run_sagemaker import require_ended  # As above.
+
+        require_ended(folder)
+    except DataError:
+        if not fresh:
+            raise
 
 
 def _finished(job: Job, folder: JobFolder, status: JobStatus) -> bool:

@@ -22,7 +22,7 @@ from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.follower import Follower
 from zerotune_operator.backends.sagemaker.standalone import known_uid, running_training_job, standalone_backend
 from zerotune_operator.cli.live import LiveView, PlainView, view_for
-from zerotune_operator.lifecycle.attempts import next_attempt, under_way
+from zerotune_operator.lifecycle.attempts import ACTIVE, next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import planned, rejected
 from zerotune_trainer.errors import ConfigurationError, ZerotuneError
 
@@ -105,13 +105,38 @@ def require_none_runs(job: Job) -> None:
         TemporaryError: AWS does not answer.
     """
     metadata = job.metadata.model_copy(update={"uid": asyncio.run(known_uid(job))})
-    running = asyncio.run(running_training_job(job.model_copy(update={"metadata": metadata})))
+    running = asyncio.run(running_training_job(job.model_copy(update={"metadata": metadata}), 0))
     if running is not None:
         raise ConfigurationError(
             f"{job.metadata.name} has a training job on SageMaker that has not ended: {running}",
             f"run its file without --fresh to follow it, then `zerotune stop {job.metadata.name}`; or give this job "
             "another output.uri",
         )
+
+
+def require_ended(folder: JobFolder) -> None:
+    """See that no training job goes on of the job that a folder holds: also none that was created by a process which
+    ended before it could write that down.
+
+    Raises:
+        ConfigurationError: one does.
+        DataError: the folder is damaged.
+        TemporaryError: AWS does not answer.
+    """
+    job, status = folder.read_job(), folder.read_status()
+    known = f"{folder.name} has a training job on SageMaker that has not ended"
+    if under_way(status):
+        raise ConfigurationError(known, _stop_first(folder))
+    running = asyncio.run(running_training_job(job, next_attempt(status))) if status.phase in ACTIVE else None
+    if running is not None:
+        raise ConfigurationError(f"{known}: {running}", _stop_first(folder))
+
+
+def _stop_first(folder: JobFolder) -> str:
+    return (
+        f"stop it first: `zerotune stop {folder.name}`; `zerotune status {folder.name}` shows when it has ended; or "
+        "give this job another name (`--name`)"
+    )
 
 
 async def begin(

@@ -62,14 +62,17 @@ async def known_uid(job: Job) -> str:
     return claim.uid if claim is not None and is_of_a_run(claim.uid) else uid_of(job)
 
 
-async def running_training_job(job: Job) -> str | None:
+async def running_training_job(job: Job, attempt: int) -> str | None:
     """The name of a training job of a job that has not ended, whoever has started it; None where there is none.
+
+    Args:
+        job: The job.
+        attempt: The first attempt that is looked at.
 
     Raises:
         ConfigurationError, TemporaryError: AWS does not answer.
     """
     client = SageMakerClient(sagemaker_of(job).region)
-    attempt = 0
     while (description := await client.describe(name := job_name(job, attempt))) is not None:
         if may_run(description) and is_own(description, job, attempt):
             return name
