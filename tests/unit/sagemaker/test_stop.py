@@ -185,6 +185,20 @@ async def find_inputs(_: JobStatus) -> Inputs:
     return Inputs("s3://models/m", SHAPE, {})
 
 
+def test_a_stop_of_a_job_that_has_failed_here_stops_what_runs_nevertheless(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another machine has begun it again, or its creation was accepted, and the answer lost."""
+    folder = start(aws, CREATED)
+    folder.write_status(JobStatus(phase="Failed"))
+    stop.command("tune")
+    assert "tune: SageMaker stops it within two minutes" in capsys.readouterr().out
+    assert aws.jobs[0].status == "Stopping"
+    aws.jobs[0]._end("Stopped")
+    stop.command("tune")
+    assert capsys.readouterr().out == "tune: has ended already, its phase is Failed\n"
+
+
 def test_a_stop_of_a_training_job_that_is_gone_says_that_nothing_runs(
     aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
@@ -35,11 +36,12 @@ def _stop(folder: JobFolder, home: Home) -> None:
     if job.spec.backend.sagemaker is None:
         typer.echo(f"{folder.name}: {_why_nothing_runs(folder)}")
         return
-    if status.phase in FINAL and not under_way(status):
+    has_ended = status.phase in FINAL and not under_way(status)
+    said = _NOTHING_RUNS if has_ended and status.phase == "Succeeded" else _stop_at_aws(job, folder, home, status)
+    if has_ended and said is _NOTHING_RUNS:
         typer.echo(f"{folder.name}: has ended already, its phase is {status.phase}")
         return
-    found = asyncio.run(_stop_newest(standalone.standalone_backend(job, home), status, folder.name))
-    said = next((text for state, text in _SAID.items() if state in found), _NOTHING_RUNS)
+    # One that has failed here may have been begun again elsewhere, or created though AWS did not say so.
     typer.echo(f"{folder.name}: {said}; `zerotune status {folder.name}` shows what becomes of it")
     if said is _NOTHING_RUNS and folder.is_running():
         typer.echo(f"{folder.name}: a `zerotune run` follows it, and starts the next attempt: press Ctrl-C there")
@@ -61,6 +63,12 @@ def _why_nothing_runs(folder: JobFolder) -> str:
     if status.phase in FINAL:
         return f"has ended already, its phase is {status.phase}"
     return f"nothing of it runs, its phase is {status.phase or 'Pending'}; `zerotune run` with its file starts it"
+
+
+def _stop_at_aws(job: Job, folder: JobFolder, home: Home, status: JobStatus) -> str:
+    """What is said of the stop of a job's newest training job."""
+    found = asyncio.run(_stop_newest(standalone.standalone_backend(job, home), status, folder.name))
+    return next((text for state, text in _SAID.items() if state in found), _NOTHING_RUNS)
 
 
 async def _stop_newest(backend: SageMakerBackend, status: JobStatus, name: str) -> set[str]:
