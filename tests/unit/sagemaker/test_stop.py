@@ -102,6 +102,18 @@ def test_a_stopped_job_that_another_machine_has_resumed_is_seen_to_run(aws: Aws)
     assert len(aws.service.created) == 2
 
 
+def test_a_failed_job_that_another_machine_has_begun_again_is_seen_to_run(aws: Aws) -> None:
+    folder = start(aws, RUNNING)
+    aws.jobs[0].reason = "ClientError: Data download failed"
+    aws.jobs[0]._end("Failed")
+    assert status_of(folder).phase == "Failed"
+    assert status_of(folder).phase == "Failed"
+    aws.service.call("SageMaker.CreateTrainingJob", training_job(JOB, 1).request)
+    found = status_of(folder)
+    assert [(attempt.number, attempt.outcome) for attempt in found.attempts] == [(0, "Failed"), (1, "Running")]
+    assert found.phase in ("Planned", "Running") and found.completion_time is None
+
+
 def test_a_stop_that_cannot_be_noted_is_made_nevertheless(aws: Aws, caplog: pytest.LogCaptureFixture) -> None:
     start(aws, RUNNING)
     aws.faults[len(aws.made) + 2] = FAULTS["throttled"]  # It is described, stopped, and that is noted.

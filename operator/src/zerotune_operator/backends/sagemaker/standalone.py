@@ -28,6 +28,7 @@ from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
 from zerotune_operator.lifecycle.conditions import unknown_since
+from zerotune_operator.lifecycle.transitions import planned
 from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
 from zerotune_trainer.sizing.model_config import model_shape
@@ -103,26 +104,32 @@ async def refresh(folder: JobFolder, home: Home) -> JobStatus:
     return status
 
 
-async def _started_elsewhere(backend: SageMakerBackend, status: JobStatus) -> bool:
-    """Whether another machine has started the next attempt, also of a job that was stopped here. One of its name that
-    is somebody else's is not: a run says so.
-    """
-    try:
-        return await backend.has_started(next_attempt(status))
-    except ConfigurationError:
-        return False
-
-
 async def _observe(folder: JobFolder, home: Home) -> JobStatus:
     status, job = folder.read_status(), folder.read_job()
-    if not under_way(status) and status.phase in FINAL:
+    if under_way(status):
+        return await _step(folder, status, standalone_backend(job, home))
+    if status.phase == "Succeeded" or (backend := await _started_elsewhere(job, status, home)) is None:
         return status
-    backend = standalone_backend(job, home)
-    if not under_way(status) and not await _started_elsewhere(backend, status):
-        return status
-    step = await driver_of(job, backend).step(status)
+    if status.phase in FINAL and status.plan is not None:  # It failed, and was begun again.
+        status = planned(status, status.plan, datetime.now(UTC))
+    return await _step(folder, status, backend)
+
+
+async def _step(folder: JobFolder, status: JobStatus, backend: SageMakerBackend) -> JobStatus:
+    step = await driver_of(folder.read_job(), backend).step(status)
     folder.write_status(step.status)
     return step.status
+
+
+async def _started_elsewhere(job: Job, status: JobStatus, home: Home) -> SageMakerBackend | None:
+    """The backend of a job whose next attempt another machine has started, also of one that was stopped or failed here.
+    One of its name that is somebody else's is not: a run says so.
+    """
+    try:
+        backend = standalone_backend(job, home)
+        return backend if await backend.has_started(next_attempt(status)) else None
+    except ConfigurationError:
+        return None
 
 
 def _find_inputs(job: Job, home: Home, client: SageMakerClient) -> Inputs:
