@@ -47,7 +47,11 @@ def command(
         resources = [_resource(job, status) for _, job, status in found]
         typer.echo(_data(resources[0] if (name or file) and len(resources) == 1 else _list(resources), output))
     elif name is None and file is None:
-        typer.echo(_table(_COLUMNS, [_row(job, status, now) for _, job, status in found]) if found else _none(home))
+        typer.echo(
+            _table(_COLUMNS, [_row(job, status, now) for _, job, status in found])
+            if found
+            else f"no jobs in {home.path}"
+        )
     else:
         typer.echo("\n\n".join(_describe(*entry) for entry in found))
     for error in errors:
@@ -104,10 +108,6 @@ def true_status(folder: JobFolder, now: datetime) -> JobStatus:
     running = folder.is_running()  # asked before the status is read: a job that ends in between has written it
     status = folder.read_status()
     return status if running else abandoned(status, now)
-
-
-def _none(home: Home) -> str:
-    return f"no jobs in {home.path}"
 
 
 def _row(job: Job, status: JobStatus, now: datetime) -> tuple[str, ...]:
