@@ -81,6 +81,42 @@ def test_d2_an_upload_of_the_output_that_fails_fails_the_training_job(
     assert "s3://results/out" in str(training_job.reason)
 
 
+SLOW_PLUGIN = '''
+import time
+
+from transformers import TrainerCallback
+from zerotune_trainer.training import output
+
+
+class UploadsForLong(TrainerCallback):
+    """The first rank writes its output for longer than the others may wait for a step."""
+
+    def on_train_end(self, args, state, control, **_):
+        if state.is_world_process_zero:
+            write = output.write_report
+            output.write_report = lambda *arguments: (time.sleep(45), write(*arguments))[1]
+'''
+
+
+def test_d21_ranks_wait_for_an_upload_that_takes_longer_than_a_hang(
+    aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
+) -> None:
+    bucket.put_object(Key="plugin.py", Body=SLOW_PLUGIN.encode())
+    file = changed(
+        manifest(tmp_path, sagemaker=SAGEMAKER),
+        plugin={"file": "s3://cwe/plugin.py", "callbacks": ["UploadsForLong"]},
+        runPolicy={"maxRestarts": 0, "hangTimeoutSeconds": 30},
+    )
+
+    code, said = workplace.zerotune("run", str(file))
+
+    assert code == 0, said
+    (training_job,) = aws.jobs.values()
+    assert training_job.status == "Completed"
+    assert training_job.ended - training_job.started > 45
+    assert "model.safetensors" in output_of(bucket)
+
+
 def test_r54_r44_all_ranks_of_an_inference_have_their_output_on_s3(
     aws: SageMakerStandIn, bucket: Any, material: Path, workplace: Workplace, tmp_path: Path
 ) -> None:

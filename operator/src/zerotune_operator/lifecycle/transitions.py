@@ -92,7 +92,8 @@ def unobserved(previous: JobStatus, cause: RootCause, seen_at: datetime) -> JobS
     if unknown_since(previous) is not None:
         return previous
     message = f"{cause.message}; the job was observed last at {seen_at:%Y-%m-%dT%H:%M:%SZ}"
-    noted = previous.model_copy(update={"root_cause": cause.model_copy(update={"message": message})})
+    passing = cause.model_copy(update={"message": message, "exit_code": None})  # It is no failure of the attempt.
+    noted = previous.model_copy(update={"root_cause": passing})
     return not_known(noted, cause.failure_class, message, seen_at)
 
 
