@@ -16,12 +16,14 @@ from botocore.exceptions import (
 )
 
 from zerotune_operator.backends.sagemaker.advice import CLUSTER, COMMAND_LINE
+from zerotune_operator.backends.sagemaker.client import SageMakerClient
 from zerotune_operator.backends.sagemaker.errors import (
     NameInUseError,
     NotFoundError,
     QuotaExceededError,
     aws_errors,
 )
+from zerotune_operator.backends.sagemaker.on_cluster import _training_jobs
 from zerotune_trainer.errors import ConfigurationError, TemporaryError, ZerotuneError
 
 
@@ -115,3 +117,8 @@ def test_each_reader_gets_the_remedy_of_the_place_where_zerotune_runs(error: Exc
     assert not any(word in here.value.hint for word in ("operator", "cluster", "ServiceAccount", "chart"))
     assert any(word in there.value.hint for word in ("operator", "chart"))
     assert not any(word in there.value.hint for word in ("`aws ", "this machine", "~/.aws"))
+
+
+def test_what_the_operator_asks_of_aws_has_the_remedies_of_a_cluster() -> None:
+    assert _training_jobs("eu-west-9").client.advice is CLUSTER
+    assert SageMakerClient("eu-west-9").advice is COMMAND_LINE
