@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from zerotune_trainer.errors import ConfigurationError
+from zerotune_devtools.harness.stub_inference import StubJob
+from zerotune_trainer.errors import ConfigurationError, StoppedError
 
 pytestmark = pytest.mark.slow
 
@@ -254,6 +255,27 @@ def test_input_that_changes_between_two_attempts(
     ranks.kill()
     write_jsonl([{"prompt": "b"}] * 201)
     assert "the input has changed since the job began" in rejected(64, **options)
+
+
+def test_input_that_changes_before_anything_is_done_is_the_new_one(
+    write_jsonl: Any, job: Any, output_rows: Any
+) -> None:
+    data = {"uris": [write_jsonl([{"prompt": "a"}] * 3).as_uri()]}
+    stopped = StubJob(job(ranks=1, data=data))
+    stopped.stop.set()
+    with pytest.raises(StoppedError):
+        stopped.run()
+    write_jsonl([{"prompt": "b"}] * 5)
+    StubJob(job(ranks=1, data=data)).run()
+    assert [row["prompt"] for row in output_rows()] == ["b"] * 5
+
+
+def test_a_column_of_mixed_types_is_named_where_parquet_is_wanted(write_jsonl: Any, rejected: Any) -> None:
+    records = [{"prompt": "a", "tags": ["x"]}, {"prompt": "b", "tags": "x"}]
+    data = {"uris": [write_jsonl(records).as_uri()]}
+    assert "column 'tags' holds values of types that do not go together" in rejected(
+        65, data=data, outputFormat={"format": "parquet"}
+    )
 
 
 def test_output_that_cannot_be_written(tmp_path: Path, question: dict[str, Any], rejected: Any) -> None:

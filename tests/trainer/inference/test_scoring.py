@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from unittest.mock import Mock
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from zerotune_trainer import engines, infer
 from zerotune_trainer.errors import StoppedError
@@ -50,6 +53,19 @@ def test_texts(scored: Any, likelihood: Any, weaknesses: list[dict[str, Any]]) -
     assert "column 'name' is empty" in found[-1]["error"]
 
 
+def test_a_perplexity_that_no_number_holds_is_null(
+    scored: Any, model_folder: Path, weaknesses: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    model, folder = LlamaForCausalLM.from_pretrained(model_folder), tmp_path / "steep"
+    shutil.copytree(model_folder, folder)
+    with torch.no_grad():
+        model.lm_head.weight *= 1e6
+    model.save_pretrained(folder)
+    [row] = scored(weaknesses[:1], {"columns": {"text": "name"}}, model={"uri": folder.as_uri()})
+    assert row["generation"]["perplexity"] is None
+    assert row["generation"]["logLikelihood"] < -709 * row["generation"]["tokens"]
+
+
 def test_completions_behind_their_prompts(scored: Any, likelihood: Any, weaknesses: list[dict[str, Any]]) -> None:
     rows = [{"question": each["name"], "answer": f" {each['description'][:40]}"} for each in weaknesses[:7]]
     for row in scored(rows, {"columns": {"prompt": "question", "completion": "answer"}}):
@@ -86,7 +102,7 @@ def test_parquet_and_another_name_for_the_column_without_scoring_again(
 def test_a_text_that_is_too_long_is_an_error_or_loses_its_beginning(scored: Any, likelihood: Any) -> None:
     text = "weakness " * 200
     [row] = scored([{"text": text}], {"columns": {"text": "text"}})
-    assert "at most 256 fit" in row["error"]
+    assert re.fullmatch(r"the text has [\d,]+ tokens, at most 256 fit", row["error"].partition(": ")[2])
 
 
 def test_a_text_is_cut_where_the_job_says_so(scored: Any) -> None:

@@ -205,7 +205,7 @@ TURN = {"role": "user", "content": "hi"}
 BAD: dict[str, tuple[list[dict[str, Any]], dict[str, Any], type[ZerotuneError], str]] = {
     "null": ([OK, {"text": None}], {}, DataError, r"train.jsonl:2: column 'text' is null"),
     "number": ([OK, {"text": 7}], {}, DataError, r"train.jsonl:2: column 'text' holds int where text is wanted"),
-    "empty": ([OK, {"text": " \n"}], {}, DataError, r"train.jsonl:2: column 'text' is empty"),
+    "empty": ([OK, {"text": " \n"}], {}, DataError, r"train.jsonl:2: column 'text' holds white space"),
     "missing later": ([OK, {"txt": "x"}], {}, InputMissingError, r"train.jsonl:2: no column 'text'"),
     "missing": ([{"body": "x"}], {"columns": {"text": "bodi"}}, InputMissingError, r"train.jsonl:1: no column 'bodi'"),
     "nothing usual": ([{"a": 1, "b": 2}], {}, InputMissingError, r"train.jsonl:1: none of the columns 'a', 'b'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -48,6 +49,12 @@ def test_an_error_takes_the_place_of_the_text() -> None:
         '{"error": "f:2: not JSON"}',
         '{"generation": ["a", "b"]}',
     ]
+
+
+def test_numbers_that_are_not_finite_are_null_in_json() -> None:
+    columns = {"seen": math.nan, "rates": [math.inf, 0.1], "name": "ü", "day": datetime.date(2024, 2, 29)}
+    [line] = as_jsonl([OutputRow(columns, generation="x")], NAMES).decode().splitlines()
+    assert line == '{"seen": null, "rates": [null, 0.1], "name": "ü", "day": "2024-02-29", "generation": "x"}'
 
 
 def test_values_that_json_has_no_type_for() -> None:

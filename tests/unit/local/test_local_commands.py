@@ -103,6 +103,10 @@ def test_one_job_is_described(
         "ATTEMPT   OUTCOME   CLASS   STEPS   STARTED                     TOOK",
         "0         Failed    Data    0-3     2026-01-02T03:04:05+00:00",
     ]
+    lost = ended.model_copy(update={"replica_restarts": 2, "replica_failure": "replica 1: rank 1 was killed"})
+    keep(home, job(), RUNNING.model_copy(update={"phase": "Failed", "root_cause": cause, "attempts": [lost]}))
+    last = zerotune("status", "cwe").splitlines()[-1]
+    assert last == "Attempt 0: 2 restarts of replicas; the last: replica 1: rank 1 was killed"
     listed = yaml.safe_load(zerotune("status", "-o", "yaml"))
     assert (listed["kind"], listed["items"][0]["spec"]["method"]) == ("List", "cpt")
 

@@ -72,7 +72,7 @@ def remedy_for_type(kind: str, field: str, found: Any, fields: Collection[str]) 
 
 def _remedy_for_text(field: str, found: Any) -> str:
     if isinstance(found, bool):
-        return "write it in quotes (YAML reads yes, no, on and off as true and false)"
+        return "write it in quotes (YAML reads yes, no, y, n, on and off as true and false)"
     if isinstance(found, int | float):
         if field == "priorityClass":
             return "write the name of a PriorityClass, which has the number (kubectl get priorityclasses)"

@@ -227,7 +227,14 @@ def _attempts(status: JobStatus) -> list[str]:
         )
         for attempt in status.attempts
     ]
-    return ["", _table(("ATTEMPT", "OUTCOME", "CLASS", "STEPS", "STARTED", "TOOK"), rows)] if rows else []
+    table = _table(("ATTEMPT", "OUTCOME", "CLASS", "STEPS", "STARTED", "TOOK"), rows)
+    restarted = [
+        f"Attempt {attempt.number}: {counted(attempt.replica_restarts, 'restart')} of replicas; the last: "
+        f"{attempt.replica_failure}"
+        for attempt in status.attempts
+        if attempt.replica_restarts
+    ]
+    return ["", table, *restarted] if rows else []
 
 
 def _steps(first: int | None, last: int | None) -> str:

@@ -200,8 +200,8 @@ class InferenceOutputFormat(Settings):
     """Format of the output. `auto`: that of the input where it can be written, else jsonl."""
     generation_column: str = Field(default="generation", min_length=1)
     """Column that receives the text; the input's columns stay beside it. With `numReturnSequences` > 1: a list. For
-    task `score`: an object with `logLikelihood` (nats), `tokens` and `perplexity`, or with `label`, `probabilities` and
-    `logLikelihoods`. For task `embed`: a list of numbers, as many as the model's hidden size."""
+    task `score`: an object with `logLikelihood` (nats), `tokens` and `perplexity` (null beyond 1e308), or with `label`,
+    `probabilities` and `logLikelihoods`. For task `embed`: a list of numbers, as many as the model's hidden size."""
     error_column: str = Field(default="error", min_length=1)
     """Column that says why a record has no text. Parquet always has it, jsonl only where it says something."""
     rows_per_file: int = Field(default=1000, ge=1)

@@ -85,7 +85,8 @@ def text_of(value: Any, record: Record, name: str) -> str:
         found = type(value).__name__
         raise DataError(f"{record.location}: column {name!r} holds {found} where text is wanted", "write a string")
     if not value.strip():
-        raise DataError(f"{record.location}: column {name!r} is empty", "remove the record, or fill the column")
+        what = "holds white space alone" if value else "is empty"
+        raise DataError(f"{record.location}: column {name!r} {what}", "remove the record, or fill the column")
     return value
 
 

@@ -66,7 +66,7 @@ def open_plan(
     output = ownership.folder
     if sharing is None:
         _take_over(ownership)
-    while (plan := read_plan(output)) is None:
+    while (plan := _begun_plan(output, files, alone=sharing is None)) is None:
         if sharing is None or sharing.claim(PLAN_CLAIM):
             plan = _new_plan(config, files, ranks)
             _clear(output)
@@ -74,7 +74,11 @@ def open_plan(
             break
         time.sleep(_POLL_SECONDS)
     check_digest(output, plan.config_digest, _with_names(config, InferenceOutputFormat()))
-    _check_input(plan, files)
+    if changes := _changes(plan, files):
+        raise ConfigurationError(
+            f"the input has changed since the job began: {changes}",
+            "give another output.uri to run over the new input",
+        )
     if plan.names != _names(config):
         for file in files:
             count_records(file, config.output_format)
@@ -140,15 +144,22 @@ def _state(file: DataFile) -> tuple[int, str]:
     return sum(part.size for part in file.parts), " ".join(part.version for part in file.parts)
 
 
-def _check_input(plan: WorkPlan, files: Sequence[DataFile]) -> None:
+def _begun_plan(output: Folder, files: Sequence[DataFile], *, alone: bool) -> WorkPlan | None:
+    """The plan of an earlier attempt; not one of other input of which nothing is done yet."""
+    plan = read_plan(output)
+    if plan is None or not alone or not _changes(plan, files):
+        return plan
+    is_begun = any(name.startswith(FILE_PREFIX) for name in output.children(WORK_NAME))
+    return plan if is_begun else None
+
+
+def _changes(plan: WorkPlan, files: Sequence[DataFile]) -> str:
+    """What has changed of the input since a plan was made; empty where nothing has."""
     before = {file.uri: (file.size, file.version) for file in plan.files}
     now = {file.uri: _state(file) for file in files}
     changed = sorted(uri for uri in before.keys() | now.keys() if before.get(uri) != now.get(uri))
-    if changed or [file.uri for file in plan.files] != [file.uri for file in files]:
-        raise ConfigurationError(
-            f"the input has changed since the job began: {', '.join(changed) or 'the order of its files'}",
-            "give another output.uri to run over the new input",
-        )
+    is_same_order = [file.uri for file in plan.files] == [file.uri for file in files]
+    return ", ".join(changed) or ("" if is_same_order else "the order of its files")
 
 
 def _suffix(config: InferConfig, files: Sequence[DataFile]) -> str:
@@ -183,6 +194,26 @@ def _inferred(file: DataFile) -> Any:
     for record in readable_records(file):
         block.append(record)
         if len(block) == _BLOCK:
-            yield pa.schema(pa.array([record.values for record in block]).type)
+            yield _schema_of(block, file)
             block.clear()
-    yield pa.schema(pa.array([record.values for record in block], None if block else pa.struct([])).type)
+    yield _schema_of(block, file) if block else pa.schema([])
+
+
+def _schema_of(block: Sequence[Record], file: DataFile) -> pa.Schema:
+    try:
+        return pa.schema(pa.array([record.values for record in block]).type)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{file.name}: column {_mixed_column(block)!r} holds values of types that do not go together: {error}",
+            "write the output as jsonl: outputFormat.format",
+        ) from error
+
+
+def _mixed_column(block: Sequence[Record]) -> str:
+    """The first column whose values have no type in common."""
+    for name in dict.fromkeys(name for record in block for name in record.values):
+        try:
+            pa.array([record.values.get(name) for record in block])
+        except pa.ArrowException:
+            return name
+    raise AssertionError("the values of one column at least go not together")

@@ -112,14 +112,14 @@ class Prompts:
             )
         return ids[1:]
 
-    def problem(self, ids: Sequence[int]) -> str:
-        """Why nothing can be generated for a prompt of these tokens; empty where it can."""
+    def problem(self, ids: Sequence[int], subject: str = "the prompt has") -> str:
+        """Why nothing can be done with these tokens, said of `subject`; empty where it can."""
         if not ids:
-            return "the prompt has no token"
+            return f"{subject} no token"
         if self._longest is not None and len(ids) > self._longest:
-            return f"the prompt has {counted(len(ids), 'token')}, at most {self._longest} fit"
+            return f"{subject} {counted(len(ids), 'token')}, at most {self._longest} fit"
         if self._embeddings is not None and max(ids) >= self._embeddings:
-            return f"the prompt has token {max(ids)}, and the model has embeddings for {self._embeddings} tokens"
+            return f"{subject} token {max(ids)}, and the model has embeddings for {self._embeddings} tokens"
         return ""
 
     def _plain(self, record: Record) -> str:

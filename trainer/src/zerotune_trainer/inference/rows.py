@@ -72,7 +72,13 @@ def _line(row: OutputRow, names: InferenceOutputFormat) -> bytes:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, default=_plain).encode(errors="backslashreplace")
+    """JSON, which has no NaN and no infinity: null is in their place, such as for a missing number of pandas."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError:
+        finite = json.loads(json.dumps(value, default=_plain), parse_constant=lambda _: None)
+        text = json.dumps(finite, ensure_ascii=False)
+    return text.encode(errors="backslashreplace")
 
 
 def _plain(value: Any) -> str:

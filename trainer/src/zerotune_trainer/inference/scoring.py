@@ -53,18 +53,18 @@ class Scoring:
             else:
                 request = Request(number, ids[:1], [ids[1:]])
             request = self._shortened(request) if self._truncates else request
-            yield request, self._problem(request)
+            yield request, self._problem(request, "prompt and completion have" if parts else "the text has")
 
     def cell(self, scores: Sequence[Score]) -> str:
         """What the output has of a record, as JSON.
 
-        Of one text its log-likelihood in nats, its tokens, and its perplexity exp(-log-likelihood / tokens). Of labels
-        the likeliest, and the probability of each: exp(log-likelihood) over the sum of those of all labels.
+        Of one text its log-likelihood in nats, its tokens, and its perplexity exp(-log-likelihood / tokens), null
+        where that is more than a double holds. Of labels the likeliest, and the probability of each:
+        exp(log-likelihood) over the sum of those of all labels.
         """
         if not self._labels:
             [score] = scores
-            perplexity = math.exp(-score.log_likelihood / score.tokens)
-            found = {"logLikelihood": score.log_likelihood, "tokens": score.tokens, "perplexity": perplexity}
+            found = {"logLikelihood": score.log_likelihood, "tokens": score.tokens, "perplexity": _perplexity(score)}
             return json.dumps(found)
         values = [score.log_likelihood for score in scores]
         likeliest = max(values)
@@ -92,11 +92,18 @@ class Scoring:
             return Request(request.record, cut[:1], [cut[1:]])
         return request
 
-    def _problem(self, request: Request) -> str:
+    def _problem(self, request: Request, subject: str) -> str:
         if not all(request.continuations):
             return "there is no token behind another one: nothing can be scored"
         rows = [[*request.ids, *continuation] for continuation in request.continuations]
-        return next(filter(None, (self._prompts.problem(row) for row in rows)), "")
+        return next(filter(None, (self._prompts.problem(row, subject) for row in rows)), "")
+
+
+def _perplexity(score: Score) -> float | None:
+    try:
+        return math.exp(-score.log_likelihood / score.tokens)
+    except OverflowError:
+        return None
 
 
 def cell_type(config: InferConfig) -> pa.DataType:
