@@ -87,3 +87,19 @@ def test_a_model_forgets_less_of_what_is_mixed_in(make_reader: Callable[..., Job
     reported = [one.progress.control_perplexity for one in ended.heartbeats if one.progress and one.progress.eval_loss]
     assert reported[-1] == figures[-1]
     assert "<figcaption>Control perplexity</figcaption>" in (mixed.output / "report.html").read_text()
+
+
+def test_an_evaluation_changes_no_step_of_the_training(make_job: Callable[..., Job], general: dict[str, Any]) -> None:
+    """Dropout draws the same, whatever is measured between two steps."""
+    losses = {}
+    for name, evaluation in {
+        "unmeasured": {"evalStrategy": "no"},
+        "measured": {"evalStrategy": "steps", "evalSteps": 1, "control": general["control"]},
+    }.items():
+        job = make_job(name, hosts="127.0.0.1 slots=1\n")
+        job.config |= {"evaluation": evaluation, "adapter": {"type": "lora", "dropout": 0.5}}
+        job.config["training"] |= {"maxSteps": 3, "learningRate": 0.01}
+        assert job.run().exit_codes == [0]
+        losses[name] = [record["loss"] for record in job.records() if "loss" in record]
+    assert len(losses["measured"]) == 3
+    assert losses["measured"] == losses["unmeasured"]

@@ -148,7 +148,9 @@ class Reference:
         share = RankRows(rows, self.ranks.rank, self.ranks.size)
         values = torch.zeros((len(share) * self.ranks.size, 2), device=self.arguments.device)
         at = self.ranks.rank
-        for batch in DataLoader(share, batch_size=self.arguments.eval_batch_size, collate_fn=collate):
+        # Values that are found draw nothing: those that are computed draw nothing of what dropout draws from, either.
+        size, own = self.arguments.eval_batch_size, torch.Generator()
+        for batch in DataLoader(share, batch_size=size, collate_fn=collate, generator=own):
             pair = completion_log_probabilities(model, to_device(batch, self.arguments.device)).chunk(2)
             found = torch.stack(pair, dim=1)
             values[at : at + len(found) * self.ranks.size : self.ranks.size] = found

@@ -227,6 +227,8 @@ class CausalTrainer(Trainer):
             batch_size=self.args.eval_batch_size,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
+            # It draws a seed of workers, which without one of its own it would draw from what dropout draws from.
+            generator=torch.Generator(),
         )
         self.callback_handler.eval_dataloader = batches
         for batch in batches:
