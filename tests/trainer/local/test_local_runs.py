@@ -128,6 +128,7 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
     assert status.restarts == 1
     assert (status.progress and status.progress.step) == STEPS
     records = [record for record in read_metrics(run.folder.output) if isinstance(record, TrainRecord)]
+    assert (status.progress.loss, status.progress.epoch) == (records[-1].loss, records[-1].epoch)
     assert [record.step for record in records] == list(range(1, STEPS + 1)), "every step once, whatever happened"
 
     answers = workplace.home.job("InferenceJob", "answers")

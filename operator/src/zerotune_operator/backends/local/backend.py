@@ -19,10 +19,11 @@ from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.layout import find_inputs, gpus_for, output_uri, place
-from zerotune_operator.backends.local.output import complete_output, final_progress
+from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.processes import RunningNode
 from zerotune_operator.backends.local.render import LocalAttempt, render
 from zerotune_operator.backends.local.replicas import LostReplicas
+from zerotune_operator.backends.reports import read_ending
 from zerotune_operator.lifecycle.attempts import has_made_steps
 from zerotune_operator.lifecycle.deadlines import has_failed
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
@@ -31,6 +32,7 @@ from zerotune_trainer.config import RENDEZVOUS_FILE
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.config.training import Zero
 from zerotune_trainer.errors import InputMissingError, TemporaryError
+from zerotune_trainer.progress import Progress
 
 _GRACE_SECONDS = 600.0
 """How long nodes may take to save and end after they were asked to: as long as pods."""
@@ -146,8 +148,14 @@ class LocalBackend:
         await self._remove_offloaded()
         whose = (attempt.output_uri, attempt.job_uid, attempt.config_digest)
         output = await asyncio.to_thread(complete_output, *whose)
-        final = await asyncio.to_thread(final_progress, output) if output else None
-        return replace(seen, output=output, final=final)
+        return replace(seen, output=output, final=self._final_progress() if output else None)
+
+    def _final_progress(self) -> Progress | None:
+        """The last figures of a complete result: a job may end between two polls of `/progress`."""
+        assert self._applied is not None, "an attempt was applied"
+        messages = [node.termination_message for node in self._applied.nodes]
+        endings = (read_ending(path.read_text(errors="replace")) for path in messages if path.is_file())
+        return next((each.completion.progress for each in endings if each.completion is not None), None)
 
     async def stop(self, _: AttemptRef) -> None:
         """Send SIGTERM to every launcher, which has its ranks save and ends; kill those that take too long."""

@@ -1,11 +1,8 @@
-"""Reads from the files of a run whether its result is complete, which job made it, and its last figures."""
+"""Reads from the files of a run whether its result is complete, and which job made it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import OutputSummary
@@ -14,23 +11,7 @@ from zerotune_operator.backends.local.layout import resolve
 from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_operator.backends.output_owner import require_own
 from zerotune_trainer.errors import InputMissingError
-from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, SCRIPT_RESULTS_NAME, ManifestFile
-from zerotune_trainer.progress import Progress
-from zerotune_trainer.reporting.results import RESULTS_NAME, generation_figures
-
-
-class _Results(BaseModel):
-    """What `results.json` of both kinds has that progress shows."""
-
-    model_config = ConfigDict(alias_generator=to_camel, extra="ignore")
-
-    steps: int | None = None
-    records: int | None = None
-    eval_loss: float | None = None
-    perplexity: float | None = None
-    control_perplexity: float | None = None
-    metrics: dict[str, float] | None = None
-    failed_records: int | None = None
+from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, ManifestFile
 
 
 def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | None:
@@ -55,18 +36,6 @@ def require_own_output(job: Job) -> None:
     if (given := job.spec.output.uri) is not None:
         uri = resolve(given)
         require_own(uri, _read(uri, OWNER_NAME), job)
-
-
-def final_progress(output: OutputSummary) -> Progress | None:
-    """The last figures of a complete result: a job may end between two polls of `/progress`."""
-    content = _read(output.uri, SCRIPT_RESULTS_NAME) or _read(output.uri, RESULTS_NAME)
-    if content is None:
-        return None
-    results = _Results.model_validate_json(content)
-    done = results.steps or results.records or 0
-    figures = {"eval_loss", "perplexity", "control_perplexity", "failed_records"}
-    generation = generation_figures(results.metrics)
-    return Progress(step=done, total=done, generation=generation, **results.model_dump(include=figures))
 
 
 def _read(uri: str, name: str) -> bytes | None:
