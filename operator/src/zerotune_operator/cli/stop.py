@@ -25,7 +25,8 @@ _STOPPED_THEN = "this command waits for it, two minutes at most, and stops it th
 
 
 def command(name: Annotated[str, typer.Argument(help="Name of the job.")]) -> None:
-    """Stop a job on SageMaker: its ranks save a checkpoint first, and `zerotune run` goes on from it."""
+    """Stop a job on SageMaker: its ranks save a checkpoint first, and `zerotune run` goes on from it. What runs on this
+    machine is stopped by Ctrl-C where it runs."""
     home = Home.of_environment()
     for folder in home.find(name):
         _stop(folder, home)
