@@ -14,10 +14,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from zerotune_devtools.benchmarks.memory import peak_resident
@@ -65,6 +66,7 @@ def run(folder: Path, until: int) -> Measured:
 
     class WatchedEngine(StubEngine):
         batch_size = BATCH
+        batches: ClassVar[MutableSequence[list[int]]] = deque(maxlen=0)  # Not the engine's memory is measured.
 
         def run(self, requests: Sequence[Request], on_token: OnToken) -> Iterator[Completion]:
             for completion in super().run(requests, on_token):

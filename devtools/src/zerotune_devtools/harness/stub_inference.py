@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 from unittest.mock import patch
@@ -33,7 +33,7 @@ class StubEngine:
     batch_size: ClassVar[int] = 2
     seconds_per_batch: ClassVar[float] = 0.0
     tag: ClassVar[list[int]] = []
-    batches: ClassVar[list[list[int]]] = []
+    batches: ClassVar[MutableSequence[list[int]]] = []
     """The records of every batch that was begun."""
 
     @classmethod
