@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.trainer.training.training_rank import ENVIRONMENT_NAME, LOG_NAME, run_logged_rank
 from zerotune_trainer.config import RENDEZVOUS_FILE, TrainConfig
-from zerotune_trainer.errors import Failure
+from zerotune_trainer.errors import Failure, PeerLostError
 from zerotune_trainer.launching.forkserver import start_rank
 from zerotune_trainer.progress import HeartbeatMessage, Phase
 
@@ -90,6 +90,11 @@ class Ended:
     failures: dict[int, Failure]
     heartbeats: list[HeartbeatMessage]
     log: str
+
+    @property
+    def own_exit_codes(self) -> set[int | None]:
+        """Those of the ranks that failed by themselves: one that still meets the others as rank 0 ends has lost it."""
+        return set(self.exit_codes) - {PeerLostError.exit_code}
 
     @property
     def warnings(self) -> list[str]:
