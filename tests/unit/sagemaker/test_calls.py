@@ -14,6 +14,7 @@ from tests.unit.sagemaker.account import result_of
 from tests.unit.sagemaker.clocked import INTERVAL_SECONDS, Operator
 from tests.unit.sagemaker.in_process import LIFE, Aws
 from tests.unit.sagemaker.jobs import sagemaker_job
+from zerotune_operator.api.jobs import Job
 from zerotune_operator.backends.sagemaker.layout import attempt_uri
 from zerotune_trainer.progress import NodeReport
 
@@ -62,7 +63,7 @@ def test_a_job_that_waits_for_spot_instances_is_described_once_a_minute(aws: Aws
 
 @pytest.mark.slow
 def test_a_hundred_jobs_that_run_are_each_described_once_a_minute(aws: Aws) -> None:
-    operator = Operator(aws, [sagemaker_job(name=f"tune-{number}") for number in range(100)])
+    operator = Operator(aws, [with_own_output(sagemaker_job(name=f"tune-{number}")) for number in range(100)])
     asyncio.run(operator.run(60 * 5))
     assert {status.phase for status in operator.statuses} == {"Running"}
     for _ in range(3):
@@ -73,3 +74,8 @@ def test_a_hundred_jobs_that_run_are_each_described_once_a_minute(aws: Aws) -> N
         assert counts.keys() == {"DescribeTrainingJob", "GetObject"}
         assert counts["DescribeTrainingJob"] <= 100
         assert counts["GetObject"] <= 100 * 60 / INTERVAL_SECONDS
+
+
+def with_own_output(job: Job) -> Job:
+    output = job.spec.output.model_copy(update={"uri": f"s3://results/{job.metadata.name}"})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"output": output})})
