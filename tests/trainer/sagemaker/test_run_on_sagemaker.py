@@ -149,7 +149,7 @@ def test_an_attempt_on_another_instance_type_goes_on_where_the_first_one_ended(
 ) -> None:
     sagemaker = SAGEMAKER | {"instanceTypes": ["ml.m5.xlarge", "ml.m5.4xlarge", "ml.g5.xlarge"]}
     del sagemaker["instanceType"]
-    run = workplace.start(manifest(tmp_path, steps=100, save_steps=20, sagemaker=sagemaker), "cwe")
+    run = workplace.start(manifest(tmp_path, steps=240, save_steps=20, sagemaker=sagemaker), "cwe")
     run.wait_until(lambda _: bool(_whole_checkpoints(bucket)), 200)
     run.wait_until(lambda _: _shown(workplace)["plan"].get("instanceType") == "ml.m5.xlarge", 60)
 

@@ -23,8 +23,6 @@ from zerotune_devtools.sagemaker.training_job import TrainingJob, preferred
 
 _ARN = "arn:aws:sagemaker:us-east-1:123456789012:training-job/"
 _NO_CAPACITY = "CapacityError: Unable to provision requested ML compute capacity."
-_FIRST_NUMBER = 50
-"""Of the hosts' addresses: low ones are those of the local backend."""
 
 
 class SageMakerStandIn:
@@ -119,14 +117,15 @@ class SageMakerStandIn:
         if name in self.jobs and not self._is_deleted(self.jobs[name]):
             raise AwsError("ResourceInUse", f"Training job names must be unique: {name}")
         reason = self.failure_reasons.pop(0) if self.failure_reasons else None
-        number = _FIRST_NUMBER + len(self.created)
+        # Of its own: the hosts of several stand-ins on one machine listen at the same ports.
+        network = f"127.{1 + self._server.server_port % 254}.{len(self.created) % 255}"
         selected = next((each for each in preferred(request) if each not in self.faults.without_capacity), None)
         if selected is None:
             reason = _NO_CAPACITY
         reason = reason or missing_file_system(request, self.file_systems)
         folder, systems = self._folder / name, self.file_systems
         self.jobs[name] = self._make_job(
-            request, folder, number, _ARN + name, selected, reason, self.command, systems, self.capacity
+            request, folder, network, _ARN + name, selected, reason, self.command, systems, self.capacity
         )
         self.created.append(name)
         return {"TrainingJobArn": _ARN + name}

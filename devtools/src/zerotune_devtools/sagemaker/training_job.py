@@ -32,7 +32,7 @@ class TrainingJob:
     Args:
         request: What `CreateTrainingJob` got.
         folder: Folder for its hosts.
-        number: Number of the job: the second-last part of its hosts' addresses.
+        network: The first three parts of its hosts' addresses.
         arn: Its ARN.
         instance_type: What its instances are; None: there are none for it.
         failure_reason: Fails with this reason before it has started; None: it runs.
@@ -46,7 +46,7 @@ class TrainingJob:
         self,
         request: dict[str, Any],
         folder: Path,
-        number: int,
+        network: str,
         arn: str,
         instance_type: str | None,
         failure_reason: str | None = None,
@@ -60,7 +60,7 @@ class TrainingJob:
         self.started, self.ended = 0.0, 0.0
         self.transitions: list[dict[str, Any]] = []
         self._instance_type, self._is_selected = instance_type, False
-        self._folder, self._number, self._command, self._lives = folder, number, command, 0
+        self._folder, self._network, self._command, self._lives = folder, network, command, 0
         self._file_systems = file_systems
         self._stop, self._interrupt, self._capacity = threading.Event(), threading.Event(), capacity
         self._trained, self._limit, self._entering = 0.0, "", threading.RLock()
@@ -167,7 +167,7 @@ class TrainingJob:
         self._lives += 1
         self._is_selected = True
         count = self.request["ResourceConfig"]["InstanceCount"]
-        addresses = [f"127.0.{self._number}.{index}" for index in range(1, count + 1)]
+        addresses = [f"{self._network}.{index}" for index in range(1, count + 1)]
         self.hosts = [self._host(f"algo-{index}", address) for index, address in enumerate(addresses, start=1)]
         for host in self.hosts:
             host.prepare(self.request, addresses, self._instance_type)
