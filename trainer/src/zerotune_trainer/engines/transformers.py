@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self, TypeVar
 
 import torch
 from transformers import (
     GenerationConfig,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -21,7 +20,7 @@ from zerotune_trainer import model as models
 from zerotune_trainer.adapters import merge, model_folders
 from zerotune_trainer.causality import check_causality
 from zerotune_trainer.config import InferConfig
-from zerotune_trainer.config.generation import Embedding, Generation, Task, check_end_tokens
+from zerotune_trainer.config.generation import Embedding, Generation, Task
 from zerotune_trainer.data.tokenizer import load_tokenizer
 from zerotune_trainer.engines.batches import MORE, by_length, completions, left_padded
 from zerotune_trainer.engines.contrastive import contrastive_search
@@ -30,11 +29,14 @@ from zerotune_trainer.engines.embedding import HiddenStates, vectors_of
 from zerotune_trainer.engines.lockstep import Mode
 from zerotune_trainer.engines.sampling import sampler, sampling_of, seed_of
 from zerotune_trainer.engines.scoring import scores_of
+from zerotune_trainer.engines.special_tokens import end_tokens, pad_token
 from zerotune_trainer.inference.engine import Completion, ModelReplica, OnToken, Request, Results, Score, Vector
 from zerotune_trainer.training.log_probabilities import (
     add_log_probabilities,
     check_log_probabilities,
 )
+
+_Row = TypeVar("_Row")
 
 
 class TransformersEngine:
@@ -66,7 +68,7 @@ class TransformersEngine:
         model.eval()  # type: ignore[no-untyped-call]
         self.generation = generation
         self.ends = end_tokens(model.generation_config, model.config, generation)
-        self.pad = _pad_token(tokenizer, self.ends, model.config.get_text_config().vocab_size)
+        self.pad = pad_token(tokenizer, self.ends, model.config.get_text_config().vocab_size)
         self.model.generation_config = _configured(bos_token_id=tokenizer.bos_token_id)
         self.stop_strings = [StopStringCriteria(tokenizer, generation.stop_strings)] if generation.stop_strings else []
         self.task = task
@@ -117,31 +119,32 @@ class TransformersEngine:
 
     def results(self, batch: Sequence[Request], on_token: OnToken) -> list[Results]:
         """What is generated for each request of a batch, the scores of its continuations, or its embedding."""
-        if self.task == "generate":
-            return list[Results](self.generate(batch, on_token))
-        return list[Results](self.score(batch, on_token) if self.task == "score" else self.embed(batch, on_token))
+        tasks: dict[Task, Callable[[Sequence[Request], OnToken], Sequence[Results]]]
+        tasks = {"generate": self.generate, "score": self.score, "embed": self.embed}
+        return list(tasks[self.task](batch, on_token))
 
     @torch.inference_mode()
     def embed(self, batch: Sequence[Request], on_token: OnToken) -> list[list[Vector]]:
         """The embedding of each request's text."""
         assert self.hidden_states is not None, "the engine was loaded for another task"
-        rows, vectors = [request.ids for request in batch], list[Vector]()
-        for start in range(0, len(rows), self.batch_size):
-            on_token()
-            part = rows[start : start + self.batch_size]
-            vectors += vectors_of(self.hidden_states, part, self.embedding, self.pad, self.device)
-        return [[each] for each in vectors]
+        states, asked = self.hidden_states, self.embedding
+        parts = self._parts([request.ids for request in batch], on_token)
+        return [[each] for part in parts for each in vectors_of(states, part, asked, self.pad, self.device)]
 
     @torch.inference_mode()
     def score(self, batch: Sequence[Request], on_token: OnToken) -> list[list[Score]]:
         """The scores of the continuations of each request."""
         rows = [(request.ids, each) for request in batch for each in request.continuations]
-        scores: list[Score] = []
-        for start in range(0, len(rows), self.batch_size):
-            on_token()
-            scores += scores_of(self.model, rows[start : start + self.batch_size], self.pad, self.device)
+        parts = self._parts(rows, on_token)
+        scores = [each for part in parts for each in scores_of(self.model, part, self.pad, self.device)]
         following = iter(scores)
         return [[next(following) for _ in request.continuations] for request in batch]
+
+    def _parts(self, rows: Sequence[_Row], on_token: OnToken) -> Iterator[Sequence[_Row]]:
+        """The rows of one forward pass after another."""
+        for start in range(0, len(rows), self.batch_size):
+            on_token()
+            yield rows[start : start + self.batch_size]
 
     def generate(self, prompts: Sequence[Request], on_token: OnToken) -> list[list[list[int]]]:
         """Token ids generated for each prompt of one batch, as in `Completion`."""
@@ -232,26 +235,3 @@ def _beam_options(options: Generation) -> dict[str, Any]:
     if not options.do_sample:
         return {"do_sample": False, **beams}
     return {"do_sample": True, **sampling_of(options)._asdict(), **beams}
-
-
-def end_tokens(own: GenerationConfig | None, config: PretrainedConfig, generation: Generation) -> list[int]:
-    """What ends a generation: the model's end tokens and the job's.
-
-    Args:
-        own: The model's `generation_config.json`.
-        config: The model's `config.json`, which counts where that names none.
-        generation: What the job asks for.
-
-    Raises:
-        ConfigurationError: the job names one that the model does not have.
-    """
-    check_end_tokens(generation, config.get_text_config().vocab_size)
-    named = own.eos_token_id if own is not None else None
-    found = named if named is not None else config.get_text_config().eos_token_id
-    return list(dict.fromkeys([*([found] if isinstance(found, int) else found or []), *generation.eos_token_ids]))
-
-
-def _pad_token(tokenizer: PreTrainedTokenizerBase, ends: list[int], vocabulary: int) -> int:
-    """The tokenizer's pad token, else an end token: padding is masked, any token that the model knows will do."""
-    candidates = [tokenizer.pad_token_id, *ends, 0]
-    return next(token for token in candidates if isinstance(token, int) and token < vocabulary)

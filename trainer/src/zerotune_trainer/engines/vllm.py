@@ -26,7 +26,7 @@ from zerotune_trainer.config.generation import Generation
 from zerotune_trainer.config.packages import require_engine
 from zerotune_trainer.engines.batches import completions
 from zerotune_trainer.engines.sampling import sampling_of, seed_of
-from zerotune_trainer.engines.transformers import end_tokens
+from zerotune_trainer.engines.special_tokens import end_tokens
 from zerotune_trainer.engines.vllm_start import start, temporary_folder
 from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.inference.engine import Completion, ModelReplica, OnToken, Request, Results, Score
