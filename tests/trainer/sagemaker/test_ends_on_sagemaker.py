@@ -29,6 +29,13 @@ def changed(file: Path, **spec: Any) -> Path:
     return file
 
 
+def reason_of_failure(aws: SageMakerStandIn) -> str:
+    """Why the only training job there is has failed."""
+    (training_job,) = aws.jobs.values()
+    assert training_job.status == "Failed"
+    return str(training_job.reason)
+
+
 def test_d1_a_rank_that_fails_fails_the_training_job(
     aws: SageMakerStandIn, bucket: Any, workplace: Workplace, tmp_path: Path
 ) -> None:
@@ -39,9 +46,7 @@ def test_d1_a_rank_that_fails_fails_the_training_job(
 
     assert code == DataError.exit_code, said
     assert "cwe failed on rank" in said and "(Data)" in said
-    (training_job,) = aws.jobs.values()
-    assert training_job.status == "Failed"
-    assert "AlgorithmError: Data (exit code 65)" in str(training_job.reason)
+    assert "AlgorithmError: Data (exit code 65)" in reason_of_failure(aws)
 
 
 PLUGIN = '''
@@ -76,9 +81,7 @@ def test_d2_an_upload_of_the_output_that_fails_fails_the_training_job(
 
     assert code != 0 and "succeeded" not in said, said
     assert "cwe failed" in said and "s3://results/out" in said
-    (training_job,) = aws.jobs.values()
-    assert training_job.status == "Failed"
-    assert "s3://results/out" in str(training_job.reason)
+    assert "s3://results/out" in reason_of_failure(aws)
 
 
 SLOW_PLUGIN = '''
