@@ -244,6 +244,19 @@ def test_checkpoints_are_saved_as_asked_and_hold_every_ranks_part(
         assert files >= {f"rng_state_{rank}.pth" for rank in (0, 1)}
 
 
+def test_a_finished_job_whose_weights_are_gone_writes_its_output_again(make_job: Any) -> None:
+    job = make_job()
+    assert job.run().exit_codes == [0, 0]
+    weights = job.output / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    ended = job.run()
+
+    assert ended.exit_codes == [0, 0], ended.failures
+    assert "its result is not whole: missing or of another size: model.safetensors" in ended.log
+    assert weights.read_bytes() == before
+
+
 def test_a_finished_job_is_left_as_it_is(make_job: Any) -> None:
     job = make_job()
     assert job.run().exit_codes == [0, 0]

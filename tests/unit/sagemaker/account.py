@@ -108,6 +108,7 @@ def result_of(job: Job, attempt: int = 0) -> dict[str, bytes]:
     objects = {
         f"{attempt_uri(job, attempt)}/status/algo-1.json": report.encode(),
         f"{output_uri(job)}/{MANIFEST_NAME}": manifest.encoded(),
+        f"{output_uri(job)}/{file.path}": b"0",
     }
     return {uri.removeprefix("s3://"): content for uri, content in objects.items()}
 

@@ -8,7 +8,7 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -207,6 +207,19 @@ class Aws:
 
         return self.call("GetObject", get)
 
+    def list_objects(self, **request: str) -> Iterator[dict[str, Any]]:
+        """The pages of boto3's paginator, of two objects each."""
+        beginning = f"{request['Bucket']}/{request['Prefix']}"
+
+        def listed() -> dict[str, Any]:
+            bucket = len(request["Bucket"]) + 1
+            names = sorted(name for name in self.objects if name.startswith(beginning))
+            return {"Contents": [{"Key": name[bucket:], "Size": len(self.objects[name])} for name in names]}
+
+        found = self.call("ListObjectsV2", listed)["Contents"]
+        for first in range(0, len(found), 2):
+            yield {"Contents": found[first : first + 2]}
+
     def client(self) -> SageMakerClient:
         """What zerotune asks, with these in the place of boto3's clients."""
         client = SageMakerClient.__new__(SageMakerClient)
@@ -214,7 +227,12 @@ class Aws:
         operations = {"create": "Create", "describe": "Describe", "stop": "Stop", "update": "Update"}
         methods = {f"{name}_training_job": self.sagemaker(f"{word}TrainingJob") for name, word in operations.items()}
         client._sagemaker = SimpleNamespace(exceptions=exceptions, **methods)
-        client._s3 = SimpleNamespace(exceptions=exceptions, put_object=self.put_object, get_object=self.get_object)
+        client._s3 = SimpleNamespace(
+            exceptions=exceptions,
+            put_object=self.put_object,
+            get_object=self.get_object,
+            get_paginator={"list_objects_v2": SimpleNamespace(paginate=self.list_objects)}.__getitem__,
+        )
         client.region, client.advice = "us-east-1", COMMAND_LINE
         client._threads = ThreadPoolExecutor(1)
         return client

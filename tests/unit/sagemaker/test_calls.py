@@ -46,6 +46,7 @@ def test_a_job_of_an_hour_is_created_once_and_described_once_a_minute(aws: Aws) 
     assert (counts.pop("CreateTrainingJob"), counts.pop("PutObject")) == (1, 6)
     assert counts.pop("DescribeTrainingJob") <= MINUTES + 10
     assert counts.pop("GetObject") <= 60 / INTERVAL_SECONDS * (MINUTES + 10), "a report an observation"
+    assert counts.pop("ListObjectsV2") == 1, "of the output, once it is there"
     assert not counts
 
 

@@ -18,7 +18,7 @@ from zerotune_operator.cli.run import run_job
 from zerotune_trainer.errors import TemporaryError
 from zerotune_trainer.manifest import MANIFEST_NAME
 
-MANIFEST = f"results/r/{MANIFEST_NAME}"
+MANIFEST, WEIGHTS = f"results/r/{MANIFEST_NAME}", "results/r/model.safetensors"
 CALLS_UNTIL_IT_IS_CREATED = 30
 
 
@@ -39,13 +39,11 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Job) -> Iterator[A
     made.close()
 
 
-@pytest.mark.parametrize("other", ["nothing", "what another configuration made"])
+@pytest.mark.parametrize("other", ["nothing", "what another configuration made", "no weights", "half of the weights"])
 def test_a_finished_job_whose_output_is_complete_no_more_is_made_again(
     aws: Aws, job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str
 ) -> None:
-    written = aws.objects.pop(MANIFEST)
-    if other != "nothing":
-        aws.objects[MANIFEST] = written.replace(b'"configDigest": "', b'"configDigest": "0')
+    damage(aws, other)
     capsys.readouterr()
     aws.faults[len(aws.made) + CALLS_UNTIL_IT_IS_CREATED] = FAULTS["killed before"]
     with pytest.raises(Killed):
@@ -56,9 +54,23 @@ def test_a_finished_job_whose_output_is_complete_no_more_is_made_again(
     assert aws.service.created == [job_name(job, 0), job_name(job, 1)]
 
 
-def test_an_emptied_output_is_no_success_for_another_machine(aws: Aws, job: Job, tmp_path: Path) -> None:
+def damage(aws: Aws, left: str) -> None:
+    """Have somebody leave of the output no more than that."""
+    match left:
+        case "nothing":
+            del aws.objects[MANIFEST]
+        case "what another configuration made":
+            aws.objects[MANIFEST] = aws.objects[MANIFEST].replace(b'"configDigest": "', b'"configDigest": "0')
+        case "no weights":
+            del aws.objects[WEIGHTS]
+        case "half of the weights":
+            aws.objects[WEIGHTS] = b""
+
+
+@pytest.mark.parametrize("left", ["nothing", "no weights", "half of the weights"])
+def test_an_emptied_output_is_no_success_for_another_machine(aws: Aws, job: Job, tmp_path: Path, left: str) -> None:
     """The reports of the hosts, which are hidden, are there still, and say that it is complete."""
-    del aws.objects[MANIFEST]
+    damage(aws, left)
     found = find_again(job, Home(tmp_path / "two")).read_status()
     assert (found.attempts[0].outcome, found.attempts[0].failure_class) == ("Failed", "Internal")
     assert found.output is None

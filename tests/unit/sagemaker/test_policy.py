@@ -25,6 +25,7 @@ RIGHTS = {
     "StopTrainingJob": {"sagemaker:StopTrainingJob"},
     "UpdateTrainingJob": {"sagemaker:UpdateTrainingJob"},
     "GetObject": {"s3:GetObject", "s3:ListBucket"},
+    "ListObjectsV2": {"s3:ListBucket"},
     "PutObject": {"s3:PutObject"},
     "DescribeLogStreams": {"logs:DescribeLogStreams"},
     "GetLogEvents": {"logs:GetLogEvents"},

@@ -14,8 +14,11 @@ import pytest
 from zerotune_operator.backends.local.output import complete_output
 from zerotune_operator.backends.local.remote_files import read_remote
 from zerotune_trainer import storage
+from zerotune_trainer.config import JobIdentity
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from zerotune_trainer.storage import s3_client
+from zerotune_trainer.storage.s3 import S3Store
 
 pytestmark = pytest.mark.slow
 
@@ -168,3 +171,13 @@ def test_the_operator_says_of_a_store_what_the_trainer_says(
     with pytest.raises(InputMissingError, match=rf"s3://{bucket}/none is not there"):
         read_remote(f"s3://{bucket}/none")
     assert complete_output(f"s3://{bucket}/none", "uid", "digest") is None
+
+
+def test_an_output_on_s3_is_complete_while_all_its_files_are_there(s3_environment: str, bucket: str) -> None:
+    job = JobIdentity(kind="FineTuneJob", name="tune", uid="uid", attempt=0)
+    file = ManifestFile(path="adapter/model.safetensors", size=7, sha256="0" * 64)
+    manifest = Manifest(job=job, config_digest="digest", step=1, files=[file])
+    S3Store().exchange(f"{bucket}/out/{MANIFEST_NAME}", manifest.encoded(), None)
+    assert complete_output(f"s3://{bucket}/out", "uid", "digest") is None
+    S3Store().exchange(f"{bucket}/out/{file.path}", b"weights", None)
+    assert complete_output(f"s3://{bucket}/out", "uid", "digest") is not None

@@ -29,12 +29,12 @@ from zerotune_trainer.manifest import (
     describe,
     files_of,
 )
-from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
+from zerotune_trainer.ownership import Ownership, open_output, writing_errors
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.reporting.results import Results
 from zerotune_trainer.script_job import ZEROTUNE_CHECKPOINTS, ZEROTUNE_OUTPUT, ScriptJob, enter
 from zerotune_trainer.training.drafts import staging_folder
-from zerotune_trainer.training.folders import acquire
+from zerotune_trainer.training.folders import acquire, finished
 from zerotune_trainer.training.output import completion_of
 
 _OWN_MANIFEST_NAME = "script-manifest.json"
@@ -51,7 +51,7 @@ def script(config: TrainConfig, context: RankContext) -> None:
     """
     cache = Path(config.launch.cache_dir)
     output = Ownership(open_output(config.output_uri, staging_folder(cache, config.job.attempt)), config.job)
-    if (manifest := complete_manifest(output.folder, config)) is not None:
+    if (manifest := finished(output.folder, config)) is not None:
         _log.warning("%s is finished: %s has its result", config.job.name, output.folder.uri)
         _report(output, manifest, context)
         return

@@ -23,7 +23,7 @@ from zerotune_trainer.errors import DataError, StoppedError
 from zerotune_trainer.input_errors import is_of_machine
 from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.mesh import Mesh
-from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
+from zerotune_trainer.ownership import Ownership, open_output, writing_errors
 from zerotune_trainer.plugin import load_plugin, plugin_digest
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.samples.generator import SampleGenerator
@@ -43,7 +43,7 @@ from zerotune_trainer.training.checkpoints.sharing import Share
 from zerotune_trainer.training.checkpoints.store import CheckpointStore
 from zerotune_trainer.training.checkpoints.writer import CheckpointWriter
 from zerotune_trainer.training.drafts import staging_folder
-from zerotune_trainer.training.folders import acquire
+from zerotune_trainer.training.folders import acquire, finished
 from zerotune_trainer.training.output import Run, completion_of, write_output
 from zerotune_trainer.training.plugin_parts import PluginParts
 from zerotune_trainer.training.reference import Reference, ReferenceStore
@@ -71,7 +71,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     output = open_output(config.output_uri, staging_folder(cache, config.job.attempt))
     ownership = Ownership(output, config.job)
     own_code = plugin_digest(config.plugin)
-    if (manifest := complete_manifest(output, config, own_code)) is not None:
+    if (manifest := finished(output, config, own_code)) is not None:
         _log.warning("%s is finished: %s has its result", config.job.name, output.uri)
         if context.rank == 0:
             context.report.completion(completion_of(output, manifest))

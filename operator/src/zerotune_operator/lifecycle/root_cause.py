@@ -55,11 +55,11 @@ def waiting_cause(nodes: Iterable[NodeObservation]) -> RootCause | None:
 
 
 def without_manifest(host: str) -> RootCause:
-    """Every rank ended well, but the completion marker is missing: that is a failure."""
+    """Every rank ended well, but the output is not complete: that is a failure."""
     return RootCause(
         failure_class=InternalError.failure_class,
-        message="every rank ended with exit code 0, but the output has no manifest of this job",
-        hint="the output is not complete; read the node's log",
+        message="every rank ended with exit code 0, but the output has no manifest of this job, or lacks a file of it",
+        hint="the output is not complete: see who deletes of it, and read the node's log",
         host=host,
         exit_code=InternalError.exit_code,
     )

@@ -9,7 +9,15 @@ once.py       what many processes need and one does at a time
 folders.py    results folders, pushed to where they belong (folder.py: what they have in common)
 """
 
-from zerotune_trainer.storage.files import find_file, is_file, list_files, open_input, open_native, read_bytes
+from zerotune_trainer.storage.files import (
+    file_sizes,
+    find_file,
+    is_file,
+    list_files,
+    open_input,
+    open_native,
+    read_bytes,
+)
 from zerotune_trainer.storage.folder import Folder, Versioned
 from zerotune_trainer.storage.folders import LocalFolder, StagedFolder, open_folder
 from zerotune_trainer.storage.hub_errors import hub_errors
@@ -27,6 +35,7 @@ __all__ = [
     "Versioned",
     "complete_or_absent",
     "data_set_commit",
+    "file_sizes",
     "find_file",
     "hub_errors",
     "is_file",

@@ -36,6 +36,18 @@ def list_files(uri: str, suffixes: Sequence[str]) -> list[StoredFile]:
     return sorted(found, key=lambda file: file.uri)
 
 
+def file_sizes(uri: str) -> dict[str, int]:
+    """Bytes of all files below a folder, by their paths below it; none where it is not there.
+
+    Raises:
+        ConfigurationError, TemporaryError: the store rejects or does not answer.
+    """
+    location = locate(uri)
+    with store_errors(uri):
+        found = store_of(location).files(location.path, lambda _: True, deep=True)
+    return {file.uri.removeprefix(f"{location.uri.rstrip('/')}/"): file.size for file in found}
+
+
 def is_file(location: Location) -> bool:
     """Whether a file is there."""
     return find_file(location) is not None

@@ -1,14 +1,54 @@
-"""The folders that an attempt writes to, made its own before anything is written."""
+"""The folders that an attempt writes to: whether the result is there, else made its own before anything is written."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from zerotune_trainer import collectives
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.ownership import Ownership, open_output
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest
+from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
+from zerotune_trainer.storage import Folder, file_sizes
 from zerotune_trainer.training.drafts import discard_other_staging, staging_folder
+
+_MOST_NAMED = 10
+_log = logging.getLogger(__name__)
+
+
+def finished(output: Folder, config: TrainConfig, plugin_digest: str | None = None) -> Manifest | None:
+    """The manifest of a job that has finished, where all its files are there, by name and size.
+
+    One whose files are not is removed: the job is not finished.
+
+    Args:
+        output: The output folder.
+        config: The job.
+        plugin_digest: As in `complete_manifest`.
+
+    Raises:
+        ConfigurationError: the folder holds the result of another job, or of this one with another configuration.
+    """
+    manifest = complete_manifest(output, config, plugin_digest)
+    if manifest is None:
+        return None
+    sizes = _sizes(output, manifest)
+    missing = [file.path for file in manifest.files if sizes.get(file.path) != file.size]
+    if not missing:
+        return manifest
+    names = ", ".join(missing[:_MOST_NAMED])
+    _log.warning("%s is made again, its result is not whole: missing or of another size: %s", output.uri, names)
+    with writing_errors(output.uri):
+        output.remove(MANIFEST_NAME)
+    return None
+
+
+def _sizes(output: Folder, manifest: Manifest) -> dict[str, int]:
+    if output.is_staged:
+        return file_sizes(output.uri)
+    paths = {file.path: output.local / file.path for file in manifest.files}
+    return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
 
 
 def acquire(config: TrainConfig, context: RankContext, output: Ownership, cache: Path) -> Ownership:

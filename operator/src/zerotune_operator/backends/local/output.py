@@ -6,12 +6,12 @@ from pathlib import Path
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import OutputSummary
-from zerotune_operator.backends.complete_output import own_manifest, summary_of
+from zerotune_operator.backends.complete_output import has_all_files, own_manifest, summary_of
 from zerotune_operator.backends.local.layout import resolve
-from zerotune_operator.backends.local.remote_files import read_remote
+from zerotune_operator.backends.local.remote_files import read_remote, remote_sizes
 from zerotune_operator.backends.output_owner import require_own
 from zerotune_trainer.errors import InputMissingError
-from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, ManifestFile
+from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, Manifest
 
 
 def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | None:
@@ -21,7 +21,7 @@ def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | N
         ConfigurationError, TemporaryError: its store rejects or does not answer, so that nobody knows.
     """
     manifest = own_manifest(_read(uri, MANIFEST_NAME), uid, config_digest)
-    if manifest is None or not all(_is_there(uri, entry) for entry in manifest.files):
+    if manifest is None or not has_all_files(manifest, _sizes(uri, manifest)):
         return None
     return summary_of(uri, manifest)
 
@@ -48,12 +48,12 @@ def _read(uri: str, name: str) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _is_there(uri: str, entry: ManifestFile) -> bool:
-    """Whether a file has its size; what a store holds is believed."""
+def _sizes(uri: str, manifest: Manifest) -> dict[str, int]:
+    """Bytes of the files that are there of those that a manifest names, by their paths."""
     if not uri.startswith("file://"):
-        return True
-    path = _folder(uri) / entry.path
-    return path.is_file() and path.stat().st_size == entry.size
+        return remote_sizes(uri)
+    paths = {entry.path: _folder(uri) / entry.path for entry in manifest.files}
+    return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
 
 
 def _folder(uri: str) -> Path:

@@ -1,7 +1,10 @@
-"""Small files of stores that only the trainer has clients for, read by a process of their own: none comes in here."""
+"""Small files of stores that only the trainer has clients for, and the sizes of files there, read by a process of their
+own: no client comes in here.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,16 +12,18 @@ from pydantic import ValidationError
 
 from zerotune_trainer.errors import Failure, InternalError, TemporaryError, ZerotuneError, error_of
 
-_READ = """
-import sys
+_SCRIPT = """
+import json, sys
 from zerotune_trainer.errors import ZerotuneError
 from zerotune_trainer.failures import describe
-from zerotune_trainer.storage import read_bytes
+from zerotune_trainer.storage import file_sizes, read_bytes
 try:
-    sys.stdout.buffer.write(read_bytes(sys.argv[1]))
+    sys.stdout.buffer.write({expression})
 except ZerotuneError as error:
     sys.exit(describe(error).termination_message())
 """
+_READ = _SCRIPT.format(expression="read_bytes(sys.argv[1])")
+_SIZES = _SCRIPT.format(expression="json.dumps(file_sizes(sys.argv[1])).encode()")
 _TIMEOUT_SECONDS = 120
 
 
@@ -31,9 +36,23 @@ def read_remote(uri: str) -> bytes:
         TemporaryError: the store does not answer.
         InternalError: the process that reads failed for another reason.
     """
+    return _run(_READ, uri)
+
+
+def remote_sizes(uri: str) -> dict[str, int]:
+    """Bytes of the files below a folder at `s3://`, by their paths below it.
+
+    Raises:
+        ConfigurationError, TemporaryError, InternalError: as `read_remote`.
+    """
+    found: dict[str, int] = json.loads(_run(_SIZES, uri))
+    return found
+
+
+def _run(script: str, uri: str) -> bytes:
     try:
         answer = subprocess.run(
-            (sys.executable, "-c", _READ, uri), capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
+            (sys.executable, "-c", script, uri), capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise TemporaryError(

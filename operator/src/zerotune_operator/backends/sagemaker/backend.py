@@ -109,7 +109,7 @@ class SageMakerBackend:
         if status.output is None or status.plan is None:
             return False
         attempt = self.attempt_ref(status.attempts[-1].number, status.plan.config_digest or "")
-        return await self._observer.has_manifest(replace(attempt, output_uri=status.output.uri))
+        return await self._observer.has_output(replace(attempt, output_uri=status.output.uri))
 
     async def stop(self, attempt: AttemptRef) -> None:
         """See `Stops`."""

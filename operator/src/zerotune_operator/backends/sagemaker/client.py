@@ -160,13 +160,25 @@ class SageMakerClient:
             found = self._s3.get_object(Bucket=bucket, Key=key)
             return Versioned(bytes(found["Body"].read()), str(found["ETag"]))
 
-    async def write(self, uri: str, content: bytes, kms_key: str | None) -> None:
-        """Write an object of S3.
+    async def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of all objects of S3 below a folder, by their paths below it.
 
-        Args:
-            uri: Its URI.
-            content: What it holds.
-            kms_key: What encrypts it, if not the bucket's default.
+        Raises:
+            ConfigurationError, TemporaryError: S3 does not answer.
+        """
+        bucket, key = _split(folder)
+        prefix = f"{key}/"
+
+        def call() -> dict[str, int]:
+            with aws_errors(folder, self.advice):
+                pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+                found = [each for page in pages for each in page.get("Contents", ())]
+            return {each["Key"].removeprefix(prefix): each["Size"] for each in found}
+
+        return await self._off_loop(call)
+
+    async def write(self, uri: str, content: bytes, kms_key: str | None) -> None:
+        """Write an object of S3; `kms_key` encrypts it, if not the bucket's default.
 
         Raises:
             ConfigurationError, TemporaryError: S3 rejects it, or does not answer.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.backends.complete_output import own_manifest
+from zerotune_operator.backends.complete_output import has_all_files, own_manifest
 from zerotune_operator.backends.reports import read_report
 from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.gone import deleted, not_found
@@ -67,18 +67,20 @@ class Observer:
             log = await asyncio.to_thread(last_words, self._client, name, attempt.hosts)
         by_others = was_stopped(description) and not await self._stops.was_asked_for(attempt.number)
         seen = observe(attempt, description, reports, log, by_others=by_others)
-        if seen.output is not None and not await self.has_manifest(attempt):
-            return replace(seen, output=None)  # Somebody has emptied it since a host reported that it is complete.
+        if seen.output is not None and not await self.has_output(attempt):
+            return replace(seen, output=None)  # Somebody has deleted of it since a host reported it.
         return seen
 
-    async def has_manifest(self, attempt: AttemptRef) -> bool:
-        """Whether the output of an attempt has the manifest that its ranks write last.
+    async def has_output(self, attempt: AttemptRef) -> bool:
+        """Whether the output of an attempt is there: the manifest that its ranks write last, and all files in it, by
+        name and size.
 
         Raises:
             ConfigurationError, TemporaryError: S3 does not answer.
         """
         content = await self._client.read(f"{attempt.output_uri}/{MANIFEST_NAME}")
-        return own_manifest(content, attempt.job_uid, attempt.config_digest) is not None
+        manifest = own_manifest(content, attempt.job_uid, attempt.config_digest)
+        return manifest is not None and has_all_files(manifest, await self._client.sizes(attempt.output_uri))
 
     def _not_found(self, attempt: AttemptRef, name: str) -> Failure | None:
         """Why an attempt waits whose training job SageMaker does not know; None of one that it has just accepted."""
