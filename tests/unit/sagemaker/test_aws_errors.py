@@ -41,8 +41,8 @@ def answered(code: str, message: str, status: int) -> ZerotuneError:
 @pytest.mark.parametrize(
     ("code", "message", "status", "kind", "remedy"),
     [
-        ("ThrottlingException", "Rate exceeded", 400, TemporaryError, "ever more seldom"),
-        ("SlowDown", "Please reduce your request rate", 503, TemporaryError, "ever more seldom"),
+        ("ThrottlingException", "Rate exceeded", 400, TemporaryError, "fewer requests for a while"),
+        ("SlowDown", "Please reduce your request rate", 503, TemporaryError, "fewer requests for a while"),
         ("ResourceLimitExceeded", "account-level limit is 0", 400, QuotaExceededError, "Service Quotas"),
         ("ResourceInUse", "must be unique", 400, NameInUseError, "observed again"),
         ("ValidationException", "Requested resource not found.", 400, NotFoundError, "see whether it was deleted"),
@@ -58,7 +58,11 @@ def answered(code: str, message: str, status: int) -> ZerotuneError:
         ("RequestExpired", "Request has expired", 400, TemporaryError, "set the clock of this machine"),
         ("InvalidSignatureException", "Signature expired: 2026", 400, TemporaryError, "set the clock of this machine"),
         ("InvalidSignatureException", "Signature not yet current: 2026", 400, TemporaryError, "set the clock"),
-        ("InvalidSignatureException", "does not match", 400, ConfigurationError, "correct the secret key"),
+        ("InvalidSignatureException", "does not match", 400, ConfigurationError, "the secret key"),
+        ("SignatureDoesNotMatch", "does not match", 403, ConfigurationError, "the secret key of the AWS credentials"),
+        ("UnrecognizedClientException", "token is invalid", 400, ConfigurationError, "correct the access key"),
+        ("InvalidClientTokenId", "token is invalid", 403, ConfigurationError, "correct the access key"),
+        ("InvalidAccessKeyId", "does not exist", 403, ConfigurationError, "correct the access key"),
     ],
 )
 def test_what_aws_answers_has_a_meaning_and_a_remedy(
@@ -80,8 +84,8 @@ def test_who_may_not_read_a_bucket_is_told_the_rights_of_s3() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "remedy"),
     [
-        (ConnectTimeoutError(endpoint_url="aws"), TemporaryError, "it is tried again"),
-        (ReadTimeoutError(endpoint_url="aws"), TemporaryError, "it is tried again"),
+        (ConnectTimeoutError(endpoint_url="aws"), TemporaryError, "its endpoint can be reached"),
+        (ReadTimeoutError(endpoint_url="aws"), TemporaryError, "its endpoint can be reached"),
         (EndpointConnectionError(endpoint_url="aws"), TemporaryError, "see that the region is the one you mean"),
         (NoCredentialsError(), ConfigurationError, "run `aws configure` or `aws sso login`, or set AWS_PROFILE, or"),
         (NoCredentialsError(), ConfigurationError, "AWS_SECRET_ACCESS_KEY: they were looked for in the environment"),
@@ -117,6 +121,27 @@ def test_each_reader_gets_the_remedy_of_the_place_where_zerotune_runs(error: Exc
     assert not any(word in here.value.hint for word in ("operator", "cluster", "ServiceAccount", "chart"))
     assert any(word in there.value.hint for word in ("operator", "chart"))
     assert not any(word in there.value.hint for word in ("`aws ", "this machine", "~/.aws"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectTimeoutError(endpoint_url="aws"),
+        *(
+            ClientError({"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "Call")
+            for code in ("ThrottlingException", "InternalFailure", "RequestTimeTooSkewed")
+        ),
+    ],
+    ids=str,
+)
+def test_only_the_operator_says_that_it_is_tried_again_as_one_command_is_not(error: Exception) -> None:
+    """`zerotune run`, which tries it again, says when."""
+    with pytest.raises(TemporaryError) as here, aws_errors("training job t", COMMAND_LINE):
+        raise error
+    with pytest.raises(TemporaryError) as there, aws_errors("training job t", CLUSTER):
+        raise error
+    assert "tried again" not in here.value.hint
+    assert "it is tried again" in there.value.hint
 
 
 def test_what_the_operator_asks_of_aws_has_the_remedies_of_a_cluster() -> None:

@@ -6,6 +6,8 @@
     ValidationException "... not found"            NotFoundError
     ValidationException                            ConfigurationError
     AccessDeniedException, no credentials          ConfigurationError
+    UnrecognizedClientException, InvalidAccessKeyId
+    and the like                                   ConfigurationError   the keys are wrong
     ExpiredTokenException, time-outs, 5xx          TemporaryError
     RequestExpired, RequestTimeTooSkewed,
     InvalidSignatureException of another time      TemporaryError       the clock of this machine is wrong
@@ -33,10 +35,13 @@ from zerotune_operator.backends.sagemaker.advice import COMMAND_LINE, Advice
 from zerotune_trainer.errors import ConfigurationError, InputMissingError, TemporaryError, ZerotuneError
 
 _THROTTLED = {"ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException", "SlowDown"}
-_DENIED = {"AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId", "403"}
+_DENIED = {"AccessDeniedException", "AccessDenied", "403"}
+_UNKNOWN_KEYS = {
+    *("UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId", "InvalidToken"),
+    *("SignatureDoesNotMatch", "InvalidSignatureException"),
+}
 _EXPIRED = {"ExpiredTokenException", "ExpiredToken"}
 _SKEWED = {"RequestTimeTooSkewed", "RequestExpired"}
-_SIGNATURE = "InvalidSignatureException"
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "NoSuchKey", "NoSuchBucket", "404"}
 
 
@@ -78,7 +83,7 @@ def aws_errors(what: str, advice: Advice = COMMAND_LINE) -> Iterator[None]:
     except BotoCoreError as error:
         raise TemporaryError(
             f"{what}: AWS did not answer: {error}",
-            "see that the region is the one you mean, and that its endpoint can be reached; it is tried again",
+            f"see that the region is the one you mean, and that its endpoint can be reached{advice.again}",
         ) from error
 
 
@@ -97,14 +102,14 @@ def _meaning(what: str, error: ClientError, advice: Advice) -> ZerotuneError:
             message, "raise the quota of this instance type for training jobs (Service Quotas), or end other jobs"
         )
     if code in _THROTTLED:
-        return TemporaryError(message, "AWS asks for fewer requests; it is tried again, ever more seldom")
-    if code in {*_EXPIRED, *_SKEWED, _SIGNATURE}:
+        return TemporaryError(message, f"AWS asks for fewer requests for a while{advice.again}")
+    if code in _EXPIRED | _SKEWED | _UNKNOWN_KEYS:
         return _not_accepted(code, message, advice)
-    return _rejected(code, message, error)
+    return _rejected(code, message, error, advice)
 
 
 def _not_accepted(code: str, message: str, advice: Advice) -> ZerotuneError:
-    """What is wrong with the signature of a request."""
+    """What is wrong with the keys of a request, or with its time."""
     if code in _EXPIRED:
         return TemporaryError(message, advice.renew)
     if code in _SKEWED or "expired" in message or "not yet current" in message:
@@ -112,7 +117,7 @@ def _not_accepted(code: str, message: str, advice: Advice) -> ZerotuneError:
     return ConfigurationError(message, advice.correct)
 
 
-def _rejected(code: str, message: str, error: ClientError) -> ZerotuneError:
+def _rejected(code: str, message: str, error: ClientError, advice: Advice) -> ZerotuneError:
     if code in _DENIED and message.startswith("s3://"):
         return ConfigurationError(
             message, "give the identity that asks s3:GetObject and s3:PutObject of it, and s3:ListBucket of its bucket"
@@ -124,4 +129,4 @@ def _rejected(code: str, message: str, error: ClientError) -> ZerotuneError:
         )
     if error.response["ResponseMetadata"].get("HTTPStatusCode", 500) < 500:
         return ConfigurationError(message, "correct what AWS names here, in backend.sagemaker or the URIs of the spec")
-    return TemporaryError(message, "AWS has a problem of its own; it is tried again")
+    return TemporaryError(message, f"AWS has a problem of its own, which passes{advice.again}")
