@@ -32,6 +32,17 @@ def examine(folder: Path) -> None:
     model.load_model(Model(), folder, "fp32", "cpu")
 
 
+def test_weights_that_are_missing_are_missed_in_what_the_user_named(copied_model: Path) -> None:
+    """Of a model on S3 a rank has a copy in its cache, which nobody knows."""
+    from zerotune_trainer import model_checks
+
+    empty = model_checks.empty_model(Model(), copied_model)
+    for path in copied_model.glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(InputMissingError, match=r"^s3://results/first holds no weights: there is no"):
+        model_checks.check_weights(empty, copied_model, "s3://results/first")
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -111,7 +111,7 @@ def _make_output(
     folders = model_folders(config)
     model_checks.check_config(config, folders.base)
     empty = model_checks.empty_model(config.model, folders.base)
-    model_checks.check_weights(empty, folders.base)
+    model_checks.check_weights(empty, folders.base, folders.base_name)
     tokenizer = load_tokenizer(config.model, folders.tokenizer)
     ownership = Ownership(output, config.job)
     ranks_of_all = context.world_size * context.replicas

@@ -73,30 +73,32 @@ def empty_model(model: Model, folder: Path) -> PreTrainedModel:
     return cast(PreTrainedModel, empty)
 
 
-def check_weights(empty: PreTrainedModel, folder: Path) -> None:
+def check_weights(empty: PreTrainedModel, folder: Path, name: str = "") -> None:
     """Compare the shapes in the weight files with those that config.json asks for.
 
     Args:
         empty: The model, see `empty_model`.
         folder: Holds the files.
+        name: How messages name it, whose user knows no copy of it in a cache; default: by its path.
 
     Raises:
         InputMissingError: the folder holds no weights.
         ConfigurationError: a file cannot be read, a weight has another shape, or no place in the model.
     """
-    require_weights(folder)
+    where = name or str(folder)
+    require_weights(folder, where)
     expected = {name: tuple(value.shape) for name, value in empty.state_dict().items()}
-    stored = {name: shape for path in _weight_files(folder) for name, shape in _stored_shapes(path).items()}
+    stored = {name: shape for path in _weight_files(folder, where) for name, shape in _stored_shapes(path).items()}
     wrong = [
         f"{name} is {_shape(shape)}, config.json asks for {_shape(expected[name])}"
         for name, shape in stored.items()
         if name in expected and shape != expected[name]
     ]
     if wrong:
-        raise ConfigurationError(f"{folder}: {some(wrong)}", MEND)
+        raise ConfigurationError(f"{where}: {some(wrong)}", MEND)
     if names := left_out(stored, empty):
         raise ConfigurationError(
-            f"{folder} holds weights that its config.json has no place for, which would be left out: {some(names)}",
+            f"{where} holds weights that its config.json has no place for, which would be left out: {some(names)}",
             MEND,
         )
 
@@ -167,7 +169,7 @@ def _learned_positions(empty: PreTrainedModel) -> int | None:
     return None
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _weight_files(folder: Path, where: str) -> list[Path]:
     """The safetensors files that transformers loads: the single file, where it is there, comes before the index."""
     index, single = folder / _INDEX_NAME, folder / "model.safetensors"
     if single.is_file() or single.is_symlink() or not index.is_file():
@@ -177,7 +179,7 @@ def _weight_files(folder: Path) -> list[Path]:
         files = [folder / name for name in sorted(set(names.values()))]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise InputMissingError(f"{folder} lacks {some(missing)}, which {index.name} names", MEND)
+        raise InputMissingError(f"{where} lacks {some(missing)}, which {index.name} names", MEND)
     return files
 
 

@@ -85,7 +85,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     folders = model_folders(config)
     model_checks.check_config(config, folders.base)
     empty = model_checks.empty_model(config.model, folders.base)
-    model_checks.check_weights(empty, folders.base)
+    model_checks.check_weights(empty, folders.base, folders.base_name)
     tokenizer = load_tokenizer(config.model, folders.tokenizer)
     rows = method.prepare(config, tokenizer)
     if not config.model.resize_embeddings:

@@ -50,14 +50,14 @@ def _folder_hint(folder: Path) -> str:
     return "name the folder of a model: it holds config.json"
 
 
-def require_weights(folder: Path) -> None:
-    """See that a model's folder on this machine holds weights.
+def require_weights(folder: Path, name: str = "") -> None:
+    """See that a model's folder on this machine holds weights; messages call it by `name`, else by its path.
 
     Raises:
         InputMissingError: it does not.
     """
     if not any(any(folder.glob(pattern)) for pattern in WEIGHT_FILES):
         raise InputMissingError(
-            f"{folder} holds no weights: there is no {' and no '.join(WEIGHT_FILES)}",
+            f"{name or folder} holds no weights: there is no {' and no '.join(WEIGHT_FILES)}",
             "give a complete Hugging Face folder: config.json and the weights that belong to it",
         )

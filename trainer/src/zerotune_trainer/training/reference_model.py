@@ -63,7 +63,7 @@ def reference_model(
     folders = model_folders(config)
     model_checks.check_config(config, folders.base)
     empty = model_checks.empty_model(model, folders.base)
-    model_checks.check_weights(empty, folders.base)
+    model_checks.check_weights(empty, folders.base, folders.base_name)
     _check_vocabulary(tokenizer, model, folders, report)
     model_checks.check_tokens(empty, tokenizer, rows.splits.values())
     longest = max(data.padded_length(config, split.longest()) for split in rows.splits.values())
