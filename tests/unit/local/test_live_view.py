@@ -42,6 +42,7 @@ def test_a_bar_moves_while_steps_are_made(home: Home, job: Callable[..., Job]) -
         time.sleep(0.05)  # the screen is drawn a few times a second
     assert early == "cwe training 3/9 loss 2.5 1234 tokens/s 1m1s to go"
     view.restarting(RootCause(failure_class="Killed", message="rank 1 was killed"), 2)
+    view.restarting(RootCause(failure_class="Killed", message="rank 0 was killed"), 0)
     view.observed(_running(8), _training())
     view.stopping()
     view.close()
@@ -50,6 +51,7 @@ def test_a_bar_moves_while_steps_are_made(home: Home, job: Callable[..., Job]) -
     assert [line for line in _lines(terminal) if line.startswith("cwe: ")] == [
         "cwe: attempt 0: 2 nodes, 2 ranks, batch 4 = 2 x 1 accumulated x 2 ranks, ZeRO 0",
         "cwe: failed (Killed): rank 1 was killed; goes on in 2 s, from its last checkpoint if there is one",
+        "cwe: failed (Killed): rank 0 was killed; goes on at once, from its last checkpoint if there is one",
         "cwe: stopping after a checkpoint; once more Ctrl-C kills it",
     ]
 

@@ -26,6 +26,7 @@ def test_the_table_of_instance_types_says_which_fit_and_what_they_cost(zerotune:
     assert (done.returncode, done.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "FineTuneJob log-analyst-capacity on sagemaker, as it is on ml.p4d.24xlarge" in lines
+    assert any(line.startswith("files of a node: ") for line in lines), "nothing there has pods"
     rows = [line for line in lines if line.startswith("ml.")]
     assert rows[0] == (
         "ml.p4d.24xlarge 8 x NVIDIA A100 40GB 40.0 GiB 1094.4 GiB 16 = 2 x 8 64 = 1 x 4 x 16 ZeRO-2 75.00 yes"

@@ -169,5 +169,6 @@ def _lost(failure: str) -> str:
 
 
 def _restart(cause: RootCause, seconds: float) -> str:
-    begins = f"goes on in {seconds:.0f} s, from its last checkpoint if there is one"
+    when = f"in {seconds:.0f} s" if round(seconds) else "at once"
+    begins = f"goes on {when}, from its last checkpoint if there is one"
     return f"failed ({cause.failure_class}): {cause.message}; {begins}"

@@ -54,7 +54,9 @@ def _print(plan: Plan, facts: Sequence[tuple[str, str]], prices: Mapping[str, fl
             console.print(_parts(plan))
     for note in plan.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    console.print(f"files of a pod: {', '.join(plan.artifacts())} (-o yaml shows them)\n", markup=False, soft_wrap=True)
+    console.print(
+        f"files of a node: {', '.join(plan.artifacts())} (-o yaml shows them)\n", markup=False, soft_wrap=True
+    )
 
 
 def _facts(lines: Sequence[tuple[str, str]]) -> Table:
