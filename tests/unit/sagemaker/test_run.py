@@ -46,7 +46,7 @@ def test_an_output_that_another_job_owns_is_rejected_before_a_training_job_is_cr
     owner = JobIdentity(kind="FineTuneJob", name="tune", uid="of-another-home", attempt=0)
     aws.objects[f"results/r/{OWNER_NAME}"] = owner.model_dump_json(by_alias=True).encode()
     home = Home.of_environment()
-    with pytest.raises(ConfigurationError, match="holds the output of an earlier FineTuneJob of this name") as caught:
+    with pytest.raises(ConfigurationError, match="holds the output of another FineTuneJob of this name") as caught:
         run_on_sagemaker(JOB, home.create(JOB.kind, JOB.metadata.name), home)
     assert caught.value.hint == "name another output.uri, or empty that folder if nobody needs what it holds"
     assert aws.service.created == []

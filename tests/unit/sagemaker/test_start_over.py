@@ -51,9 +51,7 @@ def test_a_rejected_fresh_run_leaves_the_old_job_known(aws: Aws, capsys: pytest.
     with pytest.raises(ConfigurationError) as caught:
         run_job(job, home, fresh=True)
     uid = job.metadata.uid
-    assert (
-        caught.value.message == f"s3://results/r holds the output of an earlier {kind} of this name, tune (uid {uid})"
-    )
+    assert caught.value.message == f"s3://results/r holds the output of another {kind} of this name, tune (uid {uid})"
     assert caught.value.hint == "name another output.uri, or empty that folder if nobody needs what it holds"
 
     capsys.readouterr()

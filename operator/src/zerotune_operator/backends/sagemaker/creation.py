@@ -107,6 +107,7 @@ class Creation:
             await self._require_own(rendered.attempt)
         except (ConfigurationError, QuotaExceededError):
             self._training_jobs.not_created(rendered.name)
+            await self._claim.reject(rendered.attempt, rendered.kms_key)
             raise
         finally:
             self._training_jobs.expire(rendered.name)

@@ -21,6 +21,8 @@ _STARTING_SECONDS = 1800
 _VERSION_OF_A_RUN = 5
 OWN_FOLDER = ".sagemaker"
 """Folder in the output for what the operator and the instances exchange. Hidden: it is no part of the result."""
+CLAIM_PATH = f"{OWN_FOLDER}/claim.json"
+"""File in an output that says which training job was created last to write there."""
 
 
 def place(job: Job, model_uri: str) -> RuntimeLayout:
@@ -139,7 +141,13 @@ def is_of_a_run(uid: str) -> bool:
 
 def claim_uri(job: Job) -> str:
     """File on S3 that says which training job was created last to write to the job's output."""
-    return f"{output_uri(job)}/{OWN_FOLDER}/claim.json"
+    return f"{output_uri(job)}/{CLAIM_PATH}"
+
+
+def parents_of(output: str) -> list[str]:
+    """The folders of its bucket that an output lies in, the innermost first."""
+    bucket, *folders = output.removeprefix("s3://").split("/")
+    return [f"s3://{'/'.join([bucket, *folders[:count]])}" for count in range(len(folders) - 1, 0, -1)]
 
 
 def attempt_uri(job: Job, attempt: int) -> str:

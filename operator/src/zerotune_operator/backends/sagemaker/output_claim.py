@@ -6,24 +6,35 @@ they find that out.
 
 A claim holds for as long as its training job runs: where that never came to be, or has ended before its ranks had
 written anything, another job may have the output. It names the region, in which it is looked for, also where it is of
-the same job, which another machine has started.
+the same job, which another machine has started. A folder in the output of another job is no output either.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal
 
 from pydantic import ValidationError
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.backends.output_owner import described, require_own
+from zerotune_operator.backends.output_owner import described, require_outside, require_own
 from zerotune_operator.backends.sagemaker.client import SageMakerClient, Versioned
-from zerotune_operator.backends.sagemaker.layout import claim_uri, job_name, output_uri
+from zerotune_operator.backends.sagemaker.layout import (
+    CLAIM_PATH,
+    claim_uri,
+    is_of_a_run,
+    job_name,
+    output_uri,
+    parents_of,
+)
 from zerotune_operator.backends.sagemaker.observe import may_run
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_trainer.config.base import Settings
-from zerotune_trainer.errors import ConfigurationError, TemporaryError
+from zerotune_trainer.errors import ConfigurationError, TemporaryError, ZerotuneError
 from zerotune_trainer.manifest import OWNER_NAME
+
+FIND_AGAIN = "`zerotune status --file FILE`, with its file, makes it known here, and `zerotune run` follows it then"
+"""What to do about a training job that another machine has begun with `--fresh`."""
 
 
 class Claim(Settings):
@@ -35,6 +46,8 @@ class Claim(Settings):
     training_job_name: str
     region: str | None = None
     """None in a claim of a version that wrote none: the job's own."""
+    rejected: bool = False
+    """Whether AWS has rejected its creation, so that there is no such training job."""
 
 
 class OutputClaim:
@@ -52,16 +65,16 @@ class OutputClaim:
         """What is known of training jobs in other regions."""
 
     async def require_free(self) -> None:
-        """See that the output is not another job's.
+        """See that the output is not another job's, and lies in none.
 
         Raises:
             ConfigurationError: it is, or AWS rejects the question.
             TemporaryError: AWS does not answer.
         """
-        await self._require_own_files()
         claim = claim_of(await self._client.read_versioned(self._uri))
         if claim is not None and self._is_anothers(claim):
-            await self._has_ended(claim)
+            await self._has_ended(claim, self._output)
+        await self._require_own_files()
 
     async def take(self, attempt: int, kms_key: str | None) -> bool:
         """Claim the output for the training job of an attempt, which is to be created. Of two jobs that do so at once
@@ -74,35 +87,55 @@ class OutputClaim:
             ConfigurationError: it is another job's, or AWS rejects the question.
             TemporaryError: it may be, or AWS does not answer.
         """
-        await self._require_own_files()
         found = await self._client.read_versioned(self._uri)
-        claim, metadata = claim_of(found), self._job.metadata
+        claim = claim_of(found)
         number = self._attempt_of(claim) if claim is not None else None
         if number is not None and number > attempt:
             return False
-        if claim is not None and self._is_anothers(claim) and not await self._has_ended(claim):
+        is_unknown = claim is not None and self._is_anothers(claim) and not await self._has_ended(claim, self._output)
+        await self._require_own_files()
+        if claim is not None and is_unknown:
             raise TemporaryError(
                 f"{self._output} is claimed by {self._described(claim)}, and SageMaker does not know that training "
                 "job, which may have been created a moment ago",
                 f"it is tried again; after {self._training_jobs.visible_within:.0f} s it counts as deleted",
             )
-        own = Claim(
-            kind=self._job.kind,
-            name=metadata.name,
-            uid=metadata.uid,
-            training_job_name=job_name(self._job, attempt),
-            region=self._client.region,
-        )
+        own = self._claim_of(attempt)
         if claim == own:
             return True
-        content = own.model_dump_json(by_alias=True).encode()
-        if not await self._client.exchange(self._uri, content, kms_key, found.version if found else None):
+        if not await self._client.exchange(self._uri, _encoded(own), kms_key, found.version if found else None):
             raise TemporaryError(f"{self._uri} was written by another process at the same time", "it is tried again")
         return True
 
+    async def reject(self, attempt: int, kms_key: str | None) -> None:
+        """Write down that AWS has rejected the training job of an attempt, for those who would wait for it to appear.
+        Where that cannot be written they wait.
+        """
+        own = self._claim_of(attempt)
+        with suppress(ZerotuneError):
+            found = await self._client.read_versioned(self._uri)
+            if found is not None and claim_of(found) == own:
+                rejected = own.model_copy(update={"rejected": True})
+                await self._client.exchange(self._uri, _encoded(rejected), kms_key, found.version)
+
+    def _claim_of(self, attempt: int) -> Claim:
+        return Claim(
+            kind=self._job.kind,
+            name=self._job.metadata.name,
+            uid=self._job.metadata.uid,
+            training_job_name=job_name(self._job, attempt),
+            region=self._client.region,
+        )
+
     async def _require_own_files(self) -> None:
+        """See that the output holds no other job's files, and lies in no other job's output."""
         content = await self._client.read(f"{self._output}/{OWNER_NAME}")
         require_own(self._output, content, self._job)
+        for parent in parents_of(self._output):
+            claim = claim_of(await self._client.read_versioned(f"{parent}/{CLAIM_PATH}"))
+            if claim is not None and claim.uid != self._job.metadata.uid:
+                await self._has_ended(claim, parent)
+            require_outside(self._output, parent, await self._client.read(f"{parent}/{OWNER_NAME}"), self._job)
 
     def _is_anothers(self, claim: Claim) -> bool:
         """Whether a claim is of another job; or of this one in another region, or under a name that its attempts do not
@@ -118,8 +151,9 @@ class OutputClaim:
     def _is_elsewhere(self, claim: Claim) -> bool:
         return claim.region not in (None, self._client.region)
 
-    async def _has_ended(self, claim: Claim) -> bool:
-        """Whether the training job of a claim has ended, or was deleted; False where that is not certain.
+    async def _has_ended(self, claim: Claim, claimed: str) -> bool:
+        """Whether the training job of a claim, to the output or a folder that it lies in, has ended, was deleted or
+        rejected; False where that is not certain.
 
         Raises:
             ConfigurationError: it runs.
@@ -127,19 +161,21 @@ class OutputClaim:
         name, training_jobs = claim.training_job_name, self._training_jobs_of(claim)
         description = await training_jobs.describe(name)
         if description is not None and may_run(description):
+            place = self._output if claimed == self._output else f"{self._output} lies in {claimed}, which"
             raise ConfigurationError(
-                f"{self._output} is written to by {self._described(claim)}, which has not ended",
+                f"{place} is written to by {self._described(claim)}, which has not ended",
                 f"{self._how_to_follow(claim)}name another output.uri, or wait until that one has ended, or stop it",
             )
-        if description is None and not training_jobs.is_missing(name):
+        if description is None and not claim.rejected and not training_jobs.is_missing(name):
             return False
         training_jobs.forget(name)
         return True
 
     def _how_to_follow(self, claim: Claim) -> str:
-        """What to set to find a training job of this job; empty where the claim is of another job."""
+        """How to find a training job of this job, or of a later one of its name; empty where it is of another job."""
         if claim.uid != self._job.metadata.uid:
-            return ""
+            is_namesake = (claim.kind, claim.name) == (self._job.kind, self._job.metadata.name)
+            return f"{FIND_AGAIN}, or " if is_namesake and is_of_a_run(claim.uid) else ""
         if self._is_elsewhere(claim):
             return f"set backend.sagemaker.region: {claim.region} to follow it there, or "
         return "set backend.sagemaker.jobNamePrefix to what it was to follow it, or "
@@ -158,6 +194,10 @@ class OutputClaim:
         other = "this job" if is_own else described(claim.kind, claim.name, claim.uid, self._job)
         place = f" in {claim.region}" if self._is_elsewhere(claim) else ""
         return f"the training job {claim.training_job_name} of {other}{place}"
+
+
+def _encoded(claim: Claim) -> bytes:
+    return claim.model_dump_json(by_alias=True).encode()
 
 
 async def claimed_by(client: SageMakerClient, job: Job) -> Claim | None:

@@ -1,7 +1,8 @@
 """Stops of a job's training jobs, and which of them zerotune has asked for.
 
 SageMaker does not say who has stopped a training job. Once it has accepted a stop that zerotune asks for, an object
-beside the files of the attempt says so; one that is stopped without it was stopped by somebody else.
+beside the files of the attempt says so; one that is stopped without it was stopped by somebody else. Of an attempt that
+waits to be started, the object says that it is not to be; it is empty once the job is run again.
 """
 
 from __future__ import annotations
@@ -94,9 +95,11 @@ class Stops:
         return None
 
     async def _claims(self, name: str) -> bool:
-        """Whether a training job has claimed the output of the job, which it does before it is created."""
+        """Whether a training job has claimed the output of the job, as it does before it is created, and was not
+        rejected.
+        """
         claim = claim_of(await self._client.read_versioned(claim_uri(self._job)))
-        return claim is not None and claim.training_job_name == name
+        return claim is not None and claim.training_job_name == name and not claim.rejected
 
     async def was_asked_for(self, attempt: int) -> bool:
         """Whether zerotune has asked for the stop of an attempt, from whichever machine; so does a job that is to be
@@ -105,13 +108,43 @@ class Stops:
         Raises:
             ConfigurationError, TemporaryError: AWS does not answer.
         """
-        return self._job.spec.run_policy.suspend or await self._client.read(stop_uri(self._job, attempt)) is not None
+        return self._job.spec.run_policy.suspend or bool(await self._client.read(stop_uri(self._job, attempt)))
+
+    async def hold(self, attempt: int) -> None:
+        """Have no process start an attempt that waits to be started, until the job is run again.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        await self._write(attempt, datetime.now(UTC).isoformat(timespec="seconds"))
+
+    async def release(self, attempt: int) -> None:
+        """Let an attempt be started again.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        if await self._client.read(stop_uri(self._job, attempt)):
+            await self._write(attempt, "")
+
+    async def holds(self, attempt: int) -> bool:
+        """Whether an attempt is not to be started, as somebody has stopped the job before there was a training job.
+
+        Raises:
+            ConfigurationError, TemporaryError: AWS does not answer.
+        """
+        if not await self._client.read(stop_uri(self._job, attempt)):
+            return False
+        return await self._training_jobs.describe(job_name(self._job, attempt)) is None
+
+    async def _write(self, attempt: int, text: str) -> None:
+        key = sagemaker_of(self._job).output_kms_key_id
+        await self._client.write(stop_uri(self._job, attempt), text.encode(), key)
 
     async def _note(self, attempt: int) -> None:
         """Write down that the stop was asked for. It has been: what S3 says of it is no reason to ask again."""
-        time, key = datetime.now(UTC).isoformat(timespec="seconds"), sagemaker_of(self._job).output_kms_key_id
         try:
-            await self._client.write(stop_uri(self._job, attempt), time.encode(), key)
+            await self.hold(attempt)
         except ZerotuneError as error:
             name = job_name(self._job, attempt)
             _logger.warning("%s is stopped, and will count as stopped by somebody else: %s", name, error.message)
