@@ -14,7 +14,8 @@ from tests.readme.commands import README
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.local.job_folder import JobFolder
-from zerotune_operator.cli.run import LEFT_EXIT_CODE, conclude
+from zerotune_operator.cli.conclusion import conclude
+from zerotune_operator.cli.run import LEFT_EXIT_CODE
 from zerotune_operator.lifecycle.observation import NodeObservation, Observation
 from zerotune_operator.lifecycle.replicas import NEVER_RETRIED
 from zerotune_operator.lifecycle.transitions import advance

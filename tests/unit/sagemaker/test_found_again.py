@@ -151,7 +151,7 @@ def test_a_run_and_a_status_say_why_an_attempt_failed_that_had_ended_before_they
     with pytest.raises(Killed):
         run_job(job(kind), Home(tmp_path / "two"), fresh=False)
     said = capsys.readouterr().out
-    assert said.count("tune: failed (Temporary): InternalServerError: of AWS; goes on in") == 1
+    assert said.count("tune: failed (Temporary): InternalServerError: of AWS; goes on ") == 1
     assert said.index("failed (Temporary)") < said.index(f"follows training job {job_name(job(kind), 1)}")
 
     monkeypatch.setenv("ZEROTUNE_HOME", str(tmp_path / "three"))

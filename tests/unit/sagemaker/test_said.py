@@ -16,7 +16,7 @@ import typer
 from tests.unit.sagemaker.account import UNTIL_STOPPED, Account
 from tests.unit.sagemaker.in_process import FAULTS, LIFE, Aws, Fault, Killed, answer, serve_commands
 from tests.unit.sagemaker.jobs import ROLE, sagemaker_job
-from zerotune_operator.api.status import Attempt, JobStatus
+from zerotune_operator.api.status import Attempt, JobStatus, Phase, RootCause
 from zerotune_operator.backends.driver import Driver
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
@@ -26,9 +26,11 @@ from zerotune_operator.cli import status
 from zerotune_operator.cli.run import run_job
 from zerotune_operator.cli.run_sagemaker import say_left
 from zerotune_operator.lifecycle.job_events import changes
+from zerotune_operator.lifecycle.transitions import unobserved
 
 CALLS_UNTIL_IT_RUNS = 27
 QUOTA = Fault(lambda: answer("ResourceLimitExceeded", "The account-level service limit is reached", 400))
+WRONG_KEYS = Fault(lambda: answer("UnrecognizedClientException", "The security token is invalid", 400))
 FOUND = sagemaker_job(roleArn=ROLE)
 JOB = FOUND.model_copy(update={"metadata": FOUND.metadata.model_copy(update={"uid": uid_of(FOUND)})})
 NAME = job_name(JOB, 0)
@@ -69,7 +71,7 @@ def test_status_says_what_a_job_waits_for_that_aws_does_not_take(
 ) -> None:
     """A quota, such as of instances: the process that asks again and again ends meanwhile, and the next one goes on."""
     creation = next(number for number, call in enumerate(calls_of_a_run(tmp_path)) if call == "CreateTrainingJob")
-    aws.faults |= {creation: QUOTA, creation + 1: FAULTS["killed before"]}
+    aws.faults |= {creation: QUOTA, creation + 3: FAULTS["killed before"]}  # That it is rejected is noted.
     with pytest.raises(Killed):
         run_job(JOB, Home(tmp_path / "home"), fresh=False)
     capsys.readouterr()
@@ -128,6 +130,32 @@ def test_a_status_that_aws_does_not_confirm_says_of_when_it_is(
     assert "Phase:          Running\n" in said and "observed last" not in said, "AWS answers again"
     (condition,) = [each for each in folder.read_status().conditions if each.type == "Running"]
     assert condition.status == "True"
+
+
+@pytest.mark.parametrize("phase", ["Running", "Restarting", "Suspended"])
+def test_the_list_and_one_job_say_of_when_they_are_where_the_keys_are_wrong(
+    aws: Aws, tmp_path: Path, capsys: pytest.CaptureFixture[str], phase: Phase
+) -> None:
+    """Nor does what AWS did not answer an hour ago stay beside that."""
+    run(aws, tmp_path / "home")
+    (folder,) = Home.of_environment().jobs()
+    known = folder.read_status()
+    if phase == "Running":
+        known = unobserved(known, RootCause(failure_class="Temporary", message="an earlier outage"), datetime.now(UTC))
+    else:
+        ended = known.attempts[0].model_copy(update={"outcome": "Stopped"})
+        known = known.model_copy(update={"phase": phase, "attempts": [ended]})
+    folder.write_status(known)
+    for shown in (None, "tune"):
+        fault = "wrong keys" if phase == "Running" else "timed out before"
+        aws.faults = {len(aws.made): WRONG_KEYS if fault == "wrong keys" else FAULTS[fault]}
+        capsys.readouterr()
+        with pytest.raises(typer.Exit):
+            status.command(shown)
+        said, failed = capsys.readouterr()
+        assert re.search(rf"{phase} at \S+Z, when it was observed last", said)
+        assert "an earlier outage" not in said + failed
+        assert "tried again" not in failed
 
 
 def test_status_has_the_training_job_and_its_region(

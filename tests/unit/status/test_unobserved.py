@@ -30,6 +30,11 @@ def test_nobody_knows_whether_it_runs_until_it_is_observed_again(
     assert found.root_cause is not None
     assert found.root_cause.message == f"AWS did not answer; the job was observed last at {at(20):%Y-%m-%dT%H:%M:%SZ}"
     assert unobserved(found, CAUSE, at(30)) == found, "since when does not change"
+    another = unobserved(found, CAUSE.model_copy(update={"message": "the keys are wrong"}), at(30))
+    assert (another.root_cause and another.root_cause.message, unknown_since(another)) == (
+        f"the keys are wrong; the job was observed last at {at(20):%Y-%m-%dT%H:%M:%SZ}",
+        at(20),
+    )
 
     seen_again = advance(found, after, RunPolicy(), at(40))
     assert running_condition(seen_again) == value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from zerotune_operator.api.jobs import FineTuneJob, Job, Metadata
+from zerotune_operator.api.jobs import Job, Metadata
 from zerotune_operator.api.load import load_jobs
 from zerotune_operator.api.status import JobStatus, cause_of
 from zerotune_operator.backends.chain import Placed, check_chain
@@ -23,10 +24,12 @@ from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.output import complete_output, require_own_output
 from zerotune_operator.backends.local.runner import Runner
 from zerotune_operator.backends.registry import BACKENDS, Target, run_backend
+from zerotune_operator.cli.conclusion import conclude
+from zerotune_operator.cli.found_again import find_again
 from zerotune_operator.cli.live import view_for
-from zerotune_operator.lifecycle.attempts import ACTIVE, has_made_steps, next_attempt, under_way
+from zerotune_operator.lifecycle.attempts import ACTIVE, next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import abandoned, planned, rejected
-from zerotune_trainer.errors import ConfigurationError, DataError, StoppedError, ZerotuneError
+from zerotune_trainer.errors import ConfigurationError, DataError, InputMissingError, StoppedError, ZerotuneError
 from zerotune_trainer.manifest import MANIFEST_NAME
 
 LEFT_EXIT_CODE = 128 + signal.SIGINT
@@ -64,7 +67,7 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
     target = _target(job)
     BACKENDS[target].require(job)
     if job.spec.run_policy.suspend:
-        raise ConfigurationError(f"{job.metadata.name}: runPolicy.suspend is true", "set it to false to run the job")
+        return _suspend(job, home, target)
     if fresh and target is Target.SAGEMAKER:
         _require_none_runs(job)
     folder = home.create(job.kind, job.metadata.name)
@@ -82,6 +85,25 @@ def run_job(job: Job, home: Home, fresh: bool) -> int:
         if _finished(job, folder, status):
             return 0
         return _run(job, folder, home, status, lock)
+
+
+def _suspend(job: Job, home: Home, target: Target) -> int:
+    """Stop what runs at SageMaker of a job that is not to run.
+
+    Raises:
+        ConfigurationError: nothing of it runs there.
+    """
+    from zerotune_operator.cli.stop import stop  # boto3 takes time to import.
+
+    name, remedy = job.metadata.name, "set it to false to run the job"
+    if target is Target.LOCAL:
+        is_running = home.job(job.kind, name).is_running()
+        remedy = "press Ctrl-C where `zerotune run` runs it" if is_running else remedy
+    else:
+        with suppress(InputMissingError):
+            if stop(find_again(job, home), home):
+                return StoppedError.exit_code
+    raise ConfigurationError(f"{name}: runPolicy.suspend is true", remedy)
 
 
 def _run_anew(job: Job, folder: JobFolder, home: Home, target: Target, lock: int) -> int:
@@ -200,45 +222,6 @@ async def _interruptible(runner: Runner, status: JobStatus) -> JobStatus:
         ask = partial(runner.ask_to_stop, again_kills=number == signal.SIGINT)
         loop.add_signal_handler(number, ask)
     return await runner.run(status)
-
-
-def conclude(status: JobStatus, folder: JobFolder, logs: str) -> int:
-    """Report how a run ended; returns the exit code.
-
-    Args:
-        status: The job's last status.
-        folder: Its folder.
-        logs: Where what it printed is.
-    """
-    if status.phase == "Succeeded":
-        assert status.output is not None
-        message = next(condition.message for condition in status.conditions if condition.type == "Succeeded")
-        typer.echo(f"{folder.name}: succeeded; {message}")
-        return 0
-    cause = status.root_cause
-    if status.phase == "Suspended":
-        message = next(condition.message for condition in status.conditions if condition.type == "Suspended")
-        reason = f": {message}" if message else ""
-        typer.echo(f"{folder.name}: stopped{reason}; {_next_run(folder.read_job(), status)}")
-        return StoppedError.exit_code
-    assert cause is not None
-    where = f" on rank {cause.rank}" if cause.rank is not None else ""
-    typer.echo(f"error: {folder.name} failed{where} ({cause.failure_class}): {cause.message}", err=True)
-    typer.echo(f"  hint: {cause.hint}\n  logs: {logs}" if cause.hint else f"  logs: {logs}", err=True)
-    return cause.exit_code or 1
-
-
-def _next_run(job: Job, status: JobStatus) -> str:
-    """What becomes of a stopped job that is run again."""
-    if not has_made_steps(status):
-        nothing = "made no step" if isinstance(job, FineTuneJob) else "done no record"
-        return f"it has {nothing}: run it again to begin anew"
-    checkpoint = job.spec.checkpoint if isinstance(job, FineTuneJob) else None
-    if checkpoint and checkpoint.save_strategy == "no":
-        return "run it again to begin anew: its checkpoint.saveStrategy is no"
-    if checkpoint and checkpoint.resume == "never":
-        return "run it again to begin anew: its checkpoint.resume is never"
-    return "run it again to go on from what it has saved"
 
 
 def _named(jobs: list[Job], name: str | None) -> list[Job]:

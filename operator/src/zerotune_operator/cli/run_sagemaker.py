@@ -162,7 +162,9 @@ async def begin(
     await backend.creation.require_same_spec(plan)
     if make_room is not None:
         make_room()
-    elif not (folder.path / "job.yaml").is_file() and (created := await backend.creation.first_created_at()):
+    elif status.phase is not None:
+        await backend.stops.release(next_attempt(status))
+    if not (folder.path / "job.yaml").is_file() and (created := await backend.creation.first_created_at()):
         job = created_at(job, created)  # Another machine has begun it.
     folder.write_job(job)
     status = planned(status, plan.summary(), datetime.now(UTC))

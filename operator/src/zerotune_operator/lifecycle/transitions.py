@@ -89,12 +89,20 @@ def unobserved(previous: JobStatus, cause: RootCause, seen_at: datetime) -> JobS
     """
     if not under_way(previous):
         return previous.model_copy(update={"root_cause": cause})
-    if unknown_since(previous) is not None:
-        return previous
+    seen_at = unknown_since(previous) or seen_at
     message = f"{cause.message}; the job was observed last at {seen_at:%Y-%m-%dT%H:%M:%SZ}"
     passing = cause.model_copy(update={"message": message, "exit_code": None})  # It is no failure of the attempt.
     noted = previous.model_copy(update={"root_cause": passing})
     return not_known(noted, cause.failure_class, message, seen_at)
+
+
+def is_passing(status: JobStatus) -> bool:
+    """Whether the cause of a status without an attempt that runs is what held the next one up, such as an outage, and
+    not what the last one failed of.
+    """
+    if status.phase in FINAL or status.root_cause is None or under_way(status):
+        return False
+    return not status.attempts or status.root_cause.failure_class != status.attempts[-1].failure_class
 
 
 def _wait(status: JobStatus, seen: Observation, now: datetime) -> JobStatus:

@@ -73,6 +73,11 @@ def created_at(job: Job, time: datetime) -> Job:
     return job.model_copy(update={"metadata": type(job.metadata).model_validate(given | stored)})
 
 
+def created(job: Job) -> datetime:
+    """When a job was created that is stored."""
+    return datetime.fromisoformat(str(job.metadata.model_dump(by_alias=True)["creationTimestamp"]))
+
+
 def _result_spec(job: Job) -> dict[str, Any]:
     spec = job.spec.model_dump(mode="json", by_alias=True)
     spec["topology"].pop("replicas")

@@ -16,11 +16,11 @@ from zerotune_operator.backends.driver import Step
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.runner import View
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
-from zerotune_operator.backends.sagemaker.standalone import driver_of
-from zerotune_operator.lifecycle.attempts import under_way
+from zerotune_operator.backends.sagemaker.standalone import begun_again, driver_of, waits_to_start, was_begun_again
+from zerotune_operator.lifecycle.attempts import next_attempt, under_way
 from zerotune_operator.lifecycle.deadlines import pause
 from zerotune_operator.lifecycle.job_events import new_warnings
-from zerotune_operator.lifecycle.transitions import unobserved
+from zerotune_operator.lifecycle.transitions import suspended, unobserved
 from zerotune_trainer.errors import TemporaryError
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 300.0
@@ -73,8 +73,10 @@ class Follower:
         Raises:
             ZerotuneError: the job cannot go on.
         """
+        if status.attempts and not under_way(status):
+            self._announced = status.attempts[-1].number
         self._announce(status)
-        while not self.leaves and (under_way(status) or status.phase in ("Planned", "Pending", "Restarting")):
+        while not self.leaves and (under_way(status) or waits_to_start(status)):
             try:
                 step = await self._step(status)
             except TemporaryError as error:
@@ -84,16 +86,34 @@ class Follower:
                 continue
             self._pause, self._seen_at = _FIRST_PAUSE_SECONDS, datetime.now(UTC)
             self._take(step, status)
-            status = step.status
+            status = await self._begun_again(step.status)
             await self._sleep(step.again or 0.0)
         return status
 
     async def _step(self, status: JobStatus) -> Step:
         self._asks = True
         try:
+            may_be_held = waits_to_start(status) and (status.phase == "Restarting" or self._error_noted)
+            if may_be_held and await self._backend.stops.holds(next_attempt(status)):
+                return Step(suspended(status, datetime.now(UTC)), None)
             return await self._driver.step(status)
         finally:
             self._asks = False
+
+    async def _begun_again(self, status: JobStatus) -> JobStatus:
+        """The status of a job that has ended here, and that another machine has run again; else the same.
+
+        Raises:
+            ConfigurationError: it was run with another spec.
+        """
+        if under_way(status) or waits_to_start(status):
+            return status
+        with suppress(TemporaryError):  # The job has ended, as far as anybody knows.
+            if await was_begun_again(status, self._backend):
+                newest = f"attempt {status.attempts[-1].number}: {status.phase}" if status.attempts else status.phase
+                self._view.show(f"{newest}; another machine has run the job again since")
+                return begun_again(status)
+        return status
 
     def _take(self, step: Step, before: JobStatus) -> None:
         status = step.status
@@ -112,11 +132,14 @@ class Follower:
             self._view.restarting(status.root_cause, pause(status, datetime.now(UTC)))
 
     def _announce(self, status: JobStatus) -> None:
-        """Say once which training job is followed, or was created."""
-        if not under_way(status) or status.attempts[-1].number == self._announced:
+        """Say once which training job is followed, was created, or has ended before anybody looked."""
+        if not status.attempts or status.attempts[-1].number == self._announced:
             return
         self._announced = status.attempts[-1].number
-        self._view.show(self._backend.training_job_of(self._announced))
+        if under_way(status):
+            self._view.show(self._backend.training_job_of(self._announced))
+        else:
+            self._view.show(f"{self._backend.training_job_name(self._announced)} has ended")
 
     def _show_wait(self, status: JobStatus) -> None:
         """Say what the attempt waits for, where that does not come by itself within minutes."""

@@ -6,6 +6,7 @@ process ends goes on, and is found again by the name that its uid gives it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from zerotune_operator.api.jobs import Job
@@ -13,22 +14,30 @@ from zerotune_operator.api.origins import model_origin, record_origins
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.driver import Driver
+from zerotune_operator.backends.local.admit import created
 from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.local.layout import output_of
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
-from zerotune_operator.backends.sagemaker.client import SageMakerClient
-from zerotune_operator.backends.sagemaker.layout import is_of_a_run, job_name, model_source, sagemaker_of, uid_of
+from zerotune_operator.backends.sagemaker.client import SageMakerClient, TrainingJobDescription
+from zerotune_operator.backends.sagemaker.layout import (
+    claim_uri,
+    is_of_a_run,
+    job_name,
+    model_source,
+    sagemaker_of,
+    uid_of,
+)
 from zerotune_operator.backends.sagemaker.observe import may_run
-from zerotune_operator.backends.sagemaker.output_claim import claimed_by
+from zerotune_operator.backends.sagemaker.output_claim import Claim, claim_of, claimed_by
 from zerotune_operator.backends.sagemaker.render import TrainingJob
 from zerotune_operator.backends.sagemaker.requirements import require_readable
 from zerotune_operator.backends.sagemaker.settings import OwnAccount
 from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
-from zerotune_operator.lifecycle.attempts import FINAL, next_attempt, under_way
+from zerotune_operator.lifecycle.attempts import ACTIVE, FINAL, next_attempt, under_way
 from zerotune_operator.lifecycle.conditions import unknown_since
-from zerotune_operator.lifecycle.transitions import planned
+from zerotune_operator.lifecycle.transitions import planned, suspended
 from zerotune_operator.plan.outputs import reading_output
 from zerotune_trainer.errors import ConfigurationError, TemporaryError
 from zerotune_trainer.sizing.model_config import model_shape
@@ -61,6 +70,43 @@ async def known_uid(job: Job) -> str:
     """
     claim = await claimed_by(SageMakerClient(sagemaker_of(job).region), job)
     return claim.uid if claim is not None and is_of_a_run(claim.uid) else uid_of(job)
+
+
+async def begun_later(job: Job) -> str | None:
+    """The uid of a job of the kind and name of a known one that has claimed its output since, as `zerotune run --fresh`
+    of another machine does; None where there is none.
+
+    Raises:
+        ConfigurationError, TemporaryError: AWS does not answer.
+    """
+    found = await _claim_of_another(job)
+    if found is None:
+        return None
+    claim, description = found
+    is_namesake = (claim.kind, claim.name) == (job.kind, job.metadata.name) and is_of_a_run(claim.uid)
+    return claim.uid if is_namesake and description["CreationTime"] > created(job) else None
+
+
+async def running_claim(job: Job) -> Claim | None:
+    """The claim of another job to a job's output, while its training job runs; None where there is none.
+
+    Raises:
+        ConfigurationError, TemporaryError: AWS does not answer.
+    """
+    found = await _claim_of_another(job)
+    return found[0] if found is not None and may_run(found[1]) else None
+
+
+async def _claim_of_another(job: Job) -> tuple[Claim, TrainingJobDescription] | None:
+    """The claim to a job's output that another one has, with its training job, where that is there."""
+    client = SageMakerClient(sagemaker_of(job).region)
+    claim = claim_of(await client.read_versioned(claim_uri(job)))
+    if claim is None or claim.uid == job.metadata.uid:
+        return None
+    if claim.region not in (None, client.region):
+        client = SageMakerClient(claim.region)
+    description = await client.describe(claim.training_job_name)
+    return None if description is None else (claim, description)
 
 
 async def running_training_job(job: Job, attempt: int) -> str | None:
@@ -105,31 +151,77 @@ async def refresh(folder: JobFolder, home: Home) -> JobStatus:
 
 
 async def _observe(folder: JobFolder, home: Home) -> JobStatus:
-    status, job = folder.read_status(), folder.read_job()
-    if under_way(status):
-        return await _step(folder, status, standalone_backend(job, home))
-    if status.phase == "Succeeded" or (backend := await _started_elsewhere(job, status, home)) is None:
+    status = folder.read_status()
+    if status.phase == "Succeeded":
         return status
-    if status.phase in FINAL and status.plan is not None:  # It failed, and was begun again.
-        status = planned(status, status.plan, datetime.now(UTC))
-    return await _step(folder, status, backend)
+    return await catch_up(folder, standalone_backend(folder.read_job(), home), status)
 
 
-async def _step(folder: JobFolder, status: JobStatus, backend: SageMakerBackend) -> JobStatus:
-    step = await driver_of(folder.read_job(), backend).step(status)
-    folder.write_status(step.status)
-    return step.status
+async def catch_up(
+    folder: JobFolder, backend: SageMakerBackend, status: JobStatus, noted: Callable[[JobStatus], None] = lambda _: None
+) -> JobStatus:
+    """The status of a job once all of its attempts are observed that there are, whoever has started them, also after a
+    stop or a failure. None is started; one that has succeeded has no later ones.
 
+    Args:
+        folder: Of the job: receives the status.
+        backend: Of the job.
+        status: What is known of it.
+        noted: Is told each status that was written.
 
-async def _started_elsewhere(job: Job, status: JobStatus, home: Home) -> SageMakerBackend | None:
-    """The backend of a job whose next attempt another machine has started, also of one that was stopped or failed here.
-    One of its name that is somebody else's is not: a run says so.
+    Raises:
+        ZerotuneError: AWS does not answer, or an attempt was started with another spec.
     """
+    driver = driver_of(folder.read_job(), backend)
+
+    async def observe(known: JobStatus) -> JobStatus:
+        seen = (await driver.step(known)).status
+        folder.write_status(seen)
+        noted(seen)
+        return seen
+
+    if under_way(status):
+        status = await observe(status)
+    while not under_way(status) and await was_begun_again(status, backend):
+        status = await observe(begun_again(status))
+    if waits_to_start(status) and await backend.stops.holds(next_attempt(status)):
+        status = suspended(status, datetime.now(UTC))
+        folder.write_status(status)
+    return status
+
+
+async def was_begun_again(status: JobStatus, backend: SageMakerBackend) -> bool:
+    """Whether some other process has started the attempt after those that a status has. One of its name that is
+    somebody else's is not it: a run says so.
+
+    Raises:
+        ConfigurationError: it was started with another spec.
+        TemporaryError: AWS does not answer.
+    """
+    number = next_attempt(status)
+    if status.phase == "Succeeded" or (status.phase in FINAL and status.plan is None):
+        return False
     try:
-        backend = standalone_backend(job, home)
-        return backend if await backend.has_started(next_attempt(status)) else None
+        if not await backend.has_started(number):
+            return False
     except ConfigurationError:
-        return None
+        return False
+    inputs = await backend.find_inputs(status)
+    assert isinstance(inputs, Inputs), "without a cluster nothing is waited for"
+    await backend.creation.require_same_spec(backend.plan(inputs, number))
+    return True
+
+
+def begun_again(status: JobStatus) -> JobStatus:
+    """The status with which a job goes on that has ended, or waited, and that another process has begun again."""
+    if waits_to_start(status) or status.plan is None:
+        return status
+    return planned(status, status.plan, datetime.now(UTC))
+
+
+def waits_to_start(status: JobStatus) -> bool:
+    """Whether a job waits for whoever follows it to start its next attempt."""
+    return not under_way(status) and status.phase in ACTIVE | {"Pending"}
 
 
 def _find_inputs(job: Job, home: Home, client: SageMakerClient) -> Inputs:
