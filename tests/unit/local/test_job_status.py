@@ -153,8 +153,8 @@ NO_MANIFEST = cause(
     "Internal",
     70,
     host="a",
-    message="every rank ended with exit code 0, but the output has no manifest of this job",
-    hint="the output is not complete; read the node's log",
+    message="every rank ended with exit code 0, but the output has no manifest of this job, or lacks a file of it",
+    hint="the output is not complete: see who deletes of it, and read the node's log",
 )
 SILENT = cause(
     "Internal",
