@@ -155,7 +155,7 @@ class Aws:
             if fault is None:
                 return effect()
             if fault.takes_effect:
-                self._ignoring_itsanswer(effect)
+                self._ignoring_its_answer(effect)
             if fault.late:
                 self._late.append((number + _CALLS_UNTIL_LATE, effect))
             raise fault.error()
@@ -164,9 +164,9 @@ class Aws:
         due = [effect for at, effect in self._late if at <= number]
         self._late = [(at, effect) for at, effect in self._late if at > number]
         for effect in due:
-            self._ignoring_itsanswer(effect)
+            self._ignoring_its_answer(effect)
 
-    def _ignoring_itsanswer(self, effect: Effect) -> None:
+    def _ignoring_its_answer(self, effect: Effect) -> None:
         with suppress(ClientError):
             effect()
 

@@ -219,16 +219,6 @@ def test_a_stop_does_not_wait_for_a_training_job_that_aws_has_rejected(
     assert "does not show training job" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_output_in_that_of_a_job_is_rejected_before_anything_is_created(aws: Aws, tmp_path: Path, kind: str) -> None:
-    run_for_a_while(aws, job(), tmp_path / "one")
-    below = changed(sagemaker_job(kind, name="below"), output={"uri": "s3://results/r/checkpoints/x"})
-    below = changed(below, backend=job(kind).spec.backend.model_dump(mode="json", by_alias=True, exclude_unset=True))
-    with pytest.raises(ConfigurationError, match="x lies in s3://results/r, which is written to by the training job"):
-        run_job(below, Home(tmp_path / "one"), fresh=False)
-    assert len(aws.service.created) == 1
-
-
 def test_a_run_of_a_finished_job_names_its_training_job(
     aws: Aws, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,10 +132,22 @@ class OutputClaim:
         content = await self._client.read(f"{self._output}/{OWNER_NAME}")
         require_own(self._output, content, self._job)
         for parent in parents_of(self._output):
-            claim = claim_of(await self._client.read_versioned(f"{parent}/{CLAIM_PATH}"))
+            claim = claim_of(await self._read_above(f"{parent}/{CLAIM_PATH}"))
             if claim is not None and claim.uid != self._job.metadata.uid:
                 await self._has_ended(claim, parent)
-            require_outside(self._output, parent, await self._client.read(f"{parent}/{OWNER_NAME}"), self._job)
+            owner = await self._read_above(f"{parent}/{OWNER_NAME}")
+            require_outside(self._output, parent, owner.content if owner else None, self._job)
+
+    async def _read_above(self, uri: str) -> Versioned | None:
+        """A file above the output; None where there is none, or where this identity may not read: rights to the output
+        alone are enough, and what lies above it is looked at as far as it may be seen.
+
+        Raises:
+            TemporaryError: S3 does not answer.
+        """
+        with suppress(ConfigurationError):
+            return await self._client.read_versioned(uri)
+        return None
 
     def _is_anothers(self, claim: Claim) -> bool:
         """Whether a claim is of another job; or of this one in another region, or under a name that its attempts do not
