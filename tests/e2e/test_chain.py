@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.e2e.chain import Chain
@@ -23,7 +25,10 @@ def test_each_job_waits_for_the_one_before(chain: Chain) -> None:
 
 def test_the_second_stage_starts_from_the_output_of_the_first(chain: Chain, namespace: Namespace) -> None:
     config = namespace.get(f"configmap/{namespace.attempt('sft')}")["data"]["config.json"]
-    assert '"file:///mnt/pvc/cwe/output/cpt"' in config
+    uri = "file:///mnt/pvc/cwe/output/cpt"
+    assert json.loads(config)["model"]["uri"] == uri
+    origin = {"field": "model.fromFineTuneJob", "kind": "FineTuneJob", "name": "cpt", "uri": uri}
+    assert json.loads(config)["origins"] == [origin]
 
 
 def test_every_record_is_answered_exactly_once_and_in_order(chain: Chain, volume: Volume) -> None:

@@ -132,6 +132,8 @@ def test_a_job_survives_everything_and_its_output_is_run(workplace: Workplace, m
     assert [record.step for record in records] == list(range(1, STEPS + 1)), "every step once, whatever happened"
 
     answers = workplace.home.job("InferenceJob", "answers")
+    [origin] = json.loads((answers.attempt(0).path / "config.json").read_text())["origins"]
+    assert (origin["name"], origin["uri"]) == ("cwe", run.folder.output.as_uri())
     result = answers.read_status()
     assert (result.phase, result.progress and (result.progress.step, result.progress.failed_records)) == (
         "Succeeded",

@@ -120,6 +120,16 @@ def test_a_model_that_the_job_was_not_planned_for_is_rejected(make_job: Any, mod
     assert job.run().exit_codes == [0, 0]
 
 
+def test_an_output_that_is_gone_of_the_job_that_it_starts_from_is_rejected(make_job: Any, model_folder: Path) -> None:
+    job = make_job()
+    origin = {"field": "model.fromFineTuneJob", "kind": "FineTuneJob", "name": "cwe", "uri": model_folder.as_uri()}
+    job.config["origins"] = [origin]
+    ended = job.run()
+
+    assert ended.own_exit_codes == {66}
+    assert "so that what FineTuneJob cwe is to have written is gone or not whole" in ended.failures[0].message
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
@@ -138,13 +139,14 @@ def test_an_output_that_a_former_run_left_on_this_machine_is_rejected(
 def test_the_plan_finds_the_output_of_a_former_run(
     home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    reader, _ = READERS[kind]
+    reader, field = READERS[kind]
     keep(home, kind, "s3://rrr/c1")
     file, config = tmp_path / "job.yaml", str(MODELS / "tiny-llama.json")
     file.write_text(yaml.safe_dump(reader()))
     arguments = ["plan", str(file), "--model-config", config, "-o", "yaml"]
     assert not build().main(arguments, prog_name="zerotune", standalone_mode=False)
-    assert "s3://rrr/c1" in capsys.readouterr().out
+    config = json.loads(yaml.safe_load(capsys.readouterr().out)["artifacts"]["config.json"])
+    assert config["origins"] == [{"field": field, "kind": kind, "name": "c1", "uri": "s3://rrr/c1"}]
 
 
 @pytest.mark.parametrize("kind", READERS)

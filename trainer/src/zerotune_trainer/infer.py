@@ -45,6 +45,7 @@ from zerotune_trainer.inference.sharing import Sharing, joined
 from zerotune_trainer.inference.source import Source
 from zerotune_trainer.inference.verification import verify
 from zerotune_trainer.manifest import Manifest, completion
+from zerotune_trainer.origins import check_origins
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.plugin import PluginError
 from zerotune_trainer.rendezvous import rendezvous
@@ -107,6 +108,7 @@ def _make_output(
     """Make every shard, and the result; the manifest on the rank that has written it."""
     cache = Path(config.launch.cache_dir)
     context.report.phase("data")
+    check_origins(config)
     files = _each_once(resolve(config.data, cache))
     folders = model_folders(config)
     model_checks.check_config(config, folders.base)

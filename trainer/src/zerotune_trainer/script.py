@@ -29,6 +29,7 @@ from zerotune_trainer.manifest import (
     describe,
     files_of,
 )
+from zerotune_trainer.origins import check_origins
 from zerotune_trainer.ownership import Ownership, open_output, writing_errors
 from zerotune_trainer.rendezvous import rendezvous
 from zerotune_trainer.reporting.results import Results
@@ -60,6 +61,7 @@ def script(config: TrainConfig, context: RankContext) -> None:
     distributed.init_process_group(context, config.launch, rendezvous(context, config.launch))
     compat.keep_process_group()
     context.report.phase("data")
+    check_origins(config)
     checkpoints = acquire(config, context, output, cache)
     if context.local_rank == 0:
         checkpoints.folder.pull()

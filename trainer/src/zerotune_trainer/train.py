@@ -23,6 +23,7 @@ from zerotune_trainer.errors import DataError, StoppedError
 from zerotune_trainer.input_errors import is_of_machine
 from zerotune_trainer.manifest import METRICS_NAME
 from zerotune_trainer.mesh import Mesh
+from zerotune_trainer.origins import check_origins
 from zerotune_trainer.ownership import Ownership, open_output, writing_errors
 from zerotune_trainer.plugin import load_plugin, plugin_digest
 from zerotune_trainer.rendezvous import rendezvous
@@ -82,6 +83,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
     store = rendezvous(context, config.launch)
 
     context.report.phase("data")
+    check_origins(config)
     folders = model_folders(config)
     model_checks.check_config(config, folders.base)
     empty = model_checks.empty_model(config.model, folders.base)

@@ -14,7 +14,7 @@ import yaml
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.load import load_documents
-from zerotune_operator.api.origins import Origin, model_origin, record_origins, starting_from
+from zerotune_operator.api.origins import Origin, model_origin, origins, record_origins, starting_from
 from zerotune_operator.backends.chain import Placed, check_chain
 from zerotune_operator.backends.check import check, target_of
 from zerotune_operator.backends.kubernetes.installation import UNKNOWN_INSTALLATION
@@ -123,7 +123,7 @@ def _plan(job: Job, target: Target, config: Path | None, earlier: list[Planned])
         shape = _shape(uri, job.spec.model.revision, config, source)
     # A path on a cluster means nothing here.
     reference = reference_shape(job, layout.resolve) if target is Target.LOCAL else None
-    plan = plan_job(started, shape, layout, identity, reference)
+    plan = plan_job(started, shape, layout, identity, reference, origins(job))
     runs_on.check_plan(plan, started, UNKNOWN_INSTALLATION)
     runs_on.check_inputs(job, [planned.plan.config.output_uri for planned in earlier])
     return Planned(plan, runs_on.facts(job), runs_on.request(plan, started, UNKNOWN_INSTALLATION))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import TypeVar
 
 from zerotune_operator.api.jobs import FineTuneJobSpec, InferenceJobSpec, Job
+from zerotune_operator.api.origins import Origin
 from zerotune_operator.api.run_policy import RunPolicy
 from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.engine import PlannedEngine
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.topology import PlannedTopology
 from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
+from zerotune_trainer.config import Origin as ConfigOrigin
 from zerotune_trainer.config.data import Data, Records
 from zerotune_trainer.config.methods import packing_of
 from zerotune_trainer.config.model_shape import ModelShape
@@ -100,6 +104,26 @@ def infer_config(
         per_device_batch_size=batch.micro,
         max_error_rate=spec.max_error_rate,
     )
+
+
+def with_origins(config: TrainConfig | InferConfig, origins: Sequence[Origin]) -> TrainConfig | InferConfig:
+    """The configuration with the jobs that are to have written what it reads.
+
+    Args:
+        config: Of a job; reads their outputs.
+        origins: The jobs, as its spec names them.
+    """
+    found = [
+        ConfigOrigin(field=each.path, kind=each.kind, name=each.name, uri=_uri_of(config, each)) for each in origins
+    ]
+    return config.model_copy(update={"origins": found})
+
+
+def _uri_of(config: TrainConfig | InferConfig, origin: Origin) -> str:
+    if origin.is_model:
+        return config.model_uri
+    records: Records = attrgetter(origin.part)(config)
+    return records.uris[0]
 
 
 def identity_of(job: Job, attempt: int = 0) -> JobIdentity:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from zerotune_operator.api.jobs import FineTuneJob, FineTuneJobSpec, InferenceJob, Job
+from zerotune_operator.api.origins import Origin
 from zerotune_operator.plan.adapter import adapter_notes, check_adapter
 from zerotune_operator.plan.arguments import check_arguments
 from zerotune_operator.plan.batch import default_records, inference_batch, training_batch
-from zerotune_operator.plan.config import infer_config, resolve_training, train_config
+from zerotune_operator.plan.config import infer_config, resolve_training, train_config, with_origins
 from zerotune_operator.plan.deepspeed import deepspeed_settings
 from zerotune_operator.plan.engine import check_options, plan_engine
 from zerotune_operator.plan.folders import check_folders
@@ -32,7 +36,12 @@ from zerotune_trainer.sizing.workload import Workload, gib
 
 
 def plan_job(
-    job: Job, shape: ModelShape, layout: RuntimeLayout, identity: JobIdentity, reference: ModelShape | None = None
+    job: Job,
+    shape: ModelShape,
+    layout: RuntimeLayout,
+    identity: JobIdentity,
+    reference: ModelShape | None = None,
+    origins: Sequence[Origin] = (),
 ) -> Plan:
     """Settle everything about a job.
 
@@ -42,6 +51,7 @@ def plan_job(
         layout: Where it runs.
         identity: Which job and attempt this is.
         reference: The model that `preference.referenceModel` names, where the backend knows it.
+        origins: The jobs that it starts from, whose outputs stand in `job` and `layout` by now.
 
     Raises:
         ConfigurationError: what is asked for contradicts itself or does not fit; the hint says what would.
@@ -51,8 +61,10 @@ def plan_job(
 
     def plan_one(job: Job, layout: RuntimeLayout) -> Plan:
         if isinstance(job, FineTuneJob):
-            return _plan_training(job, shape, layout, identity, reference)
-        return _plan_inference(job, shape, layout, identity)
+            plan = _plan_training(job, shape, layout, identity, reference)
+        else:
+            plan = _plan_inference(job, shape, layout, identity)
+        return replace(plan, config=with_origins(plan.config, origins))
 
     return plan_instance_types(job, layout, plan_one) if layout.alternatives else plan_one(job, layout)
 

@@ -39,6 +39,17 @@ class JobIdentity(Settings):
     """When the resource was created: the time that a chat template reads, so that all attempts make the same rows."""
 
 
+class Origin(Settings):
+    """A folder that a job reads, and the other job that is to have written it."""
+
+    field: str
+    """What names that job: `model.fromFineTuneJob`."""
+    kind: Literal["FineTuneJob", "InferenceJob"]
+    name: str
+    uri: str
+    """The folder, as ranks read it."""
+
+
 class Launch(Settings):
     """How the ranks find each other and how long they are waited for."""
 
@@ -81,6 +92,8 @@ class _Config(Settings):
     base_uri: str | None = None
     """Where the model is an adapter, the folder of its base. Default: the one that `adapter_config.json` names. Where
     it is a training checkpoint, the folder of the model that the training began with."""
+    origins: list[Origin] = Field(default=[])
+    """What the job reads of other jobs' outputs."""
     output: Output
     same_result_as: str | None = None
     """Where the job may run on several instance types, the digest of the configuration for the first of them: an
@@ -99,6 +112,7 @@ class _Config(Settings):
             exclude_defaults=True,
             exclude={
                 "launch": True,
+                "origins": True,
                 "same_result_as": True,
                 "max_error_rate": True,
                 "job": {"attempt", "created"},

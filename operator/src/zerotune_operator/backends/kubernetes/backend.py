@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.api.origins import starting_from
+from zerotune_operator.api.origins import origins, starting_from
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.kubernetes import pod_state
@@ -81,7 +81,8 @@ class KubernetesBackend:
             ConfigurationError: the job cannot run here.
         """
         job = starting_from(self._job, inputs.data_uris)
-        return plan_job(job, inputs.shape, place(job, attempt, inputs.model_uri), identity_of(job, attempt))
+        layout, named = place(job, attempt, inputs.model_uri), origins(self._job)
+        return plan_job(job, inputs.shape, layout, identity_of(job, attempt), origins=named)
 
     def render(self, plan: Plan) -> Manifests:
         """The objects of the attempt that `plan` is for."""

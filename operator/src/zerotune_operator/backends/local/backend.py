@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.api.origins import starting_from
+from zerotune_operator.api.origins import origins, starting_from
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.local.home import Home
@@ -85,7 +85,7 @@ class LocalBackend:
         identity = identity_of(self._job, attempt)
         job = starting_from(_with_known_zero(self._job, self._folder.read_status()), inputs.data_uris)
         layout = place(job, self._folder, self._home, self._gpus, inputs.model_uri)
-        return plan_job(job, inputs.shape, layout, identity, inputs.reference)
+        return plan_job(job, inputs.shape, layout, identity, inputs.reference, origins(self._job))
 
     def render(self, plan: Plan) -> LocalAttempt:
         """The files and processes of the attempt that `plan` is for."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.api.origins import starting_from
+from zerotune_operator.api.origins import origins, starting_from
 from zerotune_operator.api.status import JobStatus
 from zerotune_operator.backends.base import Inputs
 from zerotune_operator.backends.sagemaker.creation import Creation
@@ -70,7 +70,8 @@ class SageMakerBackend:
             ConfigurationError: the job cannot run here.
         """
         job = starting_from(self._job, inputs.data_uris)
-        plan = plan_job(job, inputs.shape, place(job, inputs.model_uri), identity_of(job, attempt))
+        layout, named = place(job, inputs.model_uri), origins(self._job)
+        plan = plan_job(job, inputs.shape, layout, identity_of(job, attempt), origins=named)
         return loading(plan, inputs.partition)
 
     def render(self, plan: Plan) -> TrainingJob:
