@@ -5,21 +5,6 @@ mlflow, and the pandas that comes with it, would take a seventh of the time in w
 
 from __future__ import annotations
 
-import importlib
-import sys
-from types import ModuleType
-from typing import cast
+from zerotune_trainer.lean_import import import_without
 
-
-def _import_deepspeed() -> ModuleType:
-    if "mlflow" in sys.modules:
-        return importlib.import_module("deepspeed")
-    # A module that is None there is one that cannot be imported (docs.python.org, sys.modules).
-    sys.modules["mlflow"] = cast("ModuleType", None)
-    try:
-        return importlib.import_module("deepspeed")
-    finally:
-        del sys.modules["mlflow"]
-
-
-deepspeed = _import_deepspeed()
+deepspeed = import_without("mlflow", "deepspeed")

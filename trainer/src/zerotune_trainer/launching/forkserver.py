@@ -77,7 +77,8 @@ def start_imports(modules: list[str], launch: Launch | Compute) -> None:
     """Start the forkserver, which begins to import. Returns at once; a second call in a process changes nothing."""
     os.environ.update(node_variables(launch))
     _make_short_folder()
-    _context.set_forkserver_preload(["zerotune_trainer.launching.uncollected", *modules])
+    first = ("zerotune_trainer.launching.uncollected", "zerotune_trainer.without_bitsandbytes")
+    _context.set_forkserver_preload([*first, *modules])
     with _SigintIgnored():
         forkserver.ensure_running()
 
