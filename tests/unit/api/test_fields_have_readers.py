@@ -69,6 +69,7 @@ CALLED = {
     "metadata": ("users",),
     "credentials": ("each",),
     "channels": ("channel",),
+    "origins": ("origin",),
     "fileSystemDataSource": ("file_system", "source"),
 }
 """What code calls a part of a spec, beside its own name."""

@@ -1,6 +1,7 @@
-"""peft, imported without bitsandbytes, which takes a second of every rank's start, and which only qlora asks for.
+"""peft, imported without bitsandbytes, which only qlora asks for.
 
-`peft.helpers` imports it where it is installed; peft's adapters ask once more, and import it, when one is attached.
+As bitsandbytes is imported it asks CUDA what the GPUs can do, after which no rank that is forked can use them, and
+imports torch's compiler: a fifth of the CPU time of a start. `peft.helpers` imports it where it is installed; peft's adapters ask once more, and import it, when one is attached.
 Imported before transformers, whose Trainer imports peft.
 """
 
