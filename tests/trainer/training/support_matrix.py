@@ -60,8 +60,8 @@ class Cell(NamedTuple):
 
     @property
     def runs_here(self) -> bool:
-        """Whether a CPU can run it."""
-        return self.trained == "full" if self.method == "script" else self.trained != "qlora"
+        """Whether a job may ask for it: a CPU can run what is not offloaded."""
+        return not rejection(self)
 
 
 @cache
@@ -92,7 +92,11 @@ def runnable() -> list[Cell]:
 def one_of_each_method() -> list[Cell]:
     """A cell for each method, with an adapter where it has one, at a stage that is not that of the one before."""
     last = {cell.method: cell.trained for cell in runnable()}
-    return [Cell(method, trained, f"ZeRO-{number % 4}") for number, (method, trained) in enumerate(last.items())]
+    stages = {"qlora": 3}  # Those that it has.
+    return [
+        Cell(method, trained, f"ZeRO-{number % stages.get(trained, 4)}")
+        for number, (method, trained) in enumerate(last.items())
+    ]
 
 
 def rendered(ran: set[Cell]) -> str:

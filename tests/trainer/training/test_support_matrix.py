@@ -33,8 +33,8 @@ def make_cell_job(make_job: Any, tmp_path: Path) -> Any:
         job.config["checkpoint"] = {"saveStrategy": "no"}
         job.config["training"] |= {"maxSteps": 1}
         job.config["data"]["validationFraction"] = 0
-        if cell.trained == "lora":
-            job.config["adapter"] = {"type": "lora"}
+        if cell.trained != "full":
+            job.config["adapter"] = {"type": cell.trained}
         if job.config["method"] in ("dpo", "orpo", "kto"):
             (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
             job.config["data"]["train"] = {"uris": [f"file://{tmp_path}/pairs.jsonl"]}
@@ -54,7 +54,7 @@ def test_a_job_of_the_cell_trains_and_writes_its_output(cell: Cell, make_cell_jo
     manifest = read_manifest(job.output)
     assert manifest is not None and manifest.step == 1 and differences(job.output, manifest) == []
     names = {file.path for file in manifest.files}
-    assert ("adapter_model.safetensors" if cell.trained == "lora" else "model.safetensors") in names
+    assert ("model.safetensors" if cell.trained == "full" else "adapter_model.safetensors") in names
     RAN.add(cell)
 
 

@@ -19,7 +19,6 @@ OF_THE_API_SERVER = {("metadata", "uid"), ("metadata", "creationTimestamp")}
 NOWHERE = {("spec", "topology", "minNodes"), ("spec", "backend", "sagemaker", "enableNetworkIsolation")}
 NEVER_ACCEPTED = {
     "FineTuneJob": {
-        ("spec", "adapter", "quantization"),
         ("spec", "preference", "syncReference"),
         *OF_THE_API_SERVER,
         *NOWHERE,

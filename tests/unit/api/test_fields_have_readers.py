@@ -28,8 +28,7 @@ WHOLE = {
         if line.backends == BACKENDS and not line.values and not line.schemes and line.above is None
     },
     "preference": "of methods that are not supported",
-    "adapter.type": "there is one type that is supported",
-    "adapter.quantization": "of qlora, which is not supported",
+    **dict.fromkeys(("adapter.type", "adapter.quantization"), "read as adapter.base_quantization"),
     "training.lrSchedulerKwargs": "handed on as it is",
     "modelShape": "compared as a whole",
     "plugin.configMap": "mounted by the backend, which makes a file of it",

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, load_peft_weights
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -105,6 +106,7 @@ def attach(model: PreTrainedModel, adapter: Adapter, folders: ModelFolders, seed
             # In the dtype of training, as all of the model: DeepSpeed keeps fp32 weights of what it updates.
             attached = get_peft_model(model, _lora_config(adapter, folders), autocast_adapter_dtype=False)
         require_targets(attached, adapter)
+    _take_dtype_of_training(attached)
     _check_untied(attached)
     trained, total = attached.get_nb_trainable_parameters()
     _log.info("adapter: %s of %s parameters are trained", f"{trained:,}", f"{total:,}")
@@ -116,6 +118,17 @@ def adapter_warnings(model: PreTrainedModel | PeftModel, adapter: Adapter | None
     if adapter is None or folders.adapter is None or not isinstance(model, PeftModel):
         return []
     return differences(model, adapter, folders.adapter)
+
+
+def load_frozen(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """The model with the adapter of a folder over it, nothing of which is trained: a base that is quantized stays so.
+
+    Raises:
+        ConfigurationError, InputMissingError: as `merge`.
+    """
+    attached = _load(model, folder, trains=False)
+    _take_dtype_of_training(attached)
+    return attached
 
 
 def merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -152,6 +165,14 @@ def _lora_config(adapter: Adapter, folders: ModelFolders) -> LoraConfig:
         use_dora=adapter.use_dora,
         use_rslora=adapter.use_rslora,
     )
+
+
+def _take_dtype_of_training(attached: PeftModel) -> None:
+    """Give an adapter the dtype of the model: over weights in int8 peft makes it in fp32."""
+    dtype = attached.get_base_model().dtype
+    for name, parameter in attached.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(cast("torch.dtype", dtype))
 
 
 def _load(model: PreTrainedModel, folder: Path, *, trains: bool) -> PeftModel:

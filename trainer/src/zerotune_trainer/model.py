@@ -15,19 +15,20 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from zerotune_trainer import adapters
+from zerotune_trainer import adapters, quantized_base
 from zerotune_trainer.adapters import ModelFolders
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.sources import Model
 from zerotune_trainer.config.training import Precision
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.input_errors import input_errors
-from zerotune_trainer.model_checks import MEND, embedding_count, some, token_count
+from zerotune_trainer.model_checks import MEND, embedding_count, empty_model, not_finite, some, token_count
 from zerotune_trainer.without_mlflow import deepspeed  # noqa: F401 - before its parts
 
 # isort: split
@@ -55,11 +56,17 @@ def resolve_precision(precision: Precision, accelerator: str) -> str:
 
 
 def load_model(
-    model: Model, folder: Path, precision: str, accelerator: str, device: str | None = None
+    model: Model,
+    folder: Path,
+    precision: str,
+    accelerator: str,
+    device: str | None = None,
+    quantization: BitsAndBytesConfig | None = None,
 ) -> PreTrainedModel:
     """The model with all its weights in the dtype of `precision` (bf16, fp16 or fp32).
 
-    With `device` the weights go straight there (accelerate's device map), without a copy in host memory.
+    With `device` the weights go straight there (accelerate's device map), without a copy in host memory; with
+    `quantization` each of them is quantized as it arrives.
 
     Under ZeRO-3 the caller keeps a HfDeepSpeedConfig alive, and the weights come partitioned.
 
@@ -75,6 +82,7 @@ def load_model(
             attn_implementation=attention(model.attn_implementation, accelerator),
             trust_remote_code=model.trust_remote_code,
             device_map=None if device is None else {"": device},
+            quantization_config=quantization,
             output_loading_info=True,
         )
     missing: set[str] = info["missing_keys"]  # type: ignore[has-type]
@@ -93,11 +101,7 @@ def check_finite(model: PreTrainedModel, folder: Path) -> None:
     """
     broken = [name for name, parameter in model.named_parameters() if not _is_finite(parameter)]
     if broken:
-        raise ConfigurationError(
-            f"{folder} holds weights that are not finite in {model.dtype}: {some(broken)}",
-            "give the model as it was before they became NaN or infinite, or use bf16 or fp32 where fp16 cannot hold "
-            "them",
-        )
+        raise not_finite(folder, model.dtype, broken)
 
 
 def _is_finite(parameter: nn.Parameter) -> bool:
@@ -146,15 +150,19 @@ def load_for_training(
     return adapters.attach(_load_base(config, folders), config.adapter, folders, config.training.seed)
 
 
-def load_initial(config: TrainConfig, folders: ModelFolders, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """The model as it is before training, an adapter that it comes with merged into it; grown to the tokenizer's size
-    where the job asks for that.
+def load_initial(
+    config: TrainConfig, folders: ModelFolders, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel | PeftModel:
+    """The model as it is before training, an adapter that it comes with merged into it, or over it where the base is
+    quantized; grown to the tokenizer's size where the job asks for that.
 
     Raises:
         ZerotuneError: as `load_model` and `adapters.merge`.
     """
     loaded = _load_base(config, folders)
     if folders.adapter is not None:
+        if config.adapter is not None and config.adapter.base_quantization:
+            return adapters.load_frozen(loaded, folders.adapter)
         loaded = adapters.merge(loaded, folders.adapter)
     if config.model.resize_embeddings:
         grow_embeddings(loaded, token_count(tokenizer), config.training.seed)
@@ -164,7 +172,16 @@ def load_initial(config: TrainConfig, folders: ModelFolders, tokenizer: PreTrain
 def _load_base(config: TrainConfig, folders: ModelFolders) -> PreTrainedModel:
     accelerator = config.launch.accelerator
     precision = resolve_precision(config.training.precision, accelerator)
-    return load_model(config.model, folders.base, precision, accelerator)
+    if config.adapter is None or config.adapter.base_quantization is None:
+        return load_model(config.model, folders.base, precision, accelerator)
+    dtype, empty = DTYPES[precision], empty_model(config.model, folders.base)
+    quantized_base.check_stored_weights(folders.base, dtype)
+    quantization = quantized_base.quantization_config(config.adapter, empty, dtype)
+    # Straight to where they are computed with: there, and not in host memory, they are quantized.
+    device = "cpu" if accelerator == "cpu" else f"cuda:{torch.cuda.current_device()}"
+    loaded = load_model(config.model, folders.base, precision, accelerator, device, quantization)
+    quantized_base.keep_layers(loaded)
+    return loaded
 
 
 def load_merged(config: TrainConfig, base: Path, adapter: Path) -> PreTrainedModel:

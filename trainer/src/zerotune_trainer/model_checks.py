@@ -88,7 +88,7 @@ def check_weights(empty: PreTrainedModel, folder: Path, name: str = "") -> None:
     where = name or str(folder)
     require_weights(folder, where)
     expected = {name: tuple(value.shape) for name, value in empty.state_dict().items()}
-    stored = {name: shape for path in _weight_files(folder, where) for name, shape in _stored_shapes(path).items()}
+    stored = {name: shape for path in weight_files(folder, where) for name, shape in _stored_shapes(path).items()}
     wrong = [
         f"{name} is {_shape(shape)}, config.json asks for {_shape(expected[name])}"
         for name, shape in stored.items()
@@ -169,8 +169,16 @@ def _learned_positions(empty: PreTrainedModel) -> int | None:
     return None
 
 
-def _weight_files(folder: Path, where: str) -> list[Path]:
-    """The safetensors files that transformers loads: the single file, where it is there, comes before the index."""
+def weight_files(folder: Path, where: str) -> list[Path]:
+    """The safetensors files that transformers loads: the single file, where it is there, comes before the index.
+
+    Args:
+        folder: Holds them.
+        where: Names the folder in an error.
+
+    Raises:
+        ConfigurationError, InputMissingError: the index cannot be read, or a file that it names is not there.
+    """
     index, single = folder / _INDEX_NAME, folder / "model.safetensors"
     if single.is_file() or single.is_symlink() or not index.is_file():
         return sorted(folder.glob("model.safetensors")) or sorted(folder.glob("model*.safetensors"))
@@ -181,6 +189,14 @@ def _weight_files(folder: Path, where: str) -> list[Path]:
     if missing:
         raise InputMissingError(f"{where} lacks {some(missing)}, which {index.name} names", MEND)
     return files
+
+
+def not_finite(folder: Path, dtype: torch.dtype, names: Iterable[str]) -> ConfigurationError:
+    """The error that weights of a folder are NaN or infinite in a dtype."""
+    return ConfigurationError(
+        f"{folder} holds weights that are not finite in {dtype}: {some(names)}",
+        "give the model as it was before they became NaN or infinite, or use bf16 or fp32 where fp16 cannot hold them",
+    )
 
 
 def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:

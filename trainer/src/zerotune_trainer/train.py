@@ -14,7 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from zerotune_trainer import collectives, compat, data, distributed, methods, model, model_checks
 from zerotune_trainer.adapters import adapter_warnings, model_folders
 from zerotune_trainer.config import TrainConfig
-from zerotune_trainer.config.packages import require_packages
+from zerotune_trainer.config.packages import require_adapter, require_packages
 from zerotune_trainer.context import RankContext
 from zerotune_trainer.counting import counted
 from zerotune_trainer.data import PreparedData
@@ -79,6 +79,7 @@ def train(config: TrainConfig, context: RankContext) -> None:
         return
 
     require_packages(config.training.arguments)
+    require_adapter(config.adapter)
     context.report.phase("rendezvous")
     store = rendezvous(context, config.launch)
 

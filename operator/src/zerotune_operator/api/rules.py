@@ -10,6 +10,7 @@ from zerotune_operator.api.plugin_rules import PLUGIN_RULES
 from zerotune_operator.api.support import rules
 from zerotune_operator.api.task_rules import TASK_RULES
 from zerotune_operator.api.topology import Topology
+from zerotune_trainer.config.adapter import WHOLE_BASE
 from zerotune_trainer.config.base import Rule
 
 _PACKED = "(has(self.data.packing) ? self.data.packing != 'none' : self.method == 'cpt')"
@@ -107,7 +108,19 @@ _PACKING = (
     ),
 )
 
+_NOT_QLORA = "!has(self.adapter) || self.adapter.type != 'qlora'"
+
 _ZERO = (
+    Rule(
+        f"{_NOT_QLORA} || {_STAGE} != '3'",
+        f"zero.stage 3 partitions parameters, and {WHOLE_BASE}; set zero.stage to 0, 1, 2 or auto, or use lora",
+        "zero.stage",
+    ),
+    Rule(
+        f"{_NOT_QLORA} || self.zero.offloadParam in ['auto', 'none']",
+        f"offloadParam goes with zero.stage 3, and {WHOLE_BASE}; set zero.offloadParam to none or auto, or use lora",
+        "zero.offloadParam",
+    ),
     Rule(
         f"!has({_ARGUMENTS}.optim) || !{_ARGUMENTS}.optim.matches('bnb|[48]bit|paged|32bit|ademamix') "
         f"|| {_STAGE} in ['0', '1', '2']",

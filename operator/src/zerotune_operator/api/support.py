@@ -90,12 +90,6 @@ _KIND_ONLY = {
             "leave syncReference out, or run dpo again with referenceModel naming the output of the last run",
         ),
         Unsupported(
-            "adapter.type",
-            "adapter.type: qlora needs CUDA and the package bitsandbytes, and is not supported by this version",
-            "use lora, which keeps the base as it is",
-            values=("qlora",),
-        ),
-        Unsupported(
             "topology.replicas",
             "replicas share the records of an InferenceJob, and the ranks of a FineTuneJob train one model together",
             "leave it out, and raise topology.nodes",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from zerotune_operator.api.jobs import FineTuneJobSpec
-from zerotune_trainer.config.adapter import ALL_LINEAR, Adapter, changes_tied, require_same
+from zerotune_trainer.config.adapter import ALL_LINEAR, WHOLE_BASE, Adapter, changes_tied, no_layers, require_same
 from zerotune_trainer.config.model_shape import ModelShape
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.adapter_parameters import highest_rank
@@ -18,6 +18,7 @@ from zerotune_trainer.sizing.modules import (
     unknown_modules,
     unknown_targets,
 )
+from zerotune_trainer.sizing.quantized_base import quantized_parameters
 
 
 def check_names(adapter: Adapter | None) -> None:
@@ -35,6 +36,21 @@ def check_names(adapter: Adapter | None) -> None:
         _reject_both(name for name in adapter.modules_to_save if name in adapter.target_modules)
 
 
+def check_partitioning(spec: FineTuneJobSpec) -> None:
+    """See that a quantized base is not partitioned, by what `deepspeed` has of ZeRO either.
+
+    Raises:
+        ConfigurationError: it is.
+    """
+    quantized = spec.adapter is not None and spec.adapter.base_quantization
+    if quantized and (spec.zero.stage == 3 or spec.zero.offload_param not in ("auto", "none")):
+        raise ConfigurationError(
+            f"zero.stage {spec.zero.stage} with offloadParam {spec.zero.offload_param} partitions parameters, and "
+            f"{WHOLE_BASE}",
+            "set zero.stage to 0, 1, 2 or auto and zero.offloadParam to none or auto, or use adapter.type: lora",
+        )
+
+
 def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
     """See that the model has what the adapter names, once. What code of the model's own builds is not known.
 
@@ -45,6 +61,9 @@ def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
     if adapter is None:
         return
     check_names(adapter)
+    check_partitioning(spec)
+    if adapter.base_quantization and not quantized_parameters(shape):
+        raise ConfigurationError(*no_layers(shape.architecture))
     if shape.adapter is not None:
         require_same(shape.adapter, adapter, _source(spec))
     if shape.exact and not spec.model.trust_remote_code:
@@ -59,7 +78,19 @@ def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
 
 
 def adapter_notes(spec: FineTuneJobSpec, shape: ModelShape) -> list[str]:
-    """What the plan says of an adapter that training goes on with."""
+    """What the plan says of a quantized base, and of an adapter that training goes on with."""
+    return [*_notes_on_base(spec, shape), *_notes_on_stored(spec, shape)]
+
+
+def _notes_on_base(spec: FineTuneJobSpec, shape: ModelShape) -> list[str]:
+    if spec.adapter is None or not spec.adapter.base_quantization or not shape.experts_per_token:
+        return []
+    share = quantized_parameters(shape) / shape.parameters
+    name = shape.architecture
+    return [f"adapter.type qlora: {share:.0%} of the parameters are quantized, not the experts of a {name} model"]
+
+
+def _notes_on_stored(spec: FineTuneJobSpec, shape: ModelShape) -> list[str]:
     stored, known = shape.adapter, set(last_names(shape)) if shape.architecture in MODULES else set()
     if stored is None or spec.adapter is None or spec.adapter.target_modules != [ALL_LINEAR]:
         return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zerotune_operator.api.jobs import FineTuneJob, Job
-from zerotune_operator.plan.adapter import check_names
+from zerotune_operator.plan.adapter import check_names, check_partitioning
 from zerotune_operator.plan.arguments import check_arguments
 from zerotune_operator.plan.batch import inference_batch, training_batch
 from zerotune_operator.plan.engine import check_options
@@ -43,6 +43,7 @@ def _check_ranks(job: Job, layout: RuntimeLayout) -> None:
         spec = merge_deepspeed(job.spec)
         check_arguments(spec)
         check_names(spec.adapter)
+        check_partitioning(spec)
         given_sizes(spec.deepspeed)
         training_batch(spec.training, topology.data_parallel)
         check_precision(resolve_precision(spec.training.precision, topology.accelerator), spec.deepspeed)

@@ -41,6 +41,7 @@ def training_workload(
         masked=_is_masked(spec),
         liger_kernel=spec.training.use_liger_kernel,
         adapter_parameters=adapter_parameters(shape, spec.adapter) if spec.adapter else 0,
+        base_quantization=spec.adapter.base_quantization if spec.adapter else None,
         merges=spec.adapter is not None and spec.adapter.merge,
         device_bytes=topology.device_bytes,
         node_bytes=topology.node_bytes,

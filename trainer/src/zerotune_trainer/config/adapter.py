@@ -11,6 +11,12 @@ from zerotune_trainer.errors import ConfigurationError
 
 ALL_LINEAR = "all-linear"
 
+Quantization = Literal["nf4", "fp4", "int8"]
+"""Number formats of bitsandbytes: 4 bits a weight in blocks of 64, or 8 bits a weight by rows."""
+
+WHOLE_BASE = "a quantized base is whole on each rank: bitsandbytes quantizes whole weights as they are loaded"
+"""Why ZeRO stage 3 is not for qlora."""
+
 ModuleName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 """Name of a module of the model, or the end of one: `q_proj`."""
 
@@ -32,9 +38,10 @@ class Adapter(Settings):
     )
 
     type: Literal["lora", "qlora"]
-    """LoRA, or LoRA over a quantized base."""
-    quantization: Literal["nf4", "fp4", "int8"] | None = None
-    """Number format of a qlora base (bitsandbytes). Default: nf4."""
+    """`lora`, or `qlora`: the same over a base that is quantized while it is trained, at ZeRO stages 0, 1 and 2."""
+    quantization: Quantization | None = None
+    """Number format of a qlora base, which bitsandbytes quantizes as it is loaded: every linear layer but the head.
+    `nf4`, `fp4`: about half a byte a weight; `int8`: one byte. Default: nf4."""
     r: int = Field(default=16, ge=1)
     """Rank of the adapter."""
     alpha: int = Field(default=32, ge=1)
@@ -51,7 +58,13 @@ class Adapter(Settings):
     use_rslora: bool = False
     """Scale by alpha / sqrt(r) (rank-stabilized LoRA, arXiv 2312.03732), which suits a high rank."""
     merge: bool = False
-    """The output is the whole model with the adapter merged into it; the adapter is saved in its folder `adapter`."""
+    """The output is the whole model with the adapter merged into it, into its weights as they were before they were
+    quantized; the adapter is saved in its folder `adapter`."""
+
+    @property
+    def base_quantization(self) -> Quantization | None:
+        """Number format of the base while it is trained; None where it stays as it is."""
+        return (self.quantization or "nf4") if self.type == "qlora" else None
 
 
 class StoredAdapter(Settings):
@@ -109,6 +122,15 @@ def require_same(stored: StoredAdapter, asked: Adapter, where: str) -> None:
 def _by_name(adapter: Adapter | StoredAdapter) -> dict[str, Any]:
     given = adapter.model_dump(by_alias=True, include=set(StoredAdapter.model_fields))
     return {name: sorted(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def no_layers(architecture: str) -> tuple[str, str]:
+    """What is wrong where a qlora base has no layer that can be quantized, and the remedy.
+
+    Args:
+        architecture: `model_type` of the base.
+    """
+    return f"bitsandbytes quantizes no layer of a model of type {architecture}", "use adapter.type: lora"
 
 
 def changes_tied(where: str) -> ConfigurationError:

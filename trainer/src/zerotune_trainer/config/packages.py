@@ -1,4 +1,4 @@
-"""Packages that an engine or values of `training.arguments` need, and the trainer does not bring along. Torch-free.
+"""Packages that an engine, an adapter or values of `training.arguments` need, and an image may lack. Torch-free.
 
 transformers imports them when a Trainer is made: only then, with all data prepared and the model loaded, would it be
 known that one is missing.
@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from zerotune_trainer.config.adapter import Adapter
 from zerotune_trainer.errors import ConfigurationError
 
+OWN_PACKAGES = frozenset({"bitsandbytes"})
+"""Those that zerotune's own image of the trainer has; one of the user's may lack them."""
 _MODULES_OF_REPORTERS = {
     "azure_ml": "azureml",
     "clearml": "clearml",
@@ -108,6 +111,25 @@ def require_engine(engine: str) -> None:
                 f"engine {engine} needs the Python package {module}, and this image has none",
                 f"take another engine, or an image of the trainer with {module}",
             )
+
+
+def require_adapter(adapter: Adapter | None) -> None:
+    """See that this interpreter has what an adapter needs.
+
+    Raises:
+        ConfigurationError: its package is missing.
+    """
+    for module in adapter_packages(adapter):
+        if not is_installed(module):
+            raise ConfigurationError(
+                f"adapter.type qlora needs the Python package {module}, and this image has none",
+                f"set adapter.type: lora, or add {module} to the trainer's image",
+            )
+
+
+def adapter_packages(adapter: Adapter | None) -> tuple[str, ...]:
+    """The packages that an adapter needs besides peft."""
+    return ("bitsandbytes",) if adapter is not None and adapter.base_quantization else ()
 
 
 def engine_packages(engine: str) -> tuple[str, ...]:

@@ -101,6 +101,8 @@ def _evaluation(config: TrainConfig, results: Results) -> list[EvalResult] | Non
 def _hyperparameters(config: TrainConfig) -> list[tuple[str, str]]:
     values = config.training.model_dump(mode="json", by_alias=True, exclude_none=True)
     adapter = config.adapter.model_dump(mode="json", by_alias=True, exclude_none=True) if config.adapter else {}
+    if config.adapter and config.adapter.base_quantization:
+        adapter["quantization"] = config.adapter.base_quantization
     values |= {f"adapter.{name}": value for name, value in adapter.items() if value not in (False, [])}
     chosen = values | {"maxLength": config.data.max_length, "packing": config.data.packing, "loss": config.data.loss}
     return [(name, json.dumps(value).strip('"')) for name, value in chosen.items() if value not in (None, {})]

@@ -44,18 +44,21 @@ def highest_rank(shape: ModelShape, adapter: Adapter) -> int:
     return max(min(size) for size in _adapted(shape, adapter))
 
 
+def dense_layers(shape: ModelShape) -> list[tuple[int, int]]:
+    """Inputs and outputs of the linear layers of a decoder layer; experts, all of which are one tensor, are none."""
+    family = FAMILIES.get(shape.architecture, Family())
+    mlp = ["gate_proj", "up_proj", "down_proj"] if family.gated_mlp else ["fc1", "fc2"]
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", *([] if shape.experts_per_token else mlp)]
+    return [_sizes(shape, name) for name in names]
+
+
 def _adapted(shape: ModelShape, adapter: Adapter) -> list[tuple[int, int]]:
     names = adapter.target_modules
     return _all_linear(shape) if names == [ALL_LINEAR] else [_sizes(shape, name) for name in names]
 
 
 def _all_linear(shape: ModelShape) -> list[tuple[int, int]]:
-    family = FAMILIES.get(shape.architecture, Family())
-    attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    if shape.experts_per_token:
-        return [*(_sizes(shape, name) for name in attention), *_experts(shape)]
-    mlp = ["gate_proj", "up_proj", "down_proj"] if family.gated_mlp else ["fc1", "fc2"]
-    return [_sizes(shape, name) for name in [*attention, *mlp]]
+    return [*dense_layers(shape), *(_experts(shape) if shape.experts_per_token else [])]
 
 
 def _experts(shape: ModelShape) -> list[tuple[int, int]]:

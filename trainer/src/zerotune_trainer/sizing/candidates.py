@@ -79,6 +79,8 @@ def _exclusion(candidate: ZeroCandidate, workload: Workload, zero: Zero) -> str:
     for name, wanted, offered in fixed:
         if wanted not in ("auto", offered):
             return f"zero.{name} is {wanted}"
+    if candidate.stage == 3 and workload.base_quantization:
+        return "a quantized base is not partitioned"
     offloads = candidate.offload_optimizer == "cpu"
     if offloads and workload.on_cpu and "cpu" not in (zero.offload_optimizer, zero.offload_param):
         return "a CPU rank's memory is the node's already"

@@ -3,7 +3,8 @@
 Pinned memory is allocated in powers of two. With the optimizer on CPU a rank holds 12 P/G of fp32 weights and moments,
 the fp32 gradients of every sub-group and its gradients in two bytes each; with the parameters on CPU those as well. One
 copy of all weights is made where the output is written. Weights are mapped as they are stored, which ranks share; only
-where they are stored in another number format does each of them hold its own copy while it loads.
+where they are stored in another number format does each of them hold its own copy while it loads, but for those of a
+quantized base, each of which is converted on the device.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _optimizer(workload: Workload) -> int:
 
 def _while_loading(workload: Workload) -> int:
     stored = BYTES_OF_DTYPE.get(workload.shape.stored_dtype or "", workload.width)
-    return 0 if stored == workload.width else workload.width * workload.shape.parameters
+    return 0 if workload.base_quantization or stored == workload.width else workload.width * workload.shape.parameters
 
 
 def _pinned(count: int) -> int:

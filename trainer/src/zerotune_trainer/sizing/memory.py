@@ -19,7 +19,8 @@ An evaluation keeps no gradients: it is compared with them.
 
 Where an adapter is trained, P is the model's parameters and the adapter's for the weights, and the adapter's alone for
 everything else: what is frozen has neither gradient nor optimizer state. Activations are those of the model: gradients
-pass through its frozen layers all the same, and an adapter of every linear layer keeps its inputs.
+pass through its frozen layers all the same, and an adapter of every linear layer keeps its inputs. Of a quantized base
+the linear layers take what `quantized_base` says, and what computes with one of them is w bytes a weight, for as long.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Literal
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.sizing.activations import activations, evaluation_bytes
 from zerotune_trainer.sizing.host import host_bytes, saving_bytes
+from zerotune_trainer.sizing.quantized_base import largest_matrix, saved_bytes
 from zerotune_trainer.sizing.workload import GIB, Workload
 
 RUNTIME = GIB
@@ -55,7 +57,8 @@ class ZeroCandidate(Settings):
     activations: int
     logits: int
     buffers: int
-    """Communication buckets, and gathered parameters."""
+    """Communication buckets, and parameters that are whole for as long as they are computed with: gathered at stage 3,
+    dequantized of a quantized base."""
     step: int
     """What the optimizer step takes beside weights and optimizer state, when activations and buffers are freed."""
     process: int
@@ -105,11 +108,12 @@ def _estimate(workload: Workload, name: str, stage: Stage, optimizer_on: Device,
     weights = 0 if offloads_param else _weights(workload, stage)
     optimizer = 0 if offloads else _optimizer(workload, stage)
     gradients, step = (0, 0) if offloads else (_gradients(workload, stage), _step(workload, stage))
-    activation_bytes, buffers = activations(workload), _buffers(workload, stage, offloads) + _gathered(workload, stage)
+    whole = _gathered(workload, stage) + _dequantized(workload)
+    activation_bytes, buffers = activations(workload), _buffers(workload, stage, offloads) + whole
     peaks: dict[Literal["backward", "step", "evaluation"], int] = {
         "backward": gradients + activation_bytes.layers + activation_bytes.logits + buffers,
         "step": step,
-        "evaluation": evaluation_bytes(workload) + _gathered(workload, stage),
+        "evaluation": evaluation_bytes(workload) + whole,
     }
     peak = max(peaks, key=peaks.__getitem__)
     at_rest = weights + optimizer + RUNTIME
@@ -137,7 +141,8 @@ def _estimate(workload: Workload, name: str, stage: Stage, optimizer_on: Device,
 
 
 def _weights(workload: Workload, stage: Stage) -> int:
-    return workload.width * (workload.share if stage == 3 else workload.parameters)
+    saved = saved_bytes(workload.shape, workload.base_quantization, workload.width)
+    return workload.width * (workload.share if stage == 3 else workload.parameters) - saved
 
 
 def _gradients(workload: Workload, stage: Stage) -> int:
@@ -172,6 +177,11 @@ def _gathered(workload: Workload, stage: Stage) -> int:
         return 0
     live = max(workload.settings.max_live_parameters, workload.shape.largest_layer)
     return workload.width * min(live + workload.settings.prefetch_bucket_size, workload.shape.parameters)
+
+
+def _dequantized(workload: Workload) -> int:
+    """Bytes of the weights that a layer of a quantized base computes with."""
+    return workload.width * largest_matrix(workload.shape) if workload.base_quantization else 0
 
 
 def _buffers(workload: Workload, stage: Stage, offloads: bool) -> int:

@@ -31,7 +31,7 @@ def quantization_of(config: dict[str, Any]) -> str | None:
 
 
 def check_trainable(quantization: str | None, where: str) -> None:
-    """See that all weights of a model can be trained.
+    """See that training can start from the weights of a model, whether it changes them or not.
 
     Args:
         quantization: As `quantization_of` says.
@@ -42,9 +42,9 @@ def check_trainable(quantization: str | None, where: str) -> None:
     """
     if quantization is not None:
         raise ConfigurationError(
-            f"{where}: the weights are quantized ({quantization}), and full-parameter fine-tuning changes every weight",
-            "give the model's weights in bf16 or fp32: the model that the quantized one was made from, or the "
-            "quantized one loaded with transformers, `dequantize()`d and saved",
+            f"{where}: the weights are quantized ({quantization}), and training starts from weights in bf16 or fp32",
+            "give the model's weights in bf16 or fp32, which adapter.type: qlora quantizes itself: the model that the "
+            "quantized one was made from, or the quantized one loaded with transformers, `dequantize()`d and saved",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from zerotune_trainer.config.adapter import Quantization
 from zerotune_trainer.config.base import Settings
 from zerotune_trainer.config.model_shape import ModelShape
 
@@ -80,6 +81,8 @@ class Workload(Settings):
     """Whether the loss makes logits a tile at a time, as all do but one with label smoothing."""
     adapter_parameters: int = 0
     """Parameters of the adapter that is trained while those of the model are frozen; 0 where there is none."""
+    base_quantization: Quantization | None = None
+    """Number format of the model's linear layers while the adapter is trained; None where they stay as they are."""
     merges: bool = False
     """Whether the output holds the model with the adapter merged in."""
     device_bytes: int | None = None

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
@@ -118,7 +119,9 @@ class Reference:
         config = self.model.config
         cache = Path(config.launch.cache_dir)
         precision = resolve_precision(config.training.precision, config.launch.accelerator)
-        return digest(*(model_key(folder, cache) for folder in self._model_folders), rows.digest, precision)
+        quantization = config.adapter.base_quantization if config.adapter else None
+        models = (model_key(folder, cache) for folder in self._model_folders)
+        return digest(*models, rows.digest, precision, *([quantization] if quantization else []))
 
     @property
     def _model_folders(self) -> list[Path]:
@@ -139,7 +142,7 @@ class Reference:
         _log.info("the reference log-probabilities of %d rows are found", rows)
         return values.cpu().numpy()
 
-    def _computed(self, model: PreTrainedModel, splits: Iterable[Rows], collate: Collator) -> Values:
+    def _computed(self, model: PreTrainedModel | PeftModel, splits: Iterable[Rows], collate: Collator) -> Values:
         add_log_probabilities(model)
         with torch.no_grad(), _ready(model, self.arguments) as ready:
             return np.concatenate([self._of_rows(ready, rows, collate) for rows in splits])
@@ -161,9 +164,9 @@ class Reference:
 
 
 @contextmanager
-def _ready(model: PreTrainedModel, arguments: TrainingArguments) -> Iterator[nn.Module]:
+def _ready(model: PreTrainedModel | PeftModel, arguments: TrainingArguments) -> Iterator[nn.Module]:
     """The model where it computes; its parameters gathered by DeepSpeed, layer by layer, where they are partitioned."""
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     if not any(hasattr(parameter, "ds_tensor") for parameter in model.parameters()):
         yield cast(nn.Module, model).to(arguments.device)
         return

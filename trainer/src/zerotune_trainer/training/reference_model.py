@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from peft import PeftModel
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from zerotune_trainer import data, model_checks
@@ -25,8 +26,8 @@ class ReferenceModel(NamedTuple):
     folders: ModelFolders
     architecture: PretrainedConfig
 
-    def load(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-        """The model, in the precision of training.
+    def load(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | PeftModel:
+        """The model, in the precision of training; quantized as that which is trained, where it is the same.
 
         Raises:
             ZerotuneError: as `model.load_initial`.
@@ -58,7 +59,8 @@ def reference_model(
         trust_remote_code=named.trust_remote_code,
         attn_implementation=own.config.model.attn_implementation,
     )
-    nothing_known = {"model_shape": None, "model_source": None, "base_uri": None}
+    # Another model is judged with as it is: the adapter, and how its base is quantized, are for the job's own.
+    nothing_known = {"model_shape": None, "model_source": None, "base_uri": None, "adapter": None}
     config = own.config.model_copy(update={"model": model, **nothing_known})
     folders = model_folders(config)
     model_checks.check_config(config, folders.base)

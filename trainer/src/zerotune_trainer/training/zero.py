@@ -48,9 +48,15 @@ class ParameterCounts(NamedTuple):
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Count the parameters of a model, whole also where stage 3 has shared them out."""
-    counts = [(getattr(each, "ds_numel", each.numel()), each.requires_grad) for each in model.parameters()]
+    """Count the parameters of a model, whole also where stage 3 has shared them out or a byte holds two of them."""
+    counts = [(_numbers(each), each.requires_grad) for each in model.parameters()]
     return ParameterCounts(sum(count for count, trained in counts if trained), sum(count for count, _ in counts))
+
+
+def _numbers(parameter: Any) -> int:
+    quantized = getattr(parameter, "quant_state", None)
+    count: int = parameter.numel() if quantized is None else quantized.shape.numel()
+    return getattr(parameter, "ds_numel", count)
 
 
 def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -71,6 +77,7 @@ def check_precision(engine: DeepSpeedEngine, dtype: torch.dtype) -> None:
     """
     enabled = {torch.bfloat16: engine.bfloat16_enabled(), torch.float16: engine.fp16_enabled()}
     wrong_mode = any(on != (mode is dtype) for mode, on in enabled.items())
-    dtypes = {parameter.dtype for parameter in engine.module.parameters()}
+    # Those of a quantized base are whole numbers.
+    dtypes = {parameter.dtype for parameter in engine.module.parameters() if parameter.is_floating_point()}
     if wrong_mode or dtypes != {dtype}:
         raise InternalError(f"asked for {dtype}, DeepSpeed trains parameters of {dtypes} with {enabled}", "report this")
