@@ -1,8 +1,10 @@
-"""Lets PyPI's torch run without CUDA's libraries: `python without_cuda.py SITE_PACKAGES` (needs gcc and binutils).
+"""Lets PyPI's torch and bitsandbytes run without CUDA: `python without_cuda.py SITE_PACKAGES` (needs gcc and binutils).
 
 The wheel for Linux is linked against 3 GB of CUDA that only a GPU ever calls. Each such library is replaced by an empty
 one of the same name: it has the functions that torch looks for, and all they do is answer that there is no device.
-PyTorch's own CPU wheels leave the same libraries out, but come from another index than PyPI.
+PyTorch's own CPU wheels leave the same libraries out, but come from another index than PyPI. The wheel of bitsandbytes
+has a library for each version of CUDA, ROCm and XPU, and loads the one for CPU where there is none of them: the others,
+120 MB, are removed.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ Symbols = dict[str, dict[str, set[tuple[str, str]]]]
 
 
 def main() -> None:
-    """Write the empty libraries beside torch's own, which look for them there."""
+    """Write the empty libraries beside torch's own, which look for them there; remove those of bitsandbytes."""
+    for library in Path(sys.argv[1], "bitsandbytes").glob("libbitsandbytes_*.so"):
+        if library.stem != "libbitsandbytes_cpu":
+            library.unlink()
     folder = Path(sys.argv[1], "torch", "lib")
     symbols = wanted(folder)
     for soname in needed(folder):
