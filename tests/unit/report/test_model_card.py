@@ -79,3 +79,10 @@ def test_values_do_not_break_out_of_tables_or_code(write_run: WriteRun, tmp_path
     ).text
     assert "`` file:///d/a`b.jsonl ``" in text
     assert r"| A\|b c | 1 |" in text
+
+
+def test_text_says_that_the_base_was_quantized_and_how(write_run: WriteRun, tmp_path: Path) -> None:
+    text = card_of(tmp_path, write_run([], {"adapter": {"type": "qlora"}})).text
+    assert "The model was quantized (nf4) while it was trained, and the figures below are of that." in text
+    assert "| adapter.quantization | nf4 |\n" in text
+    assert "quantized" not in card_of(tmp_path, write_run([], {"adapter": {"type": "lora"}})).text
