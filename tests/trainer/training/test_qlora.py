@@ -173,18 +173,20 @@ def test_the_reference_of_preferences_is_the_quantized_base(
     assert ["computing the reference" in log for log in logs] == [True, False, True]
 
 
-def test_a_job_in_bf16_trains_over_each_number_format(make_qlora_job: Any) -> None:
-    """DeepSpeed keeps fp32 weights of the adapter; what is saved is bf16."""
+def test_a_job_in_bf16_trains_over_each_number_format(make_qlora_job: Any, tmp_path: Path) -> None:
+    """DeepSpeed keeps fp32 weights of the adapter; what is saved is bf16. Nothing is compiled."""
     import torch
     from safetensors.torch import load_file
 
     for number_format in ("nf4", "int8"):
         job = make_qlora_job(number_format, stage=1, quantization=number_format)
         job.hosts, job.config["training"]["precision"] = ONE_RANK, "bf16"
+        job.environment = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
         ended = job.run()
         assert ended.exit_codes == [0], ended.failures
         assert evaluations(job)[-1] < evaluations(job)[0]
         assert {weight.dtype for weight in load_file(job.output / WEIGHTS).values()} == {torch.bfloat16}
+        assert not list((tmp_path / "inductor").rglob("*"))
 
 
 @pytest.mark.parametrize("number_format", ["nf4", "int8"])

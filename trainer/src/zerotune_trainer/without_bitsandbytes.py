@@ -1,8 +1,8 @@
 """peft, imported without bitsandbytes, which only qlora asks for.
 
 As bitsandbytes is imported it asks CUDA what the GPUs can do, after which no rank that is forked can use them, and
-imports torch's compiler: a fifth of the CPU time of a start. `peft.helpers` imports it where it is installed; peft's adapters ask once more, and import it, when one is attached.
-Imported before transformers, whose Trainer imports peft.
+imports torch's compiler: a fifth of the CPU time of a start. `peft.helpers` imports it where it is installed; peft's
+adapters ask once more, and import it, when one is attached. Imported before transformers, whose Trainer imports peft.
 """
 
 from __future__ import annotations
