@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from zerotune_trainer.data.collate import PackingCollator
 from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.sizing.position_ids import mixes_documents
+from zerotune_trainer.training.log_probabilities import add_log_probabilities, check_padding_free
 from zerotune_trainer.training.packing_check import check_packing
 
 SIZES = {
@@ -129,3 +130,14 @@ def test_ranks_reject_before_the_first_step(make_job: Any, model_folder: Path, t
     assert ended.own_exit_codes == {64}, ended.failures
     assert "mixes documents in a model of type opt" in ended.failures[0].message
     assert not (job.output / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("family", [*APART[:2], *MIXED[:3]])
+def test_sequences_of_preferences_share_rows_only_where_documents_may(family: str) -> None:
+    model = tiny(family)
+    add_log_probabilities(model)
+    if family in APART:
+        check_padding_free(model, flash_attention=False)
+        return
+    with pytest.raises(ConfigurationError, match=f"paddingFree mixes sequences in a model of type {family}"):
+        check_padding_free(model, flash_attention=False)

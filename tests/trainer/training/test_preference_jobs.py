@@ -77,6 +77,23 @@ def test_two_ranks_lose_and_learn_what_one_does(
             assert ours == pytest.approx(theirs, abs=1e-4, rel=1e-4)
 
 
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_two_ranks_without_padding_lose_what_one_does_with_it(
+    make_preference_job: Any, tmp_path: Path, method: str
+) -> None:
+    padded = make_preference_job(method, stage=0, ranks=1)
+    shared = make_preference_job(method, stage=3)
+    shared.config["data"] |= {"paddingFree": True}
+    shared.config["launch"]["cacheDir"] = str(tmp_path / "cache")
+    for job in (padded, shared):
+        job.config["training"] |= {"maxSteps": 3}
+        ended = job.run()
+        assert set(ended.exit_codes) == {0}, ended.failures
+    assert COMPUTED in ended.log
+    for ours, theirs in zip(figures(shared), figures(padded), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4, rel=1e-4)
+
+
 def test_an_adapter_is_optimized_for_preferences_with_its_base_as_the_reference(
     make_preference_job: Any, tmp_path: Path
 ) -> None:

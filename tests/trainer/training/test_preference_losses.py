@@ -36,6 +36,7 @@ JUDGED = [
     {"prompt": pair["prompt"], "completion": pair[which], "label": which == "chosen"}
     for pair, which in zip(PAIRS, ("chosen", "rejected", "chosen", "rejected"), strict=True)
 ]
+ENDINGS = {"chosen", "completion"}
 OPTIONS: dict[str, Any] = {
     "per_device_train_batch_size": 4,
     "max_length": 64,
@@ -70,13 +71,16 @@ def models(model_folder: Path) -> tuple[Any, Any]:
 def ours(make_job: Any, model_folder: Path, tmp_path: Path, models: tuple[Any, Any]) -> Any:
     """Loss and gradient of the head, as zerotune has them."""
 
-    def measure(method_name: str, records: list[dict[str, Any]], **preference: Any) -> tuple[float, torch.Tensor]:
+    def measure(
+        method_name: str, records: list[dict[str, Any]], *, padding_free: bool = False, **preference: Any
+    ) -> tuple[float, torch.Tensor]:
         trained, reference = models
         path = tmp_path / "records.jsonl"
         Dataset.from_list(records).to_json(path)
         job = make_job("losses", method="sft")
         job.config |= {"method": method_name, "preference": {"beta": 0.3, **preference}}
         job.config["data"] |= {"train": {"uris": [path.as_uri()]}, "maxLength": 64, "validationFraction": 0}
+        job.config["data"] |= {"paddingFree": padding_free}
         job.config["data"].pop("columns", None)
         config = TrainConfig.model_validate(job.config)
         tokenizer = AutoTokenizer.from_pretrained(model_folder)
@@ -155,6 +159,27 @@ def test_orpo_has_the_loss_of_trl(ours: Any, models: Any, model_folder: Path, tm
     )
     other = theirs(trainer)
     assert_equal(ours("orpo", PAIRS), other)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("dpo", {"lossType": ["sigmoid"]}), ("dpo", {"lossType": ["ipo", "apo_zero"]}), ("orpo", {}), ("kto", {})],
+    ids=str,
+)
+def test_sequences_that_share_rows_have_the_losses_of_padded_ones(
+    ours: Any, models: Any, method: str, options: dict[str, Any]
+) -> None:
+    records, seen = [*(JUDGED if method == "kto" else PAIRS)], list[torch.Size]()
+    records[1:3] = [
+        record | {"prompt": "So?"} | dict.fromkeys(ENDINGS & record.keys(), " No.") for record in records[1:3]
+    ]
+    padded = ours(method, records, **options)
+    models[0].get_input_embeddings().register_forward_hook(lambda _, given, __: seen.append(given[0].shape))
+    shared = ours(method, records, padding_free=True, **options)
+    assert shared[0] == pytest.approx(padded[0], rel=1e-5)
+    assert float(padded[1].norm()) > 1e-4
+    torch.testing.assert_close(shared[1], padded[1], rtol=1e-4, atol=1e-6 * float(padded[1].abs().max()))
+    assert seen and all(rows < (4 if method == "kto" else 8) for rows, _ in seen), "fewer rows than sequences"
 
 
 def test_kto_has_the_loss_of_trl(ours: Any, models: Any, model_folder: Path, tmp_path: Path) -> None:

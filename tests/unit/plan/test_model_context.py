@@ -70,6 +70,16 @@ def test_packing_that_a_model_would_mix_is_rejected(plan_training: PlanOf, shape
     assert plan_training(on=bloom, data=TRAIN | {"packing": "wrapped"}).config
 
 
+def test_preferences_whose_sequences_a_model_would_mix_are_rejected(
+    plan_training: PlanOf, shape: Callable[[str], ModelShape]
+) -> None:
+    bloom = shape("tiny-llama").model_copy(update={"architecture": "bloom"})
+    data = TRAIN | {"paddingFree": True}
+    with pytest.raises(ConfigurationError, match="paddingFree mixes sequences in a model of type bloom"):
+        plan_training(on=bloom, method="dpo", data=data)
+    assert plan_training(method="dpo", data=data).config
+
+
 def test_packing_that_flash_attention_may_carry_is_left_to_the_trainer(
     plan_training: PlanOf, shape: Callable[[str], ModelShape]
 ) -> None:

@@ -29,8 +29,18 @@ METHOD_RULES = (
     ),
     Rule(
         f"!({_PREFERENCE}) || !has(self.data.packing) || self.data.packing == 'none'",
-        "preferences are not packed: leave packing out, or use method cpt or sft",
+        "preferences are not packed: leave packing out and set paddingFree, or use method cpt or sft",
         "data.packing",
+    ),
+    Rule(
+        f"{_PREFERENCE} || !self.data.paddingFree",
+        "paddingFree is for methods dpo, orpo and kto: set packing: bfd_split, or leave paddingFree out",
+        "data.paddingFree",
+    ),
+    Rule(
+        "!self.data.paddingFree || self.data.padding == 'longest' && !has(self.data.padToMultipleOf)",
+        "sequences that share rows are not padded to a length: leave padding and padToMultipleOf out, or paddingFree",
+        "data.paddingFree",
     ),
     Rule(
         f"{_PREFERENCE} || !has(self.preference)",

@@ -104,6 +104,11 @@ def _check_packing(spec: FineTuneJobSpec, shape: ModelShape, topology: PlannedTo
             "which ignores position_ids",
             "set data.packing: none, or wrapped, which joins documents on purpose",
         )
+    if spec.data.padding_free and mixes_documents(shape.architecture, flash_attention=flash):
+        raise ConfigurationError(
+            f"data.paddingFree mixes sequences in a model of type {shape.architecture}, which ignores position_ids",
+            "leave data.paddingFree out",
+        )
 
 
 def _plan_training(

@@ -220,6 +220,9 @@ class Data(Settings):
     cuts; `bfd_split` fills blocks with whole records, kept apart in attention; `none`: one record a row. No token is
     discarded by any of them, but for blocks in which nothing counts in the loss: they are left out, and counted.
     Default: `wrapped` for method cpt, else `none`."""
+    padding_free: bool = False
+    """For methods dpo, orpo and kto (TRL `padding_free`): the sequences of a micro batch share rows in the forward
+    pass, kept apart in attention, so that little is computed for padding. The results are the same."""
     overflow: Literal["error", "truncate", "skip"] = "error"
     """What to do with a record longer than `maxLength` where records are not packed. What was cut or skipped is
     counted in the report."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from zerotune_trainer.data.collate import Batch, PaddingCollator, Rows
 from zerotune_trainer.data.labels import IGNORE_INDEX
+from zerotune_trainer.data.padding_free import LENGTHS, Lengths
 from zerotune_trainer.data.replay import SplitRows
 
 Row = dict[str, Any]
@@ -26,12 +27,19 @@ class PreferenceCollator:
     """
 
     padding: PaddingCollator
+    padding_free: bool = False
+    """Whether sequences share rows in the forward pass: then there are their `lengths`, too."""
+    flash_attention: bool = False
+    """Whether the model computes attention with one of the flash attention kernels."""
 
     def __call__(self, rows: Rows) -> Batch:
         """Collate."""
-        sequences = [_sequences(row) for row in rows]
+        pairs = [_sequences(row) for row in rows]
+        sequences = [first for first, _ in pairs] + [second for _, second in pairs]
+        lengths = Lengths(tuple(len(each["input_ids"]) for each in sequences), self.flash_attention)
         return {
-            **self.padding([first for first, _ in sequences] + [second for _, second in sequences]),
+            **self.padding(sequences),
+            **({LENGTHS: lengths} if self.padding_free else {}),
             "weights": torch.tensor([float(_counts(row)) for row in rows]),
             "reference": torch.tensor(np.stack([row.get("reference", np.zeros(2)) for row in rows])).float(),
             "desirable": torch.tensor([bool(row.get("desirable", [0])[0]) for row in rows]),

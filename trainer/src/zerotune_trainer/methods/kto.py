@@ -9,6 +9,7 @@ from torch import nn
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.config.training import Preference
 from zerotune_trainer.data import DataCounts, imbalance
+from zerotune_trainer.data.padding_free import LENGTHS
 from zerotune_trainer.methods.preference import PairObjective, PreferenceMethod
 from zerotune_trainer.training.batches import Batch
 from zerotune_trainer.training.log_probabilities import completion_log_probabilities
@@ -68,7 +69,8 @@ class KtoObjective(PairObjective):
 
 def _sequences(batch: Batch, rows: slice) -> Batch:
     """Some sequences of a batch."""
-    return {name: batch[name][rows] for name in ("input_ids", "labels", "attention_mask")}
+    found = {name: batch[name][rows] for name in ("input_ids", "labels", "attention_mask")}
+    return found | ({LENGTHS: batch[LENGTHS].of(rows)} if LENGTHS in batch else {})
 
 
 def _divergence(ratios: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.utils.generic import is_flash_attention_requested
 
 from zerotune_trainer import data
 from zerotune_trainer.causality import check_causality
@@ -22,6 +23,7 @@ from zerotune_trainer.training.callbacks.model_check import ModelCheck
 from zerotune_trainer.training.log_probabilities import (
     add_log_probabilities,
     check_log_probabilities,
+    check_padding_free,
     completion_log_probabilities,
 )
 from zerotune_trainer.training.objective import Figures, Objective, evaluate
@@ -41,7 +43,8 @@ class PreferenceMethod(Method):
     def collator(self, config: TrainConfig, tokenizer: PreTrainedTokenizerBase, model: PretrainedConfig) -> Collator:
         """See Method."""
         embeddings = getattr(model.get_text_config(), "vocab_size", None)
-        return data.PreferenceCollator(data.padding_collator(config, tokenizer, embeddings))
+        padding = data.padding_collator(config, tokenizer, embeddings)
+        return data.PreferenceCollator(padding, config.data.padding_free, is_flash_attention_requested(model))
 
     def completed(self, rows: PreparedData, reference: Reference, collator: Collator) -> tuple[Rows, Rows | None]:
         """See Method."""
@@ -53,9 +56,14 @@ class PreferenceMethod(Method):
         )
         return train, validation[0] if validation else None
 
-    def callbacks(self, config: TrainConfig, collator: Collator) -> list[TrainerCallback]:  # noqa: ARG002
-        """No token may be predicted from those behind it, nor a log-probability be another than the model's."""
-        return [ModelCheck(check_causality), ModelCheck(check_log_probabilities)]
+    def callbacks(self, config: TrainConfig, collator: Collator) -> list[TrainerCallback]:
+        """No token may be predicted from those behind it, nor a sequence see another, nor a log-probability be another
+        than the model's."""
+        sharing: list[TrainerCallback] = []
+        if config.data.padding_free:
+            flash_attention = cast(data.PreferenceCollator, collator).flash_attention
+            sharing.append(ModelCheck(partial(check_padding_free, flash_attention=flash_attention)))
+        return [ModelCheck(check_causality), *sharing, ModelCheck(check_log_probabilities)]
 
     def extend(self, model: PreTrainedModel | PeftModel) -> None:
         """The model gives log-probabilities without making all logits at once."""
