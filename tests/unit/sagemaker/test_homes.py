@@ -228,3 +228,18 @@ def test_a_run_of_a_finished_job_names_its_training_job(
     capsys.readouterr()
     assert run_job(job(), Home(tmp_path / "two"), fresh=False) == 0
     assert f"tune: training job {job_name(job(), 0)} in us-east-1 has ended\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "other prefix"])
+def test_a_training_job_that_has_ended_since_this_home_looked_keeps_no_run_back(
+    aws: Aws, tmp_path: Path, fresh: bool
+) -> None:
+    run_for_a_while(aws, job(), tmp_path / "one")
+    end(aws, 0, "Stopped")
+    backend = {"sagemaker": job().spec.backend.model_dump(mode="json", by_alias=True, exclude_unset=True)["sagemaker"]}
+    other = changed(job(), backend={"sagemaker": backend["sagemaker"] | {"jobNamePrefix": "abc"}})
+    wanted = changed(job(), output={"uri": "s3://results/other"}) if fresh else other
+    aws.faults[len(aws.made) + CALLS_UNTIL_IT_RUNS] = FAULTS["killed before"]
+    with pytest.raises(Killed):
+        run_job(wanted, Home(tmp_path / "one"), fresh)
+    assert len(aws.service.created) == 2

@@ -119,9 +119,9 @@ def _target(job: Job) -> Target:
 
 
 def _run_on_sagemaker(job: Job, folder: JobFolder, home: Home) -> int:
-    from zerotune_operator.cli.run_sagemaker import has_output  # boto3 takes time to import.
+    from zerotune_operator.cli.run_sagemaker import has_output, known_status  # boto3 takes time to import.
 
-    status = folder.read_status()
+    status = known_status(job, folder, home)
     if status.phase == "Succeeded" and status.output is not None:
         if has_output(job, status, home):
             _say_finished(job, folder, status.output.uri)

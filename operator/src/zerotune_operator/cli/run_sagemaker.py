@@ -20,7 +20,12 @@ from zerotune_operator.backends.local.home import Home
 from zerotune_operator.backends.local.job_folder import JobFolder
 from zerotune_operator.backends.sagemaker.backend import SageMakerBackend
 from zerotune_operator.backends.sagemaker.follower import Follower
-from zerotune_operator.backends.sagemaker.standalone import known_uid, running_training_job, standalone_backend
+from zerotune_operator.backends.sagemaker.standalone import (
+    catch_up,
+    known_uid,
+    running_training_job,
+    standalone_backend,
+)
 from zerotune_operator.cli.live import LiveView, PlainView, view_for
 from zerotune_operator.lifecycle.attempts import ACTIVE, next_attempt, under_way
 from zerotune_operator.lifecycle.transitions import planned, rejected
@@ -44,6 +49,19 @@ def run_on_sagemaker(job: Job, folder: JobFolder, home: Home, make_room: MakeRoo
     """
     backend = standalone_backend(job, home)
     return asyncio.run(_run(job, folder, backend, make_room))
+
+
+def known_status(job: Job, folder: JobFolder, home: Home) -> JobStatus:
+    """What is known of a job that its folder holds. One that was under way when anybody looked last may have ended: it
+    is observed where it may run on only as it was, and the spec is another one now.
+
+    Raises:
+        ZerotuneError: AWS does not answer.
+    """
+    status = folder.read_status()
+    if not under_way(status) or not _has_another_backend(job, folder.read_job()):
+        return status
+    return asyncio.run(catch_up(folder, standalone_backend(folder.read_job(), home), status))
 
 
 def has_output(job: Job, status: JobStatus, home: Home) -> bool:
@@ -115,8 +133,8 @@ def require_none_runs(job: Job) -> None:
 
 
 def require_ended(folder: JobFolder) -> None:
-    """See that no training job goes on of the job that a folder holds: also none that was created by a process which
-    ended before it could write that down.
+    """See that no training job goes on of the job that a folder holds, whatever is written there: one may have ended
+    since, and one may have been created by a process which ended before it could write that down.
 
     Raises:
         ConfigurationError: one does.
@@ -124,12 +142,14 @@ def require_ended(folder: JobFolder) -> None:
         TemporaryError: AWS does not answer.
     """
     job, status = folder.read_job(), folder.read_status()
-    known = f"{folder.name} has a training job on SageMaker that has not ended"
-    if under_way(status):
-        raise ConfigurationError(known, _stop_first(folder))
-    running = asyncio.run(running_training_job(job, next_attempt(status))) if status.phase in ACTIVE else None
+    if status.phase not in ACTIVE:
+        return
+    first = status.attempts[-1].number if under_way(status) else next_attempt(status)
+    running = asyncio.run(running_training_job(job, first))
     if running is not None:
-        raise ConfigurationError(f"{known}: {running}", _stop_first(folder))
+        raise ConfigurationError(
+            f"{folder.name} has a training job on SageMaker that has not ended: {running}", _stop_first(folder)
+        )
 
 
 def _stop_first(folder: JobFolder) -> str:
@@ -185,14 +205,19 @@ def take_over(job: Job, folder: JobFolder) -> None:
             f"run it as it was, or stop it first, `zerotune stop {folder.name}`; a job with another result takes "
             "another output.uri, and another name, or --fresh once this one has ended",
         )
-    changes = list(find_changes(type(job.spec), job.spec, known.spec, ("spec",)))
-    if any(problem.path == ("spec", "backend") for problem in changes):
+    if _has_another_backend(job, known):
         changeable = " and ".join(sorted(CHANGEABLE))
         raise ConfigurationError(
             f"{folder.name} runs on SageMaker, and more of its backend has changed than {changeable}",
             f"stop it first, `zerotune stop {folder.name}`, or run it as it was",
         )
     folder.write_job(job)
+
+
+def _has_another_backend(job: Job, known: Job) -> bool:
+    """Whether more of a backend differs than may change while a job runs."""
+    changes = find_changes(type(job.spec), job.spec, known.spec, ("spec",))
+    return any(problem.path == ("spec", "backend") for problem in changes)
 
 
 def say_left(folder: JobFolder, status: JobStatus) -> None:
