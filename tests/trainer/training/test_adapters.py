@@ -21,14 +21,20 @@ LORA = {"type": "lora", "r": 4, "alpha": 8, "targetModules": ["q_proj", "v_proj"
 WEIGHTS = "adapter_model.safetensors"
 
 
-@pytest.fixture
-def make_lora_job(make_job: Any) -> Any:
+def maker_of(make_job: Any, given: dict[str, Any]) -> Any:
+    """Makes jobs that train an adapter."""
+
     def make(name: str = "job", stage: int = 2, **adapter: Any) -> Job:
         job: Job = make_job(name, method="sft", stage=stage)
-        job.config["adapter"] = LORA | adapter
+        job.config["adapter"] = given | adapter
         return job
 
     return make
+
+
+@pytest.fixture
+def make_lora_job(make_job: Any) -> Any:
+    return maker_of(make_job, LORA)
 
 
 @pytest.fixture(scope="module")

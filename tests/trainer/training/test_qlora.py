@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.training.test_adapters import WEIGHTS, evaluations
+from tests.trainer.training.test_adapters import WEIGHTS, evaluations, maker_of
 from tests.trainer.training.test_loss_parity import TOLERANCE, plain
-from tests.trainer.training.training_job import Job
 from zerotune_trainer.manifest import read_manifest
 from zerotune_trainer.sizing.model_config import shape_of_file
 
@@ -25,12 +24,7 @@ ONE_RANK = "127.0.0.1 slots=1\n"
 
 @pytest.fixture
 def make_qlora_job(make_job: Any) -> Any:
-    def make(name: str = "job", stage: int = 2, **adapter: Any) -> Job:
-        job: Job = make_job(name, method="sft", stage=stage)
-        job.config["adapter"] = QLORA | adapter
-        return job
-
-    return make
+    return maker_of(make_job, QLORA)
 
 
 @pytest.fixture(scope="module")

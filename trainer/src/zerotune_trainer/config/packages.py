@@ -6,7 +6,7 @@ known that one is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -105,12 +105,7 @@ def require_engine(engine: str) -> None:
     Raises:
         ConfigurationError: its package is missing.
     """
-    for module in engine_packages(engine):
-        if not is_installed(module):
-            raise ConfigurationError(
-                f"engine {engine} needs the Python package {module}, and this image has none",
-                f"take another engine, or an image of the trainer with {module}",
-            )
+    _require(f"engine {engine}", engine_packages(engine), "take another engine")
 
 
 def require_adapter(adapter: Adapter | None) -> None:
@@ -119,11 +114,15 @@ def require_adapter(adapter: Adapter | None) -> None:
     Raises:
         ConfigurationError: its package is missing.
     """
-    for module in adapter_packages(adapter):
+    _require("adapter.type qlora", adapter_packages(adapter), "set adapter.type: lora")
+
+
+def _require(what: str, modules: Iterable[str], remedy: str) -> None:
+    for module in modules:
         if not is_installed(module):
             raise ConfigurationError(
-                f"adapter.type qlora needs the Python package {module}, and this image has none",
-                f"set adapter.type: lora, or add {module} to the trainer's image",
+                f"{what} needs the Python package {module}, and this image has none",
+                f"{remedy}, or add {module} to the trainer's image",
             )
 
 
