@@ -6,7 +6,7 @@ A folder without one is not complete, whatever it holds. Checkpoints and outputs
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -99,6 +99,22 @@ def read_manifest(folder: Path) -> Manifest | None:
 def differences(folder: Path, manifest: Manifest) -> list[str]:
     """What does not agree with the manifest, a sentence each: missing files, other sizes, other content."""
     return [text for entry in manifest.files if (text := _difference(folder, entry))]
+
+
+def sizes_in(folder: Path, manifest: Manifest) -> dict[str, int]:
+    """Bytes of the files that a manifest names and that are there, by their paths below the folder."""
+    paths = {entry.path: folder / entry.path for entry in manifest.files}
+    return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+
+
+def missing_files(manifest: Manifest, sizes: Mapping[str, int]) -> list[str]:
+    """The files that a manifest names and that are not there, or have another size.
+
+    Args:
+        manifest: Of a folder.
+        sizes: Bytes of the files that are there, by their paths below it.
+    """
+    return [entry.path for entry in manifest.files if sizes.get(entry.path) != entry.size]
 
 
 def _describe(folder: Path, path: Path) -> ManifestFile:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import ValidationError
 
 from zerotune_operator.api.status import OutputSummary
@@ -25,16 +23,6 @@ def own_manifest(content: bytes | None, uid: str, config_digest: str) -> Manifes
     except ValidationError:
         return None  # One that cannot be read makes the folder incomplete.
     return manifest if (manifest.job.uid, manifest.config_digest) == (uid, config_digest) else None
-
-
-def has_all_files(manifest: Manifest, sizes: Mapping[str, int]) -> bool:
-    """Whether every file that a manifest names is there, with the size that it says.
-
-    Args:
-        manifest: Of an output.
-        sizes: Bytes of the files that are there, by their paths below the output.
-    """
-    return all(sizes.get(entry.path) == entry.size for entry in manifest.files)
 
 
 def summary_of(uri: str, manifest: Manifest) -> OutputSummary:

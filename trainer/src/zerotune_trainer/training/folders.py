@@ -8,7 +8,7 @@ from pathlib import Path
 from zerotune_trainer import collectives
 from zerotune_trainer.config import TrainConfig
 from zerotune_trainer.context import RankContext
-from zerotune_trainer.manifest import MANIFEST_NAME, Manifest
+from zerotune_trainer.manifest import MANIFEST_NAME, Manifest, missing_files, sizes_in
 from zerotune_trainer.ownership import Ownership, complete_manifest, open_output, writing_errors
 from zerotune_trainer.storage import Folder, file_sizes
 from zerotune_trainer.training.drafts import discard_other_staging, staging_folder
@@ -33,8 +33,8 @@ def finished(output: Folder, config: TrainConfig, plugin_digest: str | None = No
     manifest = complete_manifest(output, config, plugin_digest)
     if manifest is None:
         return None
-    sizes = _sizes(output, manifest)
-    missing = [file.path for file in manifest.files if sizes.get(file.path) != file.size]
+    sizes = file_sizes(output.uri) if output.is_staged else sizes_in(output.local, manifest)
+    missing = missing_files(manifest, sizes)
     if not missing:
         return manifest
     names = ", ".join(missing[:_MOST_NAMED])
@@ -42,13 +42,6 @@ def finished(output: Folder, config: TrainConfig, plugin_digest: str | None = No
     with writing_errors(output.uri):
         output.remove(MANIFEST_NAME)
     return None
-
-
-def _sizes(output: Folder, manifest: Manifest) -> dict[str, int]:
-    if output.is_staged:
-        return file_sizes(output.uri)
-    paths = {file.path: output.local / file.path for file in manifest.files}
-    return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
 
 
 def acquire(config: TrainConfig, context: RankContext, output: Ownership, cache: Path) -> Ownership:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from zerotune_operator.api.jobs import Job
 from zerotune_operator.api.status import OutputSummary
-from zerotune_operator.backends.complete_output import has_all_files, own_manifest, summary_of
+from zerotune_operator.backends.complete_output import own_manifest, summary_of
 from zerotune_operator.backends.local.layout import resolve
 from zerotune_operator.backends.local.remote_files import read_remote, remote_sizes
 from zerotune_operator.backends.output_owner import require_own
 from zerotune_trainer.errors import InputMissingError
-from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, Manifest
+from zerotune_trainer.manifest import MANIFEST_NAME, OWNER_NAME, Manifest, missing_files, sizes_in
 
 
 def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | None:
@@ -21,7 +21,7 @@ def complete_output(uri: str, uid: str, config_digest: str) -> OutputSummary | N
         ConfigurationError, TemporaryError: its store rejects or does not answer, so that nobody knows.
     """
     manifest = own_manifest(_read(uri, MANIFEST_NAME), uid, config_digest)
-    if manifest is None or not has_all_files(manifest, _sizes(uri, manifest)):
+    if manifest is None or missing_files(manifest, _sizes(uri, manifest)):
         return None
     return summary_of(uri, manifest)
 
@@ -52,8 +52,7 @@ def _sizes(uri: str, manifest: Manifest) -> dict[str, int]:
     """Bytes of the files that are there of those that a manifest names, by their paths."""
     if not uri.startswith("file://"):
         return remote_sizes(uri)
-    paths = {entry.path: _folder(uri) / entry.path for entry in manifest.files}
-    return {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+    return sizes_in(_folder(uri), manifest)
 
 
 def _folder(uri: str) -> Path:

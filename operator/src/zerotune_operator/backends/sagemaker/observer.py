@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from zerotune_operator.api.jobs import Job
-from zerotune_operator.backends.complete_output import has_all_files, own_manifest
+from zerotune_operator.backends.complete_output import own_manifest
 from zerotune_operator.backends.reports import read_report
 from zerotune_operator.backends.sagemaker.client import TrainingJobDescription
 from zerotune_operator.backends.sagemaker.gone import deleted, not_found
@@ -21,7 +21,7 @@ from zerotune_operator.backends.sagemaker.training_job_owner import is_own
 from zerotune_operator.backends.sagemaker.training_jobs import TrainingJobs
 from zerotune_operator.lifecycle.observation import AttemptRef, Observation
 from zerotune_trainer.errors import Failure
-from zerotune_trainer.manifest import MANIFEST_NAME
+from zerotune_trainer.manifest import MANIFEST_NAME, missing_files
 from zerotune_trainer.progress import NodeReport
 
 
@@ -80,7 +80,7 @@ class Observer:
         """
         content = await self._client.read(f"{attempt.output_uri}/{MANIFEST_NAME}")
         manifest = own_manifest(content, attempt.job_uid, attempt.config_digest)
-        return manifest is not None and has_all_files(manifest, await self._client.sizes(attempt.output_uri))
+        return manifest is not None and not missing_files(manifest, await self._client.sizes(attempt.output_uri))
 
     def _not_found(self, attempt: AttemptRef, name: str) -> Failure | None:
         """Why an attempt waits whose training job SageMaker does not know; None of one that it has just accepted."""
