@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from zerotune_trainer.config import InferConfig, Origin, TrainConfig
+from zerotune_trainer.config import InferConfig, OriginFolder, TrainConfig
 from zerotune_trainer.errors import ConfigurationError, InputMissingError
 from zerotune_trainer.manifest import MANIFEST_NAME, Manifest
 from zerotune_trainer.storage import is_file, locate, read_bytes
@@ -24,7 +24,7 @@ def check_origins(config: TrainConfig | InferConfig) -> None:
         _check(origin)
 
 
-def _check(origin: Origin) -> None:
+def _check(origin: OriginFolder) -> None:
     writer = _manifest_of(origin).job
     if (writer.kind, writer.name) != (origin.kind, origin.name):
         raise ConfigurationError(
@@ -34,7 +34,7 @@ def _check(origin: Origin) -> None:
         )
 
 
-def _manifest_of(origin: Origin) -> Manifest:
+def _manifest_of(origin: OriginFolder) -> Manifest:
     uri, what = f"{origin.uri.rstrip('/')}/{MANIFEST_NAME}", f"what {origin.kind} {origin.name} is to have written"
     remedy = f"run {origin.name} again: its output is not there as it left it"
     if not is_file(locate(uri)):

@@ -13,8 +13,7 @@ from zerotune_operator.plan.batch import Batch
 from zerotune_operator.plan.engine import PlannedEngine
 from zerotune_operator.plan.layout import RuntimeLayout
 from zerotune_operator.plan.topology import PlannedTopology
-from zerotune_trainer.config import InferConfig, JobIdentity, Launch, TrainConfig
-from zerotune_trainer.config import Origin as ConfigOrigin
+from zerotune_trainer.config import InferConfig, JobIdentity, Launch, OriginFolder, TrainConfig
 from zerotune_trainer.config.data import Data, Records
 from zerotune_trainer.config.methods import packing_of
 from zerotune_trainer.config.model_shape import ModelShape
@@ -114,7 +113,7 @@ def with_origins(config: TrainConfig | InferConfig, origins: Sequence[Origin]) -
         origins: The jobs, as its spec names them.
     """
     found = [
-        ConfigOrigin(field=each.path, kind=each.kind, name=each.name, uri=_uri_of(config, each)) for each in origins
+        OriginFolder(field=each.path, kind=each.kind, name=each.name, uri=_uri_of(config, each)) for each in origins
     ]
     return config.model_copy(update={"origins": found})
 

@@ -39,7 +39,7 @@ class JobIdentity(Settings):
     """When the resource was created: the time that a chat template reads, so that all attempts make the same rows."""
 
 
-class Origin(Settings):
+class OriginFolder(Settings):
     """A folder that a job reads, and the other job that is to have written it."""
 
     field: str
@@ -92,7 +92,7 @@ class _Config(Settings):
     base_uri: str | None = None
     """Where the model is an adapter, the folder of its base. Default: the one that `adapter_config.json` names. Where
     it is a training checkpoint, the folder of the model that the training began with."""
-    origins: list[Origin] = Field(default=[])
+    origins: list[OriginFolder] = Field(default=[])
     """What the job reads of other jobs' outputs."""
     output: Output
     same_result_as: str | None = None
