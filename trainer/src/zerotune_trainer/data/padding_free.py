@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,9 +39,20 @@ class SharedRows:
 
 
 def share_rows(lengths: Lengths) -> SharedRows:
-    """Lay sequences into rows by best fit decreasing (Johnson 1974): the longest first, each where least stays free."""
+    """Lay the sequences of a batch into rows, as TRL's `pack_dataset` does the rows of a whole data set."""
     sizes = lengths.sizes
     length = sum(sizes) if lengths.flattens else max(sizes)
+    rows = _best_fit(sizes, length)
+    begins = np.zeros(len(sizes), dtype=np.int64)
+    for number, sequences in enumerate(rows):
+        taken = [sizes[sequence] for sequence in sequences]
+        begins[sequences] = number * length + np.cumsum(taken) - taken
+    places = np.concatenate([begin + np.arange(size) for begin, size in zip(begins, sizes, strict=True)])
+    return SharedRows(places, (len(rows), length), tuple(sequence for row in rows for sequence in row))
+
+
+def _best_fit(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """The sequences of each row by best fit decreasing (Johnson 1974): the longest first, where least stays free."""
     rows, free = list[list[int]](), list[int]()
     for sequence in sorted(range(len(sizes)), key=lambda each: -sizes[each]):
         fitting = [row for row, left in enumerate(free) if left >= sizes[sequence]]
@@ -50,9 +62,4 @@ def share_rows(lengths: Lengths) -> SharedRows:
             free.append(length)
         rows[row].append(sequence)
         free[row] -= sizes[sequence]
-    begins = np.zeros(len(sizes), dtype=np.int64)
-    for number, sequences in enumerate(rows):
-        taken = [sizes[sequence] for sequence in sequences]
-        begins[sequences] = number * length + np.cumsum(taken) - taken
-    places = np.concatenate([begin + np.arange(size) for begin, size in zip(begins, sizes, strict=True)])
-    return SharedRows(places, (len(rows), length), tuple(sequence for row in rows for sequence in row))
+    return rows
