@@ -19,7 +19,6 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from zerotune_trainer.config.adapter import Adapter, no_layers
-from zerotune_trainer.errors import ConfigurationError
 from zerotune_trainer.model_checks import not_finite, weight_files
 
 # It warns with each call of each layer that int8 is computed in fp16, and of kernels for CPU that are not installed.
@@ -58,7 +57,7 @@ def keep_layers(model: PreTrainedModel) -> None:
     """
     layers = list(_quantized_layers(model))
     if not layers:
-        raise ConfigurationError(*no_layers(model.config.model_type))
+        raise no_layers(model.config.model_type)
     for layer in layers:
         layer.train()
         layer.train = lambda _mode=True, layer=layer: layer
@@ -66,7 +65,7 @@ def keep_layers(model: PreTrainedModel) -> None:
 
 
 def check_stored_weights(folder: Path, dtype: torch.dtype) -> None:
-    """See that stored weights are numbers in a dtype: once they are quantized, nothing tells.
+    """See that stored weights are numbers in a dtype: it cannot be seen once they are quantized.
 
     Raises:
         ConfigurationError: some are NaN or infinite.

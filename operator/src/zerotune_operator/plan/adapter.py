@@ -63,7 +63,7 @@ def check_adapter(spec: FineTuneJobSpec, shape: ModelShape) -> None:
     check_names(adapter)
     check_partitioning(spec)
     if adapter.base_quantization and not quantized_parameters(shape):
-        raise ConfigurationError(*no_layers(shape.architecture))
+        raise no_layers(shape.architecture)
     if shape.adapter is not None:
         require_same(shape.adapter, adapter, _source(spec))
     if shape.exact and not spec.model.trust_remote_code:

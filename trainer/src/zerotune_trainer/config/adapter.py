@@ -124,13 +124,15 @@ def _by_name(adapter: Adapter | StoredAdapter) -> dict[str, Any]:
     return {name: sorted(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
-def no_layers(architecture: str) -> tuple[str, str]:
-    """What is wrong where a qlora base has no layer that can be quantized, and the remedy.
+def no_layers(architecture: str) -> ConfigurationError:
+    """The error that a qlora base has no layer that can be quantized.
 
     Args:
         architecture: `model_type` of the base.
     """
-    return f"bitsandbytes quantizes no layer of a model of type {architecture}", "use adapter.type: lora"
+    return ConfigurationError(
+        f"bitsandbytes quantizes no layer of a model of type {architecture}", "use adapter.type: lora"
+    )
 
 
 def changes_tied(where: str) -> ConfigurationError:
