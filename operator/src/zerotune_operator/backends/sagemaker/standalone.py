@@ -167,7 +167,7 @@ async def catch_up(
         folder: Of the job: receives the status.
         backend: Of the job.
         status: What is known of it.
-        noted: Is told each status that was written.
+        noted: Receives each status that was written.
 
     Raises:
         ZerotuneError: AWS does not answer, or an attempt was started with another spec.
